@@ -1,0 +1,57 @@
+"""The exception tree. Whatever a user can cause is a SweepError: one line on stderr, exit code 2, no traceback.
+
+    SweepError
+    ├── StudyError    the study file says something that cannot be done; `where` is the YAML path
+    ├── DataError     a data file or hub data set is absent, unreadable or not what the study says; `where` is file:line
+    ├── StoreError    a finished phase or score does not match its record
+    └── BudgetError   what is asked for cannot be paid
+
+Anything else that escapes is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SweepError(Exception):
+    """One line: where, what was found, what would do, and the nearest name where there is one."""
+
+    def __init__(self, where: object, found: str, wanted: str, nearest: str | None = None) -> None:
+        self.where = str(where)
+        self.found = found
+        self.wanted = wanted
+        self.nearest = nearest
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
+        return " ".join(f"{self.where}: found {self.found}; {self.wanted}{hint}".split())
+
+    def __reduce__(self) -> tuple[type[SweepError], tuple[str, str, str, str | None]]:
+        # Ray carries exceptions between processes by pickle, which would call __init__ with the message alone.
+        return type(self), (self.where, self.found, self.wanted, self.nearest)
+
+
+class StudyError(SweepError):
+    """The study file asks for something that does not exist or cannot be."""
+
+
+class DataError(SweepError):
+    """A data file or a hub data set is absent, unreadable, or not what the study says it is."""
+
+
+class StoreError(SweepError):
+    """A finished phase or score does not match the record that was written with it."""
+
+
+class BudgetError(SweepError):
+    """The study's budget cannot pay for what it would have to pay."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to a mistyped one, or None where nothing is close."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[close[0]] if close else None

@@ -1,0 +1,151 @@
+"""What was reserved and what was spent, chain by chain: one SQLite file in the results folder, one writer.
+
+The ledger is the truth that survives a kill; Optuna's studies, MLflow and the live display are rebuilt from it. Spending is
+kept per attempt, so an attempt that died is still charged with what it last reported.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+FILE = "ledger.sqlite"
+
+RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
+
+_SCHEMA = """
+create table if not exists chains (
+    key text primary key, cell text not null, encoder text not null, intermediate text not null, volume text not null,
+    target text not null, seed integer not null, candidate integer not null, role text not null,
+    selected integer not null default 0, rates text not null, phases text not null, score text not null,
+    state text not null, dev real, started real not null, ended real, message text not null default '');
+create table if not exists attempts (
+    chain text not null, attempt integer not null, reserved real not null, settled integer not null default 0,
+    flops real not null default 0, device_seconds real not null default 0, started real not null, ended real,
+    primary key (chain, attempt));
+create table if not exists facts (name text primary key, value text not null);
+"""
+
+
+@dataclass(frozen=True)
+class ChainRow:
+    """One chain as the ledger knows it."""
+
+    key: str
+    cell: str
+    encoder: str
+    intermediate: str  # "none", "nli", "nli+pos"
+    volume: str  # "full", "1000"; "-" where there is no intermediate phase
+    target: str
+    seed: int
+    candidate: int  # index among the candidates of its cell
+    role: str  # "candidate" (first seed, tuning) | "replica" (the winner's rates, another seed)
+    selected: bool  # the cell's winner or a replica of it: these rows make the tables
+    rates: dict[str, float]  # learning rate per kind of phase
+    phases: tuple[str, ...]
+    score: str
+    state: str  # running | done | failed | stopped
+    dev: float | None
+    flops: float  # really spent by this chain, all attempts; a shared phase found in the store costs nothing
+    device_seconds: float
+    started: float
+    ended: float | None
+    message: str = ""
+
+
+class Ledger:
+    """Opened by the driver for writing and by anybody for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("pragma journal_mode=wal")
+        self._db.execute("pragma synchronous=normal")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def open_chain(self, row: ChainRow) -> None:
+        """Records a chain that is about to run; a chain that an earlier run left unfinished starts again."""
+        self._db.execute(
+            "insert into chains (key, cell, encoder, intermediate, volume, target, seed, candidate, role, selected,"
+            " rates, phases, score, state, dev, started) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+            " on conflict (key) do update set state = excluded.state, message = ''",
+            (row.key, row.cell, row.encoder, row.intermediate, row.volume, row.target, row.seed, row.candidate, row.role)
+            + (row.selected, json.dumps(row.rates), json.dumps(row.phases), row.score, row.state, row.dev, row.started),
+        )
+
+    def close_chain(self, key: str, state: str, dev: float | None, ended: float, message: str = "") -> None:
+        self._db.execute(
+            "update chains set state = ?, dev = coalesce(?, dev), ended = ?, message = ? where key = ?",
+            (state, dev, ended, message, key),
+        )
+
+    def select(self, cell: str, candidate: int) -> None:
+        """Marks the winner of a cell's tuning, and the replicas that carry its rates."""
+        self._db.execute("update chains set selected = (candidate = ?) where cell = ?", (candidate, cell))
+
+    def reserve(self, chain: str, amount: float, started: float) -> int:
+        """Opens an attempt and holds `amount` (in the budget's unit) for it; returns the attempt's number."""
+        found = self._db.execute("select count(*) from attempts where chain = ?", (chain,)).fetchone()
+        attempt = int(found[0])
+        self._db.execute(
+            "insert into attempts (chain, attempt, reserved, started) values (?,?,?,?)", (chain, attempt, amount, started)
+        )
+        return attempt
+
+    def charge(self, chain: str, attempt: int, flops: float, device_seconds: float) -> None:
+        """What the attempt has spent so far, in total."""
+        self._db.execute(
+            "update attempts set flops = ?, device_seconds = ? where chain = ? and attempt = ?",
+            (flops, device_seconds, chain, attempt),
+        )
+
+    def settle(self, chain: str, attempt: int, ended: float) -> None:
+        """The attempt is over: what it spent stays, what it held is free."""
+        self._db.execute(
+            "update attempts set settled = 1, ended = ? where chain = ? and attempt = ?", (ended, chain, attempt)
+        )
+
+    def settle_all(self, ended: float) -> None:
+        """At start: nothing of an earlier run is running any more."""
+        self._db.execute("update attempts set settled = 1, ended = coalesce(ended, ?) where settled = 0", (ended,))
+        self._db.execute("update chains set state = ? where state = ?", (STOPPED, RUNNING))
+
+    def spent(self) -> tuple[float, float]:
+        """(FLOPs, device-seconds) of all attempts, finished or not."""
+        found = self._db.execute("select total(flops), total(device_seconds) from attempts").fetchone()
+        return float(found[0]), float(found[1])
+
+    def held(self, unit: str) -> float:
+        """What open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
+        column = {"flops": "flops", "device_seconds": "device_seconds"}[unit]
+        found = self._db.execute(f"select total(max(reserved - {column}, 0)) from attempts where settled = 0").fetchone()  # noqa: S608
+        return float(found[0])
+
+    def chains(self) -> list[ChainRow]:
+        """All chains that were ever started, in the order of their start."""
+        query = (
+            "select c.*, total(a.flops) as flops, total(a.device_seconds) as device_seconds from chains c"
+            " left join attempts a on a.chain = c.key group by c.key order by c.rowid"
+        )
+        return [_row(found) for found in self._db.execute(query)]
+
+    def facts(self) -> dict[str, str]:
+        return {str(name): str(value) for name, value in self._db.execute("select name, value from facts")}
+
+    def remember(self, facts: Mapping[str, str]) -> None:
+        """Keeps small facts with the study: resolved revisions, measured sizes, the study's digest."""
+        self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.items()))
+
+
+def _row(found: sqlite3.Row) -> ChainRow:
+    values = {field.name: found[field.name] for field in fields(ChainRow)}
+    values.update(
+        rates=json.loads(found["rates"]), phases=tuple(json.loads(found["phases"])), selected=bool(found["selected"])
+    )
+    return ChainRow(**values)

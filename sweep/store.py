@@ -1,0 +1,220 @@
+"""Finished phases and scores, by key. What has no record does not exist; what does not match its record is an error.
+
+    <root>/phases/<key>/record.json  model.safetensors  head-<task>.safetensors
+    <root>/scores/<key>/record.json  statistics.npz
+    <root>/scratch/<key>/            a phase that is half done, with its last checkpoint
+    <root>/data/, <root>/encoders/   made once per key by whoever comes first, under a lock
+
+A folder is filled in scratch, its record written last, and the whole renamed: a kill leaves either all of it or nothing.
+The store knows neither torch nor what the files mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from sweep.errors import StoreError
+from sweep.fingerprint import file_digest
+
+RECORD = "record.json"
+STATISTICS = "statistics.npz"
+
+
+@dataclass(frozen=True)
+class PhaseRecord:
+    """What a finished phase was, cost and reached."""
+
+    key: str
+    kind: str  # pretrain | intermediate | target
+    parent: str | None  # key of the phase it started from; None: the encoder as it was published
+    recipe: dict[str, Any]
+    curve: list[dict[str, float]]  # step, loss, tokens, time (epoch seconds)
+    dev: list[dict[str, float]]  # step, value (0..1), time
+    dev_score: float | None  # of the weights that were kept; None where there is no dev data
+    majority: float | None  # dev score of the best constant answer
+    collapsed: bool  # dev_score is not above majority: nothing was learned
+    selected_step: int
+    steps: int
+    tokens: int  # real tokens, padding excluded
+    examples: int
+    flops: float  # computed from the encoder's shape and what was really fed, padding included
+    device_seconds: float
+    started: float
+    ended: float
+    versions: dict[str, str]
+    files: dict[str, str]  # name -> sha256
+    released: bool = False  # weights were deleted after scoring
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """Zero-shot scores of one set of weights on one target."""
+
+    key: str
+    phase: str | None  # key of the phase that was scored; None: the encoder as it was published
+    task: str
+    family: str
+    metric: str
+    train_language: str | None
+    settings: dict[str, Any]
+    languages: dict[str, dict[str, float]]  # language -> value (0..1), examples, majority (0..1)
+    flops: float
+    device_seconds: float
+    started: float
+    ended: float
+    files: dict[str, str]
+
+
+Record = TypeVar("Record", PhaseRecord, ScoreRecord)
+
+
+class Store:
+    """Content-addressed folders below one root, which every worker must see under the same path."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def phase(self, key: str) -> PhaseRecord | None:
+        """The record of a finished phase, or None. Raises StoreError where the record cannot be read."""
+        return _read(self.root / "phases" / key, PhaseRecord)
+
+    def score(self, key: str) -> ScoreRecord | None:
+        """The record of finished scores, or None. Raises StoreError where the record cannot be read."""
+        return _read(self.root / "scores" / key, ScoreRecord)
+
+    def has_weights(self, key: str) -> bool:
+        """Whether a child can start from this phase."""
+        record = self.phase(key)
+        return record is not None and not record.released
+
+    def weights(self, key: str) -> Path:
+        """Folder of a finished phase, every file verified against its checksum. Raises StoreError."""
+        folder = self.root / "phases" / key
+        record = self.phase(key)
+        if record is None or record.released:
+            raise StoreError(folder, "no weights", f"run the study again: it trains what is missing ({key})")
+        _verify(folder, record.files)
+        return folder
+
+    def statistics(self, score_key: str) -> dict[str, NDArray[np.float64]]:
+        """language -> [examples, K] per-example statistics, verified. Raises StoreError."""
+        folder = self.root / "scores" / score_key
+        record = self.score(score_key)
+        if record is None:
+            raise StoreError(folder, "no scores", "run the study again: it scores what is missing")
+        _verify(folder, record.files)
+        with np.load(folder / STATISTICS, allow_pickle=False) as archive:
+            return {language: archive[language] for language in archive.files}
+
+    def scratch(self, key: str) -> Path:
+        """Folder where a phase is trained; what an interrupted run left in it is still there."""
+        folder = self.root / "scratch" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit_phase(self, record: PhaseRecord, files: Mapping[str, Path]) -> PhaseRecord:
+        """Moves `files` (name -> path, usually in scratch) and the record into place; drops the scratch folder."""
+        complete = replace(record, files={name: file_digest(path) for name, path in sorted(files.items())})
+        with self._new_folder(self.root / "phases" / record.key) as folder:
+            for name, path in files.items():
+                os.replace(path, folder / name)
+            _write_record(folder, complete)
+        shutil.rmtree(self.root / "scratch" / record.key, ignore_errors=True)
+        return complete
+
+    def commit_score(self, record: ScoreRecord, statistics: Mapping[str, NDArray[np.float64]]) -> ScoreRecord:
+        """Writes per-example statistics and the record."""
+        with self._new_folder(self.root / "scores" / record.key) as folder:
+            with (folder / STATISTICS).open("wb") as stream:
+                np.savez_compressed(stream, **dict(statistics))  # type: ignore[arg-type]
+            complete = replace(record, files={STATISTICS: file_digest(folder / STATISTICS)})
+            _write_record(folder, complete)
+        return complete
+
+    def release(self, key: str) -> None:
+        """Deletes the weights of a phase that has no children and is scored; its record stays and says so."""
+        record = self.phase(key)
+        if record is None or record.released:
+            return
+        folder = self.root / "phases" / key
+        _write_record(folder, replace(record, files={}, released=True))
+        for name in record.files:
+            (folder / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def made_once(self, kind: str, name: str) -> Iterator[Path]:
+        """Path below <root>/<kind>; the caller makes it if it is not there. Others wait for the lock meanwhile."""
+        folder = self.root / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{name}.lock"):
+            yield folder / name
+
+    @contextmanager
+    def _new_folder(self, final: Path) -> Iterator[Path]:
+        # The unique name lets a worker that outlived its driver finish beside its successor; the first rename wins and
+        # the loser's work is the same, because keys name everything that changes a result.
+        final.parent.mkdir(parents=True, exist_ok=True)
+        folder = final.parent / f".{final.name}.{uuid.uuid4().hex}"
+        folder.mkdir()
+        try:
+            yield folder
+            if (final / RECORD).exists() and not _is_released(final):
+                return
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(folder, final)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old text or the new, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def _is_released(folder: Path) -> bool:
+    return bool(json.loads((folder / RECORD).read_text(encoding="utf-8")).get("released"))
+
+
+def _write_record(folder: Path, record: PhaseRecord | ScoreRecord) -> None:
+    write_atomically(folder / RECORD, json.dumps(asdict(record), indent=1, ensure_ascii=False))
+
+
+def _read(folder: Path, kind: type[Record]) -> Record | None:
+    path = folder / RECORD
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return kind(**{field.name: content[field.name] for field in fields(kind) if field.name in content})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as damage:
+        raise StoreError(path, f"a damaged record ({damage})", _repair(folder)) from damage
+
+
+def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        path = folder / name
+        if not path.exists():
+            raise StoreError(path, "no file", _repair(folder))
+        if file_digest(path) != digest:
+            raise StoreError(path, "content that does not match its checksum", _repair(folder))
+
+
+def _repair(folder: Path) -> str:
+    return f"to repair, delete the folder {folder} and run the study again: it makes this part anew"

@@ -1,0 +1,155 @@
+"""The contract between data and training: what a task is, what its rows look like, how encoded data lies in memory.
+
+A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it turns
+rows into token sequences and outputs into statistics. A data set therefore needs no code of its own, and a metric is always
+`value(sum of per-example statistics)`: the same statistics give the score, its bootstrap interval and the paired comparison.
+
+Numpy only: nothing here or beside it imports torch, ray or mlflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = dict[str, Any]
+"""One example in the columns of its family:
+
+    sequence   text: str, pair: str | None, label: int
+    choice     prompt: str, options: list[str] (2 to 5), label: int
+    token      words: list[str], tags: list[int]
+    span       id: str, context: str, question: str, answers: list[{"text": str, "start": int}]  (empty: unanswerable)
+    embedding  text: str (foreign side), pair: str (pivot side): row i of one side is the translation of row i of the other
+    masked     text: str
+"""
+
+SPLITS = ("train", "dev", "test")
+IGNORED = -100  # a target that has no loss and no score, as in torch.nn.CrossEntropyLoss
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is known about a split before it is loaded; a plan needs no more than that."""
+
+    examples: int
+    tokens: float  # mean subword tokens per example, all its sequences together, special tokens included
+
+
+class Source(Protocol):
+    """Where a task's rows are. Implementations are frozen dataclasses: embedded, local files, hub."""
+
+    def identity(self) -> Mapping[str, object]:
+        """What the rows depend on, as plain data for a key: digests of files, commit of a hub data set, generator's seed."""
+
+    def size(self, split: str, language: str) -> Size:
+        """Examples and mean length of a split, without loading it where that can be avoided."""
+
+    def rows(self, split: str, language: str) -> list[Row]:
+        """The rows in the family's columns, labels mapped to integers. Raises DataError."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set as the study sees it."""
+
+    name: str
+    family: str  # a key of FAMILIES in sweep.tasks
+    source: Source
+    languages: tuple[str, ...]  # languages that have a test split, the training language included where it has one
+    train_language: str | None = "en"  # None: nothing to train on (retrieval targets)
+    labels: tuple[str, ...] = ()  # names in the order of their integers; empty where the family has no labels
+    corpora: tuple[str, ...] = ()  # names of the corpora inside, to flag overlaps ("mnli" in MNLI and XNLI)
+    train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
+
+    @property
+    def trained_in(self) -> tuple[str, ...]:
+        """The languages whose train split a phase reads."""
+        return self.train_languages or ((self.train_language,) if self.train_language else ())
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token sequences of one split in one language: flat numpy arrays, usually views of a memory-mapped Arrow file.
+
+    An *example* is one row; it owns one or more consecutive *sequences* (the options of a choice, the windows of a long
+    context, the two sides of a sentence pair). S sequences, T tokens in all.
+    """
+
+    tokens: NDArray[np.int32]  # [T]
+    bounds: NDArray[np.int64]  # [S+1]: sequence s is tokens[bounds[s]:bounds[s+1]]
+    example: NDArray[np.int32]  # [S]: the example that owns the sequence; starts at 0, nondecreasing, no gaps
+    targets: NDArray[np.int32]  # [U]: what the head is to predict, flat; meaning per family below
+    target_bounds: NDArray[np.int64]  # [S+1]
+    segments: NDArray[np.int8] | None = None  # [T] token type ids where the encoder uses them
+    offsets: NDArray[np.int32] | None = None  # [T, 2] span only: characters in the context, (-1, -1) outside it
+
+    # targets per sequence:
+    #   sequence   [label]
+    #   choice     [label] on the first option's sequence, [] on the others
+    #   token      one per token: tag on a word's first subword, IGNORED elsewhere
+    #   span       [start, end] token positions inside this sequence, both 0 where the answer is not in it
+    #   embedding  []
+    #   masked     one per token: 1 where the token may be masked, 0 for special tokens
+
+    @property
+    def examples(self) -> int:
+        return int(self.example[-1]) + 1 if len(self.example) else 0
+
+    def lengths(self) -> NDArray[np.int64]:
+        """[S] tokens per sequence."""
+        return np.diff(self.bounds)
+
+    def example_bounds(self) -> NDArray[np.int64]:
+        """[N+1]: example n owns sequences example_bounds[n]:example_bounds[n+1]."""
+        return np.searchsorted(self.example, np.arange(self.examples + 1)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class EncodedSequence:
+    """One sequence as a family hands it over, before the flat arrays are built."""
+
+    tokens: Sequence[int]
+    example: int
+    targets: Sequence[int] = ()
+    segments: Sequence[int] | None = None
+    offsets: Sequence[tuple[int, int]] | None = None
+
+
+class Family(Protocol):
+    """An output shape. Stateless; one instance per family in sweep.tasks.FAMILIES.
+
+    `outputs` of `statistics` holds one array per sequence, in the order of `encoded`:
+
+        sequence   [C] class logits
+        choice     [1] score of the option
+        token      [len] predicted tag of every token position
+        span       [len, 2] start and end logits
+        embedding  [D] pooled sentence vector
+        masked     [2] correctly predicted masked tokens, masked tokens
+    """
+
+    name: str
+    metric: str  # "accuracy", "f1", "masked_accuracy"
+    required: tuple[str, ...]  # canonical columns of a row
+    default_max_length: int
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, in words for its owner, or None."""
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """Sequences in the order of rows. `tokenizer` is a fast Hugging Face tokenizer."""
+
+    def statistics(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """[N, K] per-example statistics whose sum over examples determines the metric."""
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[...] metric in 0..1 from [..., K] summed statistics; vectorised for bootstrap."""
+
+    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+        """The metric in 0..1 of the best constant answer: at or below it a run has learned nothing."""
