@@ -124,7 +124,7 @@ class Ledger:
     def held(self, unit: str) -> float:
         """What open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
         column = {"flops": "flops", "device_seconds": "device_seconds"}[unit]
-        found = self._db.execute(f"select total(max(reserved - {column}, 0)) from attempts where settled = 0").fetchone()  # noqa: S608
+        found = self._db.execute(f"select total(max(reserved - {column}, 0)) from attempts where settled = 0").fetchone()
         return float(found[0])
 
     def chains(self) -> list[ChainRow]:

@@ -1,0 +1,369 @@
+"""What the study file says: frozen pydantic models, unknown keys refused, YAML 1.2 (`no` is Norwegian, `1e-5` a number).
+
+Knows no keys and starts nothing. Names of tasks and encoders are looked up by the plan; here only shapes and ranges count.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from sweep.errors import StudyError, nearest
+
+NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
+
+Int = Annotated[int, Strict()]
+Positive = Annotated[int, Strict(), Field(gt=0)]
+Number = Annotated[float, Strict()]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Name = Annotated[str, Strict(), Field(min_length=1)]
+
+
+class Model(BaseModel):
+    """Frozen, and a mistyped key is an error rather than a setting that silently does nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RateGrid(Model):
+    """Learning rates on a log grid, so that two chains of one prefix can meet. A plain number is a grid of one point."""
+
+    log: tuple[Number, Number]  # lowest and highest rate
+    points: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RateGrid:
+        low, high = self.log
+        if not (0 < low <= high < 10) or (low == high) != (self.points == 1):
+            raise PydanticCustomError("grid", "two rates, the lower first, and at least 2 points are expected")
+        return self
+
+    def values(self) -> tuple[float, ...]:
+        """The rates, lowest first, rounded to 4 digits so that they read and hash the same everywhere."""
+        low, high = self.log
+        ratios = (index / max(self.points - 1, 1) for index in range(self.points))
+        return tuple(float(f"{low * (high / low) ** ratio:.4g}") for ratio in ratios)
+
+
+def _grid_of_one(value: object) -> object:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {"log": [value, value], "points": 1}
+    return value
+
+
+class Sampling(Model):
+    """How a phase of several tasks mixes them: p proportional to n, to 1, or to min(n, cap)^(1/temperature)."""
+
+    by: Literal["proportional", "uniform", "temperature"] = "proportional"
+    temperature: Annotated[float, Strict(), Field(ge=1)] = 2.0
+    cap: Positive | None = None
+
+
+class PhaseSettings(Model):
+    """One training run. Everything here changes weights and is part of the key."""
+
+    learning_rate: Annotated[RateGrid, BeforeValidator(_grid_of_one)]
+    batch_tokens: Positive
+    epochs: Annotated[float, Strict(), Field(gt=0)] | None = None
+    steps: Positive | None = None
+    warmup: Share = 0.1  # share of the steps
+    schedule: Literal["linear", "wsd", "constant"] = "linear"
+    decay: Share = 0.2  # share of the steps in which `wsd` decays
+    weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
+    clip: Annotated[float, Strict(), Field(gt=0)] = 1.0
+    dropout: Share = 0.1
+    max_length: Annotated[int, Strict(), Field(ge=8)] | None = None  # tokens; None: what the family usually takes
+    select: Literal["best", "last"] = "best"  # checkpoint: best on English dev, or last
+    evaluations: Positive = 4  # evenly spaced dev evaluations, the last step included
+    dev_examples: Positive = 500  # at most so many dev examples per evaluation
+    examples: Positive | None = None  # at most so many training examples per task
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> PhaseSettings:
+        if (self.epochs is None) == (self.steps is None):
+            raise PydanticCustomError("length", "exactly one of 'epochs' and 'steps' is expected")
+        return self
+
+
+class Phases(PhaseSettings):
+    """A phase's settings and what single tasks change in them."""
+
+    overrides: dict[Name, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _overrides_hold(self) -> Phases:
+        for task in self.overrides:
+            self.of((task,))
+        return self
+
+    def of(self, tasks: tuple[str, ...]) -> PhaseSettings:
+        """The settings for a phase on these tasks; overrides count for a phase on exactly one task."""
+        base = self.model_dump(exclude={"overrides"})
+        changes = self.overrides.get(tasks[0], {}) if len(tasks) == 1 else {}
+        for one, other in (("epochs", "steps"), ("steps", "epochs")):
+            if one in changes and other not in changes:
+                base[other] = None
+        try:
+            return PhaseSettings.model_validate({**base, **changes})
+        except ValidationError as failure:
+            raise _override_error(tasks[0], failure.errors()[0]) from None
+
+
+def _override_error(task: str, error: ErrorDetails) -> PydanticCustomError:
+    place = yaml_path(("overrides", task, *error["loc"]))
+    if error["type"] == "extra_forbidden":
+        hint = nearest(str(error["loc"][-1]), PhaseSettings.model_fields)
+        return PydanticCustomError("override", "a known key at {place} is expected", {"place": place, "nearest": hint})
+    return PydanticCustomError("override", "{what} at {place}", {"place": place, "what": _sentence(error)})
+
+
+class Pretrain(PhaseSettings):
+    """Masked language modelling from scratch, for encoders that are random at first."""
+
+    task: Name
+
+
+class Axes(Model):
+    """What the study compares."""
+
+    encoder: tuple[Name, ...]
+    intermediate: tuple[tuple[Name, ...], ...]  # () is `none`
+    target: tuple[Name, ...]
+    volume: tuple[Positive | Literal["full"], ...] = ("full",)
+    seed: tuple[Annotated[int, Strict(), Field(ge=0)], ...]
+
+    @field_validator("intermediate", mode="before")
+    @classmethod
+    def _settings(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        return [[] if item == NONE else [item] if isinstance(item, str) else item for item in value]
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _filled(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise PydanticCustomError("empty_axis", "at least one value is expected")
+        for item in value:
+            if value.count(item) > 1:
+                raise PydanticCustomError("twice", "{item} stands twice", {"item": str(item)})
+        return value
+
+
+class Tokenizer(Model):
+    """Trained on the text of a masked-token task."""
+
+    text: Name
+    vocab_size: Annotated[int, Strict(), Field(ge=64)]
+    algorithm: Literal["wordlevel", "wordpiece", "bpe", "unigram"] = "unigram"
+
+
+class Encoder(Model):
+    """An encoder that is not just a hub id or a folder: a path under another name, or random weights of a given shape."""
+
+    path: Name | None = None  # hub id or folder
+    revision: Name | None = None
+    random_init: dict[str, Any] | None = None  # arguments of the model's configuration, with `model_type`
+    tokenizer: Tokenizer | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Encoder:
+        if (self.path is None) == (self.random_init is None):
+            raise PydanticCustomError("origin", "exactly one of 'path' and 'random_init' is expected")
+        if (self.random_init is None) != (self.tokenizer is None):
+            raise PydanticCustomError("origin", "'random_init' and 'tokenizer' are expected together")
+        if self.random_init is not None and "model_type" not in self.random_init:
+            raise PydanticCustomError("origin", "'random_init' needs 'model_type', such as bert or xlm-roberta")
+        return self
+
+
+class Retrieval(Model):
+    """How sentence vectors are read off the encoder: parameters of scoring, not of training."""
+
+    layer: Int = -1  # index into hidden states: 0 is the embedding layer, -1 the last
+    pooling: Literal["mean", "cls"] = "mean"
+
+
+class Tuning(Model):
+    """Candidates of learning rates, the same number for every cell; the winner alone is run with the other seeds."""
+
+    candidates: Positive = 1
+    startup: Positive = 4  # candidates that are fixed in advance and may run side by side; Optuna asks for the later ones
+
+
+UNITS = {
+    "device-seconds": ("device_seconds", 1.0),
+    "device-minutes": ("device_seconds", 60.0),
+    "device-hours": ("device_seconds", 3600.0),
+    "flops": ("flops", 1.0),
+}
+
+
+class Budget(Model):
+    """What the study may spend. A device is one GPU, or one core where a chain uses no GPU."""
+
+    amount: Number
+    unit: Literal["device_seconds", "flops"]
+
+    def __str__(self) -> str:
+        return f"{self.amount:,.0f} device-seconds" if self.unit == "device_seconds" else f"{self.amount:.3g} FLOPs"
+
+
+def _budget(value: object) -> object:
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([-+0-9.eE_]+)\s*([A-Za-z-]+)\s*", value) if isinstance(value, str) else None
+    wanted = "an amount and one of " + ", ".join(UNITS)
+    if match is None:
+        raise PydanticCustomError("budget", "{wanted} is expected, as in '2 device-hours'", {"wanted": wanted})
+    if (unit := match[2].lower()) not in UNITS:
+        hint = nearest(match[2], UNITS)
+        raise PydanticCustomError("budget", "{wanted} is expected", {"wanted": wanted, "nearest": hint})
+    name, factor = UNITS[unit]
+    try:
+        amount = float(match[1]) * factor
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:
+        raise PydanticCustomError("budget", "an amount above zero is expected")
+    return {"amount": amount, "unit": name}
+
+
+class Runtime(Model):
+    """Where and how it runs; nothing here is part of a key."""
+
+    cores: Positive = 1  # CPU cores of one chain
+    gpu: Annotated[float, Strict(), Field(ge=0)] = 0.0  # GPUs of one chain: 0, 1, or a share such as 0.5
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    micro_batch_tokens: Positive | None = None  # a batch larger than this is accumulated from parts
+    score_batch_tokens: Positive = 16384
+    checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
+    keep_target_weights: bool = False  # a scored target phase has no children; its weights are large
+
+    @field_validator("gpu")
+    @classmethod
+    def _whole_or_unit_fraction(cls, value: float) -> float:
+        # Ray packs other fractions so that devices idle (ray issue 52133).
+        if value > 1 and value != int(value) or 0 < value < 1 and abs(1 / value - round(1 / value)) > 1e-6:
+            raise PydanticCustomError("gpu", "0, a whole number, or 1/k of a GPU is expected")
+        return value
+
+
+class Study(Model):
+    """One study file."""
+
+    study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    question: str = ""
+    results: Name | None = None  # folder, relative to where `sweep run` is called; runs/<study> where absent
+    data_root: Name | None = None  # folder that local data files are relative to; itself relative to this file
+    axes: Axes
+    encoders: dict[Name, Encoder] = {}
+    tasks: dict[Name, dict[str, Any]] = {}  # the user's own data sets; sweep.tasks.sources checks what is in them
+    pretrain: Pretrain | None = None
+    intermediate: Phases | None = None
+    target: Phases | None = None
+    retrieval: Retrieval = Retrieval()
+    tuning: Tuning = Tuning()
+    language_groups: dict[Name, tuple[Name, ...]] = {}
+    budget: Annotated[Budget | None, BeforeValidator(_budget)] = None
+    runtime: Runtime = Runtime()
+    tracking: Name | None = None  # MLflow tracking URI; a SQLite file in the results folder where absent
+
+    @property
+    def results_folder(self) -> Path:
+        return Path(self.results or f"runs/{self.study}")
+
+
+def load(path: Path) -> Study:
+    """Reads a study file. Raises StudyError: one line with the place, what was found and what would do."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise StudyError(path, f"no readable file ({failure})", "the path of a study file is expected") from failure
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Study:
+    """Reads a study from YAML text; `where` names the file in errors."""
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as failure:
+        mark = failure.problem_mark or failure.context_mark
+        place = f"{where}:{mark.line + 1}" if mark else where
+        raise StudyError(place, f"{failure.problem}", "YAML is expected") from None
+    except (YAMLError, ValueError) as failure:
+        raise StudyError(where, " ".join(str(failure).split()), "YAML is expected") from None
+    if not isinstance(content, dict):
+        raise StudyError(where, f"a {type(content).__name__}", "a mapping with the keys 'study' and 'axes' is expected")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as failure:
+        raise _study_error(failure, content, where) from None
+
+
+def yaml_path(place: tuple[str | int, ...]) -> str:
+    """('axes', 'seed', 0) -> 'axes.seed[0]'."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _study_error(failure: ValidationError, content: Mapping[str, Any], where: str) -> StudyError:
+    # A mistyped key is also a missing one: say the mistake, not its consequence.
+    error = min(failure.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    place = _existing(content, error["loc"])
+    more = f" ({failure.error_count() - 1} more after this one)" if failure.error_count() > 1 else ""
+    found = "nothing" if error["type"] == "missing" else repr(error["input"])
+    hint = error.get("ctx", {}).get("nearest")
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(place[:-1])
+        found, hint = f"the unknown key {place[-1]!r}", nearest(str(place[-1]), known)
+        return StudyError(f"{where}: {yaml_path(place)}", found, f"one of {', '.join(known)} is expected{more}", hint)
+    if error["type"] == "literal_error":
+        choices = re.findall(r"'([^']+)'", str(error.get("ctx", {}).get("expected", "")))
+        hint = nearest(str(error["input"]), choices)
+    return StudyError(f"{where}: {yaml_path(place)}", found[:200], _sentence(error) + more, hint)
+
+
+def _sentence(error: ErrorDetails) -> str:
+    if error["type"] == "missing":
+        return f"the key {error['loc'][-1]!r} is expected"
+    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return message if "expected" in message else f"{message} is expected"
+
+
+def _existing(content: Any, place: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """`place` without the steps that pydantic adds for unions, which are not in the file."""
+    path: list[str | int] = []
+    for part in place:
+        inside = isinstance(content, dict) and part in content or isinstance(content, list) and isinstance(part, int)
+        if inside and not (isinstance(content, list) and isinstance(part, int) and part >= len(content)):
+            content = content[part]
+            path.append(part)
+        elif part == place[-1] and isinstance(content, dict):
+            path.append(part)
+    return tuple(path)
+
+
+def _fields_at(place: tuple[str | int, ...]) -> list[str]:
+    """Keys that the model at this place knows."""
+    model: Any = Study
+    for part in place:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = _model_in(model.model_fields[str(part)].annotation)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inside = [_model_in(argument) for argument in getattr(annotation, "__args__", ())]
+    return next((model for model in inside if model is not None), None)
