@@ -1,0 +1,292 @@
+"""File formats: a data file becomes raw rows, each with the number of the line (or record) where it begins.
+
+A raw row has the file's own column names; what they mean is mapping.py's business. Text is UTF-8, with or without a byte
+order mark, and is never normalised. Names ending in .gz and .bz2 are decompressed on the way. Whatever is malformed
+raises DataError with `file:line`, what was found and what would do.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO, Any, cast
+
+from sweep.errors import DataError
+
+Raw = dict[str, Any]
+Numbered = Iterator[tuple[int, Raw]]
+
+BOM = "\ufeff"
+COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a format needs to be told about a file. Each field is for the formats that its comment names."""
+
+    header: tuple[str, ...] = ()  # csv, tsv: column names of a file that has none on its first line
+    quoting: bool | None = None  # csv, tsv: whether " encloses a field; None: yes in csv, no in tsv
+    lines: tuple[str, ...] = ()  # blocks: the names of a record's lines
+    numbers: tuple[int, ...] = ()  # conllu, conll: the columns to keep, counted from 1; they are named "1", "2", ...
+    pair: Path | None = None  # parallel: the file whose line n translates line n
+
+
+def read(path: Path, format: str, layout: Layout = Layout()) -> Numbered:
+    """(number, raw row) of every row; numbers are lines counted from 1, or records in parquet and squad. Raises DataError."""
+    return READERS[format](path, layout)
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """The file's bytes, decompressed where its name says so. Raises DataError."""
+    opener = COMPRESSED.get(path.suffix)
+    try:
+        return cast(IO[bytes], opener(path, "rb")) if opener else path.open("rb")
+    except IsADirectoryError as error:
+        raise DataError(path, "a folder", "name a file in it") from error
+    except FileNotFoundError as error:
+        raise DataError(path, "no such file", "correct the path or data_root") from error
+    except OSError as error:
+        raise DataError(path, f"a file that cannot be opened ({error.strerror})", "make it readable") from error
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, line without its end). Only \\n and \\r\\n end a line: U+2028 and the like occur inside sentences."""
+    number = 0
+    with open_bytes(path) as stream:
+        try:
+            for number, line in enumerate(stream, start=1):
+                text = line.decode("utf-8").rstrip("\r\n")
+                yield number, text.removeprefix(BOM) if number == 1 else text
+        except UnicodeDecodeError as error:
+            found = f"bytes that are not UTF-8 (0x{error.object[error.start]:02x} at byte {error.start} of the line)"
+            raise DataError(f"{path}:{number}", found, "save the file as UTF-8") from error
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}:{number + 1}", f"damaged data ({error})", "fetch the file again") from error
+
+
+def _json_lines(path: Path, layout: Layout) -> Numbered:
+    for number, line in text_lines(path):
+        if not line.strip():
+            continue
+        wanted = "write one JSON object per line"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}", f"a line that is not JSON ({error})", wanted) from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}", f"a JSON {type(row).__name__}", wanted)
+        yield number, row
+
+
+def _separated(path: Path, layout: Layout, separator: str, quoting: bool) -> Numbered:
+    records = _quoted(path, separator) if quoting else _literal(path, separator)
+    header = list(layout.header)
+    for number, fields in records:
+        if not header:
+            header = fields
+            if len(set(header)) < len(header):
+                raise DataError(f"{path}:{number}", "a header with the same name twice", "give the names as `header`")
+        elif len(fields) != len(header):
+            quotes = "" if quoting else " (with quoting off; set `quoting: true` if quotes enclose fields)"
+            expected = f"a row has {len(header)}: {', '.join(header)}{quotes}"
+            raise DataError(f"{path}:{number}", f"{len(fields)} fields", expected)
+        else:
+            yield number, dict(zip(header, fields, strict=True))
+
+
+def _literal(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in text_lines(path):
+        if line:
+            yield number, line.split(separator)
+
+
+def _quoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader((f"{line}\n" for _, line in text_lines(path)), delimiter=separator, strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            wanted = "close the quote, or set `quoting: false` where quotes are literal"
+            raise DataError(f"{path}:{first}", f"a row with broken quotes ({error})", wanted) from error
+        if fields is None:
+            return
+        if fields:
+            yield first, fields
+
+
+def _csv(path: Path, layout: Layout) -> Numbered:
+    return _separated(path, layout, ",", layout.quoting is not False)
+
+
+def _tsv(path: Path, layout: Layout) -> Numbered:
+    return _separated(path, layout, "\t", layout.quoting is True)
+
+
+def _parquet(path: Path, layout: Layout) -> Numbered:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    with open_bytes(path) as stream:
+        try:
+            file = pyarrow.parquet.ParquetFile(stream)
+            names = label_names((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+            for batch in file.iter_batches(batch_size=4096):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, named_labels(row, names)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(path, f"a file that is not Parquet ({error})", "correct `format` or the file") from error
+
+
+def label_names(metadata: bytes) -> dict[str, list[str]]:
+    """Column -> names of its class labels, from the features that `datasets` writes into a Parquet file."""
+    features = json.loads(metadata).get("info", {}).get("features", {})
+    found = {}
+    for column, feature in features.items():
+        inner = feature.get("feature", feature)  # tags are a sequence of labels
+        if isinstance(inner, dict) and inner.get("names"):
+            found[column] = list(inner["names"])
+    return found
+
+
+def named_labels(row: Raw, names: dict[str, list[str]]) -> Raw:
+    """The row with class labels by name, because their order differs between data sets; -1 (no label) becomes None."""
+    for column, known in names.items():
+        value = row.get(column)
+        if isinstance(value, list):
+            row[column] = [known[item] for item in value]
+        elif isinstance(value, int):
+            row[column] = known[value] if value >= 0 else None
+    return row
+
+
+def _squad(path: Path, layout: Layout) -> Numbered:
+    text = "\n".join(line for _, line in text_lines(path))
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}", f"broken JSON ({error.msg})", "repair or fetch the file") from error
+    number = 0
+    at = "data"
+    try:
+        for a, article in enumerate(document["data"]):
+            for p, paragraph in enumerate(article["paragraphs"]):
+                at = f"data[{a}].paragraphs[{p}]"
+                for question in paragraph["qas"]:
+                    number += 1
+                    yield number, _question(article, paragraph, question)
+    except (KeyError, TypeError) as error:
+        wanted = "SQuAD is data[].paragraphs[].{context, qas[].{id, question, answers[].{text, answer_start}}}"
+        raise DataError(f"{path}: {at}", f"no {error}", wanted) from error
+
+
+def _question(article: Raw, paragraph: Raw, question: Raw) -> Raw:
+    return {
+        "id": question["id"],
+        "title": article.get("title", ""),
+        "context": paragraph["context"],
+        "question": question["question"],
+        "answers": question["answers"],
+        "is_impossible": question.get("is_impossible", False),
+    }
+
+
+def _conllu(path: Path, layout: Layout) -> Numbered:
+    """Word lines begin with an id; `1-2` (a multiword token's surface) and `1.1` (an empty node) are no words."""
+
+    def words() -> Iterator[tuple[int, list[str] | None]]:
+        for number, line in text_lines(path):
+            fields = line.split("\t")
+            if not line.strip():
+                yield number, None
+            elif line.startswith("#"):
+                continue
+            elif fields[0].isdecimal():
+                yield number, fields
+            elif not fields[0].replace("-", "").replace(".", "").isdecimal():
+                wanted = "a word line begins with its number and a tab (`format: conll` has no numbers)"
+                raise DataError(f"{path}:{number}", repr(line[:40]), wanted)
+
+    return _sentences(path, words(), layout.numbers)
+
+
+def _conll(path: Path, layout: Layout) -> Numbered:
+    """Columns parted by tabs, or by spaces where a line has no tab. No comments: `#` is a word in such files."""
+
+    def words() -> Iterator[tuple[int, list[str] | None]]:
+        for number, line in text_lines(path):
+            if not line.strip() or line.startswith("-DOCSTART-"):
+                yield number, None
+            else:
+                yield number, line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
+
+    return _sentences(path, words(), layout.numbers)
+
+
+def _sentences(path: Path, words: Iterator[tuple[int, list[str] | None]], columns: Sequence[int]) -> Numbered:
+    kept: list[list[str]] = [[] for _ in columns]
+    first = 0
+    for number, fields in words:
+        if fields is None:
+            if kept[0]:
+                yield first, {str(column): values for column, values in zip(columns, kept, strict=True)}
+            kept, first = [[] for _ in columns], 0
+            continue
+        first = first or number
+        if len(fields) < max(columns):
+            raise DataError(f"{path}:{number}", f"{len(fields)} columns", f"column {max(columns)} is asked for")
+        for values, column in zip(kept, columns, strict=True):
+            values.append(fields[column - 1])
+    if kept[0]:
+        yield first, {str(column): values for column, values in zip(columns, kept, strict=True)}
+
+
+def _lines(path: Path, layout: Layout) -> Numbered:
+    for number, line in text_lines(path):
+        if line.strip():
+            yield number, {"text": line}
+
+
+def _parallel(path: Path, layout: Layout) -> Numbered:
+    assert layout.pair is not None  # sources.py refuses a description without it
+    for one, other in zip_longest(text_lines(path), text_lines(layout.pair)):
+        if one is None or other is None:
+            shorter, at = (path, other) if one is None else (layout.pair, one)
+            wanted = "the two files must have the same number of lines"
+            raise DataError(f"{shorter}:{at[0]}", "the end of the file before the end of the other", wanted)
+        yield one[0], {"text": one[1], "pair": other[1]}
+
+
+def _blocks(path: Path, layout: Layout) -> Numbered:
+    block: list[str] = []
+    number = 0
+    for number, line in text_lines(path):
+        block.append(line)
+        if len(block) == len(layout.lines):
+            yield number - len(block) + 1, dict(zip(layout.lines, block, strict=True))
+            block = []
+    if any(line.strip() for line in block):
+        wanted = f"a record has {len(layout.lines)} lines: {', '.join(layout.lines)}"
+        raise DataError(f"{path}:{number}", f"the end of the file after {len(block)} lines of a record", wanted)
+
+
+READERS: dict[str, Callable[[Path, Layout], Numbered]] = {
+    "jsonl": _json_lines,
+    "csv": _csv,
+    "tsv": _tsv,
+    "parquet": _parquet,
+    "squad": _squad,
+    "conllu": _conllu,
+    "conll": _conll,
+    "lines": _lines,
+    "parallel": _parallel,
+    "blocks": _blocks,
+}
