@@ -1,0 +1,154 @@
+"""The families whose answer is one of a few: `sequence` (a class of a text or pair) and `choice` (one of 2 to 5 options).
+
+Their statistics are (correct, 1) and their metric is accuracy. Labels are integers by now; names are the source's business.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.tasks.base import Encoded, EncodedSequence, Row
+from sweep.tasks.subwords import frame, slices, subwords
+
+MIN_OPTIONS, MAX_OPTIONS = 2, 5
+
+
+def accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[...] share correct from [..., 2] sums of (correct, counted); 0 where nothing was counted."""
+    counted = sums[..., 1]
+    return np.divide(sums[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
+
+
+def _most_frequent(labels: Sequence[int]) -> float:
+    return Counter(labels).most_common(1)[0][1] / len(labels) if labels else 0.0
+
+
+def _label_problem(label: object, count: int) -> str | None:
+    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < count:
+        return f"label {label!r} is not one of the integers 0 to {count - 1}"
+    return None
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Lengths of a pair cut to `room` tokens in all, the longer text giving way until both are equal."""
+    if first + second <= room:
+        return first, second
+    if min(first, second) <= room // 2:
+        return (first, room - first) if first <= second else (room - second, second)
+    return room - room // 2, room // 2
+
+
+class SequenceFamily:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] where the row has a pair; ends are cut, the longer text first."""
+
+    name = "sequence"
+    metric = "accuracy"
+    required: tuple[str, ...] = ("text", "label")
+    default_max_length = 128
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        if not isinstance(row["text"], str) or not row["text"].strip():
+            return "empty text"
+        if row.get("pair") is not None and not isinstance(row["pair"], str):
+            return f"pair is {row['pair']!r}, not text"
+        return _label_problem(row["label"], len(labels))
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """One sequence per row."""
+        single, double = frame(tokenizer, pair=False), frame(tokenizer, pair=True)
+        for start, part in slices(rows):
+            texts = subwords(tokenizer, [row["text"] for row in part])
+            pairs = iter(subwords(tokenizer, [row["pair"] for row in part if row.get("pair") is not None]))
+            for number, (row, text) in enumerate(zip(part, texts, strict=True), start):
+                if row.get("pair") is None:
+                    shown, around = [text[: single.room(max_length)]], single
+                else:
+                    pair = next(pairs)
+                    first, second = longest_first(len(text), len(pair), double.room(max_length))
+                    shown, around = [text[:first], pair[:second]], double
+                segments = around.segments(*map(len, shown))
+                yield EncodedSequence(around.join(*shown), number, [row["label"]], segments)
+
+    def statistics(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """[N, 2] (correct, 1) from class logits [C] per row."""
+        if not outputs:
+            return np.zeros((0, 2))
+        correct = np.stack(outputs).argmax(axis=1) == encoded.targets
+        return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Accuracy."""
+        return accuracy(sums)
+
+    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+        """Share of the most frequent class."""
+        return _most_frequent([row["label"] for row in rows])
+
+
+class ChoiceFamily:
+    """Every option is encoded with the prompt, [CLS] prompt [SEP] option [SEP], and the highest score wins.
+
+    What does not fit is cut from the front of the prompt, whose end is nearest to the option.
+    """
+
+    name = "choice"
+    metric = "accuracy"
+    required: tuple[str, ...] = ("prompt", "options", "label")
+    default_max_length = 128
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        options = row["options"]
+        if not isinstance(row["prompt"], str):
+            return f"prompt is {row['prompt']!r}, not text"
+        if not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
+            return f"{len(options)} options; a choice has {MIN_OPTIONS} to {MAX_OPTIONS}"
+        if not all(isinstance(option, str) and option.strip() for option in options):
+            return "empty option"
+        return _label_problem(row["label"], len(options))
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """One sequence per option; the row's label is the target of the first of them."""
+        around = frame(tokenizer, pair=True)
+        room = around.room(max_length)
+        for start, part in slices(rows):
+            prompts = subwords(tokenizer, [row["prompt"] for row in part])
+            options = iter(subwords(tokenizer, [option for row in part for option in row["options"]]))
+            for number, (row, prompt) in enumerate(zip(part, prompts, strict=True), start):
+                for position in range(len(row["options"])):
+                    option = next(options)[:room]
+                    shown = prompt[max(0, len(prompt) + len(option) - room) :]
+                    targets = [row["label"]] if position == 0 else []
+                    segments = around.segments(len(shown), len(option))
+                    yield EncodedSequence(around.join(shown, option), number, targets, segments)
+
+    def statistics(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """[N, 2] (correct, 1) from the score [1] of every option; the first of equal options is the answer."""
+        if not outputs:
+            return np.zeros((0, 2))
+        firsts = encoded.example_bounds()[:-1]
+        order = np.lexsort((-np.concatenate(outputs), encoded.example))  # stable: equal scores keep their order
+        correct = order[firsts] - firsts == encoded.targets
+        return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Accuracy."""
+        return accuracy(sums)
+
+    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+        """Share of the most frequent position of the answer."""
+        return _most_frequent([row["label"] for row in rows])
+
+
+SEQUENCE = SequenceFamily()
+CHOICE = ChoiceFamily()
