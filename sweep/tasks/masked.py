@@ -1,0 +1,74 @@
+"""The family of the masked language model (`masked`): raw text, some of whose tokens are to be guessed.
+
+Which tokens are masked is drawn anew by the training side, never here. Statistics are (correct, masked) per line of text
+and the metric is the share of masked tokens guessed right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.tasks.base import Encoded, EncodedSequence, Row
+from sweep.tasks.classify import accuracy
+from sweep.tasks.subwords import frame, slices, subwords
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class MaskedFamily:
+    """[CLS] text [SEP]; a long line becomes several sequences of the same example, so that nothing is lost."""
+
+    name = "masked"
+    metric = "masked_accuracy"
+    required: tuple[str, ...] = ("text",)
+    default_max_length = 128
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        return None if isinstance(row["text"], str) and row["text"].strip() else "empty text"
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """Targets are 1 where a token may be masked: on all but special tokens, unknown ones included among those."""
+        around = frame(tokenizer, pair=False)
+        room = around.room(max_length)
+        before, after = ([0] * len(gap) for gap in around.gaps)
+        special = frozenset(tokenizer.all_special_ids)
+        for start, part in slices(rows):
+            texts = subwords(tokenizer, [row["text"] for row in part])
+            for number, text in enumerate(texts, start):
+                for first in range(0, max(len(text), 1), room):
+                    shown = text[first : first + room]
+                    maskable = [int(token not in special) for token in shown]
+                    segments = around.segments(len(shown))
+                    yield EncodedSequence(around.join(shown), number, [*before, *maskable, *after], segments)
+
+    def statistics(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """[N, 2] (correct, masked) tokens from the counts [2] of every sequence."""
+        if not outputs:
+            return np.zeros((0, 2))
+        return np.add.reduceat(np.stack(outputs).astype(np.float64), encoded.example_bounds()[:-1], axis=0)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of masked tokens guessed right; 0 where none was masked."""
+        return accuracy(sums)
+
+    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+        """Share of the most frequent word or punctuation mark.
+
+        Words stand in for tokens, as no tokenizer is known here; the most frequent of either is a whole word or a mark.
+        """
+        counts: Counter[str] = Counter()
+        for row in rows:
+            counts.update(_WORD.findall(row["text"]))
+        return counts.most_common(1)[0][1] / counts.total() if counts else 0.0
+
+
+MASKED = MaskedFamily()

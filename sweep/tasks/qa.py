@@ -1,0 +1,212 @@
+"""The family whose answer is a span of the context (`span`): extractive question answering, with or without no-answer.
+
+Windows, decoding and scores are those of the SQuAD script that XTREME uses for XQuAD and TyDiQA in every language: windows
+start 128 tokens apart, the best span of at most 30 tokens over all windows is the answer, cut from the context as it was
+written. Statistics are (F1, exact match, 1); the metric is mean F1. MLQA's per-language normalisation is not done here.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.tasks.base import Encoded, EncodedSequence, Row
+from sweep.tasks.subwords import Frame, frame, slices, subwords, subwords_with_offsets
+
+STRIDE = 128  # tokens from the start of a window to that of the next
+QUESTION_TOKENS = 64
+N_BEST = 20
+ANSWER_TOKENS = 30
+NOWHERE = (-1, -1)
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(text: str) -> str:
+    """The text as SQuAD v1.1 compares it: lower case, no ASCII punctuation, no English articles, single spaces."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def answer_scores(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
+    """(F1, exact match) in 0..1 against the best of the gold answers; without any, both say whether the prediction is empty.
+
+    As in SQuAD v1.1 two texts without a common word have F1 0, even where both are empty after normalisation.
+    """
+    found = normalise(prediction)
+    if not answers:
+        return (0.0, 0.0) if found else (1.0, 1.0)
+    wanted = [normalise(answer) for answer in answers]
+    return max(_f1(found, answer) for answer in wanted), float(found in wanted)
+
+
+def _f1(found: str, wanted: str) -> float:
+    found_words, wanted_words = found.split(), wanted.split()
+    common = (Counter(found_words) & Counter(wanted_words)).total()
+    return 2 * common / (len(found_words) + len(wanted_words)) if common else 0.0
+
+
+def best_span(logits: NDArray[Any], offsets: NDArray[np.int32]) -> tuple[float, int, int] | None:
+    """(score, first character, character after the last) of the best span of a window, or None where there is no context.
+
+    `logits` [L, 2] are those of start and end, `offsets` [L, 2] characters of the context, negative outside it.
+    """
+    inside = np.flatnonzero(offsets[:, 0] >= 0)
+    start_logits, end_logits = logits[inside, 0], logits[inside, 1]
+    starts = np.argsort(-start_logits, kind="stable")[:N_BEST]
+    ends = np.argsort(-end_logits, kind="stable")[:N_BEST]
+    length = ends[None, :] - starts[:, None] + 1
+    scores = start_logits[starts][:, None] + end_logits[ends][None, :]
+    scores = np.where((length >= 1) & (length <= ANSWER_TOKENS), scores, -np.inf)
+    if not scores.size or scores.max() == -np.inf:
+        return None
+    start, end = np.unravel_index(scores.argmax(), scores.shape)
+    first, last = offsets[inside[starts[start]]], offsets[inside[ends[end]]]
+    return float(scores[start, end]), int(first[0]), int(last[1])
+
+
+def _answer(windows: Sequence[NDArray[Any]], offsets: Sequence[NDArray[np.int32]], context: str, may_lack: bool) -> str:
+    """The text answered for one example; empty where no-answer (both logits at the first token) beats every span."""
+    spans = [best_span(*window) for window in zip(windows, offsets, strict=True)]
+    best = max((span for span in spans if span), default=None, key=lambda span: span[0])
+    if best is None:
+        return ""
+    if may_lack and min(float(window[0].sum()) for window in windows) > best[0]:
+        return ""
+    return context[best[1] : best[2]].strip()  # some tokenizers count the space before a word in
+
+
+def _located(answers: Sequence[dict[str, Any]], offsets: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """First and last context token of the first gold answer, or None where there is none."""
+    if not answers:
+        return None
+    start = int(answers[0]["start"])
+    end = start + len(answers[0]["text"])
+    touched = [index for index, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
+    return (touched[0], touched[-1]) if touched else None
+
+
+class SpanFamily:
+    """[CLS] question [SEP] window of the context [SEP], as many windows as the context needs.
+
+    Targets are the answer's first and last token, or (0, 0), the position of [CLS], in a window that lacks part of it.
+    """
+
+    name = "span"
+    metric = "f1"
+    required: tuple[str, ...] = ("id", "context", "question", "answers")
+    default_max_length = 384
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        for column in ("context", "question"):
+            if not isinstance(row[column], str) or not row[column].strip():
+                return f"empty {column}"
+        for answer in row["answers"]:
+            text, start = answer["text"], answer["start"]
+            if not text:
+                return "empty answer text; an unanswerable question has no answers at all"
+            if start < 0 or row["context"][start : start + len(text)] != text:
+                return f"answer {text!r} is not at character {start} of the context"
+        return None
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """One sequence per window, with offsets."""
+        around = frame(tokenizer, pair=True)
+        room = around.room(max_length)
+        for start, part in slices(rows):
+            questions = subwords(tokenizer, [row["question"] for row in part])
+            # Questions share paragraphs: each is tokenised once.
+            contexts = list(dict.fromkeys(row["context"] for row in part))
+            known = dict(zip(contexts, subwords_with_offsets(tokenizer, contexts), strict=True))
+            for number, (row, question) in enumerate(zip(part, questions, strict=True), start):
+                question = question[: min(QUESTION_TOKENS, room // 2)]
+                tokens, offsets = known[row["context"]]
+                answer = _located(row["answers"], offsets)
+                for first, last in _windows(len(tokens), room - len(question)):
+                    yield _window(question, tokens[first:last], offsets[first:last], answer, first, number, around)
+
+    def statistics(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """[N, 3] (F1, exact match, 1) from start and end logits [L, 2] of every window.
+
+        Nothing is ever answered with "no answer" in a set where every question has one.
+        """
+        predicted = self.answers(outputs, encoded, rows)
+        scores = [
+            (*answer_scores(answer, [gold["text"] for gold in row["answers"]]), 1.0)
+            for answer, row in zip(predicted, rows, strict=True)
+        ]
+        return np.array(scores, dtype=np.float64).reshape(-1, 3)
+
+    def answers(self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row]) -> list[str]:
+        """The text answered for every row. Raises ValueError where `encoded` has no offsets."""
+        if encoded.offsets is None:
+            if rows:
+                raise ValueError("span data is encoded with offsets")
+            return []
+        offsets = np.split(encoded.offsets, encoded.bounds[1:-1])
+        may_lack = any(not row["answers"] for row in rows)
+        bounds = encoded.example_bounds().tolist()
+        return [
+            _answer(outputs[first:last], offsets[first:last], row["context"], may_lack)
+            for first, last, row in zip(bounds, bounds[1:], rows, strict=False)
+        ]
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean F1."""
+        return self.details(sums)["f1"]
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Every metric of the SQuAD script by name, each [...] from [..., 3] sums; 0 where nothing was counted."""
+        count = sums[..., 2]
+        return {
+            name: np.divide(sums[..., column], count, out=np.zeros_like(count), where=count > 0)
+            for column, name in enumerate(("f1", "exact_match"))
+        }
+
+    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+        """Share of unanswerable questions: what saying nothing is worth."""
+        return sum(not row["answers"] for row in rows) / len(rows) if rows else 0.0
+
+
+def _windows(length: int, room: int) -> Iterator[tuple[int, int]]:
+    """Ranges of context tokens; each holds `room` of them, the last perhaps fewer, and all tokens are in some window."""
+    step = min(STRIDE, max(1, room // 2))  # short windows still overlap by half
+    start = 0
+    while start + room < length:
+        yield start, start + room
+        start += step
+    yield start, length
+
+
+def _window(
+    question: list[int],
+    tokens: list[int],
+    offsets: list[tuple[int, int]],
+    answer: tuple[int, int] | None,
+    first: int,
+    number: int,
+    around: Frame,
+) -> EncodedSequence:
+    before = len(around.gaps[0]) + len(question) + len(around.gaps[1])
+    target = [0, 0]
+    if answer and first <= answer[0] and answer[1] < first + len(tokens):
+        target = [answer[0] - first + before, answer[1] - first + before]
+    return EncodedSequence(
+        tokens=around.join(question, tokens),
+        example=number,
+        targets=target,
+        segments=around.segments(len(question), len(tokens)),
+        offsets=[NOWHERE] * before + offsets + [NOWHERE] * len(around.gaps[2]),
+    )
+
+
+SPAN = SpanFamily()

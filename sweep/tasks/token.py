@@ -1,0 +1,167 @@
+"""The family whose answer is a tag for every word (`token`): UPOS, named entities.
+
+Statistics are (chunks right, chunks predicted, chunks in the gold tags) of a sentence and the metric is their micro F1, as
+XTREME computes it for both its tagging tasks. What a chunk is follows from the tag set:
+
+    BIO tags       conlleval's reading, which is seqeval's default: B- starts a chunk, and so does an I- that nothing of its
+                   type precedes. E- and S- are understood too.
+    any other set  a run of equal tags is one chunk, except that tags that begin with S are chunks of one word. That is
+                   what seqeval 0.0.12 makes of raw tags (UPOS: SCONJ, SYM), hence XTREME's "F1" of UDPOS. seqeval 1.x
+                   gives other numbers. O is outside in every set.
+
+No tag of a training sentence is lost: what is too long becomes several sequences of whole words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Row
+from sweep.tasks.subwords import frame, slices, subwords
+
+OUTSIDE = -1
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How tags make chunks; every array has one entry per tag."""
+
+    types: NDArray[np.int64]  # [C] type of chunk that the tag belongs to, or OUTSIDE
+    opens: NDArray[np.bool_]  # [C] the tag always starts a chunk
+    closes: NDArray[np.bool_]  # [C] the chunk never goes on after the tag
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> Scheme:
+        """BIO where every tag is O or has a prefix, the rule for raw tags elsewhere."""
+        prefixed = all(label == "O" or label[:2] in ("B-", "I-", "E-", "S-") for label in labels)
+        names = [label[2:] if prefixed else label for label in labels]
+        order = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        starts, ends = (("B", "S"), ("E", "S")) if prefixed else (("S",), ("S",))
+        return cls(
+            types=np.array([OUTSIDE if lab == "O" else order[name] for lab, name in zip(labels, names, strict=True)]),
+            opens=np.array([label.startswith(starts) for label in labels], dtype=np.bool_),
+            closes=np.array([label.startswith(ends) for label in labels], dtype=np.bool_),
+        )
+
+    def chunks(self, tags: NDArray[Any], sentence: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """[W] type of the chunk that starts at each word (OUTSIDE: none does) and [W] the word after its end."""
+        types = self.types[tags]
+        fresh = np.diff(sentence, prepend=-1) != 0
+        turns = np.diff(types, prepend=OUTSIDE) != 0
+        closed = np.concatenate([[False], self.closes[tags[:-1]]]) if len(tags) else np.zeros(0, dtype=np.bool_)
+        cuts = fresh | turns | self.opens[tags] | closed
+        starts = np.where(cuts, types, OUTSIDE)
+        limits = np.append(np.flatnonzero(cuts), len(tags))
+        ends = limits[np.searchsorted(limits, np.arange(len(tags)), side="right")]
+        return starts, ends
+
+
+def chunk_counts(
+    predicted: NDArray[Any], gold: NDArray[Any], sentence: NDArray[Any], sentences: int, labels: Sequence[str]
+) -> NDArray[np.float64]:
+    """[N, 3] (right, predicted, gold) chunks per sentence from the tags [W] of all words and their sentences [W]."""
+    scheme = Scheme.of(labels)
+    found, found_ends = scheme.chunks(predicted, sentence)
+    wanted, wanted_ends = scheme.chunks(gold, sentence)
+    right = (found == wanted) & (found != OUTSIDE) & (found_ends == wanted_ends)
+    counted = (right, found != OUTSIDE, wanted != OUTSIDE)
+    return np.stack([np.bincount(sentence, weights=which, minlength=sentences) for which in counted], axis=1)
+
+
+def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
+    """Subwords of each distinct word as it stands inside a sentence; never none."""
+    together, first, second, spaced = subwords(tokenizer, ["a b", "a", "b", " b"])
+    # Tokenizers that keep the space with the word (byte-level BPE) know a word inside a sentence by its leading space.
+    space = " " if together != first + second and together == first + spaced else ""
+    distinct = list(dict.fromkeys(words))
+    unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+    pieces = subwords(tokenizer, [space + word for word in distinct])
+    return {word: piece or [unknown] for word, piece in zip(distinct, pieces, strict=True)}
+
+
+def _split(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
+    """Ranges of words whose subwords fit into `room` together; at least one range, and no word in none."""
+    start, filled = 0, 0
+    for word, length in enumerate(lengths):
+        if filled and filled + length > room:
+            yield start, word
+            start, filled = word, 0
+        filled += length
+    yield start, len(lengths)
+
+
+class TokenFamily:
+    """[CLS] subwords of the words [SEP]; the tag is on the first subword of its word, IGNORED elsewhere."""
+
+    name = "token"
+    metric = "f1"
+    required: tuple[str, ...] = ("words", "tags")
+    default_max_length = 128
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        words, tags = row["words"], row["tags"]
+        if not words:
+            return "no words"
+        if len(words) != len(tags):
+            return f"{len(words)} words but {len(tags)} tags"
+        for word, tag in zip(words, tags, strict=True):
+            if not isinstance(word, str) or not word:
+                return f"word {word!r} is not text"
+            if not isinstance(tag, int) or isinstance(tag, bool) or not 0 <= tag < len(labels):
+                return f"tag {tag!r} of {word!r} is not one of the integers 0 to {len(labels) - 1}"
+        return None
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """One sequence per row, or several of whole words where the sentence is longer than max_length."""
+        around = frame(tokenizer, pair=False)
+        room = around.room(max_length)
+        for start, part in slices(rows):
+            known = _word_subwords(tokenizer, [word for row in part for word in row["words"]])
+            for number, row in enumerate(part, start):
+                # The end of a word longer than a whole sequence is cut; its tag is on its first subword.
+                pieces = [known[word][:room] for word in row["words"]]
+                for first, last in _split([len(piece) for piece in pieces], room):
+                    yield self._sequence(pieces[first:last], row["tags"][first:last], number, around)
+
+    def _sequence(self, pieces: list[list[int]], tags: Sequence[int], number: int, around: Any) -> EncodedSequence:
+        tokens = [token for piece in pieces for token in piece]
+        targets = [IGNORED] * len(around.gaps[0])
+        for piece, tag in zip(pieces, tags, strict=True):
+            targets.append(tag)
+            targets.extend([IGNORED] * (len(piece) - 1))
+        targets.extend([IGNORED] * len(around.gaps[1]))
+        return EncodedSequence(around.join(tokens), number, targets, around.segments(len(tokens)))
+
+    def statistics(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """[N, 3] (right, predicted, gold) chunks from the predicted tag of every token position."""
+        if not outputs:
+            return np.zeros((0, 3))
+        tagged = encoded.targets != IGNORED
+        sentence = np.repeat(encoded.example, encoded.lengths())[tagged]
+        predicted = np.concatenate(outputs)[tagged].astype(np.int64)
+        return chunk_counts(predicted, encoded.targets[tagged], sentence, encoded.examples, labels)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Micro F1 of chunks; 0 where there is none."""
+        both = sums[..., 1] + sums[..., 2]
+        return np.divide(2 * sums[..., 0], both, out=np.zeros_like(both), where=both > 0)
+
+    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+        """F1 of tagging every word with the most frequent tag; 0 where that is O."""
+        gold = np.array([tag for row in rows for tag in row["tags"]], dtype=np.int64)
+        if not len(gold):
+            return 0.0
+        sentence = np.repeat(np.arange(len(rows)), [len(row["tags"]) for row in rows])
+        constant = np.full_like(gold, np.bincount(gold).argmax())
+        return float(self.value(chunk_counts(constant, gold, sentence, len(rows), labels).sum(axis=0)))
+
+
+TOKEN = TokenFamily()
