@@ -1,0 +1,174 @@
+"""Where encoders, tokenizers and weights come from: the hub, a local folder, or nothing but a configuration.
+
+Everything passes through transformers' Auto classes, so every encoder that they know can be named. Offline a hub id is read
+from the local cache. No remote code is trusted and no pickle is read: weights are safetensors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+from sweep.errors import StoreError, StudyError, nearest
+
+hub_logging: Any = logging  # these three carry no types
+auto_model: Any = AutoModel
+fast_tokenizer: Any = PreTrainedTokenizerFast
+
+Algorithm = Literal["wordpiece", "unigram", "bpe", "wordlevel"]
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def load_encoder(source: str, revision: str | None = None, weights: Path | None = None) -> PreTrainedModel:
+    """The encoder of a hub id or a local folder, without a pooling layer, in fp32.
+
+    With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read. Raises StudyError
+    where there is no such model, StoreError where the weights do not fit it.
+    """
+    where = f"encoder {source!r}"
+    try:
+        config = AutoConfig.from_pretrained(source, revision=revision)
+        options = _without_pooler(config)
+        if weights is None:
+            hub_logging.disable_progress_bar()
+            # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
+            return _encoder(
+                auto_model.from_pretrained(source, revision=revision, config=config, dtype="float32", **options)
+            )
+        encoder = _encoder(auto_model.from_config(config, dtype=torch.float32, **options))
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(where, str(error), "give a hub id, or a folder with config.json and weights") from error
+    load_weights(encoder, weights)
+    return encoder
+
+
+def random_encoder(config: Mapping[str, Any], vocab_size: int, pad_id: int, seed: int) -> PreTrainedModel:
+    """An untrained encoder from a configuration with `model_type`; its weights are a function of (config, seed).
+
+    Raises StudyError for an unknown model type or a shape that its model refuses.
+    """
+    kind = str(config.get("model_type"))
+    if kind not in CONFIG_MAPPING:
+        raise StudyError(
+            "encoder model_type", repr(kind), "name a model type of transformers", nearest(kind, CONFIG_MAPPING)
+        )
+    try:
+        # the defaults of other special ids lie outside a small vocabulary, and no encoder reads them
+        unused = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+        shape = AutoConfig.for_model(**{**unused, **config, "vocab_size": vocab_size, "pad_token_id": pad_id})
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return _encoder(auto_model.from_config(shape, dtype=torch.float32, **_without_pooler(shape)))
+    except (ValueError, TypeError, KeyError) as error:
+        raise StudyError(f"encoder of type {kind!r}", str(error), "give a shape that the model accepts") from error
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The fast tokenizer of a hub id or a folder. Raises StudyError where there is none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(
+            f"tokenizer {source!r}", str(error), "give a hub id, or a folder with tokenizer.json"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
+        raise StudyError(
+            f"tokenizer {source!r}", "no fast tokenizer", "character offsets need one: add its tokenizer.json"
+        )
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, algorithm: Algorithm) -> PreTrainedTokenizerFast:
+    """A tokenizer of at most `vocab_size` entries, [PAD] = 0, pairs as [CLS] a [SEP] b [SEP]; `save_pretrained` keeps it."""
+    tokenizer, trainer = _untrained(algorithm, vocab_size)
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.train_from_iterator(texts, trainer)
+    marks = [(mark, tokenizer.token_to_id(mark)) for mark in (SPECIAL["cls_token"], SPECIAL["sep_token"])]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=marks
+    )
+    trained: PreTrainedTokenizerFast = fast_tokenizer(tokenizer_object=tokenizer, **SPECIAL)
+    return trained
+
+
+def cpu_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU, as safetensors wants them."""
+    return {name: cpu_copy(tensor) for name, tensor in module.state_dict().items()}
+
+
+def cpu_copy(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU that later steps do not change."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Put the tensors of a safetensors file into a module of the same shape. Raises StoreError where they do not fit."""
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise StoreError(path, str(error), "delete the folder of this phase and run again") from error
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+    """BERT and its kin would carry an untrained layer that nothing here uses."""
+    if type(config) not in MODEL_MAPPING:
+        raise ValueError(f"{config.model_type} has no encoder in AutoModel")
+    kind: Any = MODEL_MAPPING[type(config)]
+    accepted = inspect.signature(kind).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
+
+
+def _encoder(model: Any) -> PreTrainedModel:
+    if not isinstance(model, PreTrainedModel) or model.config.is_encoder_decoder:
+        raise ValueError(f"{type(model).__name__} is not an encoder")
+    return model
+
+
+def _untrained(algorithm: Algorithm, vocab_size: int) -> tuple[Tokenizer, trainers.Trainer]:
+    shared: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "special_tokens": list(SPECIAL.values()),
+        "show_progress": False,
+    }
+    unknown = SPECIAL["unk_token"]
+    if algorithm == "unigram":
+        tokenizer, trainer = Tokenizer(models.Unigram()), trainers.UnigramTrainer(unk_token=unknown, **shared)
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        return tokenizer, trainer
+    if algorithm == "bpe":
+        tokenizer = Tokenizer(models.BPE(unk_token=unknown))
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        return tokenizer, trainers.BpeTrainer(**shared)
+    tokenizer = Tokenizer(
+        models.WordPiece(unk_token=unknown) if algorithm == "wordpiece" else models.WordLevel(unk_token=unknown)
+    )
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    return tokenizer, trainers.WordPieceTrainer(**shared) if algorithm == "wordpiece" else trainers.WordLevelTrainer(
+        **shared
+    )
