@@ -1,8 +1,8 @@
 """File formats: a data file becomes raw rows, each with the number of the line (or record) where it begins.
 
-A raw row has the file's own column names; what they mean is mapping.py's business. Text is UTF-8, with or without a byte
-order mark, and is never normalised. Names ending in .gz and .bz2 are decompressed on the way. Whatever is malformed
-raises DataError with `file:line`, what was found and what would do.
+A raw row has the file's own column names; what they mean is mapping.py's business. Text is UTF-8, with or without a
+byte order mark, and is never normalised. Names ending in .gz and .bz2 are decompressed on the way. Whatever is
+malformed raises DataError with `file:line`, what was found and what would do.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from sweep.errors import DataError
+from sweep.tasks import parquet
 
 Raw = dict[str, Any]
 Numbered = Iterator[tuple[int, Raw]]
 
 BOM = "\ufeff"
-COMPRESSED = {".gz": gzip.open, ".bz2": bz2.open}
+COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,19 @@ class Layout:
     pair: Path | None = None  # parallel: the file whose line n translates line n
 
 
-def read(path: Path, format: str, layout: Layout = Layout()) -> Numbered:
-    """(number, raw row) of every row; numbers are lines counted from 1, or records in parquet and squad. Raises DataError."""
-    return READERS[format](path, layout)
+def read(path: Path, form: str, layout: Layout = Layout()) -> Numbered:
+    """(number, raw row) of every row: the number of its line, or of its record in parquet and squad, counted from 1.
+
+    `form` is a key of READERS. Raises DataError.
+    """
+    return READERS[form](path, layout)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
     """The file's bytes, decompressed where its name says so. Raises DataError."""
     opener = COMPRESSED.get(path.suffix)
     try:
-        return cast(IO[bytes], opener(path, "rb")) if opener else path.open("rb")
+        return cast(IO[bytes], opener(path)) if opener else path.open("rb")
     except IsADirectoryError as error:
         raise DataError(path, "a folder", "name a file in it") from error
     except FileNotFoundError as error:
@@ -70,7 +74,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise DataError(f"{path}:{number + 1}", f"damaged data ({error})", "fetch the file again") from error
 
 
-def _json_lines(path: Path, layout: Layout) -> Numbered:
+def _json_lines(path: Path, _layout: Layout) -> Numbered:
     for number, line in text_lines(path):
         if not line.strip():
             continue
@@ -129,46 +133,11 @@ def _tsv(path: Path, layout: Layout) -> Numbered:
     return _separated(path, layout, "\t", layout.quoting is True)
 
 
-def _parquet(path: Path, layout: Layout) -> Numbered:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    with open_bytes(path) as stream:
-        try:
-            file = pyarrow.parquet.ParquetFile(stream)
-            names = label_names((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-            for batch in file.iter_batches(batch_size=4096):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, named_labels(row, names)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(path, f"a file that is not Parquet ({error})", "correct `format` or the file") from error
+def _parquet(path: Path, _layout: Layout) -> Numbered:
+    return parquet.rows(path)
 
 
-def label_names(metadata: bytes) -> dict[str, list[str]]:
-    """Column -> names of its class labels, from the features that `datasets` writes into a Parquet file."""
-    features = json.loads(metadata).get("info", {}).get("features", {})
-    found = {}
-    for column, feature in features.items():
-        inner = feature.get("feature", feature)  # tags are a sequence of labels
-        if isinstance(inner, dict) and inner.get("names"):
-            found[column] = list(inner["names"])
-    return found
-
-
-def named_labels(row: Raw, names: dict[str, list[str]]) -> Raw:
-    """The row with class labels by name, because their order differs between data sets; -1 (no label) becomes None."""
-    for column, known in names.items():
-        value = row.get(column)
-        if isinstance(value, list):
-            row[column] = [known[item] for item in value]
-        elif isinstance(value, int):
-            row[column] = known[value] if value >= 0 else None
-    return row
-
-
-def _squad(path: Path, layout: Layout) -> Numbered:
+def _squad(path: Path, _layout: Layout) -> Numbered:
     text = "\n".join(line for _, line in text_lines(path))
     try:
         document = json.loads(text)
@@ -249,7 +218,7 @@ def _sentences(path: Path, words: Iterator[tuple[int, list[str] | None]], column
         yield first, {str(column): values for column, values in zip(columns, kept, strict=True)}
 
 
-def _lines(path: Path, layout: Layout) -> Numbered:
+def _lines(path: Path, _layout: Layout) -> Numbered:
     for number, line in text_lines(path):
         if line.strip():
             yield number, {"text": line}

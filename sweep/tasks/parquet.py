@@ -1,0 +1,66 @@
+"""Parquet files, and the class labels that `datasets` keeps in them (or in a loaded data set) as integers.
+
+Labels are handed on by name, because the same integer means different things in different data sets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import DataError
+
+
+def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(record number from 1, row). Raises DataError."""
+    import pyarrow
+
+    number = 0
+    try:
+        file = _open(path)
+        names = _class_labels((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        for batch in file.iter_batches(batch_size=4096):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, named(row, names)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}:{number + 1}", f"damaged data ({error})", "fetch the file again") from error
+
+
+def count(path: Path) -> int:
+    """Rows by the file's own account. Raises DataError."""
+    return int(_open(path).metadata.num_rows)
+
+
+def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The row with class labels (one, or a list of them) by name; -1, which says that there is none, becomes None."""
+    for column, known in names.items():
+        value = row.get(column)
+        if isinstance(value, list):
+            row[column] = [known[item] for item in value]
+        elif isinstance(value, int):
+            row[column] = known[value] if value >= 0 else None
+    return row
+
+
+def _class_labels(metadata: bytes) -> dict[str, list[str]]:
+    """Column -> names of its class labels, from the features that `datasets` writes into a file's schema."""
+    features = json.loads(metadata).get("info", {}).get("features", {})
+    found = {}
+    for column, feature in features.items():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else feature  # tags: a list of labels
+        if isinstance(inner, dict) and inner.get("names"):
+            found[column] = list(inner["names"])
+    return found
+
+
+def _open(path: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(path, f"a file that is not Parquet ({error})", "correct `format` or the file") from error
