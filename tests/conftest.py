@@ -1,4 +1,4 @@
-"""What every test shares: an environment without network or telemetry, and the folder of real data where there is one."""
+"""What every test shares: no network, no telemetry, and the folder of real data where there is one."""
 
 from __future__ import annotations
 

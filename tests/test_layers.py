@@ -1,0 +1,117 @@
+"""Facts about the cut of the code: who imports whom, who imports which heavy library, what `sweep plan` leaves out."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# A module imports only from a lower layer, or from its left in its own. A new file gets its place here.
+LAYERS = (
+    # 0  errors and identity
+    "errors fingerprint",
+    # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
+    (
+        "tasks.base tasks.subwords tasks.classify tasks.token tasks.qa tasks.retrieval tasks.masked tasks.encoding "
+        "tasks.world tasks.synthetic_rows tasks.synthetic "
+        "tasks.parquet tasks.formats tasks.mapping tasks.local tasks.hub tasks.described tasks.sources tasks"
+    ),
+    # 2  what the study says, what will run, what it costs
+    "spec shapes plan resolve first_use budget ledger",
+    # 3  what is kept
+    "store stock data tracking",
+    # 4  training and scoring; no Ray, no store
+    "batching mixture heads model schedule encoders train scoring",
+    # 5  one chain; knows no Ray
+    "trial",
+    # 6  what may start, what goes on; the policies know no Ray
+    "tuning admission search scheduler worker",
+    # 7  the study at work, and what comes of it
+    "cluster display study results gains answers spending figures process_figures html report publish",
+    # 8  the command line
+    "cli __main__",
+)
+
+# Lazy imports inside functions count: a library has one door, or a few.
+DOORS = {
+    "datasets": "tasks.hub",
+    "huggingface_hub": "tasks.hub first_use encoders",
+    "matplotlib": "figures process_figures html report",
+    "mlflow": "tracking",
+    "optuna": "tuning",
+    "pandas": "results gains answers spending figures process_figures html report",
+    "pyarrow": "tasks.encoding tasks.parquet",
+    "pydantic": "spec",
+    "ray": "search scheduler worker cluster study",
+    "ruamel": "spec",
+    "sqlite3": "ledger",
+    "tokenizers": "encoders",
+    "torch": "batching heads model encoders train scoring trial",
+    "transformers": "encoders model",
+}
+
+PLACE = {name: (layer, index) for layer, row in enumerate(LAYERS) for index, name in enumerate(row.split())}
+
+
+def module_name(path: Path) -> str:
+    """`sweep/tasks/base.py` is `tasks.base`, `sweep/tasks/__init__.py` is `tasks`, `sweep/__init__.py` is empty."""
+    parts = path.relative_to(REPOSITORY / "sweep").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted((REPOSITORY / "sweep").rglob("*.py"))}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of everything a file imports, wherever the statement stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write the import in full, as `from sweep...`"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_module(name: str) -> str | None:
+    """The module of ours that an imported name lies in: `sweep.tasks.FAMILIES` lies in `tasks`."""
+    if name != "sweep" and not name.startswith("sweep."):
+        return None
+    name = name.removeprefix("sweep").removeprefix(".")
+    return name if name in FILES else name.rpartition(".")[0]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name])
+def test_a_module_imports_only_from_below_or_from_its_left(name):
+    assert name in PLACE, f"sweep/{name.replace('.', '/')}.py has no place: add it to LAYERS in tests/test_layers.py"
+    for other in {own_module(full) for full in imported(FILES[name])} - {None, ""}:
+        assert other in PLACE, f"{name} imports sweep.{other}, which has no place in LAYERS of tests/test_layers.py"
+        assert PLACE[other] < PLACE[name], f"{name} {PLACE[name]} imports {other} {PLACE[other]}, which is not below it"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_heavy_library_is_imported_by_its_doors_alone(name):
+    for library in {full.split(".")[0] for full in imported(FILES[name])} & DOORS.keys():
+        assert name in DOORS[library].split(), (
+            f"{name} imports {library}: add it to DOORS in tests/test_layers.py, or not"
+        )
+
+
+def test_the_tables_name_no_file_that_is_gone():
+    assert {*PLACE, *" ".join(DOORS.values()).split()} - FILES.keys() == set()
+
+
+def test_planning_loads_no_heavy_library():
+    code = "import json, sys, sweep.plan, sweep.resolve, sweep.budget; print(json.dumps(sorted(sys.modules)))"
+    process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    loaded = {name.split(".")[0] for name in json.loads(process.stdout)}
+    assert (
+        loaded & {"torch", "ray", "mlflow", "datasets", "pandas", "transformers", "pyarrow", "optuna", "matplotlib"}
+        == set()
+    )
