@@ -1,6 +1,6 @@
-"""The families whose answer is one of a few: `sequence` (a class of a text or pair) and `choice` (one of 2 to 5 options).
+"""The families whose answer is one of a few: `sequence` (class of a text or pair) and `choice` (one of 2 to 5 options).
 
-Their statistics are (correct, 1) and their metric is accuracy. Labels are integers by now; names are the source's business.
+Their statistics are (correct, 1) and their metric is accuracy. Labels are integers by now, names the source's business.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
         return first, second
     if min(first, second) <= room // 2:
         return (first, room - first) if first <= second else (room - second, second)
-    return room - room // 2, room // 2
+    half = room // 2
+    return (half, room - half) if first <= second else (room - half, half)
 
 
 class SequenceFamily:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] where the row has a pair; ends are cut, the longer text first."""
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] where a row has a pair; ends are cut, the longer text first."""
 
     name = "sequence"
     metric = "accuracy"

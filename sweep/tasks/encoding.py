@@ -1,8 +1,8 @@
 """Encoded data as an Arrow file that every process maps instead of copying.
 
 One record batch, one row per sequence, list columns with 64-bit offsets: the buffers of the file are exactly the flat
-arrays of `Encoded`, so opening costs no time and no memory. What a file depends on, where it lies and who may write it is
-the caller's business.
+arrays of `Encoded`, so opening costs no time and no memory. What a file depends on, where it lies and who may write it
+is the caller's business.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sweep.tasks.base import Encoded, EncodedSequence, Family, Row
 
 
 def encode(family: Family, rows: Sequence[Row], tokenizer: Any, max_length: int, path: Path) -> Encoded:
-    """Encode the rows, write the Arrow file at `path` (which appears complete or not at all) and return its mapped view."""
+    """Encode the rows, write the Arrow file (which appears complete or not at all) and return its mapped view."""
     write(from_sequences(family.encode(rows, tokenizer, max_length)), path)
     return open_encoded(path)
 
@@ -125,7 +125,10 @@ def _array(values: array[int], dtype: Any) -> NDArray[Any]:
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
-    """The examples of all parts one after the other. Raises ValueError for no part, or where only some have segments or offsets."""
+    """The examples of all parts, one part after the other.
+
+    Raises ValueError for no parts, and where only some of them have segments or offsets.
+    """
     if not parts:
         raise ValueError("nothing to concatenate")
     if len(parts) == 1:

@@ -1,7 +1,7 @@
 """The family of the masked language model (`masked`): raw text, some of whose tokens are to be guessed.
 
-Which tokens are masked is drawn anew by the training side, never here. Statistics are (correct, masked) per line of text
-and the metric is the share of masked tokens guessed right.
+Which tokens are masked is drawn anew by the training side, never here. Statistics are (correct, masked) per line of
+text and the metric is the share of masked tokens guessed right.
 """
 
 from __future__ import annotations

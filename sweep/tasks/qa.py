@@ -1,8 +1,8 @@
 """The family whose answer is a span of the context (`span`): extractive question answering, with or without no-answer.
 
-Windows, decoding and scores are those of the SQuAD script that XTREME uses for XQuAD and TyDiQA in every language: windows
-start 128 tokens apart, the best span of at most 30 tokens over all windows is the answer, cut from the context as it was
-written. Statistics are (F1, exact match, 1); the metric is mean F1. MLQA's per-language normalisation is not done here.
+Windows, decoding and scores are those of the SQuAD script that XTREME uses for XQuAD and TyDiQA in every language:
+windows start 128 tokens apart, the best span of at most 30 tokens over all windows is the answer, cut from the context
+as it was written. Statistics are (F1, exact match, 1); the metric is mean F1. MLQA's normalisation is not done here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.tasks.base import Encoded, EncodedSequence, Row
-from sweep.tasks.subwords import Frame, frame, slices, subwords, subwords_with_offsets
+from sweep.tasks.subwords import frame, slices, subwords, subwords_with_offsets
 
 STRIDE = 128  # tokens from the start of a window to that of the next
 QUESTION_TOKENS = 64
@@ -35,7 +35,7 @@ def normalise(text: str) -> str:
 
 
 def answer_scores(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
-    """(F1, exact match) in 0..1 against the best of the gold answers; without any, both say whether the prediction is empty.
+    """(F1, exact match) in 0..1 against the best gold answer; without any, both say whether the prediction is empty.
 
     As in SQuAD v1.1 two texts without a common word have F1 0, even where both are empty after normalisation.
     """
@@ -53,7 +53,7 @@ def _f1(found: str, wanted: str) -> float:
 
 
 def best_span(logits: NDArray[Any], offsets: NDArray[np.int32]) -> tuple[float, int, int] | None:
-    """(score, first character, character after the last) of the best span of a window, or None where there is no context.
+    """(score, first character, character after the last) of a window's best span, or None where there is no context.
 
     `logits` [L, 2] are those of start and end, `offsets` [L, 2] characters of the context, negative outside it.
     """
@@ -125,12 +125,19 @@ class SpanFamily:
             # Questions share paragraphs: each is tokenised once.
             contexts = list(dict.fromkeys(row["context"] for row in part))
             known = dict(zip(contexts, subwords_with_offsets(tokenizer, contexts), strict=True))
-            for number, (row, question) in enumerate(zip(part, questions, strict=True), start):
-                question = question[: min(QUESTION_TOKENS, room // 2)]
+            for number, (row, asked) in enumerate(zip(part, questions, strict=True), start):
+                question = asked[: min(QUESTION_TOKENS, room // 2)]
                 tokens, offsets = known[row["context"]]
+                before = len(around.gaps[0]) + len(question) + len(around.gaps[1])
                 answer = _located(row["answers"], offsets)
                 for first, last in _windows(len(tokens), room - len(question)):
-                    yield _window(question, tokens[first:last], offsets[first:last], answer, first, number, around)
+                    yield EncodedSequence(
+                        tokens=around.join(question, tokens[first:last]),
+                        example=number,
+                        targets=_target(answer, first, last, before),
+                        segments=around.segments(len(question), last - first),
+                        offsets=[NOWHERE] * before + offsets[first:last] + [NOWHERE] * len(around.gaps[2]),
+                    )
 
     def statistics(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
@@ -178,7 +185,7 @@ class SpanFamily:
 
 
 def _windows(length: int, room: int) -> Iterator[tuple[int, int]]:
-    """Ranges of context tokens; each holds `room` of them, the last perhaps fewer, and all tokens are in some window."""
+    """Ranges of context tokens; each holds `room` of them, the last perhaps fewer; every token is in some window."""
     step = min(STRIDE, max(1, room // 2))  # short windows still overlap by half
     start = 0
     while start + room < length:
@@ -187,26 +194,11 @@ def _windows(length: int, room: int) -> Iterator[tuple[int, int]]:
     yield start, length
 
 
-def _window(
-    question: list[int],
-    tokens: list[int],
-    offsets: list[tuple[int, int]],
-    answer: tuple[int, int] | None,
-    first: int,
-    number: int,
-    around: Frame,
-) -> EncodedSequence:
-    before = len(around.gaps[0]) + len(question) + len(around.gaps[1])
-    target = [0, 0]
-    if answer and first <= answer[0] and answer[1] < first + len(tokens):
-        target = [answer[0] - first + before, answer[1] - first + before]
-    return EncodedSequence(
-        tokens=around.join(question, tokens),
-        example=number,
-        targets=target,
-        segments=around.segments(len(question), len(tokens)),
-        offsets=[NOWHERE] * before + offsets + [NOWHERE] * len(around.gaps[2]),
-    )
+def _target(answer: tuple[int, int] | None, first: int, last: int, before: int) -> list[int]:
+    """First and last answer token in the window of context tokens [first, last) that follows `before` other tokens."""
+    if answer and first <= answer[0] and answer[1] < last:
+        return [answer[0] - first + before, answer[1] - first + before]
+    return [0, 0]
 
 
 SPAN = SpanFamily()

@@ -1,8 +1,9 @@
 """The family without a head (`embedding`): find the translation of a sentence by the nearest vector.
 
-As XTREME scores Tatoeba: vectors are scaled to length 1, and for every sentence of the PIVOT side the nearest sentence of
-the FOREIGN side is looked up; it is right where both have the same row. No margin, no centring, no pardon for duplicates.
-Statistics are (correct, 1), the metric is accuracy. Which layer and pooling gave the vectors is not decided here.
+As XTREME scores Tatoeba: vectors are scaled to length 1, and for every sentence of the PIVOT side the nearest sentence
+of the FOREIGN side is looked up; it is right where both have the same row. No margin, no centring, no pardon for
+duplicates. Statistics are (correct, 1), the metric is accuracy. Which layer and pooling gave the vectors is not decided
+here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ QUERIES_AT_ONCE = 1024  # similarities held at a time: this many rows of N
 
 
 def nearest_foreign(foreign: NDArray[Any], pivot: NDArray[Any]) -> NDArray[np.int64]:
-    """[N] row of the foreign vector [N, D] with the greatest cosine to each pivot vector [N, D]; the first of equal ones."""
+    """[N] row of the foreign vector [N, D] of the greatest cosine to each pivot vector [N, D]; the first of equals."""
     keys, queries = _unit(foreign), _unit(pivot)
     starts = range(0, len(queries), QUERIES_AT_ONCE)
     found = [(queries[start : start + QUERIES_AT_ONCE] @ keys.T).argmax(axis=1) for start in starts]

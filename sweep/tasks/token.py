@@ -1,10 +1,10 @@
 """The family whose answer is a tag for every word (`token`): UPOS, named entities.
 
-Statistics are (chunks right, chunks predicted, chunks in the gold tags) of a sentence and the metric is their micro F1, as
-XTREME computes it for both its tagging tasks. What a chunk is follows from the tag set:
+Statistics are (chunks right, chunks predicted, chunks in the gold tags) of a sentence and the metric is their micro F1,
+as XTREME computes it for both its tagging tasks. What a chunk is follows from the tag set:
 
-    BIO tags       conlleval's reading, which is seqeval's default: B- starts a chunk, and so does an I- that nothing of its
-                   type precedes. E- and S- are understood too.
+    BIO tags       conlleval's reading, which is seqeval's default: B- starts a chunk, and so does an I- that nothing of
+                   its type precedes. E- and S- are understood too.
     any other set  a run of equal tags is one chunk, except that tags that begin with S are chunks of one word. That is
                    what seqeval 0.0.12 makes of raw tags (UPOS: SCONJ, SYM), hence XTREME's "F1" of UDPOS. seqeval 1.x
                    gives other numbers. O is outside in every set.
