@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ class HubSource:
         """What the description states."""
         self._parts(split, language)
         if self.dev_share is not None and split in ("train", "dev"):
-            share = self.dev_share if split == "dev" else 1 - self.dev_share
-            return Size(max(1, round(self.sizes["train"] * share)), self.tokens)
+            held = ceil(self.sizes["train"] * self.dev_share)
+            return Size(held if split == "dev" else self.sizes["train"] - held, self.tokens)
         return Size(self.sizes[split], self.tokens)
 
     def rows(self, split: str, language: str) -> list[Row]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from itertools import islice
+from math import ceil
 from pathlib import Path
 
 from sweep.errors import DataError, nearest
@@ -79,15 +80,19 @@ class LocalSource:
         return result
 
     def size(self, split: str, language: str) -> Size:
-        """Counted by bytes: exact for well-formed files, an estimate for compressed ones or where rows are skipped."""
+        """Counted by bytes: exact for well-formed files, an estimate for compressed ones. Rows to filter are all read."""
         origin, share = self._origin(split)
         examples, tokens, seen = 0, 0.0, 0
         for part in self._parts(origin, language):
-            examples += _count(self._files(part, language)[0], part)
             for _, row in islice(self._part_rows(part, language), SAMPLE):
                 tokens, seen = tokens + guess_tokens(row), seen + 1
+            if part.columns.keep or part.columns.skip:
+                examples += sum(1 for _ in self._part_rows(part, language))
+            else:
+                examples += _count(self._files(part, language)[0], part)
         if share is not None:
-            examples = round(examples * (share if split == "dev" else 1 - share))
+            held = ceil(examples * share)
+            examples = held if split == "dev" else examples - held
         return Size(max(examples, 1), tokens / max(seen, 1))
 
     def rows(self, split: str, language: str) -> list[Row]:

@@ -3,9 +3,10 @@
 Checks all that can be known without opening a file; each mistake is a StudyError with its place in the YAML. Keys:
 
     family, labels, languages, train_language or train_languages, corpora
-    train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for this
-                       part alone; or a list of these. dev may also be a share of train such as 0.1
-    reading keys       columns, keep, skip; files: format, header, quoting, lines, pair, join; hub: hub, config, revision
+    train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for
+                       this part alone; or a list of these. dev may also be a share of train such as 0.1
+    reading keys       columns, keep, skip; files: format, header, quoting, lines, pair, join; hub: hub, config,
+                       revision
     sizes, tokens      hub only: rows per split and language, mean subword tokens (a plan needs no network)
 
 {language} and {code} in paths, configurations, `keep` and `skip` stand for the language and what `languages` makes of
