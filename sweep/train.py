@@ -1,8 +1,8 @@
-"""fit(): one phase's training as a generator. Forward, backward, clip, step; whoever iterates stores, reports and stops.
+"""fit(): one phase's training as a generator. Forward, backward, clip, step; whoever iterates stores, reports, stops.
 
-Every step is seeded by (seed, step), data order is a function of the settings, and the state is one flat structure: a run
-that is interrupted after any step and resumed ends with the same weights, bit for bit, on a CPU with as many threads.
-It knows nothing of metrics, stores or files.
+Every step is seeded by (seed, step), data order is a function of the settings, and the state is one flat structure: a
+run that is interrupted after any step and resumed ends with the same weights, bit for bit, on a CPU with as many
+threads. It knows nothing of metrics, stores or files.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Progress:
     learning_rate: float
     tokens: int  # real tokens so far
     padded_tokens: int
+    attended_tokens: int  # pairs of tokens that attention compared: padded length squared, over sequences
     examples: int
     dev: float | None  # where this step was evaluated
     best: float | None
@@ -61,7 +62,7 @@ def fit(
 ) -> Iterator[Progress]:
     """Train the model where it is; after the last step it holds the selected weights and is in eval mode.
 
-    `evaluate` scores the model on dev, higher is better; the earliest best counts. Without it the last weights are taken.
+    `evaluate` scores the model on dev, higher is better; the earliest best counts. Without it the last weights stay.
     """
     run = _Run(model, mixture, settings)
     if resume is not None:
@@ -91,7 +92,7 @@ class _Run:
         )
         self.optimizer = _adamw(self.parameters, settings)
         self.seeds = np.random.default_rng(settings.seed).integers(2**62, size=settings.steps)
-        self.step, self.tokens, self.padded_tokens, self.examples = 0, 0, 0, 0
+        self.step, self.tokens, self.padded_tokens, self.attended_tokens, self.examples = 0, 0, 0, 0, 0
         self.dev: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] = {}
         self.micro_batch_tokens = settings.micro_batch_tokens
@@ -127,6 +128,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.tokens += batch.tokens
         self.padded_tokens += batch.padded_tokens
+        self.attended_tokens += batch.padded_tokens * batch.input_ids.shape[1]
         self.examples += batch.examples
         return loss
 
@@ -172,6 +174,7 @@ class _Run:
             learning_rate=rate(self.step, self.settings),
             tokens=self.tokens,
             padded_tokens=self.padded_tokens,
+            attended_tokens=self.attended_tokens,
             examples=self.examples,
             dev=dev,
             best=score,
@@ -212,7 +215,7 @@ class _Run:
                 }
 
 
-_COUNTERS = ("step", "tokens", "padded_tokens", "examples", "micro_batch_tokens")
+_COUNTERS = ("step", "tokens", "padded_tokens", "attended_tokens", "examples", "micro_batch_tokens")
 
 
 def _adamw(parameters: tuple[nn.Parameter, ...], settings: FitSettings) -> torch.optim.AdamW:

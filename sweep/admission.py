@@ -1,0 +1,273 @@
+"""Which chain may start next: coverage first, shared phases once, nothing that cannot be paid. Knows no Ray.
+
+Order: the first candidate of every cell, then the second, ...; a cell's other seeds follow as soon as its candidates are
+compared, and fill workers that would be idle. A chain that needs a phase which is being trained elsewhere waits here, holding
+nothing. Rebuilt from plan and store at every start: a chain that the store has finished is done without a trial.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep.budget import Costs, Speed
+from sweep.ledger import DONE, FAILED, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.plan import REPLICA, Cell, Chain, Plan, coverage_order
+from sweep.stock import Stock
+from sweep.tuning import Tried, rates_for, winner
+
+
+@dataclass
+class CellState:
+    """How far a cell is."""
+
+    cell: Cell
+    count: int  # candidates
+    tried: dict[int, Tried] = field(default_factory=dict)
+    started: dict[int, Chain] = field(default_factory=dict)
+
+    @property
+    def tuned(self) -> bool:
+        return len(self.tried) == self.count
+
+
+@dataclass
+class Running:
+    """A chain that a worker has."""
+
+    chain: Chain
+    attempt: int
+    started: float
+    reserved: float
+    latest: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A possible chain: a candidate of a cell, or its winner with another seed."""
+
+    cell: int
+    candidate: int
+    seed: int
+    role: str
+
+
+class Admission:
+    """The state of a running study. One instance, in the driver."""
+
+    def __init__(
+        self, plan: Plan, stock: Stock, ledger: Ledger, costs: Costs, gpu: bool, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
+        self.order = coverage_order(plan)
+        self.cells = [CellState(cell, plan.candidates(cell)) for cell in plan.cells]
+        self.running: dict[str, Running] = {}
+        self.done: list[Chain] = []
+        self.failed: list[tuple[Chain, str]] = []
+        self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone
+        self.trained = 0  # phases trained by this run
+        self.closing = False  # set by Ctrl-C: nothing starts any more
+        self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
+        self._gpu = gpu
+        self._finished_work: list[tuple[str, float, float]] = []
+        first, *self._others = plan.study.axes.seed
+        rounds = max((state.count for state in self.cells), default=0)
+        self._waiting = [
+            Work(index, number, first, "candidate")
+            for number in range(rounds)
+            for index in self.order
+            if number < self.cells[index].count
+        ]
+        self.total = sum(state.count + len(self._others) for state in self.cells)
+
+    # -- what may start ------------------------------------------------------------------------------------------------
+
+    def next(self) -> Chain | None:
+        """A chain to start now, its phases claimed and its cost reserved; None where none may start at this moment."""
+        position = 0
+        while position < len(self._waiting) and not self.closing:
+            work = self._waiting[position]
+            chain = self._chain(work)
+            if chain is None or self._blocked(chain):
+                position += 1
+            elif self._is_done(chain):
+                self._waiting.pop(position)
+                self._record_done(chain)
+                position = 0  # its result may have opened what was passed over
+            elif not self._affordable(chain):
+                if self.running:
+                    return None  # what is held may be set free: never prefer a later chain because it is cheaper
+                self._waiting.pop(position)
+                self.unpaid.append(chain)
+            else:
+                self._waiting.pop(position)
+                self._start(chain)
+                return chain
+        return None
+
+    @property
+    def finished(self) -> bool:
+        """Nothing runs and nothing will."""
+        return not self.running and (self.closing or not self._waiting)
+
+    def _chain(self, work: Work) -> Chain | None:
+        """The chain, or None while it depends on candidates that are not finished."""
+        state = self.cells[work.cell]
+        if work.role == REPLICA:
+            return self.plan.chain(state.cell, state.tried[work.candidate].rates, work.seed, work.candidate, REPLICA)
+        startup = work.candidate < self.plan.study.tuning.startup
+        if not startup and any(number not in state.tried for number in range(work.candidate)):
+            return None
+        if work.candidate not in state.started:
+            before = [] if startup else [state.tried[number] for number in range(work.candidate)]
+            rates = rates_for(self.plan, state.cell, work.candidate, before)
+            state.started[work.candidate] = self.plan.chain(state.cell, rates, work.seed, work.candidate)
+        return state.started[work.candidate]
+
+    def _blocked(self, chain: Chain) -> bool:
+        if chain.score in self._claimed:
+            return True
+        return any(phase.key in self._claimed for phase in self.stock.to_train(chain))
+
+    def _is_done(self, chain: Chain) -> bool:
+        return self.stock.has_score(chain.score)
+
+    def _affordable(self, chain: Chain) -> bool:
+        budget = self.plan.study.budget
+        if budget is None:
+            return True
+        return self.spent() + self.ledger.held(budget.unit) + self._price(chain) <= budget.amount
+
+    def spent(self) -> float:
+        """Spent so far, in the budget's unit (device-seconds where there is no budget)."""
+        flops, device_seconds = self.ledger.spent()
+        budget = self.plan.study.budget
+        return flops if budget is not None and budget.unit == "flops" else device_seconds
+
+    @property
+    def exhausted(self) -> bool:
+        """More is spent than the budget has: running chains are to stop, their work kept."""
+        budget = self.plan.study.budget
+        return budget is not None and self.spent() >= budget.amount
+
+    def _price(self, chain: Chain) -> float:
+        budget = self.plan.study.budget
+        flops = self._missing_flops(chain)
+        encoder = chain.cell.encoder
+        return self.speed.amount(budget, encoder, flops) if budget else self.speed.device_seconds(encoder, flops)
+
+    def _missing_flops(self, chain: Chain) -> float:
+        parts = self.costs.parts(chain)
+        return parts[chain.score] + sum(parts[phase.key] for phase in self.stock.to_train(chain))
+
+    @property
+    def speed(self) -> Speed:
+        return Speed(tuple(self._finished_work), self._gpu)
+
+    def _start(self, chain: Chain) -> None:
+        now = self.clock()
+        for phase in self.stock.to_train(chain):
+            self._claimed[phase.key] = chain.key
+        self._claimed[chain.score] = chain.key
+        price = self._price(chain)
+        self.ledger.open_chain(self._row(chain, RUNNING, now))
+        attempt = self.ledger.reserve(chain.key, price, now)
+        self.running[chain.key] = Running(chain, attempt, now, price)
+
+    # -- what happened -------------------------------------------------------------------------------------------------
+
+    def heard(self, key: str, report: Mapping[str, Any]) -> None:
+        """A worker's report: costs so far, progress, perhaps a phase that is in the store now."""
+        running = self.running[key]
+        if running.latest and report["started"] != running.latest["started"]:
+            # The worker died and Tune began the chain anew: what the dead attempt spent stays charged.
+            self.ledger.settle(key, running.attempt, self.clock())
+            running.attempt = self.ledger.reserve(key, running.reserved, self.clock())
+        running.latest = dict(report)
+        self.ledger.charge(key, running.attempt, report["flops"], report["device_seconds"])
+        if report.get("facts"):
+            self.ledger.remember(report["facts"])
+        if report.get("committed"):
+            self.trained += report["phase"] != "score"
+            self._claimed.pop(report["key"], None)
+            self.stock.learn(report["key"])
+
+    def ended(self, key: str, failure: str | None = None) -> None:
+        """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells)."""
+        running = self.running.pop(key)
+        chain, now = running.chain, self.clock()
+        for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
+            del self._claimed[claimed]
+            self.stock.learn(claimed)
+        self.ledger.settle(key, running.attempt, now)
+        self._learn_speed(running)
+        if self._is_done(chain):
+            self._record_done(chain)
+        elif failure is not None:
+            self.failed.append((chain, failure))
+            self.ledger.close_chain(key, FAILED, None, now, failure)
+            self._note(chain, None)
+        else:
+            self.unpaid.append(chain)
+            self.ledger.close_chain(key, STOPPED, None, now, "stopped; its work is kept")
+
+    def _record_done(self, chain: Chain) -> None:
+        self.done.append(chain)
+        dev = self.stock.dev_score(chain)
+        now = self.clock()
+        self.ledger.open_chain(self._row(chain, DONE, now))
+        self.ledger.close_chain(chain.key, DONE, dev, now)
+        if chain.role == REPLICA:
+            self.ledger.select(chain.cell.name, chain.candidate)
+        else:
+            # Where nothing is trained there is nothing to compare; any number will do.
+            self._note(chain, dev if dev is not None else 0.0)
+
+    def _note(self, chain: Chain, value: float | None) -> None:
+        """A candidate's result; with the last one of a cell, its other seeds may run."""
+        if chain.role == REPLICA:
+            return
+        index = self.plan.cells.index(chain.cell)
+        state = self.cells[index]
+        state.tried[chain.candidate] = Tried(chain.rates, value)
+        best = winner(state.tried)
+        if best is not None:
+            self.ledger.select(chain.cell.name, best)
+        if state.tuned and best is not None:
+            self._waiting.extend(Work(index, best, seed, REPLICA) for seed in self._others)
+
+    def _learn_speed(self, running: Running) -> None:
+        flops, seconds = running.latest.get("flops", 0.0), running.latest.get("device_seconds", 0.0)
+        if flops > 0:
+            self._finished_work.append((running.chain.cell.encoder, flops, seconds))
+
+    def _row(self, chain: Chain, state: str, now: float) -> ChainRow:
+        cell = chain.cell
+        return ChainRow(
+            key=chain.key, cell=cell.name, encoder=cell.encoder, intermediate=cell.intermediate_name,
+            volume=cell.volume_name, target=cell.target, seed=chain.seed, candidate=chain.candidate, role=chain.role,
+            selected=chain.role == REPLICA, rates=dict(chain.rates),
+            phases=tuple(phase.key for phase in chain.phases), score=chain.score, state=state, dev=None, flops=0.0,
+            device_seconds=0.0, started=now, ended=None,
+        )  # fmt: skip
+
+    # -- what is left --------------------------------------------------------------------------------------------------
+
+    def left(self) -> Iterator[Chain]:
+        """Chains that have not started, as far as they are known."""
+        for work in self._waiting:
+            chain = self._chain(work)
+            if chain is not None:
+                yield chain
+
+    def device_seconds_left(self) -> float:
+        """Forecast of the work that is left, shared phases once, replicas of cells that are not tuned yet left out."""
+        left: dict[str, tuple[str, float]] = {}
+        for chain in [*self.left(), *(running.chain for running in self.running.values())]:
+            parts = self.costs.parts(chain)
+            wanted = [phase.key for phase in self.stock.to_train(chain)]
+            wanted += [] if self._is_done(chain) else [chain.score]
+            left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
+        return sum(self.speed.device_seconds(encoder, flops) for encoder, flops in left.values())

@@ -1,0 +1,34 @@
+"""A half-done phase on disk: one safetensors file whose header carries the counters and the log. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from sweep.train import State
+
+FILE = "checkpoint.safetensors"
+
+
+def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
+    """State and log of a half-done phase, or (None, {}) where there is none."""
+    path = folder / FILE
+    if not path.exists():
+        return None, {}
+    with safe_open(path, framework="pt") as opened:
+        header = json.loads(opened.metadata()["values"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    return State(tensors=tensors, values=header["state"]), header["log"]
+
+
+def write_checkpoint(folder: Path, state: State, log: Mapping[str, Any]) -> None:
+    """Replaces the checkpoint in one move: a kill leaves the previous one or this one."""
+    unfinished = folder / f".{FILE}"
+    save_file(state["tensors"], unfinished, metadata={"values": json.dumps({"state": state["values"], "log": log})})
+    os.replace(unfinished, folder / FILE)

@@ -1,0 +1,155 @@
+"""The command line: check, plan, run, report, ui. A study is complete in its file, so there are no hyperparameters here.
+
+Exit codes: 0 all is well (also where the budget ended the study), 1 some chains failed, 2 a mistake that its user can mend,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.errors import SweepError
+
+if TYPE_CHECKING:
+    from sweep.study import Outcome
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except SweepError as mistake:
+        print(f"sweep: {mistake}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("sweep: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Reads the study file and every row of its data; trains nothing."""
+    from sweep.first_use import check_data
+    from sweep.resolve import resolve
+    from sweep.spec import load
+
+    plan = resolve(load(options.file), options.file)
+    facts = check_data(plan, {})
+    print(f"{options.file}: {len(plan.cells)} cells, {len(facts)} data sets read without a fault")
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
+    from sweep.budget import Costs, Speed, summary
+    from sweep.resolve import resolve
+    from sweep.spec import load
+
+    study = load(options.file)
+    planned = resolve(study, options.file)
+    found = summary(planned, Costs(planned), Speed(gpu=study.runtime.gpu > 0))
+    print(json.dumps(found, indent=1) if options.json else _plan_text(planned, found))
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs what is missing of the study, then writes the report."""
+    from sweep.publish import publish
+    from sweep.study import run as run_study
+
+    outcome = run_study(options.file)
+    report = publish(outcome.results)
+    print(_outcome_text(outcome, options.file))
+    print(report)
+    if outcome.interrupted:
+        return INTERRUPTED
+    return FAILED if outcome.admission.failed else 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Writes report and score tables from what is there now."""
+    from sweep.publish import publish
+
+    print(publish(options.results))
+    return 0
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Opens the MLflow UI on a results folder."""
+    from sweep.publish import open_results
+    from sweep.tracking import open_ui
+
+    return open_ui(*open_results(options.results), options.port)
+
+
+def _plan_text(planned: Any, found: dict[str, Any]) -> str:
+    axes = planned.study.axes
+    shown = {
+        "encoder": axes.encoder,
+        "intermediate": ["+".join(names) or "none" for names in axes.intermediate],
+        "volume": axes.volume,
+        "target": axes.target,
+        "seed": axes.seed,
+    }
+    lines = [f"study {found['study']}"]
+    lines += [f"  {name:<13} {', '.join(str(value) for value in values)}" for name, values in shown.items()]
+    ratio = found["flops_unshared"] / max(found["flops_shared"], 1)
+    lines += [
+        f"{found['cells']:,} cells, {found['chains']:,} chains",
+        f"{found['phases_distinct']:,} distinct phases instead of {found['phases_unshared']:,}",
+        f"{found['flops_shared']:.3g} FLOPs instead of {found['flops_unshared']:.3g} one chain at a time ({ratio:.1f} times)",
+    ]
+    budget = planned.study.budget
+    covered = f"covers the first candidate of {found['covered_by_budget']:,} of {found['cells']:,} cells"
+    lines.append(f"budget {budget}: {covered}" if budget else "no budget: everything is run")
+    if budget and budget.unit == "device_seconds":
+        lines.append("  (device-seconds are forecast at an assumed speed; a run measures it)")
+    return "\n".join(lines + [f"note: {flag}" for flag in found["flags"]])
+
+
+def _outcome_text(outcome: Outcome, file: Path) -> str:
+    from sweep.display import duration
+
+    admission = outcome.admission
+    lines = [
+        f"{len(admission.done)} of {admission.total} chains done, {admission.trained} phases trained now,"
+        f" in {duration(outcome.seconds)}"
+    ]
+    for chain, reason in admission.failed:
+        lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
+    if admission.unpaid and not outcome.interrupted:
+        lines.append(
+            f"the budget of {admission.plan.study.budget} is spent: {len(admission.unpaid)} chains were not paid for;"
+            " a larger budget in the file and the same command continue the study"
+        )
+    if outcome.interrupted:
+        lines.append(f"interrupted: 'sweep run {file}' goes on from here")
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sweep", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (check, plan, run):
+        _command(commands, command).add_argument("file", type=Path, help="the study file")
+    for command in (report, ui):
+        _command(commands, command).add_argument("results", type=Path, help="the results folder of a study")
+    commands.choices["plan"].add_argument("--json", action="store_true", help="print machine-readable figures")
+    commands.choices["ui"].add_argument("--port", type=int, default=5000)
+    return parser
+
+
+def _command(commands: Any, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    text = (command.__doc__ or "").strip()
+    parser: argparse.ArgumentParser = commands.add_parser(command.__name__, help=text, description=text)
+    parser.set_defaults(command=command)
+    return parser

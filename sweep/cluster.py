@@ -1,0 +1,78 @@
+"""A Ray cluster to run chains on: the one that RAY_ADDRESS names, or a local one that lives as long as the run.
+
+The local one is private: its own temporary folder, its own token, no dashboard. Nothing of another Ray on the machine is
+touched, and nothing is left in the user's home.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sweep.errors import StudyError
+from sweep.spec import Runtime
+
+OBJECT_STORE_BYTES = 100 * 2**20  # weights and data travel through files; Ray's store holds the plan and little else
+DRIVER_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they cost more than half of a short trial and leak
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the only way to a silent console
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours stops chains cleanly
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",  # lets an autoscaling cluster see work that waits
+}
+WORKER_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
+
+
+@contextmanager
+def cluster(runtime: Runtime) -> Iterator[int | None]:
+    """Starts or joins Ray; yields how many chains fit side by side, None where the cluster grows on demand."""
+    os.environ.update(DRIVER_ENVIRONMENT)
+    joined = os.environ.get("RAY_ADDRESS")
+    folder = None if joined else tempfile.mkdtemp(prefix="sweep-", dir="/tmp")  # short: socket paths end at 108 bytes
+    if not joined:
+        cores = len(os.sched_getaffinity(0))
+        if runtime.cores > cores:
+            raise StudyError("runtime.cores", str(runtime.cores), f"at most the {cores} cores of this machine are expected")
+        # Without a token anybody on the network could run code here; with Ray's default one it lands in the user's home.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    import ray
+
+    try:
+        if joined:
+            ray.init(runtime_env={"env_vars": worker_environment()}, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=folder, runtime_env={"env_vars": worker_environment()}, log_to_driver=False,
+                logging_level=logging.ERROR,
+            )  # fmt: skip
+        for name in ("ray", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield None if joined else local_slots(runtime, ray.cluster_resources())
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def local_slots(runtime: Runtime, resources: dict[str, float]) -> int:
+    """How many chains fit on these resources side by side. Raises StudyError where not one does."""
+    by_core = int(resources.get("CPU", 0) // runtime.cores)
+    if not runtime.gpu:
+        return by_core
+    devices = resources.get("GPU", 0.0)
+    if devices < min(runtime.gpu, 1.0):
+        raise StudyError("runtime.gpu", str(runtime.gpu), f"this machine has {devices:g} GPUs; 0 runs on cores")
+    return max(min(by_core, int(devices // runtime.gpu)), 1)
+
+
+def worker_environment() -> dict[str, str]:
+    """Variables that workers need on other machines too."""
+    found = {name: os.environ[name] for name in WORKER_VARIABLES if name in os.environ}
+    return {"TOKENIZERS_PARALLELISM": "false", **found}

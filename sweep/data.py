@@ -1,0 +1,133 @@
+"""The encoded data of a study: made once per (data, tokenizer, length), shared by memory map, cut to a volume.
+
+A volume is nested: for one seed, the first thousand examples are among the first ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.fingerprint import fingerprint
+from sweep.store import Store
+from sweep.tasks import FAMILIES
+from sweep.tasks.base import Encoded, Family, Row, Task
+from sweep.tasks.encoding import concatenate, encode, open_encoded
+
+ENCODING_VERSION = 1  # raised when the same rows would be encoded otherwise
+DEV_ORDER = 0  # which dev examples an evaluation sees depends on no seed: all chains are compared on the same ones
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Encodes tasks with one tokenizer."""
+
+    store: Store
+    tokenizer: Any  # a fast Hugging Face tokenizer
+    longest: int  # tokens that the encoder can take
+
+    def encoded(self, task: Task, digest: str, split: str, language: str, max_length: int | None = None) -> Encoded:
+        """One split in one language, mapped from the store; whoever comes first encodes it."""
+        family = FAMILIES[task.family]
+        length = min(max_length or family.default_max_length, self.longest)
+        key = fingerprint([ENCODING_VERSION, digest, task.family, split, language, length, self._tokenizer_digest])
+        with self.store.made_once("data", f"{key}.arrow") as path:
+            if not path.exists():
+                encode(family, task.source.rows(split, language), self.tokenizer, length, path)
+        return open_encoded(path)
+
+    @cached_property
+    def _tokenizer_digest(self) -> str:
+        return fingerprint(self.tokenizer.backend_tokenizer.to_str())
+
+
+def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed: int) -> Encoded:
+    """The train splits of all languages in one, cut to `examples`."""
+    parts = list(by_language.values())
+    return _first(parts[0] if len(parts) == 1 else concatenate(parts), examples, seed)
+
+
+@dataclass(frozen=True)
+class Dev:
+    """What an evaluation during training looks at: dev rows of the training language."""
+
+    task: Task
+    rows: list[Row]
+    encoded: Encoded
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.task.family]
+
+    def value(self, outputs: list[NDArray[Any]]) -> float:
+        """The family's metric, 0..1."""
+        statistics = self.family.statistics(outputs, self.encoded, self.rows, self.task.labels)
+        return float(self.family.value(statistics.sum(axis=0)))
+
+    def majority(self) -> float:
+        return self.family.majority(self.rows, self.task.labels)
+
+
+def dev_set(reader: Reader, task: Task, digest: str, limit: int, max_length: int | None) -> Dev:
+    """At most `limit` dev examples of the language that the task is trained in, the same ones for every chain."""
+    language = task.train_language or task.trained_in[0]
+    rows = task.source.rows("dev", language)
+    encoded = reader.encoded(task, digest, "dev", language, max_length)
+    chosen = _permutation(len(rows), limit, DEV_ORDER)
+    return Dev(task, [rows[index] for index in chosen], subset(encoded, chosen))
+
+
+def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:
+    """The given examples, in ascending order of their index, as arrays of their own."""
+    bounds = encoded.example_bounds()
+    counts = np.diff(bounds)[examples]
+    sequences = _ranges(bounds[examples], counts)
+    lengths = encoded.lengths()[sequences]
+    flat = _ranges(encoded.bounds[sequences], lengths)
+    target_lengths = np.diff(encoded.target_bounds)[sequences]
+    return Encoded(
+        tokens=encoded.tokens[flat],
+        bounds=_bounds(lengths),
+        example=np.repeat(np.arange(len(examples), dtype=np.int32), counts),
+        targets=encoded.targets[_ranges(encoded.target_bounds[sequences], target_lengths)],
+        target_bounds=_bounds(target_lengths),
+        segments=None if encoded.segments is None else encoded.segments[flat],
+        offsets=None if encoded.offsets is None else encoded.offsets[flat],
+    )
+
+
+def sizes(task: Task, split: str, parts: Mapping[str, Encoded]) -> dict[str, str]:
+    """Facts for the ledger: what was really loaded, where a plan had estimates."""
+    return {
+        f"size:{task.name}:{split}:{language}": f"{part.examples} {len(part.tokens) / max(part.examples, 1):.3f}"
+        for language, part in parts.items()
+    }
+
+
+def _first(encoded: Encoded, examples: int | None, seed: int) -> Encoded:
+    if examples is None or examples >= encoded.examples:
+        return encoded
+    return subset(encoded, _permutation(encoded.examples, examples, seed))
+
+
+def _permutation(count: int, limit: int, seed: int) -> NDArray[np.int64]:
+    """The first `limit` of a seeded order of 0..count-1, ascending."""
+    order = np.random.Generator(np.random.PCG64([seed, count])).permutation(count)
+    return np.sort(order[:limit]).astype(np.int64)
+
+
+def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """starts[0], starts[0]+1, ... lengths[0] of them, then those of starts[1], and so on."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    ranges: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return ranges
+
+
+def _bounds(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

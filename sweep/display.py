@@ -1,0 +1,107 @@
+"""What a person sees while a study runs: one line per running chain and one for the study. Pure text, then where it goes.
+
+On a terminal the lines are redrawn in place; elsewhere (a log file, CI) the study's line is written every half minute and
+one line whenever a chain ends.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from sweep.admission import Admission, Running
+
+TERMINAL_SECONDS = 0.5
+LOG_SECONDS = 30.0
+
+
+def study_line(admission: Admission, slots: int) -> str:
+    """Chains done and running, budget spent, time left."""
+    budget = admission.plan.study.budget
+    spent = admission.spent()
+    if budget is None:
+        money = f"{spent:,.0f} device-seconds spent"
+    elif budget.unit == "flops":
+        money = f"{spent:.3g} of {budget.amount:.3g} FLOPs spent"
+    else:
+        money = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
+    runtime = admission.plan.study.runtime
+    devices = slots * (runtime.gpu or runtime.cores)
+    left = admission.device_seconds_left() / max(devices, 1e-9)
+    failed = f", {len(admission.failed)} failed" if admission.failed else ""
+    done = f"{len(admission.done)} of {admission.total} chains done{failed}, {len(admission.running)} running"
+    return f"{admission.plan.study.study}: {done}; {money}; about {duration(left)} left"
+
+
+def chain_line(running: Running, now: float) -> str:
+    """What one worker is doing."""
+    chain, latest = running.chain, running.latest
+    where = f"{chain.cell.name} | seed {chain.seed}"
+    if not latest:
+        return f"  {where}: starting"
+    loss = f", loss {latest['loss']:.3f}" if latest.get("loss") is not None else ""
+    dev = f", dev {latest['dev']:.3f}" if latest.get("dev") is not None else ""
+    step = f" {latest['step']}/{latest['steps']}" if latest.get("steps") else ""
+    return f"  {where}: {latest['phase']}{step}{loss}{dev}, {duration(now - running.started)}"
+
+
+def duration(seconds: float) -> str:
+    """95 -> '1 min 35 s'."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class Display:
+    """Writes progress to a stream, as often as its reader can use it."""
+
+    def __init__(self, admission: Admission, slots: int, stream: TextIO) -> None:
+        self._admission, self._slots, self._stream = admission, slots, stream
+        self._terminal = stream.isatty()
+        self._drawn = 0  # lines on the terminal that are redrawn
+        self._next = 0.0
+        self._ended = len(admission.done) + len(admission.failed)
+
+    def update(self) -> None:
+        """Called at every report and suggestion; writes only when it is time."""
+        now = time.time()
+        if not self._terminal:
+            self._log_ended()
+        if now < self._next:
+            return
+        self._next = now + (TERMINAL_SECONDS if self._terminal else LOG_SECONDS)
+        if self._terminal:
+            self._redraw(now)
+        else:
+            self._write(study_line(self._admission, self._slots))
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        self.clear()
+        self._write(line)
+
+    def clear(self) -> None:
+        """Takes the redrawn lines off the terminal."""
+        if self._drawn:
+            self._stream.write(f"\x1b[{self._drawn}F\x1b[J")
+            self._drawn = 0
+
+    def _redraw(self, now: float) -> None:
+        lines = [chain_line(running, now) for running in self._admission.running.values()]
+        lines.append(study_line(self._admission, self._slots))
+        self.clear()
+        self._write("\n".join(line[:160] for line in lines))
+        self._drawn = len(lines)
+
+    def _log_ended(self) -> None:
+        ended = len(self._admission.done) + len(self._admission.failed)
+        if ended > self._ended:
+            self._ended = ended
+            self._write(study_line(self._admission, self._slots))
+            self._next = time.time() + LOG_SECONDS
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()

@@ -1,0 +1,54 @@
+"""Ray Tune's searcher: hands admission's chains to Tune and Tune's reports to admission. No decision is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from sweep.admission import Admission
+from sweep.plan import Chain
+
+METRIC = "objective"  # Tune wants one in every report; what is compared is compared by admission, inside cells
+
+
+class ChainSearcher(Searcher):
+    """One suggestion is one chain; the trial's configuration is what rebuilds it from the plan."""
+
+    def __init__(self, admission: Admission, first: Chain, tell: Callable[[], None]) -> None:
+        super().__init__(metric=METRIC, mode="max")
+        self._admission = admission
+        self._first: Chain | None = first  # admitted before Ray was started: without it there was nothing to start for
+        self._tell = tell  # called whenever something may have changed, for the display
+        self._chains: dict[str, str] = {}  # Tune's trial id -> key of the chain
+
+    def suggest(self, trial_id: str) -> Any:
+        chain = self._first or self._admission.next()
+        self._first = None
+        self._tell()
+        if chain is None:
+            return Searcher.FINISHED if self._admission.finished else None
+        self._chains[trial_id] = chain.key
+        cell = self._admission.plan.cells.index(chain.cell)
+        return {
+            "cell": cell, "rates": dict(chain.rates), "seed": chain.seed, "candidate": chain.candidate, "role": chain.role,
+        }  # fmt: skip
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if "failed" not in result:
+            self._admission.heard(self._chains[trial_id], result)
+        self._tell()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        failure = (result or {}).get("failed")
+        if error:
+            failure = failure or "its worker died again and again; Ray's log has the reason"
+        self._admission.ended(self._chains.pop(trial_id), failure)
+        self._tell()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: a new start rebuilds everything from plan, store and ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: Tuner.restore is not used."""

@@ -1,0 +1,194 @@
+"""Wires a study to Ray Tune, MLflow and the report. Start and resume are the same call.
+
+The driver checks everything before it starts anything, writes alone to ledger and MLflow, and can be killed at any moment:
+the next call plans the same chains and finds in the store what was finished.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sweep import ledger as books
+from sweep.admission import Admission
+from sweep.budget import Costs, Speed, summary
+from sweep.display import Display
+from sweep.errors import StudyError
+from sweep.first_use import check_data, resolve_revisions
+from sweep.ledger import Ledger
+from sweep.plan import Chain, Plan
+from sweep.resolve import overlaps, resolve
+from sweep.spec import Study, load
+from sweep.stock import Stock
+from sweep.store import Store
+from sweep.tasks.base import Size
+from sweep.tracking import Tracker
+
+STORE = "store"
+STUDY_COPY = "study.yaml"
+WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    results: Path
+    admission: Admission
+    interrupted: bool
+    seconds: float
+
+
+def run(path: Path) -> Outcome:
+    """Runs what is missing of a study. Raises SweepError for what its user can mend."""
+    started = time.time()
+    study = load(path)
+    results = study.results_folder.absolute()
+    resolve(study, path)  # a mistake is said before a folder is made
+    with _owned(results, study, path) as ledger:
+        ledger.remember(resolve_revisions(resolve(study, path, ledger.facts()), ledger.facts()))
+        plan = resolve(study, path, ledger.facts())
+        ledger.remember(check_data(plan, ledger.facts()))
+        ledger.settle_all(started)
+        costs = Costs(plan, measured_sizes(ledger.facts()))
+        ledger.remember({"plan": json.dumps(plan_facts(plan, costs))})
+        gpu = study.runtime.gpu > 0
+        admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs, gpu)
+        interrupted = _execute(admission, results)
+    return Outcome(results, admission, interrupted, time.time() - started)
+
+
+def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
+    """What the report says of the plan; kept with the results, which may outlive the data files."""
+    targets = (plan.tasks[name] for name in plan.study.axes.target)
+    languages = dict.fromkeys(language for task in targets for language in task.languages)
+    found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpu > 0))
+    return {**found, "languages": list(languages), "overlaps": sorted(overlaps(plan.study, plan.tasks))}
+
+
+def measured_sizes(facts: dict[str, str]) -> dict[tuple[str, str, str], Size]:
+    """What runs have really loaded, from the ledger's facts."""
+    found = {}
+    for name, value in facts.items():
+        if name.startswith("size:"):
+            task, split, language = name.removeprefix("size:").rsplit(":", 2)
+            examples, tokens = value.split()
+            found[task, split, language] = Size(int(examples), float(tokens))
+    return found
+
+
+def tracking_uri(study: Study, results: Path) -> str:
+    """Where MLflow's records go: the study's own choice, or a SQLite file in the results folder."""
+    return study.tracking or f"sqlite:///{results / 'mlflow.sqlite'}"
+
+
+@contextmanager
+def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
+    """The results folder, for this study and this process alone."""
+    results.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(results / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(results, "another 'sweep run' at work", "one run per results folder is expected") from None
+    try:
+        ledger = Ledger(results / books.FILE)
+        try:
+            _claim(ledger, results, study, path)
+            yield ledger
+        finally:
+            ledger.close()
+    finally:
+        lock.release()
+
+
+def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
+    owner = ledger.facts().get("study", study.study)
+    if owner != study.study:
+        wanted = f"a folder of the study {study.study!r}, or an empty one, is expected"
+        raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", wanted)
+    ledger.remember({"study": study.study, "file": str(path.absolute())})
+    shutil.copyfile(path, results / STUDY_COPY)
+
+
+def _execute(admission: Admission, results: Path, ui: Callable[[str], None]) -> bool:
+    """Runs the chains that are missing; returns whether the user interrupted."""
+    first = admission.next()
+    if first is None:
+        return False
+    from sweep.cluster import cluster
+
+    study = admission.plan.study
+    tracker = Tracker(tracking_uri(study, results), study.study, results, results / books.FILE, groups(admission.plan), ui)
+    tracker.start()
+    try:
+        with cluster(study.runtime) as slots:
+            return _tune(admission, first, results, slots)
+    finally:
+        tracker.close()
+
+
+def _tune(admission: Admission, first: Chain, results: Path, slots: int | None) -> bool:
+    import ray
+    from ray import tune
+
+    from sweep.scheduler import BudgetScheduler
+    from sweep.search import METRIC, ChainSearcher
+    from sweep.worker import chain_trial
+
+    runtime = admission.plan.study.runtime
+    display = Display(admission, slots or 1, sys.stderr)
+    trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE))
+    bundle = {"CPU": float(runtime.cores), **({"GPU": runtime.gpu} if runtime.gpu else {})}
+    # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
+    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, _interruptible(admission, display):
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
+            tune_config=tune.TuneConfig(
+                search_alg=ChainSearcher(admission, first, display.update), scheduler=BudgetScheduler(admission),
+                metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
+            ),
+            run_config=tune.RunConfig(
+                name="chains", storage_path=folder, verbose=0,
+                failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
+            ),
+        )  # fmt: skip
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            display.clear()
+            for key in list(admission.running):
+                admission.ended(key)
+    assert ray.is_initialized()
+    return admission.closing
+
+
+@contextmanager
+def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
+    """Ctrl-C lets nothing new start and stops chains at their next report; a second one ends at once."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        if admission.closing:
+            raise KeyboardInterrupt
+        admission.closing = True
+        display.say("stopping; what is finished is kept (press Ctrl-C again to stop at once)")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

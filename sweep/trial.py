@@ -1,0 +1,30 @@
+"""One chain, from the encoder to its zero-shot scores. Knows no Ray.
+
+A phase that the store has is taken from it; the others are trained and committed. `run` is a generator: whoever iterates
+decides about reporting and stopping, and a stopped chain loses no more than the time since its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep.bench import set_up
+from sweep.meter import Event
+from sweep.phase import train_phase
+from sweep.plan import TARGET, Chain, Plan
+from sweep.stock import Stock
+from sweep.store import Store
+from sweep.zero_shot import score_chain
+
+
+def run(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Iterator[Event]:
+    """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault."""
+    stock = Stock(store)
+    if not stock.has_score(chain.score):
+        bench = set_up(chain, plan, store, started)
+        for phase in stock.to_train(chain):
+            yield from train_phase(bench, phase)
+        yield from score_chain(bench, chain)
+    last = chain.phases[-1] if chain.phases else None
+    if last is not None and last.recipe.kind == TARGET and not plan.study.runtime.keep_target_weights:
+        store.release(last.key)

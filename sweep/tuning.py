@@ -1,0 +1,83 @@
+"""Learning rates of a cell's candidates: fixed start-up points, then Optuna, then the winner.
+
+A suggestion is a pure function of the cell and of the finished candidates before it. No Optuna study lives between calls:
+each call makes one, adds the finished candidates, and asks once with a sampler seeded by (cell, number). So a restart suggests
+what an undisturbed run would have, and one worker and forty give the same study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sweep.fingerprint import fingerprint
+from sweep.plan import Cell, Plan, spread
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate and its dev score; None where it failed."""
+
+    rates: Mapping[str, float]
+    value: float | None
+
+
+def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried]) -> dict[str, float]:
+    """Rates of the cell's candidate number `candidate`; `before` holds all earlier ones where it is not a start-up point."""
+    if candidate < plan.study.tuning.startup:
+        return plan.planned_rates(cell, candidate)
+    grid = plan.grid(cell)
+    tried = [_point(grid, one.rates) for one in before]
+    return _rates(grid, _untried(grid, _asked(cell, grid, candidate, before), tried))
+
+
+def winner(tried: Mapping[int, Tried]) -> int | None:
+    """Number of the candidate with the highest dev score, the earlier among equals; None where all failed.
+
+    Where nothing was trained there is no dev score, and no choice: the only candidate wins.
+    """
+    finished = {number: one.value for number, one in tried.items() if one.value is not None}
+    if not finished:
+        return None
+    return min(finished, key=lambda number: (-finished[number], number))
+
+
+def _asked(cell: Cell, grid: Mapping[str, tuple[float, ...]], candidate: int, before: Sequence[Tried]) -> tuple[int, ...]:
+    import optuna
+    from optuna.distributions import IntDistribution
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space: dict[str, optuna.distributions.BaseDistribution] = {
+        kind: IntDistribution(0, len(values) - 1) for kind, values in grid.items() if len(values) > 1
+    }
+    seed = int(fingerprint([cell.name, candidate])[:7], 16)
+    # The start-up points are ours and already there, so the model speaks from the first question on.
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, constant_liar=False)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for one in before:
+        point = dict(zip(grid, _point(grid, one.rates), strict=True))
+        params = {kind: point[kind] for kind in space}
+        state = optuna.trial.TrialState.COMPLETE if one.value is not None else optuna.trial.TrialState.FAIL
+        study.add_trial(optuna.create_trial(params=params, distributions=space, value=one.value, state=state))
+    asked = study.ask(fixed_distributions=space).params
+    return tuple(int(asked.get(kind, 0)) for kind in grid)
+
+
+def _untried(
+    grid: Mapping[str, tuple[float, ...]], point: tuple[int, ...], tried: Sequence[tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The point itself, or the nearest one that was not tried: asking twice for one point would be a wasted candidate."""
+    sizes = tuple(len(values) for values in grid.values())
+    total = 1
+    for size in sizes:
+        total *= size
+    left = [other for other in spread(sizes, total) if other not in tried]
+    return min(left, key=lambda other: sum((a - b) ** 2 for a, b in zip(point, other, strict=True)))
+
+
+def _point(grid: Mapping[str, tuple[float, ...]], rates: Mapping[str, float]) -> tuple[int, ...]:
+    return tuple(values.index(rates[kind]) for kind, values in grid.items())
+
+
+def _rates(grid: Mapping[str, tuple[float, ...]], point: tuple[int, ...]) -> dict[str, float]:
+    return {kind: values[index] for (kind, values), index in zip(grid.items(), point, strict=True)}

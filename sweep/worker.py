@@ -1,0 +1,39 @@
+"""A Ray Tune function trainable around one chain: events become reports, a user's mistake becomes a failed result.
+
+Runs in a thread of a warm worker process, which keeps torch and transformers imported between chains.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from sweep.errors import SweepError
+from sweep.plan import Plan
+
+REPORT_SECONDS = 0.5  # a report costs the driver a millisecond; milestones are reported at once
+
+
+def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
+    """Runs the chain that `config` names and reports to the driver. A stop arrives as SystemExit inside tune.report."""
+    from sweep.store import Store
+    from sweep.trial import run
+
+    started = time.time()
+    cell = plan.cells[config["cell"]]
+    chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
+    last = 0.0
+    report: dict[str, Any] = {"objective": 0.0, "started": started, "flops": 0.0, "device_seconds": 0.0, "phase": "", "key": ""}
+    try:
+        for event in run(chain, plan, Store(Path(store_root)), started):
+            report = {"objective": 0.0, "started": started, **vars(event)}
+            if event.committed or event.facts or event.dev is not None or time.time() - last > REPORT_SECONDS:
+                tune.report(report)
+                last = time.time()
+    except SweepError as mistake:
+        # Raising would make Tune try again what cannot succeed, and pay for it each time.
+        report["failed"] = str(mistake)
+    tune.report({**report, "committed": False, "facts": {}, "finished": True})
