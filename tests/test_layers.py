@@ -30,7 +30,7 @@ LAYERS = (
     # 4  training and scoring; no Ray, no store
     "batching mixture heads model schedule encoders train scoring",
     # 5  one chain; knows no Ray
-    "trial",
+    "meter checkpoint bench phase zero_shot trial",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning admission search scheduler worker",
     # 7  the study at work, and what comes of it
@@ -53,7 +53,7 @@ DOORS = {
     "ruamel": "spec",
     "sqlite3": "ledger",
     "tokenizers": "encoders",
-    "torch": "batching heads model encoders train scoring trial",
+    "torch": "batching heads model encoders train scoring bench",
     "transformers": "encoders model",
 }
 
