@@ -80,7 +80,7 @@ class LocalSource:
         return result
 
     def size(self, split: str, language: str) -> Size:
-        """Counted by bytes: exact for well-formed files, an estimate for compressed ones. Rows to filter are all read."""
+        """Counted by bytes, which is exact but for compressed files; rows that are to be filtered are read."""
         origin, share = self._origin(split)
         examples, tokens, seen = 0, 0.0, 0
         for part in self._parts(origin, language):
