@@ -26,7 +26,7 @@ LAYERS = (
     # 2  what the study says, what will run, what it costs
     "spec shapes plan resolve first_use budget ledger",
     # 3  what is kept
-    "store stock data tracking",
+    "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
     "batching mixture heads model schedule encoders train scoring",
     # 5  one chain; knows no Ray
