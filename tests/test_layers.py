@@ -28,7 +28,7 @@ LAYERS = (
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
-    "batching mixture heads model schedule encoders train scoring",
+    "batching mixture heads model schedule vocabulary encoders train scoring",
     # 5  one chain; knows no Ray
     "meter checkpoint bench phase zero_shot trial",
     # 6  what may start, what goes on; the policies know no Ray
@@ -52,9 +52,9 @@ DOORS = {
     "ray": "search scheduler worker cluster study",
     "ruamel": "spec",
     "sqlite3": "ledger",
-    "tokenizers": "encoders",
+    "tokenizers": "vocabulary",
     "torch": "batching heads model encoders train scoring bench",
-    "transformers": "encoders model",
+    "transformers": "vocabulary encoders model",
 }
 
 PLACE = {name: (layer, index) for layer, row in enumerate(LAYERS) for index, name in enumerate(row.split())}
