@@ -1,0 +1,271 @@
+"""MLflow as a mirror of ledger and store: experiment > run of the study > one nested run per chain.
+
+Nothing is ever read back, and nothing is logged that the ledger or the store does not hold, with its true time. So a
+mirror that was away, killed half-way or deleted is made whole by mirroring again: runs are found by their `sweep.key`
+tag, and logging the same point twice is one point. What has arrived is kept in tracking.json, only to save the second
+trip. Studies of one name on one server are one experiment.
+
+The driver is the only writer (MLflow does not keep two writers from creating a run twice). mlflow costs seconds to
+import, so it is imported when first used. No artifacts are uploaded: weights live in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep import mirror
+from sweep.errors import StudyError
+from sweep.fingerprint import fingerprint
+from sweep.ledger import DONE, FAILED, FILE, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.mirror import Point
+from sweep.store import Store, write_atomically
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MEMORY = "tracking.json"
+METRICS_PER_CALL = 1000  # MLflow's limit; a chain has far fewer parameters and tags than the 100 allowed
+INTERVAL = 10.0  # seconds between two looks at the ledger
+STATUS = {DONE: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED", RUNNING: "RUNNING"}
+ENVIRONMENT = {
+    # By default a server that is away blocks each call for four minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # a new database announces itself in the middle of the display
+}
+
+
+def sync(
+    uri: str,
+    study_name: str,
+    results: Path,
+    chains: Sequence[ChainRow],
+    store: Store,
+    groups: Mapping[str, tuple[str, ...]],
+    *,
+    state: str = RUNNING,
+) -> int:
+    """Sends every ended chain that has changed since it was last sent; returns how many were sent.
+
+    `state` is the study's. Raises what MLflow raises where it cannot be reached; the next call sends the rest.
+    """
+    client = _client(uri)
+    memory = _Memory.read(results, uri)
+    experiment = _experiment(client, study_name, results if uri.startswith("sqlite") else None)
+    begun = min((chain.started for chain in chains), default=0.0)
+    parent, known = _run(client, experiment, "study", begun, {"sweep.kind": "study", "mlflow.runName": study_name})
+    if not known:
+        memory.sent.clear()  # the other side was deleted, or is another one
+    sent = 0
+    try:
+        for chain in chains:
+            digest = fingerprint([asdict(chain), dict(groups)])
+            if chain.state != RUNNING and memory.sent.get(chain.key) != digest:
+                _send(client, experiment, parent, chain, store, groups)
+                memory.sent[chain.key] = digest
+                sent += 1
+    finally:
+        memory.write()
+    _mark_study(client, parent, chains, state)
+    return sent
+
+
+@dataclass
+class _Memory:
+    """Chain key -> digest of what MLflow has of it, per tracking URI. Losing it costs time, never correctness."""
+
+    path: Path
+    uri: str
+    sent: dict[str, str]
+
+    @classmethod
+    def read(cls, results: Path, uri: str) -> _Memory:
+        path, sent = results / MEMORY, {}
+        with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
+            sent = json.loads(path.read_text(encoding="utf-8")).get(uri, {})
+        return cls(path, uri, dict(sent))
+
+    def write(self) -> None:
+        """A study has one mirror at a time: another URI's memory is dropped."""
+        write_atomically(self.path, json.dumps({self.uri: self.sent}))
+
+
+# ---- how it is sent --------------------------------------------------------------------------------------------------
+
+
+def _client(uri: str) -> MlflowClient:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: MlflowClient, name: str, results: Path | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # A server keeps artifacts where it wants; the embedded store would put them into the working directory.
+        location = (results.resolve() / "artifacts").as_uri() if results else None
+        return str(client.create_experiment(name, artifact_location=location))
+    if found.lifecycle_stage != "active":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def _run(client: MlflowClient, experiment: str, key: str, started: float, tags: Mapping[str, str]) -> tuple[str, bool]:
+    """(run id, whether it was there already) of the run with this key."""
+    found = client.search_runs([experiment], f"tags.`sweep.key` = '{key}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id), True
+    run = client.create_run(experiment, mirror.milliseconds(started), {**tags, "sweep.key": key})
+    return str(run.info.run_id), False
+
+
+def _send(
+    client: MlflowClient,
+    experiment: str,
+    parent: str,
+    chain: ChainRow,
+    store: Store,
+    groups: Mapping[str, tuple[str, ...]],
+) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    tags = {**mirror.tags(chain), "mlflow.parentRunId": parent}
+    run, _ = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
+    params = [Param(name, value) for name, value in mirror.parameters(chain).items()]
+    client.log_batch(run, params=params, tags=[RunTag(name, value) for name, value in tags.items()])
+    phases = [record for record in map(store.phase, chain.phases) if record is not None]
+    score = store.score(chain.score) if chain.state == DONE else None
+    for batch in _chunks(mirror.metrics(chain, score, phases, groups)):
+        client.log_batch(run, metrics=[Metric(*point) for point in batch])
+    client.set_terminated(run, STATUS[chain.state], mirror.milliseconds(chain.ended or chain.started))
+
+
+def _chunks(points: Iterable[Point]) -> Iterator[list[Point]]:
+    batch: list[Point] = []
+    for point in points:
+        batch.append(point)
+        if len(batch) == METRICS_PER_CALL:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _mark_study(client: MlflowClient, run: str, chains: Sequence[ChainRow], state: str) -> None:
+    client.set_tag(run, "sweep.state", state)
+    if state == RUNNING:
+        client.update_run(run, status="RUNNING")
+    else:
+        ended = max((chain.ended or chain.started for chain in chains), default=0.0)
+        client.set_terminated(run, STATUS[state], mirror.milliseconds(ended))
+
+
+# ---- in the background of a run --------------------------------------------------------------------------------------
+
+
+class Tracker:
+    """Mirrors a running study from a thread of the driver. Whatever fails here is told once and never raised."""
+
+    def __init__(
+        self,
+        uri: str,
+        study_name: str,
+        results: Path,
+        store: Store,
+        groups: Mapping[str, tuple[str, ...]],
+        warn: Callable[[str], None],
+        *,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._study = (uri, study_name, results)
+        self._store, self._groups, self._warn, self._interval = store, groups, warn, interval
+        self._told = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        """Returns at once; mlflow is imported in the thread."""
+        self._thread.start()
+
+    def close(self, timeout: float = 30.0) -> bool:
+        """Sends what is left, for at most `timeout` seconds; returns whether all has arrived."""
+        self._closing.set()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._tell("MLflow takes too long")
+        return not self._told
+
+    def _work(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._closing.wait(self._interval)
+            self._sync(closing)
+
+    def _sync(self, closing: bool) -> None:
+        _, _, results = self._study
+        try:
+            # A connection of its own: SQLite transactions belong to a connection, not to a thread.
+            ledger = Ledger(results / FILE)
+            try:
+                chains = ledger.chains()
+            finally:
+                ledger.close()
+            state = RUNNING if not closing else DONE if all(chain.state == DONE for chain in chains) else STOPPED
+            sync(*self._study, chains, self._store, self._groups, state=state)
+            self._told = False
+        except Exception as failure:  # the study goes on whatever happens to its mirror
+            self._tell(f"MLflow: {type(failure).__name__}: {_first_line(failure)}")
+
+    def _tell(self, what: str) -> None:
+        if not self._told:
+            self._warn(f"{what}; the study goes on, and what was not sent is sent later")
+        self._told = True
+
+
+def _first_line(failure: Exception) -> str:
+    return next(iter(str(failure).splitlines()), "")[:200]
+
+
+# ---- the UI ----------------------------------------------------------------------------------------------------------
+
+
+def open_ui(results: Path, uri: str, port: int = 5000) -> int:
+    """Serves MLflow's UI on this machine until Ctrl-C; returns its exit code. Raises StudyError where it cannot."""
+    if uri.startswith("http"):
+        raise StudyError("tracking", f"the server {uri}", "open this address in a browser")
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise StudyError("--port", f"port {port} in use", f"a free port is expected, as {port + 1}")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(results.resolve() / "artifacts")]
+    server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ}, start_new_session=True)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """The server and its workers, which are one process group."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
+            return

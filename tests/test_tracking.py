@@ -1,0 +1,319 @@
+"""Facts about the mirror in MLflow: complete, true to the records, never doubled, never in the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_study import EPOCH, FinishedStudy
+
+from sweep.errors import StudyError
+from sweep.ledger import DONE, FAILED, RUNNING, STOPPED
+from sweep.tracking import Tracker, open_ui, sync
+
+def accuracy(_encoder: str, intermediate: str, _volume: str, _target: str, language: str, _seed: int) -> float:
+    return {"en": 0.9, "de": 0.8, "sw": 0.6}[language] + (0.05 if intermediate == "nli" else 0.0)
+
+
+def default_uri(results: Path) -> str:
+    return f"sqlite:///{results / 'mlflow.sqlite'}"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> FinishedStudy:
+    made = FinishedStudy(tmp_path / "results", accuracy)
+    for intermediate in ("none", "nli"):
+        for seed in (0, 1):
+            made.chain(intermediate, "topic", seed)
+    return made
+
+
+def mirrored(study: FinishedStudy, state: str = DONE) -> int:
+    groups = {"far": ("sw",)}
+    return sync(default_uri(study.folder), "a study", study.folder, study.chains(), study.store, groups, state=state)
+
+
+def client(study: FinishedStudy) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(default_uri(study.folder))
+
+
+def runs(study: FinishedStudy, kind: str) -> list[Any]:
+    found = client(study)
+    experiment = found.get_experiment_by_name("a study").experiment_id
+    return list(found.search_runs([experiment], f"tags.`sweep.kind` = '{kind}'", max_results=1000))
+
+
+def points(study: FinishedStudy) -> int:
+    """All points of all curves, counted in the database."""
+    import sqlite3
+
+    with sqlite3.connect(study.folder / "mlflow.sqlite") as database:
+        count = int(database.execute("select count(*) from metrics").fetchone()[0])
+    database.close()
+    return count
+
+
+def test_a_study_is_a_run_and_each_chain_a_run_below_it(study: FinishedStudy) -> None:
+    assert mirrored(study) == 4
+    (parent,) = runs(study, "study")
+    chains = runs(study, "chain")
+    assert len(chains) == 4
+    assert {run.data.tags["mlflow.parentRunId"] for run in chains} == {parent.info.run_id}
+    assert {run.data.tags["sweep.key"] for run in chains} == {f"chain:{chain.key}" for chain in study.chains()}
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["sweep.state"] == DONE
+
+
+def test_a_chain_has_its_parameters_scores_groups_and_costs(study: FinishedStudy) -> None:
+    mirrored(study)
+    run = next(run for run in runs(study, "chain") if run.data.params["intermediate"] == "nli")
+    assert run.data.params == {
+        "encoder": "tiny",
+        "intermediate": "nli",
+        "volume": "full",
+        "target": "topic",
+        "seed": run.data.params["seed"],
+        "candidate": "0",
+        "role": run.data.params["role"],
+        "lr.intermediate": "0.0001",
+        "lr.target": "0.0001",
+    }
+    values = run.data.metrics
+    assert values["score/de"] == pytest.approx(0.85)
+    assert values["group/zero_shot"] == pytest.approx((0.85 + 0.65) / 2)
+    assert values["group/far"] == pytest.approx(0.65)
+    assert values["flops"] == pytest.approx(1e12 * values["device_seconds"])
+    assert values["dev"] == pytest.approx(0.95)
+
+
+def test_curves_have_the_steps_and_times_of_the_record(study: FinishedStudy) -> None:
+    mirrored(study)
+    chain = next(chain for chain in study.chains() if chain.intermediate == "nli")
+    run = next(run for run in runs(study, "chain") if run.data.tags["sweep.key"] == f"chain:{chain.key}")
+    phase = study.store.phase(chain.phases[0])
+    assert phase is not None
+    for name, recorded, value in (("loss", phase.curve, "loss"), ("dev", phase.dev, "value")):
+        history = client(study).get_metric_history(run.info.run_id, f"intermediate/{name}")
+        expected = [(point["step"], point[value], round(1000 * point["time"])) for point in recorded]
+        assert sorted((point.step, point.value, point.timestamp) for point in history) == expected
+    assert run.info.start_time == round(1000 * chain.started)
+    assert run.info.end_time == round(1000 * (chain.ended or 0))
+    assert run.info.start_time >= 1000 * EPOCH
+
+
+def test_mirroring_twice_sends_nothing_and_changes_nothing(study: FinishedStudy) -> None:
+    mirrored(study)
+    before = len(runs(study, "chain")), points(study)
+    assert mirrored(study) == 0
+    assert (len(runs(study, "chain")), points(study)) == before
+
+
+def test_without_its_memory_the_mirror_is_still_not_doubled(study: FinishedStudy) -> None:
+    mirrored(study)
+    before = len(runs(study, "chain")), points(study)
+    (study.folder / "tracking.json").write_text("{ torn")
+    assert mirrored(study) == 4
+    assert (len(runs(study, "chain")), points(study)) == before
+    assert len(runs(study, "study")) == 1
+
+
+def test_another_address_gets_everything(study: FinishedStudy) -> None:
+    mirrored(study)
+    before = points(study)
+    other = f"sqlite:///{study.folder / 'other.sqlite'}"
+    assert sync(other, "a study", study.folder, study.chains(), study.store, {"far": ("sw",)}) == 4
+    (study.folder / "other.sqlite").replace(study.folder / "mlflow.sqlite")
+    assert points(study) == before
+
+
+def test_a_chain_that_goes_on_after_a_stop_changes_its_run(study: FinishedStudy) -> None:
+    row = study.chain("nli", "pos", state=STOPPED)
+    failed = study.chain("none", "pos", state=FAILED)
+    mirrored(study, RUNNING)
+    status = {run.data.tags["sweep.key"]: run.info.status for run in runs(study, "chain")}
+    assert (status[f"chain:{row.key}"], status[f"chain:{failed.key}"]) == ("KILLED", "FAILED")
+    assert runs(study, "study")[0].info.status == "RUNNING"
+    study.ledger.close_chain(row.key, DONE, 0.9, study.clock + 60)
+    assert mirrored(study) == 1
+    (run,) = [run for run in runs(study, "chain") if run.data.tags["sweep.key"] == f"chain:{row.key}"]
+    assert (run.info.status, run.data.tags["sweep.state"]) == ("FINISHED", DONE)
+    assert "score/de" in run.data.metrics
+
+
+def test_a_running_chain_is_not_sent(study: FinishedStudy) -> None:
+    row = study.chain("nli", "pos")
+    study.ledger.open_chain(row)  # taken up again: it has ended before and runs now
+    assert mirrored(study) == 4
+
+
+def test_many_points_go_in_several_batches(study: FinishedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirrored(study)
+    expected = points(study)
+    (study.folder / "mlflow.sqlite").rename(study.folder / "first.sqlite")
+    monkeypatch.setattr("sweep.tracking.METRICS_PER_CALL", 7)
+    other = f"sqlite:///{study.folder / 'small.sqlite'}"
+    sync(other, "a study", study.folder, study.chains(), study.store, {"far": ("sw",)})
+    (study.folder / "small.sqlite").rename(study.folder / "mlflow.sqlite")
+    assert points(study) == expected
+
+
+def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedStudy) -> None:
+    for target in ("pos", "ner", "qa", "para"):
+        for seed in range(4):
+            study.chain("nli", target, seed)
+    script = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from sweep.ledger import FILE, Ledger
+        from sweep.store import Store
+        from sweep.tracking import sync
+        folder = Path({str(study.folder)!r})
+        chains = Ledger(folder / FILE).chains()
+        print("begin", flush=True)
+        sync({default_uri(study.folder)!r}, "a study", folder, chains, Store(folder / "store"), {{"far": ("sw",)}})
+        """
+    )
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    _wait_for(lambda: _some_chains(study, 3))
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    half = len(runs(study, "chain"))
+    assert half >= 3
+    mirrored(study)
+    whole = len(runs(study, "chain")), points(study)
+    assert whole[0] == len(study.chains())
+    (study.folder / "tracking.json").unlink()
+    mirrored(study)
+    assert (len(runs(study, "chain")), points(study)) == whole
+
+
+def _some_chains(study: FinishedStudy, count: int) -> bool:
+    import sqlite3
+
+    if not (study.folder / "mlflow.sqlite").exists():
+        return False
+    database = sqlite3.connect(study.folder / "mlflow.sqlite")
+    try:
+        query = "select count(*) from tags where key = 'sweep.kind' and value = 'chain'"
+        return int(database.execute(query).fetchone()[0]) >= count
+    except sqlite3.OperationalError:  # the tables are being made
+        return False
+    finally:
+        database.close()
+
+
+def _wait_for(condition: Any) -> None:
+    while not condition():
+        time.sleep(0.02)
+
+
+def test_a_dead_server_is_told_once_delays_little_and_loses_nothing(
+    study: FinishedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    told: list[str] = []
+    tracker = Tracker(_nobody(), "a study", study.folder, study.store, {}, told.append, interval=0.1)
+    tracker.start()
+    _wait_for(lambda: told)
+    begun = time.monotonic()
+    assert not tracker.close()
+    assert time.monotonic() - begun < 30
+    assert len(told) == 1
+    assert "\n" not in told[0]
+    assert mirrored(study) == 4
+
+
+def test_a_server_that_does_not_answer_does_not_hold_up_the_end(study: FinishedStudy) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        told: list[str] = []
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        tracker = Tracker(address, "a study", study.folder, study.store, {}, told.append, interval=0.01)
+        tracker.start()
+        begun = time.monotonic()
+        assert not tracker.close(timeout=0.5)
+        assert time.monotonic() - begun < 5
+        assert len(told) == 1
+
+
+def _nobody() -> str:
+    """An address on this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_the_tracker_sends_chains_while_the_study_runs_and_the_rest_at_its_end(study: FinishedStudy) -> None:
+    told: list[str] = []
+    uri = default_uri(study.folder)
+    tracker = Tracker(uri, "a study", study.folder, study.store, {}, told.append, interval=0.05)
+    tracker.start()
+    _wait_for(lambda: _some_chains(study, 4))
+    study.chain("nli", "pos")
+    assert tracker.close(timeout=120)
+    assert told == []
+    assert len(runs(study, "chain")) == 5
+    assert runs(study, "study")[0].data.tags["sweep.state"] == DONE
+
+
+def test_importing_tracking_does_not_import_mlflow() -> None:
+    code = "import sys, sweep.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_ui_serves_the_study_and_ends_on_interrupt(study: FinishedStudy) -> None:
+    mirrored(study)
+    port = int(_nobody().rpartition(":")[2])
+    code = f"""
+from pathlib import Path
+from sweep.tracking import open_ui
+folder = Path({str(study.folder)!r})
+raise SystemExit(open_ui(folder, {default_uri(study.folder)!r}, {port}))
+"""
+    ui = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health") or ui.poll() is not None)
+        with pytest.raises(StudyError, match="in use"):
+            open_ui(study.folder, default_uri(study.folder), port)
+    finally:
+        ui.send_signal(signal.SIGINT)
+    assert ui.wait() == 0
+    assert not _answers(f"http://127.0.0.1:{port}/health")
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_a_study_on_a_server_is_not_served_here(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="open this address"):
+        open_ui(tmp_path, "https://mlflow.example", 5000)
+
+
+def test_tracking_leaves_no_thread_behind(study: FinishedStudy) -> None:
+    tracker = Tracker(default_uri(study.folder), "a study", study.folder, study.store, {}, lambda _: None)
+    tracker.start()
+    assert tracker.close(timeout=120)
+    assert "tracking" not in {thread.name for thread in threading.enumerate()}
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
