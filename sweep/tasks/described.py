@@ -6,101 +6,138 @@ Knows no files and no hub; sources.py puts the pieces together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from sweep.errors import StudyError, nearest
+from sweep.tasks.base import SPLITS
 from sweep.tasks.mapping import COLUMNS, LABELLED, PLACEHOLDER, Columns
 
 OPTIONS = tuple("01234")  # how the answer of a choice is written where `labels` says nothing
 
-Description = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Section:
+    """A mapping of the study file and its place. What a part of a split does not say, its task (`outer`) may."""
+
+    own: Mapping[str, Any]
+    where: str
+    outer: Section | None = None
+
+    def get(self, key: str) -> Any:
+        """The value of a key, its own or the task's, or None."""
+        value = self.own.get(key)
+        return self.outer.get(key) if value is None and self.outer else value
+
+    def place(self, key: str) -> str:
+        """Where the value of a key stands."""
+        if self.own.get(key) is None and self.outer and self.outer.get(key) is not None:
+            return self.outer.place(key)
+        return f"{self.where}.{key}"
+
+    @property
+    def task(self) -> Section:
+        """The whole data set's section."""
+        return self.outer or self
 
 
-def known_keys(given: Description, known: Iterable[str], where: str) -> None:
+def known_keys(given: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     """Refuses a key that nothing reads."""
     known = tuple(dict.fromkeys(known))
     for key in given:
         if key not in known:
-            raise StudyError(
-                f"{where}.{key}", "an unknown key", f"known are {', '.join(known)}", nearest(str(key), known)
-            )
+            wanted = f"known are {', '.join(known)}"
+            raise StudyError(f"{where}.{key}", "an unknown key", wanted, nearest(str(key), known))
 
 
-def need(given: Description, key: str, where: str, wanted: str) -> Any:
+def need(section: Section, key: str, wanted: str) -> Any:
     """The value of a key that must be there."""
-    if given.get(key) is None:
-        raise StudyError(f"{where}.{key}", "nothing", wanted)
-    return given[key]
-
-
-def text(given: Description, key: str, where: str) -> str:
-    """The value of a key that must be there and be text."""
-    value = need(given, key, where, "text is expected")
-    if not isinstance(value, str):
-        raise StudyError(f"{where}.{key}", repr(value), "text is expected")
+    value = section.get(key)
+    if value is None:
+        raise StudyError(section.place(key), "nothing", wanted)
     return value
 
 
-def optional_text(given: Description, key: str, where: str) -> str | None:
+def text(section: Section, key: str) -> str:
+    """The value of a key that must be there and be text."""
+    value = need(section, key, "text is expected")
+    if not isinstance(value, str):
+        raise StudyError(section.place(key), repr(value), "text is expected")
+    return value
+
+
+def optional_text(section: Section, key: str) -> str | None:
     """The same of a key that may be absent."""
-    return None if given.get(key) is None else text(given, key, where)
+    return None if section.get(key) is None else text(section, key)
 
 
-def strings(given: Description, key: str, where: str) -> tuple[str, ...]:
+def strings(section: Section, key: str) -> tuple[str, ...]:
     """The value of a key that is a list of texts, or absent."""
-    value = given.get(key, ())
+    value = section.get(key) or ()
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-        raise StudyError(f"{where}.{key}", repr(value), "a list of texts is expected")
+        raise StudyError(section.place(key), repr(value), "a list of texts is expected")
     return tuple(value)
 
 
-def flag(given: Description, key: str, where: str) -> bool | None:
+def flag(section: Section, key: str) -> bool | None:
     """The value of a key that is true, false or absent."""
-    value = given.get(key)
+    value = section.get(key)
     if value is not None and not isinstance(value, bool):
-        raise StudyError(f"{where}.{key}", repr(value), "true or false is expected")
+        raise StudyError(section.place(key), repr(value), "true or false is expected")
     return value
 
 
-def share(description: Description, where: str) -> Fraction | None:
+def share(task: Section) -> Fraction | None:
     """The share of train that `dev` asks for, or None where it names data."""
-    value = description.get("dev")
+    value = task.get("dev")
     if not isinstance(value, (int, float)):
         return None
     if isinstance(value, bool) or not 0 < value < 1:
-        raise StudyError(f"{where}.dev", repr(value), "a share between 0 and 1, or a file, is expected")
-    if description.get("train") is None:
-        raise StudyError(f"{where}.dev", f"a share of {value}", "there is no train to take it from")
+        raise StudyError(task.place("dev"), repr(value), "a share between 0 and 1, or a file, is expected")
+    if task.get("train") is None:
+        raise StudyError(task.place("dev"), f"a share of {value}", "there is no train to take it from")
     return Fraction(str(value))
 
 
-def family(description: Description, where: str) -> str:
+def sizes(task: Section) -> tuple[dict[str, int], float | None]:
+    """Rows per split and mean tokens, as far as they are stated."""
+    rows, tokens = task.get("sizes") or {}, task.get("tokens")
+    known = isinstance(rows, Mapping) and all(type(count) is int and count > 0 for count in rows.values())
+    if not known:
+        raise StudyError(task.place("sizes"), repr(rows), "{split: rows per language} is expected")
+    known_keys(rows, SPLITS, task.place("sizes"))
+    if tokens is not None and (type(tokens) not in (int, float) or tokens <= 0):
+        raise StudyError(task.place("tokens"), repr(tokens), "a number above zero is expected")
+    return dict(rows), None if tokens is None else float(tokens)
+
+
+def family(task: Section) -> str:
     """The task's family."""
-    name = text(description, "family", where)
+    name = text(task, "family")
     if name not in COLUMNS:
-        raise StudyError(
-            f"{where}.family", repr(name), f"one of {', '.join(COLUMNS)} is expected", nearest(name, COLUMNS)
-        )
+        wanted = f"one of {', '.join(COLUMNS)} is expected"
+        raise StudyError(task.place("family"), repr(name), wanted, nearest(name, COLUMNS))
     return name
 
 
-def label_names(description: Description, where: str) -> tuple[str, ...]:
+def label_names(task: Section) -> tuple[str, ...]:
     """The task's labels in the order of their integers."""
-    labels = description.get("labels")
+    labels = task.get("labels")
     if labels is None:
-        if family(description, where) in LABELLED:
-            raise StudyError(f"{where}.labels", "nothing", "a list of labels, or {label: [spellings]}, is expected")
+        if family(task) in LABELLED:
+            raise StudyError(task.place("labels"), "nothing", "a list of labels, or {label: [spellings]}, is expected")
         return ()
-    return tuple(name for name, _ in _spelled(labels, f"{where}.labels"))
+    return tuple(name for name, _ in _spelled(labels, task.place("labels")))
 
 
-def spellings(part: Description, kind: str, names: Sequence[str], where: str) -> dict[str, int]:
+def spellings(part: Section) -> dict[str, int]:
     """Label as the files of this part spell it -> integer. A label may always be written as it is named."""
+    kind, names = family(part.task), label_names(part.task)
     if kind not in (*LABELLED, "choice"):
         return {}
-    place = f"{where}.labels"
-    labels = _spelled(part.get("labels") or names or OPTIONS, place)
+    place = part.place("labels")
+    labels = _spelled(part.get("labels") or OPTIONS, place)
     order = [name for name, _ in labels] if kind == "choice" else list(names)
     found: dict[str, int] = {}
     for name, ways in labels:
@@ -133,26 +170,23 @@ def language_codes(given: Any, where: str) -> dict[str, str]:
     raise StudyError(where, repr(given), "a list of languages, or {language: code}, is expected")
 
 
-def trained_in(description: Description, where: str) -> tuple[str, ...]:
+def trained_in(task: Section) -> tuple[str, ...]:
     """The languages of the training data."""
-    if "train_languages" in description:
-        if not (languages := strings(description, "train_languages", where)):
-            raise StudyError(f"{where}.train_languages", "an empty list", "at least one language is expected")
-        return languages
-    return (text(description, "train_language", where) if "train_language" in description else "en",)
+    if task.get("train_languages") is not None:
+        if not (found := strings(task, "train_languages")):
+            raise StudyError(task.place("train_languages"), "an empty list", "at least one language is expected")
+        return found
+    return (optional_text(task, "train_language") or "en",)
 
 
-def languages(part: Description, description: Description, split: str, where: str) -> dict[str, str]:
+def languages(part: Section, split: str) -> dict[str, str]:
     """The languages of a part: its own, else those of the task for test and the trained ones for train and dev."""
-    if part.get("languages") is not None:
-        return language_codes(part["languages"], f"{where}.languages")
-    task = description.get("languages")
-    codes = language_codes(task, f"{where}.languages") if task is not None else {}
-    if split == "test":
+    codes = {} if part.get("languages") is None else language_codes(part.get("languages"), part.place("languages"))
+    if split == "test" or part.own.get("languages") is not None:
         if not codes:
-            raise StudyError(f"{where}.languages", "nothing", "the languages of the test data are expected")
+            raise StudyError(part.place("languages"), "nothing", "the languages of the test data are expected")
         return codes
-    return {language: codes.get(language, language) for language in trained_in(description, where)}
+    return {language: codes.get(language, language) for language in trained_in(part.task)}
 
 
 def one_file_each(templates: Iterable[str], codes: Mapping[str, str], where: str) -> None:
@@ -163,26 +197,23 @@ def one_file_each(templates: Iterable[str], codes: Mapping[str, str], where: str
         raise StudyError(where, found, "{language} or {code} is expected in its path, config or `keep`")
 
 
-def columns(
-    part: Description, description: Description, has: Sequence[str], default: Mapping[str, str], where: str
-) -> Columns:
+def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Columns:
     """How rows of a part are read. `has`: the raw columns where they are known; `default`: canonical -> raw column."""
-    kind, names = family(description, where), label_names(description, where)
+    kind = family(part.task)
     required, optional = COLUMNS[kind]
-    given = part.get("columns", {})
-    place = f"{where}.columns"
+    given, place = part.get("columns") or {}, part.place("columns")
     if not isinstance(given, Mapping):
         raise StudyError(place, repr(given), "a mapping such as {text: name of a column} is expected")
     known_keys(given, (*required, *optional), place)
     taken = {name: default.get(name, name) for name in (*required, *optional) if name in required or name in has}
     taken |= {name: _plain(spec, f"{place}.{name}") for name, spec in given.items()}
-    filters = {key: _values(part, key, where) for key in ("keep", "skip")}
+    keep, skip = (_values(part, key) for key in ("keep", "skip"))
     used = [(f"{place}.{name}", raw) for name, spec in taken.items() for raw in raw_columns(spec)]
-    used += [(f"{where}.{key}", raw) for key, values in filters.items() for raw in values]
+    used += [(part.place("keep"), raw) for raw in keep] + [(part.place("skip"), raw) for raw in skip]
     for at, raw in used:
         if has and raw not in has:
             raise StudyError(at, f"no column {raw!r}", f"the columns are {', '.join(has)}", nearest(raw, has))
-    return Columns(kind, taken, spellings(part, kind, names, where), filters["keep"], filters["skip"])
+    return Columns(kind, taken, spellings(part), keep, skip)
 
 
 def _plain(spec: Any, where: str) -> Any:
@@ -209,8 +240,8 @@ def raw_columns(spec: Any) -> Iterator[str]:
         yield from PLACEHOLDER.findall(spec) or [spec]
 
 
-def _values(part: Description, key: str, where: str) -> dict[str, tuple[str, ...]]:
-    given = part.get(key, {})
+def _values(part: Section, key: str) -> dict[str, tuple[str, ...]]:
+    given = part.get(key) or {}
     if not isinstance(given, Mapping):
-        raise StudyError(f"{where}.{key}", repr(given), "a mapping such as {column: [values]} is expected")
+        raise StudyError(part.place(key), repr(given), "a mapping such as {column: [values]} is expected")
     return {str(column): tuple(map(str, _listed(values))) for column, values in given.items()}

@@ -6,10 +6,9 @@ a look at the first rows; nothing is kept in memory but digests and counts.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 from itertools import islice
@@ -17,10 +16,10 @@ from math import ceil
 from pathlib import Path
 
 from sweep.errors import DataError, nearest
-from sweep.fingerprint import KEY_LENGTH, fingerprint
+from sweep.fingerprint import file_digest, fingerprint
 from sweep.tasks import parquet
 from sweep.tasks.base import Row, Size
-from sweep.tasks.formats import COMPRESSED, Layout, Raw, read
+from sweep.tasks.formats import Layout, Raw, open_bytes, read
 from sweep.tasks.mapping import Columns, Located, fill, held_out
 
 BYTES_PER_TOKEN = 4.2  # UTF-8 bytes per subword of English text; other scripts differ, and what is loaded corrects it
@@ -70,6 +69,8 @@ class LocalSource:
     splits: Mapping[str, tuple[Part, ...]]
     dev_share: Fraction | None  # of train, where there are no dev files
     where: str  # place in the study file
+    sizes: Mapping[str, int] = field(default_factory=dict)  # split -> rows per language, to spare a plan the counting
+    tokens: float | None = None  # mean subword tokens of an example, likewise
 
     def identity(self) -> Mapping[str, object]:
         """{split: {language: digest of files and of how they are read}}. Raises DataError where a file is absent."""
@@ -80,20 +81,16 @@ class LocalSource:
         return result
 
     def size(self, split: str, language: str) -> Size:
-        """Counted by bytes, which is exact but for compressed files; rows that are to be filtered are read."""
+        """Rows counted by bytes, where the description does not state them; rows that are to be filtered are read."""
         origin, share = self._origin(split)
-        examples, tokens, seen = 0, 0.0, 0
-        for part in self._parts(origin, language):
-            for _, row in islice(self._part_rows(part, language), SAMPLE):
-                tokens, seen = tokens + guess_tokens(row), seen + 1
-            if part.columns.keep or part.columns.skip:
-                examples += sum(1 for _ in self._part_rows(part, language))
-            else:
-                examples += _count(self._files(part, language)[0], part)
+        parts = self._parts(origin, language)
+        examples = self.sizes.get(origin) or sum(self._count(part, language) for part in parts)
+        sample = [row for part in parts for _, row in islice(self._part_rows(part, language), SAMPLE)]
+        tokens = self.tokens or sum(map(guess_tokens, sample)) / max(len(sample), 1)
         if share is not None:
             held = ceil(examples * share)
             examples = held if split == "dev" else examples - held
-        return Size(max(examples, 1), tokens / max(seen, 1))
+        return Size(max(examples, 1), tokens)
 
     def rows(self, split: str, language: str) -> list[Row]:
         """All rows of a split in one language. Raises DataError, also where there are none."""
@@ -136,9 +133,14 @@ class LocalSource:
                 raise DataError(file, found, f"correct {part.where} or data_root in the study file")
         return files
 
+    def _count(self, part: Part, language: str) -> int:
+        if part.columns.keep or part.columns.skip:
+            return sum(1 for _ in self._part_rows(part, language))
+        return _count(self._files(part, language)[0], part)
+
     def _digest(self, split: str, language: str) -> str:
         parts = self._parts(split, language)
-        files = [[_scan_of(file).digest for file in self._files(part, language)] for part in parts]
+        files = [[_digest(*_state(file)) for file in self._files(part, language)] for part in parts]
         how = [replace(part, path="", pair=None, where="", languages={}, join=_unnamed(part.join)) for part in parts]
         return fingerprint({"files": files, "how": how, "names": [part.names(language) for part in parts]})
 
@@ -185,37 +187,30 @@ def guess_tokens(row: Row) -> float:
     return tokens(row["text"], row.get("pair"))
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What one pass over a file's bytes shows."""
-
-    digest: str
-    counts: Mapping[str, int]  # "lines", and the names in PATTERNS
-
-
-def _scan_of(path: Path) -> Scan:
+def _state(path: Path) -> tuple[Path, int, int]:
     status = path.stat()
-    return _scan(path, status.st_size, status.st_mtime_ns)
+    return path, status.st_size, status.st_mtime_ns
 
 
 @cache
-def _scan(path: Path, size: int, _changed: int) -> Scan:
-    """Cached per state of the file. A compressed file is digested whole, but counted in its beginning only."""
-    digest = hashlib.sha256()
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    """Cached per state of the file."""
+    return file_digest(path)
+
+
+@cache
+def _scan(path: Path, _size: int, _changed: int) -> Counter[str]:
+    """ "lines", and the names in PATTERNS. Cached per state of the file."""
     counts, tail = Counter[str](), b"\n"
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-            if path.suffix not in COMPRESSED:
-                counts.update(_counts(tail[-OVERLAP:], chunk))
+    with open_bytes(path) as stream:
+        try:
+            while chunk := stream.read(CHUNK):
+                counts.update(_counts(tail, chunk))
                 tail = (tail + chunk)[-OVERLAP:]
+        except (OSError, EOFError) as error:
+            raise DataError(path, f"damaged data ({error})", "fetch the file again") from error
     counts["lines"] += not tail.endswith(b"\n")
-    ratio = 1.0
-    if path.suffix in COMPRESSED:
-        with path.open("rb") as raw, COMPRESSED[path.suffix](raw) as stream:
-            counts = _counts(b"", stream.read(CHUNK))
-            ratio = size / raw.tell()
-    return Scan(digest.hexdigest()[:KEY_LENGTH], {name: round(count * ratio) for name, count in counts.items()})
+    return counts
 
 
 def _counts(before: bytes, chunk: bytes) -> Counter[str]:
@@ -232,7 +227,7 @@ def _count(path: Path, part: Part) -> int:
     """Rows of a file, before any are skipped."""
     if part.format == "parquet":
         return parquet.count(path)
-    counts = _scan_of(path).counts
+    counts = _scan(*_state(path))
     if part.format == "squad":
         return counts["questions"]
     if part.format in ("conllu", "conll"):

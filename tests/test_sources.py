@@ -1,0 +1,459 @@
+"""A data set described in the study file: what becomes of it, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import os
+import pickle
+
+import pytest
+
+from sweep.errors import DataError, StudyError
+from sweep.fingerprint import fingerprint
+from sweep.tasks import FAMILIES
+from sweep.tasks.base import Size
+from sweep.tasks.mapping import COLUMNS
+from sweep.tasks.sources import check, local_task
+
+TOPICS = {
+    "family": "sequence",
+    "format": "tsv",
+    "columns": {"text": "sentence", "label": "category"},
+    "labels": ["sports", "travel"],
+    "languages": {"en": "eng", "de": "deu"},
+    "train": "{code}/train.tsv",
+    "dev": "{code}/dev.tsv",
+    "test": "{code}/test.tsv",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A root with the files of TOPICS."""
+    for code in ("eng", "deu"):
+        write(tmp_path / code / "test.tsv", f"sentence\tcategory\n{code} one\tsports\n{code} two\ttravel\n")
+    write(tmp_path / "eng/train.tsv", "sentence\tcategory\n" + "".join(f"t{i}\tsports\n" for i in range(10)))
+    write(tmp_path / "eng/dev.tsv", "sentence\tcategory\nd\ttravel\n")
+    return tmp_path
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def task(root, **changes):
+    description = {key: value for key, value in {**TOPICS, **changes}.items() if value is not None}
+    return local_task("topics", description, root, "tasks.topics")
+
+
+def only(root, **description):
+    """A task whose test split, English alone, is all it has."""
+    return local_task("t", {"languages": ["en"], **description}, root, "tasks.t")
+
+
+def study_error(root, **changes) -> str:
+    with pytest.raises(StudyError) as caught:
+        task(root, **changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def data_error(call) -> str:
+    with pytest.raises(DataError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# What a good description gives
+
+
+def test_rows_have_the_columns_of_the_family_and_labels_as_integers(folder):
+    assert task(folder).source.rows("test", "de") == [
+        {"text": "deu one", "pair": None, "label": 0},
+        {"text": "deu two", "pair": None, "label": 1},
+    ]
+
+
+def test_a_task_is_tested_in_its_languages_and_trained_in_english(folder):
+    made = task(folder)
+    assert (made.languages, made.trained_in, made.labels) == (("en", "de"), ("en",), ("sports", "travel"))
+
+
+def test_a_task_without_training_data_has_no_train_language(folder):
+    made = task(folder, train=None, dev=None)
+    assert made.train_language is None
+    assert made.trained_in == ()
+
+
+def test_a_task_travels_between_processes(folder):
+    made = task(folder)
+    copy = pickle.loads(pickle.dumps(made))  # noqa: S301 - how Ray carries it
+    assert copy.source.rows("dev", "en") == made.source.rows("dev", "en")
+
+
+def test_labels_may_be_spelled_in_several_ways_and_as_numbers(tmp_path):
+    rows = [{"text": "a", "label": "YES"}, {"text": "b", "label": 1}, {"text": "c", "label": "no"}]
+    write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))
+    made = only(tmp_path, family="sequence", format="jsonl", labels={"no": [0], "yes": ["YES", 1]}, test="x.jsonl")
+    assert made.labels == ("no", "yes")
+    assert [row["label"] for row in made.source.rows("test", "en")] == [1, 1, 0]
+
+
+def test_a_part_of_a_split_has_its_own_reading_keys(folder):
+    write(folder / "other.csv", "s,c\nhola,VIAJE\n")
+    part = {
+        "path": "other.csv",
+        "format": "csv",
+        "columns": {"text": "s", "label": "c"},
+        "labels": {"travel": "VIAJE"},
+        "languages": ["es"],
+    }
+    made = task(folder, test=["{code}/test.tsv", part])
+    assert made.languages == ("en", "de", "es")
+    assert made.source.rows("test", "es") == [{"text": "hola", "pair": None, "label": 1}]
+
+
+def test_parts_of_one_language_are_read_one_after_another(folder):
+    made = task(folder, test=["eng/test.tsv", "eng/dev.tsv"], languages=["en"])
+    assert [row["text"] for row in made.source.rows("test", "en")] == ["eng one", "eng two", "d"]
+
+
+def test_dev_can_be_a_share_of_train_that_is_never_trained_on(folder):
+    source = task(folder, dev=0.3).source
+    train = [row["text"] for row in source.rows("train", "en")]
+    dev = [row["text"] for row in source.rows("dev", "en")]
+    assert dev == ["t0", "t4", "t7"]
+    assert sorted(train + dev) == [f"t{i}" for i in range(10)]
+    assert (source.size("train", "en").examples, source.size("dev", "en").examples) == (7, 3)
+
+
+def test_a_share_of_questions_never_divides_a_paragraph(tmp_path):
+    def paragraph(i):
+        answer = {"text": "c", "answer_start": 0}
+        return {
+            "context": f"c{i}",
+            "qas": [{"id": f"{i}.{j}", "question": "q", "answers": [answer]} for j in range(3)],
+        }
+
+    write(tmp_path / "q.json", json.dumps({"data": [{"paragraphs": [paragraph(i) for i in range(10)]}]}))
+    source = local_task("q", {"family": "span", "format": "squad", "train": "q.json", "dev": 0.2}, tmp_path, "q").source
+    assert [row["id"] for row in source.rows("dev", "en")] == ["0.0", "0.1", "0.2", "5.0", "5.1", "5.2"]
+    assert len(source.rows("train", "en")) == 24
+
+
+def test_multilingual_training_data_is_read_by_language(tmp_path):
+    for language in ("en", "fi"):
+        write(tmp_path / f"{language}.txt", f"{language} a\n{language} b\n")
+    description = {"family": "masked", "format": "lines", "train_languages": ["en", "fi"], "train": "{language}.txt"}
+    made = local_task("raw", {**description, "dev": 0.5}, tmp_path, "tasks.raw")
+    assert made.trained_in == ("en", "fi")
+    assert made.languages == ()
+    assert made.source.rows("train", "fi") == [{"text": "fi b"}]
+
+
+def test_columns_can_be_templates_lists_and_chosen_by_a_value(tmp_path):
+    rows = [
+        {"p": "It fell.", "a": "x", "b": "y", "q": "cause", "gold": 1},
+        {"p": "It fell.", "a": "x", "b": "y", "q": "effect", "gold": 0},
+    ]
+    write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))
+    columns = {
+        "prompt": {"by": "q", "cause": "{p} Why?", "effect": "{p} So?"},
+        "options": ["a", "b"],
+        "label": "gold",
+    }
+    made = only(tmp_path, family="choice", format="jsonl", columns=columns, test="x.jsonl")
+    assert made.source.rows("test", "en") == [
+        {"prompt": "It fell. Why?", "options": ["x", "y"], "label": 1},
+        {"prompt": "It fell. So?", "options": ["x", "y"], "label": 0},
+    ]
+
+
+def test_options_can_be_one_column_and_lie_inside_another(tmp_path):
+    write(tmp_path / "x.jsonl", json.dumps({"q": "?", "choices": {"text": ["x", "y"]}, "key": "B"}))
+    columns = {"prompt": "q", "options": "choices.text", "label": "key"}
+    made = only(tmp_path, family="choice", format="jsonl", columns=columns, labels=["A", "B"], test="x.jsonl")
+    assert made.source.rows("test", "en") == [{"prompt": "?", "options": ["x", "y"], "label": 1}]
+
+
+def test_gold_labels_of_another_file_are_joined_by_id(tmp_path):
+    write(tmp_path / "data.csv", "id,text\n7,seven\n3,three\n")
+    write(tmp_path / "gold.csv", "3,no\n7,yes\n")
+    join = {"path": "gold.csv", "format": "csv", "header": ["id", "label"], "on": "id"}
+    made = only(tmp_path, family="sequence", format="csv", labels=["no", "yes"], join=join, test="data.csv")
+    assert [(row["text"], row["label"]) for row in made.source.rows("test", "en")] == [("seven", 1), ("three", 0)]
+
+
+def test_rows_are_kept_and_skipped_by_the_values_of_columns(tmp_path):
+    lines = [("en", "a", "x"), ("de", "b", "x"), ("en", "c", "-")]
+    write(tmp_path / "x.tsv", "lang\ttext\tlabel\n" + "".join("\t".join(line) + "\n" for line in lines))
+    made = local_task(
+        "t",
+        {
+            "family": "sequence",
+            "format": "tsv",
+            "labels": ["x", "y"],
+            "languages": ["en", "de"],
+            "keep": {"lang": ["{language}"]},
+            "skip": {"label": ["-"]},
+            "test": "x.tsv",
+        },
+        tmp_path,
+        "tasks.t",
+    )
+    assert [row["text"] for row in made.source.rows("test", "en")] == ["a"]
+    assert [row["text"] for row in made.source.rows("test", "de")] == ["b"]
+    assert made.source.size("test", "en").examples == 1
+
+
+def test_tags_of_conllu_are_its_fourth_column_if_nothing_is_said(tmp_path):
+    write(tmp_path / "x.conllu", "1\ta\ta\tDET\tD\n2\tb\tb\tCONJ\tC\n\n")
+    labels = {"CCONJ": ["CONJ"], "DET": []}
+    made = only(tmp_path, family="token", format="conllu", labels=labels, test="x.conllu")
+    assert made.source.rows("test", "en") == [{"words": ["a", "b"], "tags": [1, 0]}]
+
+
+def test_tags_can_be_another_column(tmp_path):
+    write(tmp_path / "x.iob2", "# text = a b\n1\ta\tO\t-\t-\n2\tb\tB\t-\t-\n\n")
+    columns = {"words": 2, "tags": 3}
+    made = only(tmp_path, family="token", format="conllu", columns=columns, labels=["O", "B"], test="x.iob2")
+    assert made.source.rows("test", "en") == [{"words": ["a", "b"], "tags": [0, 1]}]
+
+
+def test_answers_are_offsets_into_an_untouched_context(tmp_path):
+    content = {"id": "1", "context": "\ufeff a b\n", "question": "q\n", "answers": {"text": ["b"], "answer_start": [4]}}
+    write(tmp_path / "x.jsonl", json.dumps(content))
+    columns = {"id": "id"}
+    [row] = only(tmp_path, family="span", format="jsonl", columns=columns, test="x.jsonl").source.rows("test", "en")
+    answer = {"text": "b", "start": 4}
+    assert row == {"id": "1", "context": "\ufeff a b\n", "question": "q", "answers": [answer]}
+
+
+def test_every_family_gets_the_columns_it_requires():
+    assert set(COLUMNS) == set(FAMILIES)
+    for name, family in FAMILIES.items():
+        required, optional = COLUMNS[name]
+        assert set(family.required) <= {*required, *optional}
+        assert set(required) <= set(family.required)
+
+
+# Identity and size
+
+
+def test_identity_is_in_the_contents_not_in_the_place(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for path in folder.rglob("*.tsv"):
+        write(elsewhere / path.relative_to(folder), path.read_text(encoding="utf-8"))
+    assert task(folder).source.identity() == task(elsewhere).source.identity()
+    fingerprint(task(folder).source.identity())
+
+
+def test_a_changed_file_changes_the_identity_of_its_split_and_language_alone(folder):
+    before = task(folder).source.identity()
+    path = write(folder / "deu/test.tsv", "sentence\tcategory\nneu\tsports\n")
+    os.utime(path, ns=(1, 1))
+    after = task(folder).source.identity()
+    assert before["test"]["de"] != after["test"]["de"]
+    assert (before["train"], before["dev"], before["test"]["en"]) == (after["train"], after["dev"], after["test"]["en"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["travel", "sports"]},
+        {"columns": {"text": "category", "label": "category"}},
+        {"skip": {"sentence": ["t3"]}},
+        {"dev": 0.1},
+    ],
+)
+def test_a_changed_mapping_changes_the_identity(folder, changes):
+    assert task(folder).source.identity() != task(folder, **changes).source.identity()
+
+
+def test_a_sentence_of_conllu_ends_with_a_blank_line(tmp_path):
+    write(tmp_path / "a.conllu", "# x\n1\ta\t_\tX\n\n1\tb\t_\tX\n\n")
+    made = only(tmp_path, family="token", format="conllu", labels=["X"], test="a.conllu")
+    assert made.source.size("test", "en") == Size(2, 3.0)
+
+
+def test_a_header_is_no_row_and_the_last_line_needs_no_end(tmp_path):
+    write(tmp_path / "a.csv", "text\na\nb\nc")
+    assert only(tmp_path, family="masked", format="csv", test="a.csv").source.size("test", "en").examples == 3
+
+
+def test_a_pattern_across_two_chunks_is_counted_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("sweep.tasks.local.CHUNK", 3)
+    write(tmp_path / "a.conllu", "1\tabc\t_\tX\n\n" * 20)
+    made = only(tmp_path, family="token", format="conllu", labels=["X"], test="a.conllu")
+    assert made.source.size("test", "en").examples == 20
+
+
+def test_the_rows_of_a_compressed_file_are_counted(tmp_path):
+    (tmp_path / "a.txt.bz2").write_bytes(bz2.compress(b"line\n" * 1000))
+    assert only(tmp_path, family="masked", format="lines", test="a.txt.bz2").source.size("test", "en").examples == 1000
+
+
+def test_sizes_that_are_stated_are_not_counted(folder):
+    source = task(folder, sizes={"train": 100}, tokens=7, dev=0.25).source
+    assert source.size("train", "en") == Size(75, 7.0)
+    assert source.size("dev", "en") == Size(25, 7.0)
+    assert source.size("test", "en") == Size(2, 7.0)
+
+
+def test_all_options_of_a_choice_count_in_its_length(tmp_path):
+    row = {"prompt": "p" * 42, "options": ["o" * 42] * 3, "label": 0}
+    write(tmp_path / "x.jsonl", json.dumps(row))
+    size = only(tmp_path, family="choice", format="jsonl", test="x.jsonl").source.size("test", "en")
+    assert size.tokens == pytest.approx(3 * 23)
+
+
+# What is said of a bad description: the place, what was found, what would do, the nearest name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colums": {}}, "tasks.topics.colums: found an unknown key; known are family, labels"),
+        ({"family": "sequense"}, "tasks.topics.family: found 'sequense'; one of sequence, choice"),
+        ({"format": "tvs"}, "tasks.topics.format: found 'tvs'; one of jsonl, csv, tsv"),
+        ({"format": None}, "tasks.topics.train.format: found nothing"),
+        ({"columns": {"txt": "sentence"}}, "tasks.topics.columns.txt: found an unknown key; known are text"),
+        ({"columns": {"text": 1.5}}, "tasks.topics.columns.text: found 1.5; a column"),
+        ({"labels": None}, "tasks.topics.labels: found nothing; a list of labels"),
+        ({"labels": "sports"}, "tasks.topics.labels: found 'sports'"),
+        ({"labels": {"sports": ["a"], "travel": ["a"]}}, "'a' for sports and for travel"),
+        ({"languages": "en"}, "languages: found 'en'; a list of languages"),
+        ({"languages": None}, "tasks.topics.test.languages: found nothing"),
+        ({"test": "eng/test.tsv"}, "tasks.topics.test: found the same data for 2 languages (en, de)"),
+        ({"dev": None}, "tasks.topics.dev: found nothing; a file, or a share of train"),
+        ({"dev": 1.5}, "tasks.topics.dev: found 1.5; a share between 0 and 1"),
+        ({"train": None, "dev": 0.1}, "tasks.topics.dev: found a share of 0.1; there is no train"),
+        ({"train": None, "dev": None, "test": None}, "tasks.topics: found no data"),
+        ({"train": 5}, "tasks.topics.train: found 5; a path, or a mapping"),
+        ({"train": {"paht": "x"}}, "tasks.topics.train.paht: found an unknown key"),
+        ({"train": {"labels": {"sport": ["x"]}, "path": "x"}}, "tasks.topics.train.labels: found 'sport'"),
+        ({"train_languages": []}, "tasks.topics.train_languages: found an empty list"),
+        ({"quoting": "off"}, "tasks.topics.quoting: found 'off'; true or false"),
+        ({"sizes": {"train": "many"}}, "tasks.topics.sizes: found {'train': 'many'}"),
+        ({"sizes": {"tran": 3}}, "tasks.topics.sizes.tran: found an unknown key"),
+        ({"tokens": 0}, "tasks.topics.tokens: found 0; a number above zero"),
+        ({"keep": ["x"]}, "tasks.topics.keep: found ['x']"),
+        ({"join": {"path": "x", "format": "csv"}}, "tasks.topics.join.on: found nothing"),
+        ({"format": "parallel"}, "tasks.topics.train.pair: found nothing"),
+        ({"format": "blocks"}, "tasks.topics.train.lines: found nothing"),
+        ({"test": ["{code}/test.tsv", {"path": "x", "format": "pdf"}]}, "tasks.topics.test[1].format: found 'pdf'"),
+        (
+            {"format": "csv", "header": ["sentense", "category"]},
+            "tasks.topics.columns.text: found no column 'sentence'",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_in_the_study_file(folder, changes, message):
+    assert message in study_error(folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"colums": {}}, "columns"),
+        ({"family": "sequense"}, "sequence"),
+        ({"format": "tvs"}, "tsv"),
+        ({"train": {"labels": {"sport": ["x"]}, "path": "x"}}, "sports"),
+        ({"format": "csv", "header": ["sentense", "category"]}, "sentense"),
+    ],
+)
+def test_a_mistyped_name_is_answered_with_the_nearest(folder, changes, name):
+    assert study_error(folder, **changes).endswith(f"did you mean '{name}'?")
+
+
+# What is said of bad data
+
+
+def test_an_absent_file_is_named_with_the_place_in_the_study_file(folder):
+    (folder / "deu/test.tsv").unlink()
+    for call in (task(folder).source.identity, lambda: task(folder).source.size("test", "de")):
+        message = data_error(call)
+        assert f"{folder}/deu/test.tsv: found no such file; correct tasks.topics.test or data_root" in message
+
+
+def test_a_label_outside_of_the_mapping_is_named_by_line_with_the_nearest(folder):
+    write(folder / "deu/test.tsv", "sentence\tcategory\na\tsports\nb\tTravel\n")
+    message = data_error(lambda: task(folder).source.rows("test", "de"))
+    assert "test.tsv:3: found the label 'Travel'" in message
+    assert "known are sports, travel; did you mean 'travel'?" in message
+
+
+def test_a_column_that_the_file_lacks_is_named_with_those_it_has(folder):
+    made = task(folder, columns={"text": "sentense", "label": "category"})
+    message = data_error(lambda: made.source.rows("test", "en"))
+    assert "test.tsv:2: found no column 'sentense'; the columns are sentence, category" in message
+    assert message.endswith("did you mean 'sentence'?")
+
+
+def test_an_empty_data_set_is_refused(folder):
+    write(folder / "eng/test.tsv", "sentence\tcategory\n")
+    assert "test.tsv: found no test rows" in data_error(lambda: task(folder).source.rows("test", "en"))
+
+
+def test_a_language_that_the_task_lacks_is_refused(folder):
+    message = data_error(lambda: task(folder).source.rows("test", "dee"))
+    assert "tasks.topics.test: found language 'dee'; its languages are de, en; did you mean 'de'?" in message
+
+
+def test_an_id_without_gold_is_named_by_line(tmp_path):
+    write(tmp_path / "data.csv", "id,text\n7,seven\n3,three\n")
+    write(tmp_path / "gold.csv", "7,yes\n")
+    join = {"path": "gold.csv", "format": "csv", "header": ["id", "label"], "on": "id"}
+    made = only(tmp_path, family="sequence", format="csv", labels=["no", "yes"], join=join, test="data.csv")
+    assert "data.csv:3: found id '3'" in data_error(lambda: made.source.rows("test", "en"))
+
+
+def test_a_value_without_a_text_for_it_is_named_by_line(tmp_path):
+    write(tmp_path / "x.jsonl", '{"p": "a", "q": "reason", "o": ["x", "y"], "label": 0}')
+    columns = {"prompt": {"by": "q", "cause": "{p}"}, "options": "o"}
+    made = only(tmp_path, family="choice", format="jsonl", columns=columns, test="x.jsonl")
+    assert "x.jsonl:1: found 'reason' in column 'q'" in data_error(lambda: made.source.rows("test", "en"))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": None, "label": "x"}, "found NoneType None as text; text is expected"),
+        ({"text": 5, "label": "x"}, "found int 5 as text"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, row, message):
+    write(tmp_path / "x.jsonl", json.dumps(row))
+    made = only(tmp_path, family="sequence", format="jsonl", labels=["x"], test="x.jsonl")
+    assert message in data_error(lambda: made.source.rows("test", "en"))
+
+
+def test_answers_of_another_shape_are_refused(tmp_path):
+    write(tmp_path / "x.jsonl", json.dumps({"context": "c", "question": "q", "answers": [{"text": "c"}]}))
+    made = only(tmp_path, family="span", format="jsonl", test="x.jsonl")
+    assert "x.jsonl:1: found answers that cannot be read" in data_error(lambda: made.source.rows("test", "en"))
+
+
+# The check before anything is trained
+
+
+def test_a_check_reads_all_splits_and_counts_rows(folder):
+    made = task(folder)
+    assert check(made, FAMILIES[made.family]) == 10 + 1 + 2 + 2
+
+
+def test_a_check_names_the_line_of_a_row_that_makes_no_sense(folder):
+    write(folder / "deu/test.tsv", "sentence\tcategory\na\tsports\n \ttravel\n")
+    message = data_error(lambda: check(task(folder), FAMILIES["sequence"]))
+    assert "deu/test.tsv:3: found empty text" in message
+
+
+def test_a_check_finds_an_answer_that_is_not_in_its_context(tmp_path):
+    answers = {"text": ["b"], "answer_start": [0]}
+    write(tmp_path / "x.jsonl", json.dumps({"context": "a b", "question": "q", "answers": answers}))
+    made = only(tmp_path, family="span", format="jsonl", columns={"id": "question"}, test="x.jsonl")
+    assert "x.jsonl:1: found" in data_error(lambda: check(made, FAMILIES["span"]))
