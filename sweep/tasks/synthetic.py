@@ -1,0 +1,175 @@
+"""The embedded benchmark: every task family in a small invented world, offline, generated from a seed.
+
+world.py says what happens and how languages say it; here are the tasks. Training and dev data exist in the pivot
+language only (raw text: in all languages); test data exist in every language, and row i has the same meaning in each
+of them. Labels are balanced. Meanings are divided between train, dev and test by a checksum, so no test row is a
+training row, in any language.
+
+    world/nli         sequence   entailment, neutral, contradiction of a fact               large train
+    world/rte         sequence   does a passage entail a sentence? passage and labels differ from nli     small train
+    world/paraphrase  sequence   same fact in another arrangement, or a changed one
+    world/topic       sequence   which of six topics                                        small train
+    world/copa        choice     the likelier cause or consequence
+    world/pos         token      parts of speech                                            large train
+    world/ner         token      persons, places, organisations (BIO)                       small train
+    world/qa          span       who, what, where; a fifth is unanswerable                  large train
+    world/qa_small    span       the same skill in shorter contexts, all answerable         small train
+    world/retrieval   embedding  find the pivot sentence that a foreign one translates      no train
+    world/raw         masked     raw text; the farther a language, the less there is
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from random import Random
+
+from sweep.errors import DataError, nearest
+from sweep.tasks import synthetic_rows as rows
+from sweep.tasks.base import SPLITS, Row, Size, Task
+from sweep.tasks.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Language, World, world
+
+GENERATOR_VERSION = 1  # raise it whenever a row may change: it is part of every key
+SAMPLE = 40  # rows that a mean length is estimated from
+
+
+@dataclass(frozen=True)
+class Design:
+    """One task: its output shape, its labels, the examples of its splits, and how its rows are made."""
+
+    family: str
+    train: int
+    dev: int
+    test: int  # per language
+    draw: Callable[[World, Random, int], rows.Meaning]
+    row: Callable[[World, rows.Meaning, Language], Row]
+    labels: tuple[str, ...] = ()
+
+
+TOPIC_LABELS = tuple(f"topic{number}" for number in range(TOPICS))
+DESIGNS = {
+    "nli": Design(
+        "sequence", 12000, 300, 300, rows.draw_nli, rows.inference_row, ("entailment", "neutral", "contradiction")
+    ),
+    "rte": Design("sequence", 200, 300, 300, rows.draw_rte, rows.inference_row, ("entailment", "not_entailment")),
+    "paraphrase": Design("sequence", 1500, 300, 300, rows.draw_paraphrase, rows.paraphrase_row, ("different", "same")),
+    "topic": Design("sequence", 60, 150, 300, rows.draw_topic, rows.topic_row, TOPIC_LABELS),
+    "copa": Design("choice", 400, 200, 300, rows.draw_copa, rows.copa_row, ("0", "1")),
+    "pos": Design("token", 2000, 150, 200, rows.draw_sentence, rows.pos_row, rows.POS_LABELS),
+    "ner": Design("token", 60, 150, 200, rows.draw_sentence, rows.ner_row, rows.NER_LABELS),
+    "qa": Design("span", 10000, 200, 200, rows.draw_qa, rows.qa_row),
+    "qa_small": Design("span", 100, 200, 200, rows.draw_qa_small, rows.qa_row),
+    "retrieval": Design("embedding", 0, 0, 300, rows.draw_pair, rows.pair_row),
+    "raw": Design("masked", PIVOT.raw, 100, 100, rows.draw_story, rows.story_row),
+}
+
+
+@dataclass(frozen=True)
+class EmbeddedSource:
+    """Rows of one task of DESIGNS, made on request: a pure function of (seed, GENERATOR_VERSION, split, language)."""
+
+    task: str
+    seed: int = 0
+
+    def identity(self) -> Mapping[str, object]:
+        return {"source": "embedded", "task": self.task, "seed": self.seed, "generator": GENERATOR_VERSION}
+
+    def size(self, split: str, language: str) -> Size:
+        """Exact number of examples; mean length in words, punctuation and special tokens, from a sample of rows."""
+        self._check(split, language)
+        examples = self._examples(split, language)
+        return Size(examples, _mean_tokens(self.task, self.seed, split) if examples else 0.0)
+
+    def rows(self, split: str, language: str) -> list[Row]:
+        """The split's rows; none where the split does not exist in the language (training data of a foreign language).
+
+        Raises DataError where split or language are unknown.
+        """
+        self._check(split, language)
+        meanings = _meanings(self.task, self.seed, split, language)
+        design = DESIGNS[self.task]
+        made = (design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings)
+        found = list(islice(made, self._examples(split, language)))
+        if design.family == "span":
+            return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(found)]
+        return found
+
+    def _examples(self, split: str, language: str) -> int:
+        design = DESIGNS[self.task]
+        count = {"train": design.train, "dev": design.dev, "test": design.test}[split]
+        if design.family == "masked":
+            return LANGUAGE[language].raw if split == "train" else count
+        if design.family == "embedding" and language == PIVOT.code:
+            return 0
+        return count if split == "test" or language == PIVOT.code else 0
+
+    def _check(self, split: str, language: str) -> None:
+        where = f"world/{self.task}"
+        if split not in SPLITS:
+            raise DataError(where, f"split {split!r}", f"one of {', '.join(SPLITS)}", nearest(split, SPLITS))
+        if language not in LANGUAGE:
+            raise DataError(
+                where, f"language {language!r}", f"one of {', '.join(LANGUAGE)}", nearest(language, LANGUAGE)
+            )
+
+
+def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.Meaning]:
+    """Endless meanings of a split, the same for every language; raw training text is each language's own."""
+    own = language if task == "raw" and split == "train" else ""
+    random = Random(f"{seed}/{task}/{split}/{own}")
+    seen: set[rows.Meaning] = set()
+    while True:
+        meaning = DESIGNS[task].draw(world(seed), random, len(seen))
+        if _split(meaning) == split and meaning not in seen:
+            seen.add(meaning)
+            yield meaning
+
+
+def _split(meaning: rows.Meaning) -> str:
+    """The one split in which a meaning may occur: train for half of all meanings, dev and test for a quarter each."""
+    return ("train", "train", "dev", "test")[zlib.crc32(repr(meaning).encode()) % 4]
+
+
+@cache
+def _mean_tokens(task: str, seed: int, split: str) -> float:
+    meanings = islice(_meanings(task, seed, split, PIVOT.code), SAMPLE)
+    made = [DESIGNS[task].row(world(seed), meaning, PIVOT) for meaning in meanings]
+    return sum(_length(DESIGNS[task].family, row) for row in made) / SAMPLE
+
+
+def _length(family: str, row: Row) -> int:
+    """Words, punctuation marks and special tokens, as a word-level tokenizer counts [CLS] A [SEP] B [SEP]."""
+    if family == "token":
+        return len(row["words"]) + 2
+    if family == "choice":
+        return sum(_count(row["prompt"]) + _count(option) + 3 for option in row["options"])
+    if family == "span":
+        return _count(row["question"]) + _count(row["context"]) + 3
+    if family == "embedding":
+        return _count(row["text"]) + _count(row["pair"]) + 4
+    pair = row.get("pair")
+    return _count(row["text"]) + 2 + (_count(pair) + 1 if pair else 0)
+
+
+def _count(text: str) -> int:
+    return len(text.split()) + text.count(".") + text.count("?")
+
+
+def _task(name: str, design: Design) -> Task:
+    codes = tuple(language.code for language in LANGUAGES)
+    return Task(
+        name=f"world/{name}",
+        family=design.family,
+        source=EmbeddedSource(name),
+        languages=codes[1:] if design.family == "embedding" else codes,
+        train_language=PIVOT.code if design.train else None,
+        labels=design.labels,
+        corpora=(f"world/{name}",),
+        train_languages=codes if design.family == "masked" else (),
+    )
+
+
+TASKS: tuple[Task, ...] = tuple(_task(name, design) for name, design in DESIGNS.items())
