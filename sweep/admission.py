@@ -80,6 +80,9 @@ class Admission:
             for index in self.order
             if number < self.cells[index].count
         ]
+        # Where there is nothing to choose between, the other seeds need not wait for the first.
+        self._waiting += [Work(i, 0, seed, REPLICA) for i in self.order if self.cells[i].count == 1 for seed in self._others]
+        self._index = {cell: index for index, cell in enumerate(plan.cells)}
         self.total = sum(state.count + len(self._others) for state in self.cells)
 
     # -- what may start ------------------------------------------------------------------------------------------------
@@ -112,11 +115,17 @@ class Admission:
         """Nothing runs and nothing will."""
         return not self.running and (self.closing or not self._waiting)
 
+    def position(self, chain: Chain) -> int:
+        """Index of the chain's cell in the plan."""
+        return self._index[chain.cell]
+
     def _chain(self, work: Work) -> Chain | None:
         """The chain, or None while it depends on candidates that are not finished."""
         state = self.cells[work.cell]
         if work.role == REPLICA:
-            return self.plan.chain(state.cell, state.tried[work.candidate].rates, work.seed, work.candidate, REPLICA)
+            tried = state.started.get(work.candidate)
+            rates = tried.rates if tried is not None else self.plan.planned_rates(state.cell, work.candidate)
+            return self.plan.chain(state.cell, rates, work.seed, work.candidate, REPLICA)
         startup = work.candidate < self.plan.study.tuning.startup
         if not startup and any(number not in state.tried for number in range(work.candidate)):
             return None
@@ -229,13 +238,13 @@ class Admission:
         """A candidate's result; with the last one of a cell, its other seeds may run."""
         if chain.role == REPLICA:
             return
-        index = self.plan.cells.index(chain.cell)
+        index = self.position(chain)
         state = self.cells[index]
         state.tried[chain.candidate] = Tried(chain.rates, value)
         best = winner(state.tried)
         if best is not None:
             self.ledger.select(chain.cell.name, best)
-        if state.tuned and best is not None:
+        if state.tuned and best is not None and state.count > 1:
             self._waiting.extend(Work(index, best, seed, REPLICA) for seed in self._others)
 
     def _learn_speed(self, running: Running) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import torch
 
 from sweep.data import Reader
-from sweep.encoders import Algorithm, load_encoder, load_tokenizer, load_weights, random_encoder, train_tokenizer
+from sweep.encoders import load_encoder, load_tokenizer, load_weights, random_encoder
 from sweep.heads import HeadSpec
 from sweep.meter import Meter
 from sweep.model import Chainable
@@ -22,6 +22,7 @@ from sweep.shapes import EncoderSource
 from sweep.spec import Runtime
 from sweep.store import Store
 from sweep.tasks.base import Task
+from sweep.vocabulary import Algorithm, train_tokenizer
 
 ENCODER_WEIGHTS = "encoder.safetensors"
 HEAD_WEIGHTS = "heads.safetensors"

@@ -54,7 +54,7 @@ def cluster(runtime: Runtime) -> Iterator[int | None]:
             )  # fmt: skip
         for name in ("ray", "ray.tune"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        yield None if joined else local_slots(runtime, ray.cluster_resources())
+        yield None if joined else local_slots(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
         if folder is not None:

@@ -45,8 +45,8 @@ class Recipe:
 
     def record(self) -> dict[str, Any]:
         """Plain data for keys and records."""
-        settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides"})
-        return {"kind": self.kind, "tasks": self.tasks, "data": self.data, "examples": self.examples, **settings}
+        settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides", "examples"})
+        return {**settings, "kind": self.kind, "tasks": self.tasks, "data": self.data, "examples": self.examples}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,3 +21,7 @@ class BudgetScheduler(FIFOScheduler):
         if stop and not result.get("finished"):
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""
+        return {}

@@ -30,9 +30,8 @@ class ChainSearcher(Searcher):
         if chain is None:
             return Searcher.FINISHED if self._admission.finished else None
         self._chains[trial_id] = chain.key
-        cell = self._admission.plan.cells.index(chain.cell)
         return {
-            "cell": cell, "rates": dict(chain.rates), "seed": chain.seed, "candidate": chain.candidate, "role": chain.role,
+            "cell": self._admission.position(chain), "rates": dict(chain.rates), "seed": chain.seed, "candidate": chain.candidate, "role": chain.role,
         }  # fmt: skip
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -46,6 +45,10 @@ class ChainSearcher(Searcher):
             failure = failure or "its worker died again and again; Ray's log has the reason"
         self._admission.ended(self._chains.pop(trial_id), failure)
         self._tell()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: a new start rebuilds everything from plan, store and ledger."""

@@ -34,7 +34,6 @@ from sweep.spec import Study, load
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.tasks.base import Size
-from sweep.tracking import Tracker
 
 STORE = "store"
 STUDY_COPY = "study.yaml"
@@ -123,25 +122,18 @@ def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
     shutil.copyfile(path, results / STUDY_COPY)
 
 
-def _execute(admission: Admission, results: Path, ui: Callable[[str], None]) -> bool:
+def _execute(admission: Admission, results: Path) -> bool:
     """Runs the chains that are missing; returns whether the user interrupted."""
     first = admission.next()
     if first is None:
         return False
     from sweep.cluster import cluster
 
-    study = admission.plan.study
-    tracker = Tracker(tracking_uri(study, results), study.study, results, results / books.FILE, groups(admission.plan), ui)
-    tracker.start()
-    try:
-        with cluster(study.runtime) as slots:
-            return _tune(admission, first, results, slots)
-    finally:
-        tracker.close()
+    with cluster(admission.plan.study.runtime) as slots:
+        return _tune(admission, first, results, slots)
 
 
 def _tune(admission: Admission, first: Chain, results: Path, slots: int | None) -> bool:
-    import ray
     from ray import tune
 
     from sweep.scheduler import BudgetScheduler
@@ -173,7 +165,6 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None) 
             display.clear()
             for key in list(admission.running):
                 admission.ended(key)
-    assert ray.is_initialized()
     return admission.closing
 
 
