@@ -1,8 +1,8 @@
 """Which examples share a batch, and how a batch is assembled: token budgets, length buckets, seeded order.
 
-Every order is a pure function of its arguments, so resuming means computing it again. There are no worker processes: the
-flat token arrays live on the device and a batch is a gather. What a batch means to a model is in model.py; which task
-comes next is in mixture.py.
+Every order is a pure function of its arguments, so resuming means computing it again. There are no worker processes:
+the flat token arrays live on the device and a batch is a gather. What a batch means to a model is in model.py; which
+task comes next is in mixture.py.
 
 Shapes: S sequences, L longest sequence of a batch, U most targets of one of its sequences, E examples, T all tokens.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from sweep.tasks.base import IGNORED, Encoded
 
 POOL_BATCHES = (
-    64  # length buckets are cut within so many batches: padding stays below 2%, batches differ between epochs
+    64  # length buckets are cut within so many batches: padding stays below 5%, and batches differ between epochs
 )
 
 Ids = NDArray[np.int64]

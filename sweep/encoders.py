@@ -1,20 +1,19 @@
 """Where encoders, tokenizers and weights come from: the hub, a local folder, or nothing but a configuration.
 
-Everything passes through transformers' Auto classes, so every encoder that they know can be named. Offline a hub id is read
-from the local cache. No remote code is trusted and no pickle is read: weights are safetensors.
+Everything passes through transformers' Auto classes, so every encoder that they know can be named. Offline a hub id is
+read from the local cache. No remote code is trusted; weights of finished phases are safetensors, never pickle.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
@@ -25,31 +24,20 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
 
 from sweep.errors import StoreError, StudyError, nearest
 
-hub_logging: Any = logging  # these three carry no types
+hub_logging: Any = logging  # these two carry no types
 auto_model: Any = AutoModel
-fast_tokenizer: Any = PreTrainedTokenizerFast
-
-Algorithm = Literal["wordpiece", "unigram", "bpe", "wordlevel"]
-SPECIAL = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
 
 
 def load_encoder(source: str, revision: str | None = None, weights: Path | None = None) -> PreTrainedModel:
     """The encoder of a hub id or a local folder, without a pooling layer, in fp32.
 
-    With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read. Raises StudyError
-    where there is no such model, StoreError where the weights do not fit it.
+    With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read. Raises
+    StudyError where there is no such model, StoreError where the weights do not fit it.
     """
     where = f"encoder {source!r}"
     try:
@@ -104,19 +92,6 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     return tokenizer
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, algorithm: Algorithm) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocab_size` entries, [PAD] = 0, pairs as [CLS] a [SEP] b [SEP]; `save_pretrained` keeps it."""
-    tokenizer, trainer = _untrained(algorithm, vocab_size)
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.train_from_iterator(texts, trainer)
-    marks = [(mark, tokenizer.token_to_id(mark)) for mark in (SPECIAL["cls_token"], SPECIAL["sep_token"])]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=marks
-    )
-    trained: PreTrainedTokenizerFast = fast_tokenizer(tokenizer_object=tokenizer, **SPECIAL)
-    return trained
-
-
 def cpu_weights(module: nn.Module) -> dict[str, Tensor]:
     """Contiguous copies on the CPU, as safetensors wants them."""
     return {name: cpu_copy(tensor) for name, tensor in module.state_dict().items()}
@@ -128,7 +103,7 @@ def cpu_copy(tensor: Tensor) -> Tensor:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Put the tensors of a safetensors file into a module of the same shape. Raises StoreError where they do not fit."""
+    """Put the tensors of a safetensors file into a module of their shape. Raises StoreError where they do not fit."""
     try:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -148,27 +123,3 @@ def _encoder(model: Any) -> PreTrainedModel:
     if not isinstance(model, PreTrainedModel) or model.config.is_encoder_decoder:
         raise ValueError(f"{type(model).__name__} is not an encoder")
     return model
-
-
-def _untrained(algorithm: Algorithm, vocab_size: int) -> tuple[Tokenizer, trainers.Trainer]:
-    shared: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "special_tokens": list(SPECIAL.values()),
-        "show_progress": False,
-    }
-    unknown = SPECIAL["unk_token"]
-    if algorithm == "unigram":
-        tokenizer, trainer = Tokenizer(models.Unigram()), trainers.UnigramTrainer(unk_token=unknown, **shared)
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-        return tokenizer, trainer
-    if algorithm == "bpe":
-        tokenizer = Tokenizer(models.BPE(unk_token=unknown))
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-        return tokenizer, trainers.BpeTrainer(**shared)
-    tokenizer = Tokenizer(
-        models.WordPiece(unk_token=unknown) if algorithm == "wordpiece" else models.WordLevel(unk_token=unknown)
-    )
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
-    return tokenizer, trainers.WordPieceTrainer(**shared) if algorithm == "wordpiece" else trainers.WordLevelTrainer(
-        **shared
-    )

@@ -1,7 +1,7 @@
 """One head per output shape: from hidden states to a summed loss, and to what `Family.statistics` reads.
 
-A head belongs to the phase that trained it; the encoder that travels is not in here. Losses are *sums* in fp32, and `count`
-says what to divide by, so that a batch cut into parts has the same gradient as a whole one.
+A head belongs to the phase that trained it; the encoder that travels is not in here. Losses are *sums* in fp32, and
+`count` says what to divide by, so that a batch cut into parts has the same gradient as a whole one.
 
 Shapes: S sequences, L longest, H hidden size, E examples, C classes, V vocabulary.
 """
@@ -53,11 +53,11 @@ class Head(nn.Module):
         """How many terms the loss of this batch sums."""
         return batch.examples
 
-    def loss(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Tensor:
-        """Summed loss of [S, L, H]; `embeddings` is the encoder's [V, D] input matrix."""
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Summed loss of hidden states [S, L, H]."""
         raise NotImplementedError
 
-    def outputs(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Outputs:
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         """One array per sequence, as base.Family says."""
         raise NotImplementedError
 
@@ -65,18 +65,18 @@ class Head(nn.Module):
 class SequenceHead(Head):
     """Pooled vector to class logits."""
 
-    def loss(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         logits = self(pool(hidden, batch.attention_mask, self.pooling))
         return functional.cross_entropy(logits, batch.targets[:, 0], ignore_index=IGNORED, reduction="sum")
 
-    def outputs(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Outputs:
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
 
 
 class ChoiceHead(Head):
     """Pooled vector of each option to a score; softmax over the options of an example, however many it has."""
 
-    def loss(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         scores = self(pool(hidden, batch.attention_mask, self.pooling))[:, 0]
         first = torch.from_numpy(batch.first[:-1]).to(scores.device)
         owner = batch.example
@@ -85,7 +85,7 @@ class ChoiceHead(Head):
         table = table.index_put((owner, option), scores)
         return functional.cross_entropy(table, batch.targets[first, 0], ignore_index=IGNORED, reduction="sum")
 
-    def outputs(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Outputs:
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
 
 
@@ -95,11 +95,11 @@ class TokenHead(Head):
     def count(self, batch: Batch) -> Tensor | int:
         return (batch.targets != IGNORED).sum().clamp(min=1)
 
-    def loss(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         logits = self(hidden).flatten(0, 1)
         return functional.cross_entropy(logits, batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
-    def outputs(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Outputs:
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return _unpadded(self(hidden).argmax(dim=-1), batch)
 
 
@@ -109,13 +109,13 @@ class SpanHead(Head):
     def count(self, batch: Batch) -> Tensor | int:
         return 2 * len(batch.lengths)
 
-    def loss(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         logits = self(hidden)
         if batch.attention_mask is not None:
             logits = logits.masked_fill(~batch.attention_mask[:, :, None], -torch.inf)
         return functional.cross_entropy(logits, batch.targets, ignore_index=IGNORED, reduction="sum")
 
-    def outputs(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Outputs:
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return _unpadded(self(hidden), batch)
 
 
@@ -129,10 +129,10 @@ class EmbeddingHead(nn.Module):
     def count(self, batch: Batch) -> Tensor | int:
         return batch.examples
 
-    def loss(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Tensor:
-        raise ValueError("an embedding task has nothing to train")
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        raise NotImplementedError("an embedding task has nothing to train")
 
-    def outputs(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Outputs:
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(pool(hidden, batch.attention_mask, self.pooling).cpu().numpy())
 
 
@@ -142,28 +142,30 @@ class MaskedHead(nn.Module):
     Logits exist at masked positions only: [masked, V] instead of [S, L, V].
     """
 
-    def __init__(self, hidden: int, embedding: int, vocabulary: int) -> None:
+    def __init__(self, hidden: int, embeddings: Tensor) -> None:
         super().__init__()
-        self.transform = nn.Linear(hidden, embedding)
-        self.norm = nn.LayerNorm(embedding)
+        vocabulary, width = embeddings.shape
+        self.transform = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self._tied = (embeddings,)  # a tuple: the matrix is the encoder's, and is neither stored nor trained twice
 
-    def forward(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor) -> Tensor:
         """[masked, H] to [masked, V] logits, fp32."""
         transformed = self.norm(functional.gelu(self.transform(hidden)))
-        return functional.linear(transformed, embeddings, self.bias).float()
+        return functional.linear(transformed, self._tied[0], self.bias).float()
 
     def count(self, batch: Batch) -> Tensor | int:
         return (batch.targets != IGNORED).sum().clamp(min=1)
 
-    def loss(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         row, column = (batch.targets != IGNORED).nonzero(as_tuple=True)
-        logits = self(hidden[row, column], embeddings)
+        logits = self(hidden[row, column])
         return functional.cross_entropy(logits, batch.targets[row, column], reduction="sum")
 
-    def outputs(self, hidden: Tensor, batch: Batch, embeddings: Tensor) -> Outputs:
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         row, column = (batch.targets != IGNORED).nonzero(as_tuple=True)
-        right = self(hidden[row, column], embeddings).argmax(dim=-1) == batch.targets[row, column]
+        right = self(hidden[row, column]).argmax(dim=-1) == batch.targets[row, column]
         sequences = len(batch.lengths)
         counts = torch.stack(
             [torch.bincount(row[right], minlength=sequences), torch.bincount(row, minlength=sequences)], dim=1
@@ -180,7 +182,7 @@ def make_head(spec: HeadSpec, hidden: int, embeddings: Tensor, pooling: Pooling,
         return EmbeddingHead(pooling)
     head: AnyHead
     if spec.family == "masked":
-        head = MaskedHead(hidden, embeddings.shape[1], embeddings.shape[0])
+        head = MaskedHead(hidden, embeddings)
     else:
         kind, outputs = {
             "sequence": (SequenceHead, spec.labels),
@@ -213,7 +215,7 @@ def mask_batch(batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batc
 
 
 def mask_tokens(tokens: Tensor, maskable: Tensor, spec: HeadSpec, vocabulary: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of masked token prediction, of any shape; a function of the arguments, on every device the same."""
+    """Inputs and targets of masked token prediction, of any shape; a function of the arguments on every device."""
     if spec.mask_id is None:
         raise ValueError("a masked task needs the tokenizer's mask_id in its HeadSpec")
     generator = torch.Generator().manual_seed(seed)
@@ -226,7 +228,7 @@ def mask_tokens(tokens: Tensor, maskable: Tensor, spec: HeadSpec, vocabulary: in
 
 
 def _unpadded(values: Tensor, batch: Batch) -> Outputs:
-    """[S, L, ...] to one array [length, ...] per sequence; copies, so that a small one does not keep the batch alive."""
+    """[S, L, ...] to one array [length, ...] per sequence; copies, that a small one does not keep the batch alive."""
     array = values.cpu().numpy()
     if array.dtype == np.int64:
         array = array.astype(np.int32)

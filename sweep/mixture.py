@@ -1,6 +1,6 @@
 """Which task a step trains: streams of batches, sampled per step by size, evenly, or by temperature.
 
-The order is a pure function of (streams, settings, seed), and the order of a short run is the beginning of a longer one's.
+The order is a pure function of (streams, settings, seed); that of a short run is the beginning of a longer one's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mixture:
     temperature: float = 1.0
 
     def epoch_steps(self) -> NDArray[np.float64]:
-        """[streams] steps of one pass over each stream, caps counted: its batches times min(cap, examples) / examples."""
+        """[streams] steps of one pass over each stream: its batches, times min(cap, examples) / examples."""
         steps = []
         for index, stream in enumerate(self.streams):
             whole = len(epoch_batches(stream.encoded, self.batch_tokens, self._stream_seed(index), 0))

@@ -69,14 +69,14 @@ class Chainable(nn.Module):
 
     def loss(self, batch: Batch, task: str) -> Tensor:
         """Summed loss of a prepared batch, 0-d fp32."""
-        return self._head(task).loss(self.hidden(batch), batch, self.embeddings)
+        return self._head(task).loss(self.hidden(batch), batch)
 
     def outputs(self, batch: Batch, task: str, layer: int = -1, pooling: Pooling | None = None) -> Outputs:
         """One array per sequence, as base.Family wants them; `layer` and `pooling` are for embedding tasks."""
         head = self._head(task)
         if pooling is not None and self.specs[task].family == "embedding":
             head = make_head(self.specs[task], 0, self.embeddings, pooling, 0.0, 0)
-        return head.outputs(self.hidden(batch, layer), batch, self.embeddings)
+        return head.outputs(self.hidden(batch, layer), batch)
 
     def hidden(self, batch: Batch, layer: int = -1) -> Tensor:
         """[S, L, H] hidden states; layer 0 is the embedding layer, n the output of block n, -1 the last one's.

@@ -1,4 +1,4 @@
-"""What a phase's training is told: steps, learning rate over time, when dev is scored. The loop itself is in train.py."""
+"""What a phase's training is told: steps, learning rate over time, when dev is scored. The loop is in train.py."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def rate(step: int, settings: FitSettings) -> float:
     """Learning rate of 1-based `step`.
 
     All schedules rise linearly over the warm-up, whose last step has the full rate. With N steps, W of them warm-up and
-    D decay, and n = step - 1 done before: linear is (N - n) / (N - W); wsd is constant, then 1 - sqrt((n - (N - D)) / D)
-    (Hägele et al. 2024, arXiv 2405.18392, section 3); constant stays.
+    D decay, and n = step - 1 done before: linear is (N - n) / (N - W); constant is 1; wsd is 1, then over the decay
+    1 - sqrt((n - (N - D)) / D) (Hägele et al. 2024, arXiv 2405.18392, section 3).
     """
     total, done = settings.steps, step - 1
     warmup, decay = round(settings.warmup * total), round(settings.decay * total)

@@ -1,7 +1,7 @@
 """score(): a model's outputs in every language of a task, in one length-sorted stream. No metrics here.
 
-All languages are merged before batches are cut, so short languages fill up the batches of long ones, and the longest batch
-comes first: a score that fits into memory at its start fits to its end.
+All languages are merged before batches are cut, so every batch is full whatever a language's size, and the longest
+batch comes first: a score that fits into memory at its start fits to its end.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _inference(model: Chainable) -> Iterator[None]:
 
 
 def _masked(model: Chainable, encoded: Encoded, task: str, seed: int) -> Encoded:
-    """The text of a masked task with masks that depend on (text, seed) alone, so that all models answer the same questions."""
+    """Masked text, by (text, seed) alone: all models are asked the same."""
     spec = model.specs[task]
     if spec.family != "masked":
         return encoded
