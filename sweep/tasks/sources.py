@@ -72,7 +72,9 @@ def hub_task(name: str, description: Mapping[str, Any], where: str) -> Task:
     }
     sizes, tokens = described.sizes(task)
     if lacking := set(splits) - set(sizes):
-        raise StudyError(task.place("sizes"), "nothing", f"the rows per language of {', '.join(lacking)} are expected")
+        raise StudyError(
+            task.place("sizes"), "nothing", f"the rows per language of {', '.join(sorted(lacking))} are expected"
+        )
     if tokens is None:
         wanted = "the mean subword tokens of an example are expected; a guess will do"
         raise StudyError(task.place("tokens"), "nothing", wanted)
