@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweep import ledger as books
 from sweep import report
+from sweep.answers import first_sentence, leading_table
 from sweep.errors import StudyError
 from sweep.ledger import Ledger
 from sweep.spec import Study, load
@@ -23,13 +24,9 @@ def publish(results: Path) -> str:
     finally:
         ledger.close()
     plan = json.loads(facts.get("plan", "{}"))
-    overlaps = frozenset((intermediate, target) for intermediate, target in plan.get("overlaps", []))
-    found = report.read(
-        study.study, chains, Store(results / STORE), study.language_groups, plan, plan.get("flags", []),
-        plan.get("languages", []), overlaps,
-    )  # fmt: skip
+    found = report.read(study.study, chains, Store(results / STORE), study.language_groups, plan)
     page = report.save(found, results)
-    return "\n".join([report.leading_table(found), report.first_sentence(found), f"report: {page}"])
+    return "\n".join([leading_table(found.estimates), first_sentence(found.estimates, found.progress), f"report: {page}"])
 
 
 def open_results(results: Path) -> tuple[Path, str]:

@@ -163,13 +163,9 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
 
 
 def overlaps(study: Study, tasks: Mapping[str, Task]) -> set[tuple[str, str]]:
-    """(name of an intermediate setting, target) where some training data of the two is the same."""
-    return {
-        ("+".join(names), target)
-        for names in study.axes.intermediate
-        for target in study.axes.target
-        if any(_overlap(tasks[name], tasks[target]) for name in names)
-    }
+    """(intermediate task, target) where some training data of the two is the same."""
+    names = {name for setting in study.axes.intermediate for name in setting}
+    return {(name, target) for name in names for target in study.axes.target if _overlap(tasks[name], tasks[target])}
 
 
 def _overlap(one: Task, other: Task) -> str:

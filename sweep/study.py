@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from sweep.spec import Study, load
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.tasks.base import Size
+from sweep.tracking import Tracker
 
 STORE = "store"
 STUDY_COPY = "study.yaml"
@@ -129,11 +130,19 @@ def _execute(admission: Admission, results: Path) -> bool:
         return False
     from sweep.cluster import cluster
 
-    with cluster(admission.plan.study.runtime) as slots:
-        return _tune(admission, first, results, slots)
+    study = admission.plan.study
+    with cluster(study.runtime) as slots:
+        display = Display(admission, slots or 1, sys.stderr)
+        uri, store = tracking_uri(study, results), Store(results / STORE)
+        tracker = Tracker(uri, study.study, results, store, study.language_groups, display.say)
+        tracker.start()
+        try:
+            return _tune(admission, first, results, slots, display)
+        finally:
+            tracker.close()
 
 
-def _tune(admission: Admission, first: Chain, results: Path, slots: int | None) -> bool:
+def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, display: Display) -> bool:
     from ray import tune
 
     from sweep.scheduler import BudgetScheduler
@@ -141,7 +150,6 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None) 
     from sweep.worker import chain_trial
 
     runtime = admission.plan.study.runtime
-    display = Display(admission, slots or 1, sys.stderr)
     trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE))
     bundle = {"CPU": float(runtime.cores), **({"GPU": runtime.gpu} if runtime.gpu else {})}
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
@@ -159,8 +167,6 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None) 
         )  # fmt: skip
         try:
             tuner.fit()
-        except KeyboardInterrupt:
-            pass
         finally:
             display.clear()
             for key in list(admission.running):
