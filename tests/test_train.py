@@ -1,0 +1,239 @@
+"""Facts about fit(): it learns, it can be interrupted after any step, it selects on dev, and parts make a whole."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from dataclasses import replace
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import HEADS, PAD, tiny_model, toy
+
+from sweep.encoders import cpu_weights
+from sweep.mixture import Mixture, Stream
+from sweep.model import Chainable
+from sweep.schedule import FitSettings, evaluated_steps, rate
+from sweep.scoring import score_all
+from sweep.train import State, fit
+
+TRAINED = [family for family in HEADS if family != "embedding"]
+SETTINGS = FitSettings(learning_rate=3e-3, steps=12, seed=1, warmup=0.2)
+MIXED = Mixture(tuple(Stream(family, toy(family)) for family in TRAINED), batch_tokens=160, seed=2, sampling="uniform")
+ONE = Mixture((Stream("sequence", toy("sequence")),), batch_tokens=160, seed=2)
+
+
+def dev_score(model):
+    """Accuracy of the sequence head, in steps coarse enough for ties."""
+    encoded = toy("sequence", seed=9)
+    logits = np.stack(score_all(model, {"en": encoded}, "sequence", batch_tokens=999)["en"])
+    return float((logits.argmax(axis=1) == encoded.targets).mean())
+
+
+def through_files(state: State, folder) -> State:
+    """The state as the store keeps it."""
+    save_file(state["tensors"], folder / "state.safetensors")
+    (folder / "state.json").write_text(json.dumps(state["values"]))
+    return State(
+        tensors=load_file(folder / "state.safetensors"), values=json.loads((folder / "state.json").read_text())
+    )
+
+
+def trained(mixture, settings, evaluate=False, seed=0):
+    model = tiny_model(seed=seed)
+    items = list(fit(model, mixture, settings, (lambda: dev_score(model)) if evaluate else None))
+    return model, items
+
+
+def same(one, other):
+    return all(torch.equal(tensor, cpu_weights(other)[name]) for name, tensor in cpu_weights(one).items())
+
+
+VARIANTS = {
+    "one task": (ONE, SETTINGS),
+    "all families with dropout and masking": (MIXED, SETTINGS),
+    "wsd in micro-batches": (MIXED, replace(SETTINGS, schedule="wsd", micro_batch_tokens=50)),
+    "best on dev": (ONE, replace(SETTINGS, evaluations=6)),
+}
+
+
+@pytest.mark.parametrize("interrupted", [1, 5, 11, 12])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_is_the_undisturbed_run(variant, interrupted, tmp_path):
+    """Bit for bit, after any step, through files, into other weights, with torch's generator disturbed."""
+    mixture, settings = VARIANTS[variant]
+    undisturbed, expected = trained(mixture, settings, evaluate=True)
+    broken = tiny_model()
+    first = list(islice(fit(broken, mixture, settings, lambda: dev_score(broken)), interrupted))
+    state = through_files(first[-1].snapshot(), tmp_path)
+    torch.manual_seed(interrupted)
+    resumed = tiny_model(seed=7)
+    rest = list(fit(resumed, mixture, settings, lambda: dev_score(resumed), state))
+    assert same(undisturbed, resumed)
+    for a, b in zip(expected, [*first, *rest], strict=True):
+        assert torch.equal(a.loss, b.loss)
+        assert replace(a, loss=b.loss, snapshot=b.snapshot) == b
+
+
+def test_two_runs_are_equal_and_seeds_differ():
+    one, other = trained(MIXED, SETTINGS)[0], trained(MIXED, SETTINGS)[0]
+    reseeded = trained(MIXED, replace(SETTINGS, seed=2))[0]
+    assert same(one, other)
+    assert not same(one, reseeded)
+
+
+@pytest.mark.parametrize("family", TRAINED)
+def test_every_family_is_learned(family):
+    mixture = Mixture((Stream(family, toy(family, 12)),), batch_tokens=400, seed=0)
+    items = trained(mixture, FitSettings(learning_rate=1e-2, steps=120, seed=0))[1]
+    losses = [item.loss_value() for item in items]
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("family", TRAINED)
+def test_micro_batches_have_the_gradient_of_the_whole_batch(family):
+    """Without dropout, one step in parts of any size gives the loss and the weights of one step in one piece."""
+    mixture = Mixture((Stream(family, toy(family)),), batch_tokens=5000, seed=2)
+    results = []
+    for micro in (None, 200, 1):
+        model = tiny_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        for head in model.heads.children():
+            head.dropout = torch.nn.Identity()
+        # plain steps of AdamW blow up rounding where a gradient is near 0, so the gradients themselves are compared
+        settings = FitSettings(learning_rate=0.0, steps=1, seed=0, micro_batch_tokens=micro, clip=1e9)
+        (item,) = fit(model, mixture, settings)
+        moments = {k: v for k, v in item.snapshot()["tensors"].items() if "/exp_avg/" in k}
+        results.append((item.loss_value(), moments))
+    for loss, moments in results[1:]:
+        assert loss == pytest.approx(results[0][0], rel=1e-5)
+        for name, moment in moments.items():
+            torch.testing.assert_close(moment, results[0][1][name], rtol=1e-3, atol=1e-6)
+
+
+class OnSmallDevice(Chainable):
+    """A model whose device holds 60 padded tokens at once."""
+
+    refused = 0
+
+    def loss(self, batch, task):
+        if batch.padded_tokens > 60:
+            self.refused += 1
+            raise torch.cuda.OutOfMemoryError
+        return super().loss(batch, task)
+
+
+def test_a_device_without_memory_gets_smaller_parts():
+    """The step is repeated in halves until it fits, and later steps start with what fitted."""
+    model = OnSmallDevice(tiny_model().encoder, HEADS, seed=0, pad_id=PAD)
+    items = list(fit(model, ONE, SETTINGS))
+    assert len(items) == SETTINGS.steps
+    assert model.refused <= 3
+    assert items[-1].snapshot()["values"]["micro_batch_tokens"] <= 60
+
+
+def test_the_best_weights_on_dev_are_kept():
+    """The model ends with the weights of the earliest best evaluation, though training went on."""
+    model = tiny_model()
+    curve, kept = iter([0.3, 0.8, 0.5, 0.8]), {}
+    for item in fit(model, ONE, replace(SETTINGS, evaluations=4), lambda: next(curve)):
+        if item.dev is not None:
+            kept[item.step] = cpu_weights(model)
+    assert list(kept) == [3, 6, 9, 12]
+    assert (item.best, item.best_step) == (0.8, 6)
+    assert all(torch.equal(tensor, kept[6][name]) for name, tensor in cpu_weights(model).items())
+    assert not model.training
+
+
+def test_the_last_weights_are_kept_where_the_study_says_so():
+    model = tiny_model()
+    curve = iter([0.8, 0.1])
+    for item in fit(model, ONE, replace(SETTINGS, evaluations=2, select="last"), lambda: next(curve)):
+        last = item, cpu_weights(model)
+    assert (last[0].best, last[0].best_step) == (0.8, 6)
+    assert all(torch.equal(tensor, last[1][name]) for name, tensor in cpu_weights(model).items())
+
+
+def test_dropout_is_off_while_dev_is_scored_and_on_again_after():
+    model, modes = tiny_model(), []
+
+    def evaluate():
+        modes.append(model.training)
+        return 0.0
+
+    trained_modes = [model.training for _ in fit(model, ONE, replace(SETTINGS, evaluations=3), evaluate)]
+    assert modes == [False] * 3
+    assert len(trained_modes) == SETTINGS.steps
+
+
+def test_progress_counts_what_was_trained():
+    items = trained(MIXED, SETTINGS)[1]
+    assert [item.step for item in items] == list(range(1, 13))
+    assert {item.task for item in items} <= set(TRAINED)
+    assert all(a.tokens < b.tokens and a.examples < b.examples for a, b in pairwise(items))
+    assert all(item.tokens <= item.padded_tokens <= item.step * 160 for item in items)
+    assert all(math.isfinite(item.loss_value()) for item in items)
+
+
+def test_nothing_of_a_step_is_kept_but_its_loss():
+    """Between steps there is no graph and no gradient."""
+    model = tiny_model()
+    for item in fit(model, ONE, SETTINGS):
+        assert item.loss.grad_fn is None
+        assert all(parameter.grad is None for parameter in model.parameters())
+    gc.collect()
+    assert not [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor) and o.grad_fn is not None]
+
+
+def test_a_snapshot_does_not_change_when_training_goes_on():
+    model = tiny_model()
+    run = fit(model, ONE, SETTINGS)
+    state = next(run).snapshot()
+    before = {name: tensor.clone() for name, tensor in state["tensors"].items()}
+    list(run)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state["tensors"].items())
+    assert state["values"]["step"] == 1
+
+
+def test_biases_and_norms_do_not_decay():
+    """With no gradient signal left (rate 0 decays nothing), decay shrinks matrices and leaves vectors alone."""
+    settings = replace(SETTINGS, schedule="constant", warmup=0.0, learning_rate=1e-2, steps=1)
+    plain, decayed = (trained(ONE, replace(settings, weight_decay=decay))[0] for decay in (0.0, 0.9))
+    for name, tensor in cpu_weights(plain).items():
+        unused = tensor.abs().sum() == 0 or (name.startswith("heads.") and "sequence" not in name)
+        assert unused or torch.equal(tensor, cpu_weights(decayed)[name]) == (tensor.ndim == 1)
+
+
+def rates(**settings):
+    told = FitSettings(learning_rate=2.0, seed=0, **settings)
+    return [rate(step, told) for step in range(1, told.steps + 1)]
+
+
+def test_linear_rises_and_falls():
+    assert rates(steps=10, warmup=0.2) == pytest.approx([1, 2, 2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25])
+
+
+def test_wsd_falls_with_one_minus_root():
+    expected = [1, 2, 2, 2, 2, 2, 2, 2 * (1 - 0.25**0.5), 2 * (1 - 0.5**0.5), 2 * (1 - 0.75**0.5)]
+    assert rates(steps=10, warmup=0.2, schedule="wsd", decay=0.4) == pytest.approx(expected)
+
+
+def test_the_stable_part_of_wsd_does_not_depend_on_the_length():
+    short, long = (rates(steps=steps, warmup=0.0, schedule="wsd", decay=0.0) for steps in (5, 9))
+    assert short == long[:5]
+
+
+def test_constant_stays():
+    assert rates(steps=4, warmup=0.5, schedule="constant") == pytest.approx([1, 2, 2, 2])
+
+
+@pytest.mark.parametrize(("evaluations", "steps"), [(1, {10}), (2, {5, 10}), (4, {2, 5, 8, 10}), (0, set())])
+def test_evaluations_are_evenly_spaced_and_end_with_the_last_step(evaluations, steps):
+    assert evaluated_steps(FitSettings(learning_rate=1, steps=10, seed=0, evaluations=evaluations)) == steps
+
+
+def test_more_evaluations_than_steps_are_one_each():
+    assert evaluated_steps(FitSettings(learning_rate=1, steps=3, seed=0, evaluations=9)) == {1, 2, 3}
