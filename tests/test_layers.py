@@ -21,7 +21,8 @@ LAYERS = (
     (
         "tasks.base tasks.subwords tasks.classify tasks.token tasks.qa tasks.retrieval tasks.masked tasks.encoding "
         "tasks.world tasks.synthetic_rows tasks.synthetic "
-        "tasks.parquet tasks.formats tasks.mapping tasks.local tasks.hub tasks.described tasks.sources tasks"
+        "tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources "
+        "tasks"
     ),
     # 2  what the study says, what will run, what it costs
     "spec shapes plan resolve first_use budget ledger",

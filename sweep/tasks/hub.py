@@ -9,67 +9,53 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import DataError, nearest
+from sweep.errors import DataError
 from sweep.fingerprint import file_digest, fingerprint
 from sweep.tasks import parquet
-from sweep.tasks.base import Row, Size
+from sweep.tasks.base import Size
 from sweep.tasks.formats import Raw
-from sweep.tasks.mapping import Columns, Located, fill, held_out
+from sweep.tasks.mapping import Located, fill
+from sweep.tasks.parts import Part, PartedSource
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class HubPart:
+class HubPart(Part):
     """One split of a data set, read one way. `config` and `split` may contain {language} and {code}."""
 
     id: str  # owner/name on the hub, or a local folder
     config: str | None
     split: str
     revision: str | None  # branch, tag or commit that the study file asks for; None: the main branch
-    columns: Columns
-    languages: Mapping[str, str]  # language -> its code in configurations
-    where: str  # place in the study file
-
-    def names(self, language: str) -> dict[str, str]:
-        """What {language} and {code} stand for."""
-        return {"language": language, "code": self.languages[language]}
 
 
 @dataclass(frozen=True)
-class HubSource:
+class HubSource(PartedSource[HubPart]):
     """base.Source over hub data sets."""
 
-    splits: Mapping[str, tuple[HubPart, ...]]
-    dev_share: Fraction | None  # of train, where there is no dev split
-    sizes: Mapping[str, int]  # split -> rows per language, as the data set's card says
-    tokens: float  # mean subword tokens of an example, roughly
-    where: str  # place in the study file
     revision: str | None = None  # commits of the data sets in their order, joined by "+"; None: not resolved yet
 
     @property
     def data_sets(self) -> tuple[HubPart, ...]:
         """The first part of each data set and revision asked for."""
-        parts = [part for parts in self.splits.values() for part in parts]
-        return tuple({(part.id, part.revision): part for part in reversed(parts)}.values())[::-1]
+        first: dict[tuple[str, str | None], HubPart] = {}
+        for part in (part for parts in self.splits.values() for part in parts):
+            first.setdefault((part.id, part.revision), part)
+        return tuple(first.values())
 
     def identity(self) -> Mapping[str, object]:
-        """Data sets, their commits (None where not resolved yet), and {split: {language: digest of how it is read}}."""
-        result: dict[str, object] = {
+        """Data sets, their commits (None: not resolved yet), and {split: {language: digests of how they are read}}."""
+        return {
             "kind": "hub",
             "data_sets": [_name(part.id) for part in self.data_sets],
             "revision": self.revision,
             "dev_share": str(self.dev_share),
+            **self.digests(),
         }
-        for split, parts in self.splits.items():
-            languages = dict.fromkeys(language for part in parts for language in part.languages)
-            result[split] = {language: self._digest(split, language) for language in languages}
-        return result
 
     def resolve(self) -> HubSource:
         """The same source with its commits: asked from the hub, or from the local cache when offline.
@@ -80,49 +66,24 @@ class HubSource:
 
     def size(self, split: str, language: str) -> Size:
         """What the description states."""
-        self._parts(split, language)
-        if self.dev_share is not None and split in ("train", "dev"):
-            held = ceil(self.sizes["train"] * self.dev_share)
-            return Size(held if split == "dev" else self.sizes["train"] - held, self.tokens)
-        return Size(self.sizes[split], self.tokens)
+        self.parts(split, language)
+        return Size(self.portion(split, self.sizes[self.origin(split)]), self.tokens or 0.0)
 
-    def rows(self, split: str, language: str) -> list[Row]:
-        """All rows of a split in one language. Raises DataError, also where there are none."""
-        return [row for _, row in self.located(split, language)]
-
-    def located(self, split: str, language: str) -> Located:
-        """(id config split:row, row) of the same rows."""
-        parts = self._parts(split, language)
-        rows = (located for part in parts for located in self._part_rows(part, language))
-        share = self.dev_share if split in ("train", "dev") else None
-        empty = True
-        for located in rows if share is None else held_out(rows, share, split == "dev"):
-            empty = False
-            yield located
-        if empty:
-            raise DataError(
-                _place(parts[0], language), f"no {split} rows", f"correct `keep` or the split in {self.where}"
-            )
-
-    def _parts(self, split: str, language: str) -> list[HubPart]:
-        origin = "train" if split == "dev" and self.dev_share is not None else split
-        parts = self.splits.get(origin, ())
-        found = [part for part in parts if language in part.languages]
-        if not found:
-            known = sorted({language for part in parts for language in part.languages})
-            wanted = f"its languages are {', '.join(known)}" if known else f"the task has no {split} data"
-            raise DataError(f"{self.where}.{split}", f"language {language!r}", wanted, nearest(language, known))
-        return found
-
-    def _part_rows(self, part: HubPart, language: str) -> Located:
+    def part_rows(self, part: HubPart, language: str) -> Located:
+        """(id config split:row, row) of a part. Raises DataError."""
         data_sets = [(one.id, one.revision) for one in self.data_sets]
         commit = self.revision.split("+")[data_sets.index((part.id, part.revision))] if self.revision else None
-        return part.columns.rows(_raw(part, language, commit), part.names(language))
+        raw = _raw(part, language, commit, self.part_place(part, language))
+        return part.columns.rows(raw, part.names(language))
 
-    def _digest(self, split: str, language: str) -> str:
-        parts = self._parts(split, language)
-        how = [replace(part, id=_name(part.id), revision=None, where="", languages={}) for part in parts]
-        return fingerprint({"how": how, "names": [part.names(language) for part in parts]})
+    def part_digest(self, part: HubPart, language: str) -> str:
+        """Of how the data set is read; its contents are its commit's business."""
+        how = replace(part, id=_name(part.id), revision=None, where="", languages={})
+        return fingerprint({"how": how, "names": part.names(language)})
+
+    def part_place(self, part: HubPart, language: str) -> str:
+        """Data set, configuration and split."""
+        return " ".join(fill(text, part.names(language)) for text in (part.id, part.config, part.split) if text)
 
 
 def _name(identifier: str) -> str:
@@ -130,13 +91,8 @@ def _name(identifier: str) -> str:
     return Path(identifier).name if Path(identifier).is_dir() else identifier
 
 
-def _place(part: HubPart, language: str) -> str:
-    return " ".join(fill(text, part.names(language)) for text in (part.id, part.config, part.split) if text)
-
-
-def _raw(part: HubPart, language: str, commit: str | None) -> Iterator[tuple[str, Raw]]:
+def _raw(part: HubPart, language: str, commit: str | None, place: str) -> Iterator[tuple[str, Raw]]:
     """Raw rows with class labels by name. Raises DataError where the data set cannot be had."""
-    place = _place(part, language)
     data = _load(part, language, commit, place)
     names = {column: known for column, feature in data.features.items() if (known := _label_names(feature))}
     for number, row in enumerate(data):

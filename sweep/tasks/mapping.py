@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from sweep.errors import DataError, nearest
@@ -79,20 +78,6 @@ class Columns:
 def fill(template: str, names: Mapping[str, str]) -> str:
     """The template with each {name} that is in `names` replaced."""
     return PLACEHOLDER.sub(lambda match: names.get(match[1], match[0]), template)
-
-
-def held_out(rows: Located, share: Fraction, held: bool) -> Located:
-    """The evenly spaced `share` of rows (from the first on), or the others.
-
-    Questions on one paragraph stay together, for a paragraph that was trained on is no dev data.
-    """
-    group, previous = -1, object()
-    for where, row in rows:
-        context = row.get("context")
-        if context is None or context != previous:
-            group, previous = group + 1, context
-        if (group * share.numerator % share.denominator < share.numerator) == held:
-            yield where, row
 
 
 def _column(raw: Raw, name: str, where: str) -> Any:

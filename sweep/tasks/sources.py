@@ -26,7 +26,7 @@ from sweep.tasks.base import SPLITS, Family, Task
 from sweep.tasks.described import Section
 from sweep.tasks.formats import READERS
 from sweep.tasks.hub import HubPart, HubSource
-from sweep.tasks.local import Join, LocalSource, Part
+from sweep.tasks.local import Files, Join, LocalSource
 from sweep.tasks.mapping import Columns
 
 COMMON_KEYS = (
@@ -60,7 +60,7 @@ def local_task(name: str, description: Mapping[str, Any], data_root: Path, where
     splits = {
         split: tuple(_local_part(part, split) for part in parts) for split, parts in _splits(task, LOCAL_KEYS, "path")
     }
-    return _task(name, task, LocalSource(data_root, splits, described.share(task), where, *described.sizes(task)))
+    return _task(name, task, LocalSource(splits, described.share(task), *described.sizes(task), where, data_root))
 
 
 def hub_task(name: str, description: Mapping[str, Any], where: str) -> Task:
@@ -140,7 +140,7 @@ def _splits(task: Section, keys: tuple[str, ...], main: str) -> Iterator[tuple[s
         yield split, parts
 
 
-def _local_part(part: Section, split: str) -> Part:
+def _local_part(part: Section, split: str) -> Files:
     form = _format(part)
     header, lines = described.strings(part, "header"), described.strings(part, "lines")
     if form == "blocks" and not lines:
@@ -155,7 +155,7 @@ def _local_part(part: Section, split: str) -> Part:
     languages = described.languages(part, split)
     described.one_file_each((path, *_kept(columns)), languages, part.where)
     quoting = described.flag(part, "quoting")
-    return Part(path, form, columns, languages, part.where, header, quoting, lines, numbers, pair, join)
+    return Files(columns, languages, part.where, path, form, header, quoting, lines, numbers, pair, join)
 
 
 def _hub_part(part: Section, split: str) -> HubPart:
@@ -164,7 +164,7 @@ def _hub_part(part: Section, split: str) -> HubPart:
     identifier, name = described.text(part, "hub"), described.text(part, "split")
     config, revision = described.optional_text(part, "config"), described.optional_text(part, "revision")
     described.one_file_each((config or "", name, *_kept(columns)), languages, part.where)
-    return HubPart(identifier, config, name, revision, columns, languages, part.where)
+    return HubPart(columns, languages, part.where, identifier, config, name, revision)
 
 
 def _format(section: Section) -> str:

@@ -1,0 +1,123 @@
+"""What local and hub sources share: a split consists of parts, each read one way and serving some languages.
+
+Where dev is a share of train, both splits are read from the parts of train.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Generic, TypeVar
+
+from sweep.errors import DataError, nearest
+from sweep.tasks.base import Row
+from sweep.tasks.mapping import Columns, Located
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some data of a split. Its subclasses say where that is."""
+
+    columns: Columns
+    languages: Mapping[str, str]  # language -> its code in paths and configurations
+    where: str  # place in the study file
+
+    def names(self, language: str) -> dict[str, str]:
+        """What {language} and {code} stand for."""
+        return {"language": language, "code": self.languages[language]}
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+@dataclass(frozen=True)
+class PartedSource(ABC, Generic[AnyPart]):
+    """Most of base.Source, over parts. Subclasses say what a part's rows are, and what they depend on."""
+
+    splits: Mapping[str, tuple[AnyPart, ...]]
+    dev_share: Fraction | None  # of train, where there is no dev data
+    sizes: Mapping[str, int]  # split -> rows per language, as far as the description states them
+    tokens: float | None  # mean subword tokens of an example, if stated
+    where: str  # place in the study file
+
+    @abstractmethod
+    def part_rows(self, part: AnyPart, language: str) -> Located:
+        """(place, row) of a part. Raises DataError."""
+
+    @abstractmethod
+    def part_digest(self, part: AnyPart, language: str) -> str:
+        """What the rows of a part depend on."""
+
+    @abstractmethod
+    def part_place(self, part: AnyPart, language: str) -> str:
+        """The part's data, named for messages."""
+
+    def rows(self, split: str, language: str) -> list[Row]:
+        """All rows of a split in one language. Raises DataError, also where there are none."""
+        return [row for _, row in self.located(split, language)]
+
+    def located(self, split: str, language: str) -> Located:
+        """(place such as file:line, row) of the same rows."""
+        parts = self.parts(split, language)
+        rows = (located for part in parts for located in self.part_rows(part, language))
+        share = self.share(split)
+        empty = True
+        for located in rows if share is None else _held_out(rows, share, split == "dev"):
+            empty = False
+            yield located
+        if empty:
+            wanted = f"{parts[0].where} must name data with at least one row to use"
+            raise DataError(self.part_place(parts[0], language), f"no {split} rows", wanted)
+
+    def parts(self, split: str, language: str) -> list[AnyPart]:
+        """The parts that a split's rows come from. Raises DataError where it lacks the language."""
+        parts = self.splits.get(self.origin(split), ())
+        found = [part for part in parts if language in part.languages]
+        if not found:
+            known = sorted({language for part in parts for language in part.languages})
+            wanted = f"its languages are {', '.join(known)}" if known else f"the task has no {split} data"
+            raise DataError(f"{self.where}.{split}", f"language {language!r}", wanted, nearest(language, known))
+        return found
+
+    def share(self, split: str) -> Fraction | None:
+        """The share of train that dev takes, for the two splits that this concerns."""
+        return self.dev_share if split in ("train", "dev") else None
+
+    def origin(self, split: str) -> str:
+        """The split whose parts are read."""
+        return "train" if self.share(split) is not None else split
+
+    def portion(self, split: str, examples: int) -> int:
+        """Rows of a split where its parts have so many."""
+        share = self.share(split)
+        if share is None:
+            return examples
+        held = ceil(examples * share)
+        return held if split == "dev" else examples - held
+
+    def digests(self) -> dict[str, dict[str, list[str]]]:
+        """{split: {language: a digest per part}}."""
+        return {
+            split: {
+                language: [self.part_digest(part, language) for part in parts if language in part.languages]
+                for language in dict.fromkeys(language for part in parts for language in part.languages)
+            }
+            for split, parts in self.splits.items()
+        }
+
+
+def _held_out(rows: Located, share: Fraction, held: bool) -> Iterator[tuple[str, Row]]:
+    """The evenly spaced `share` of rows (from the first on), or the others.
+
+    Questions on one paragraph stay together, for a paragraph that was trained on is no dev data.
+    """
+    group, previous = -1, object()
+    for where, row in rows:
+        context = row.get("context")
+        if context is None or context != previous:
+            group, previous = group + 1, context
+        if (group * share.numerator % share.denominator < share.numerator) == held:
+            yield where, row
