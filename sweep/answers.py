@@ -30,27 +30,27 @@ def gain_text(row: Mapping[Any, Any]) -> str:
 def first_sentence(estimates: Estimates, progress: str = "no pair of chains is done") -> str:
     """Which setting gains most on average, and whether that is more than noise.
 
-    Settings that were compared on fewer targets than others are not called best. `progress` ends the sentence of a
-    study that has nothing to compare yet.
+    A setting that was compared on less than half as many targets as another is not called best: a mean over one easy
+    target is no answer. `progress` ends the sentence of a study that has nothing to compare yet.
     """
     overall = estimates.overall
     known = overall[overall["gain"].notna()] if len(overall) else overall
     if known.empty:
         return f"Nothing can be compared with no intermediate phase yet: {progress}."
-    widest = known[known["targets"] == known["targets"].max()]
-    best = widest.sort_values("gain", ascending=False, kind="stable").iloc[0]
-    one_target = best["targets"] == 1
-    where = f"on {_only_target(estimates, best)}" if one_target else f"on average over {best['targets']} targets"
+    most = int(known["targets"].max())
+    wide = known[2 * known["targets"] >= most]
+    best = wide.sort_values("gain", ascending=False, kind="stable").iloc[0]
+    targets = f"{best['targets']} targets" if best["targets"] == most else f"{best['targets']} of {most} targets"
+    where = f"on average over {targets}" if best["targets"] > 1 else f"on {_only_target(estimates, best)}"
     number = f"{points(best['gain'])} points {interval(best['low'], best['high'])} ({_basis(estimates)})"
-    choice = f", the best of {len(widest)} settings," if len(widest) > 1 else ""
+    choice = f", the best of {len(wide)} settings," if len(wide) > 1 else ""
     subject = f"{_setting(best, estimates.cells)}{choice}"
     if best["verdict"] == HELPS:
-        comma = "" if choice else ","
-        return f"Training on {subject}{comma} before the target phase helps zero-shot transfer {where}: {number}."
-    rest = _clearest(estimates)
+        return f"Training on {subject} before the target phase helps zero-shot transfer {where}: {number}."
+    change = f"{subject} changes zero-shot scores by {number}{_clearest(estimates)}"
     if best["verdict"] == HURTS:
-        return f"No intermediate phase helps zero-shot transfer {where}: even {subject} loses, {number}{rest}."
-    return f"No intermediate phase is shown to help zero-shot transfer {where}: {subject} gains {number}{rest}."
+        return f"No intermediate phase helps {where}: even {change}."
+    return f"No intermediate phase is shown to help {where}: {change}."
 
 
 def _only_target(estimates: Estimates, best: pd.Series) -> str:

@@ -92,7 +92,8 @@ def gains_map(estimates: Estimates) -> Figure | None:
     names = labels([encoder for encoder, _ in blocks])
     limit = max(1.0, 100 * float(compared["gain"].abs().fillna(0).max()))
     slanted = max(map(len, columns)) * CHARACTER > CELL[0] - 0.1
-    gap = (0.95 if slanted else 0.4) + (0.3 if len(blocks) > 1 else 0)
+    head = 0.95 if slanted else 0.4
+    gap = head + (0.5 if len(blocks) > 1 else 0)
     width = CELL[0] * (len(columns) + MEAN_GAP)
     height = sum(CELL[1] * len(rows) + gap for _, rows in blocks) + 0.62
     with matplotlib.rc_context(STYLE):
@@ -104,7 +105,7 @@ def gains_map(estimates: Estimates) -> Figure | None:
             _draw_block(axes, rows, columns, Normalize(-limit, limit), slanted)
             if len(blocks) > 1:
                 place: dict[str, Any] = {
-                    "xytext": (0, gap * 72 - 14),
+                    "xytext": (0, head * 72),
                     "textcoords": "offset points",
                     "xycoords": "axes fraction",
                 }
@@ -201,7 +202,7 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
             axes.set_title(target if len(names) == 1 else f"{target}, {names[str(encoder)]}")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        crowded = len(shown) > SHOWN_SETTINGS
+        crowded = len(shown) > SHOWN_SETTINGS and columns == 1
         for axes in grid[: len(panels)] if crowded else ():
             axes.legend(loc="upper right", ncols=SHOWN_SETTINGS, frameon=False, fontsize=8, borderaxespad=0)
         legend(figure, [] if crowded else [setting for setting in styles if setting in shown], styles, chance=True)

@@ -9,46 +9,50 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweep.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, legend
-from sweep.results import BASELINE, NO_VOLUME, Result, Setting, labels
+from sweep.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
+from sweep.results import BASELINE, NO_VOLUME, Result, labels
 from sweep.store import PhaseRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Looks = Mapping[str, Mapping[str, Any]]  # intermediate -> colour and marker
 KIND_COLOURS = {"pretrain": "#bbbbbb", "intermediate": "#0072B2", "target": "#E69F00", "scoring": "#009E73"}
 
 
 def curves(found: Sequence[Result], styles: Styles) -> Figure | None:
     """Dev score (or loss, where a phase has no dev data) by step, one panel per kind of phase and target; all seeds."""
-    panels: dict[str, dict[str, tuple[Setting, PhaseRecord]]] = {}
+    panels: dict[str, dict[str, tuple[str, PhaseRecord]]] = {}
     for result in found:
-        setting = (result.chain.intermediate, result.chain.volume)
         for phase in result.phases:
-            title = phase.kind if phase.kind != "target" else f"target: {result.chain.target}"
-            # A phase that several settings share (pretraining) belongs to none of them.
-            known = panels.setdefault(title, {}).get(phase.key)
-            shared = known is not None and known[0] != setting
-            panels[title][phase.key] = ((BASELINE, "-") if shared else setting, phase)
-    drawn = [
-        (title, list(lines.values()))
-        for title, lines in panels.items()
-        if any(_points(p)[0] for _, p in lines.values())
-    ]
-    if not drawn:
+            lines = panels.setdefault(f"target: {result.chain.target}" if phase.kind == "target" else phase.kind, {})
+            known = lines.get(phase.key, (result.chain.intermediate, phase))[0]
+            # A phase that several intermediates share, as pretraining, belongs to none of them.
+            lines[phase.key] = (known if known == result.chain.intermediate else BASELINE, phase)
+    names = [name for name in panels if any(phase.dev or phase.curve for _, phase in panels[name].values())]
+    if not names:
         return None
-    drawn.sort(key=lambda panel: (panel[0].startswith("target"), panel[0] != "pretrain", panel[0]))
-    columns = min(4, len(drawn))
-    rows = -(-len(drawn) // columns)
+    names.sort(key=lambda name: (name.startswith("target"), name != "pretrain", name))
+    looks = by_intermediate(styles)
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 2.3 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axes, (title, lines) in zip(grid, drawn, strict=False):
-            _draw_curves(axes, title, lines, styles)
-        for axes in grid[len(drawn) :]:
+        for axes, name in zip(grid, names, strict=False):
+            _draw_curves(axes, name, list(panels[name].values()), looks)
+        for axes in grid[len(names) :]:
             axes.set_axis_off()
-        legend(figure, list(styles), styles)
+        legend(figure, [(name, NO_VOLUME) for name in looks], {(name, NO_VOLUME): looks[name] for name in looks})
     return figure
+
+
+def by_intermediate(styles: Styles) -> dict[str, Mapping[str, Any]]:
+    """One look per intermediate: that of its first volume."""
+    looks: dict[str, Mapping[str, Any]] = {}
+    for (intermediate, _), look in styles.items():
+        looks.setdefault(intermediate, look)
+    return looks
 
 
 def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
@@ -58,12 +62,12 @@ def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
     return [point["step"] for point in phase.curve], [point["loss"] for point in phase.curve], "loss"
 
 
-def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[Setting, PhaseRecord]], styles: Styles) -> None:
+def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]], looks: Looks) -> None:
     names = set()
-    for setting, phase in lines:
+    for intermediate, phase in lines:
         steps, values, name = _points(phase)
         names.add(name)
-        colour = styles[setting]["color"]
+        colour = looks[intermediate]["color"]
         axes.plot(
             steps, values, color=colour, linewidth=1.1, alpha=0.8, marker="o" if len(steps) < 12 else "", markersize=2
         )
@@ -81,7 +85,7 @@ def tradeoff(cells: pd.DataFrame, styles: Styles) -> Figure | None:
     if len(volumes) < 2:
         return None
     panels = list(cells.groupby("target", sort=True))
-    encoders = sorted(set(cells["encoder"]))
+    encoders, looks = sorted(set(cells["encoder"])), by_intermediate(styles)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
@@ -89,46 +93,34 @@ def tradeoff(cells: pd.DataFrame, styles: Styles) -> Figure | None:
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, (target, group) in zip(grid, panels, strict=False):
             for index, encoder in enumerate(encoders):
-                _draw_tradeoff(axes, group[group["encoder"] == encoder], styles, MARKERS[index % len(MARKERS)])
+                _draw_tradeoff(axes, group[group["encoder"] == encoder], looks, MARKERS[index % len(MARKERS)])
             axes.set_title(str(target))
             axes.set(xscale="log", xlabel="FLOPs of the chain", ylabel="zero-shot score")
             axes.grid(color=PALE, linewidth=0.6)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        by_intermediate = {
-            (name, "full" if name != BASELINE else "-"): look for (name, _), look in _first(styles).items()
-        }
         shapes = dict(zip(labels(encoders).values(), MARKERS, strict=False)) if len(encoders) > 1 else {}
-        legend(figure, list(by_intermediate), by_intermediate, shapes=shapes)
+        legend(
+            figure,
+            [(name, NO_VOLUME) for name in looks],
+            {(name, NO_VOLUME): looks[name] for name in looks},
+            shapes=shapes,
+        )
     return figure
 
 
-def _first(styles: Styles) -> dict[Setting, Mapping[str, Any]]:
-    """One look per intermediate, that of its first volume."""
-    looks: dict[str, tuple[Setting, Mapping[str, Any]]] = {}
-    for setting, look in styles.items():
-        looks.setdefault(setting[0], (setting, look))
-    return dict(looks.values())
-
-
-def _draw_tradeoff(axes: Axes, group: pd.DataFrame, styles: Styles, marker: str) -> None:
-    looks = {setting[0]: look for setting, look in _first(styles).items()}
+def _draw_tradeoff(axes: Axes, group: pd.DataFrame, looks: Looks, marker: str) -> None:
+    ranked = group.sort_values("value", ascending=False, kind="stable")["intermediate"].tolist()
     for intermediate, rows in group.groupby("intermediate", sort=False):
         ordered = rows.sort_values("flops")
-        colour = looks[str(intermediate)]["color"]
-        spread = [
-            100 * (ordered["value"] - ordered["value_low"]).clip(0),
-            100 * (ordered["value_high"] - ordered["value"]).clip(0),
-        ]
-        axes.errorbar(
-            ordered["flops"], 100 * ordered["value"], spread, color=colour, marker=marker, markersize=5, linewidth=1.2
-        )
+        style: dict[str, Any] = {"color": looks[str(intermediate)]["color"], "marker": marker}
+        bars = error_bars(ordered)
+        axes.errorbar(ordered["flops"], 100 * ordered["value"], bars, markersize=5, linewidth=1.2, **style)
         if intermediate == BASELINE:
             axes.axhline(100 * float(ordered["value"].iloc[0]), color=GREY, linewidth=0.8, linestyle="--")
-        for row in ordered.to_dict("records"):
-            if row["volume"] not in (NO_VOLUME, "full"):
-                place = row["flops"], 100 * row["value"]
-                axes.annotate(row["volume"], place, (4, -9), textcoords="offset points", size=7)
+        for row in ordered.to_dict("records") if intermediate == ranked[0] else ():
+            place = row["flops"], 100 * row["value"]
+            axes.annotate(row["volume"], place, (4, 4), textcoords="offset points", size=7)
 
 
 def spending(saved: pd.DataFrame) -> Figure | None:

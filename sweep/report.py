@@ -54,8 +54,6 @@ class Report:
     scores: pd.DataFrame
     estimates: Estimates
     plan: Mapping[str, Any]
-    flags: tuple[str, ...]
-    languages: tuple[str, ...]  # the user's order; may be empty
 
     @property
     def progress(self) -> str:
@@ -69,23 +67,19 @@ def read(
     chains: Sequence[ChainRow],
     store: Store,
     groups: Mapping[str, tuple[str, ...]],
-    plan_summary: Mapping[str, Any],
-    *,
-    flags: Sequence[str] = (),
-    languages_order: Sequence[str] = (),
+    plan: Mapping[str, Any],
     bootstrap: Bootstrap = DEFAULT,
 ) -> Report:
     """Scores, gains and intervals. Raises StoreError.
 
-    `plan_summary` is what `sweep plan --json` prints; where it has "overlaps", a list of [intermediate task, target],
-    these cells are marked and left out of means. `groups` are the study's named groups of languages.
+    `groups` are the study's named groups of languages. `plan` is what `sweep plan --json` prints: "chains", "cells" and
+    "flags", and where known "languages" in the order to show them and "overlaps", pairs (intermediate task, target)
+    whose cells are marked and left out of means.
     """
     found = results(chains, store)
-    overlaps = frozenset((task, target) for task, target in plan_summary.get("overlaps", ()))
+    overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
     estimates = estimate(found, store, groups, overlaps, bootstrap)
-    scores = frame_of(study_name, found)
-    told = tuple(flags), tuple(languages_order)
-    return Report(study_name, tuple(chains), tuple(found), scores, estimates, plan_summary, *told)
+    return Report(study_name, tuple(chains), tuple(found), frame_of(study_name, found), estimates, plan)
 
 
 def save(report: Report, results_dir: Path) -> Path:
@@ -93,7 +87,7 @@ def save(report: Report, results_dir: Path) -> Path:
     write_scores(report.scores, results_dir)
     pictures = (
         figures.gains_map(report.estimates),
-        figures.profiles(report.estimates.languages, report.estimates.cells, report.languages),
+        figures.profiles(report.estimates.languages, report.estimates.cells, report.plan.get("languages", ())),
     )
     for name, picture in zip(PICTURES, pictures, strict=True):
         if picture is not None:
@@ -102,22 +96,6 @@ def save(report: Report, results_dir: Path) -> Path:
     text = html.page(report.study, answer, _state(report), _sections(report, *pictures))
     (results_dir / PAGE).write_text(text, encoding="utf-8")
     return results_dir / PAGE
-
-
-def write(
-    results_dir: Path,
-    study_name: str,
-    chains: Sequence[ChainRow],
-    store: Store,
-    groups: Mapping[str, tuple[str, ...]],
-    plan_summary: Mapping[str, Any],
-    *,
-    flags: Sequence[str] = (),
-    languages_order: Sequence[str] = (),
-) -> Path:
-    """`read` and `save` in one."""
-    known = read(study_name, chains, store, groups, plan_summary, flags=flags, languages_order=languages_order)
-    return save(known, results_dir)
 
 
 def _state(report: Report) -> str:
@@ -134,11 +112,13 @@ def _sections(report: Report, gains: Figure | None, profiles: Figure | None) -> 
     tables = html.group_table(estimates.groups, encoders), html.cell_table(estimates.cells, encoders)
     shown = html.table(tables[0], "By group of languages"), html.table(tables[1], "All cells")
     yield html.Section("Gain by intermediate and target", GAINS, (gains,), shown)
-    order = "in the study's order" if report.languages else "fall with the score without an intermediate phase"
+    order = (
+        "in the study's order" if report.plan.get("languages") else "fall with the score without an intermediate phase"
+    )
     all_languages = html.table(html.language_table(estimates.languages, encoders), "All languages")
     yield html.Section("Score by language", LANGUAGES.format(order=order), (profiles,), (all_languages,))
     yield from _process(report)
-    doubts = spending.distrust(report.chains, report.results, estimates, report.plan, report.flags)
+    doubts = spending.distrust(report.chains, report.results, estimates, report.plan)
     yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
     yield html.Section("How it was made", points=tuple(_made(report)))
 

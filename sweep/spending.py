@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweep.gains import Estimates
 from sweep.ledger import DONE, FAILED, ChainRow
@@ -36,7 +36,7 @@ def savings(found: Sequence[Result]) -> pd.DataFrame:
     how = {"count": "count", "flops": "sum", "device_seconds": "sum"}
     unshared = frame.groupby("kind").agg(how)
     shared = frame.drop_duplicates("count").groupby("kind").agg(how)
-    joined = unshared.join(shared, lsuffix="_unshared", rsuffix="_shared")
+    joined = unshared.add_suffix("_unshared").join(shared.add_suffix("_shared"))
     return joined.reindex([kind for kind in KINDS if kind in joined.index]).reset_index()
 
 
@@ -61,7 +61,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, object]) -> list[str]:
+def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
     """What a finished study would have and this one has not (yet), in sentences."""
     states = Counter(chain.state for chain in chains)
     sentences = []
@@ -78,23 +78,21 @@ def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[s
 
 
 def distrust(
-    chains: Sequence[ChainRow],
-    found: Sequence[Result],
-    estimates: Estimates,
-    plan: Mapping[str, object],
-    flags: Sequence[str],
+    chains: Sequence[ChainRow], found: Sequence[Result], estimates: Estimates, plan: Mapping[str, Any]
 ) -> list[str]:
     """What weakens the study's answers, in sentences; empty where nothing was found."""
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
-    sentences += [*_collapsed(found), *_unequal_tuning(chains)]
-    failed = sum(chain.state == FAILED for chain in chains)
-    if failed:
-        first = next(chain for chain in chains if chain.state == FAILED)
-        sentences.append(
-            f"{failed} {'chain' if failed == 1 else 'chains'} failed; the first said: {first.message or 'nothing'}."
-        )
-    uncompared = _uncompared(estimates)
-    return [*sentences, *uncompared, *flags]
+    sentences += [*_collapsed(found), *_unequal_tuning(chains), *_failed(chains), *_uncompared(estimates)]
+    return [*sentences, *plan.get("flags", ())]
+
+
+def _failed(chains: Sequence[ChainRow]) -> list[str]:
+    failed = sorted((chain for chain in chains if chain.state == FAILED), key=chain_order)
+    if not failed:
+        return []
+    first = failed[0]
+    name = f"{setting_name(first.intermediate, first.volume)} → {first.target}, seed {first.seed}"
+    return [f"{len(failed)} of {len(chains)} chains failed; the first, {name}: {first.message or 'no message'}."]
 
 
 def _few_seeds(estimates: Estimates) -> list[str]:
@@ -136,7 +134,9 @@ def _collapsed(found: Sequence[Result]) -> list[str]:
 
 
 def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
-    counts = Counter(chain.cell for chain in chains if chain.role == "candidate" and chain.state == DONE)
+    # A chain without phases (retrieval with the published encoder) has nothing to tune.
+    tuned = [chain for chain in chains if chain.role == "candidate" and chain.phases]
+    counts = Counter(chain.cell for chain in tuned if chain.state == DONE)
     if len(set(counts.values())) < 2:
         return []
     low, high = min(counts.values()), max(counts.values())

@@ -1,4 +1,7 @@
-"""A study as a run leaves it, made in seconds: a real store and a real ledger with known scores. No tests here."""
+"""A study as a run leaves it, made in seconds: a real store and a real ledger with known scores. No tests here.
+
+`usual` is the study most facts are about: four settings, two targets, known gains.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,27 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sweep.fingerprint import fingerprint
+from sweep.gains import Estimates, estimate
 from sweep.ledger import DONE, FILE, ChainRow, Ledger
+from sweep.results import results
 from sweep.store import PhaseRecord, ScoreRecord, Store
 
 EPOCH = 1_790_000_000.0
 SOURCE = "en"
+BASE = {"en": 0.9, "de": 0.75, "sw": 0.6}
+GAINS = {"none": 0.0, "nli": 0.08, "qa": -0.06, "same": 0.0, "nli+pos": 0.04}
+Accuracy = Callable[[str, str, str, str, str, int], float]
+
+
+def accuracy(_encoder: str, intermediate: str, _volume: str, _target: str, language: str, _seed: int) -> float:
+    """The same gain in every language and on every target."""
+    return BASE[language] + GAINS[intermediate]
 
 
 @dataclass
@@ -22,7 +37,7 @@ class FinishedStudy:
     """Writes chains whose accuracy is `accuracy(encoder, intermediate, volume, target, language, seed)`."""
 
     folder: Path
-    accuracy: Callable[[str, str, str, str, str, int], float]
+    accuracy: Accuracy = accuracy
     languages: Sequence[str] = (SOURCE, "de", "sw")
     examples: int = 400
     retrieval: Sequence[str] = ()  # targets without a target phase and without a source language
@@ -47,19 +62,16 @@ class FinishedStudy:
         state: str = DONE,
     ) -> ChainRow:
         """One chain through the public write calls of store and ledger."""
-        volume = "-" if intermediate == "none" else volume
-        names = (encoder, intermediate, volume, target)
-        rates = dict.fromkeys(("intermediate", "target"), 0.0001 * (1 + candidate))
-        spent, phases, parent = 1.0, [], None
-        for kind in (("intermediate",) if intermediate != "none" else ()) + (
-            () if target in self.retrieval else ("target",)
-        ):
-            task = intermediate if kind == "intermediate" else target
-            parent = fingerprint([kind, encoder, task, volume, seed, candidate, parent])
-            spent += self._phase(
-                parent, phases[-1] if phases else None, kind, task, rates[kind], seed, (intermediate, target)
-            )
-            phases.append(parent)
+        names = (encoder, intermediate, "-" if intermediate == "none" else volume, target)
+        kinds = [*(["intermediate"] * (intermediate != "none")), *(["target"] * (target not in self.retrieval))]
+        rates = dict.fromkeys(kinds, 1e-4 * (1 + candidate))
+        spent, phases = 1.0, list[str]()
+        for kind in kinds:
+            task = names[1:3] if kind == "intermediate" else (target, "full")
+            parent = phases[-1] if phases else None
+            phases.append(fingerprint([kind, encoder, task, seed, candidate, parent]))
+            collapsed = kind == "target" and (intermediate, target) in self.collapsed
+            spent += self._phase(phases[-1], parent, kind, task, seed, collapsed)
         score = fingerprint(["score", *names, seed, candidate])
         self._score(score, phases[-1] if phases else None, names, seed)
         key, started = fingerprint(["chain", *names, seed, candidate]), self.clock
@@ -81,12 +93,12 @@ class FinishedStudy:
         return self.ledger.chains()
 
     def _phase(
-        self, key: str, parent: str | None, kind: str, task: str, rate: float, seed: int, where: tuple[str, str]
+        self, key: str, parent: str | None, kind: str, task: tuple[str, str], seed: int, collapsed: bool
     ) -> float:
         """Commits the phase and returns its device-seconds; 0 where the store has it."""
         if self.store.phase(key):
             return 0.0
-        seconds, steps = (30.0 if kind == "intermediate" else 10.0), 40
+        seconds, steps = 10.0 if kind == "target" else {"full": 30.0, "10000": 15.0}.get(task[1], 5.0), 40
         at = [self.clock + seconds * step / steps for step in range(1, steps + 1)]
         noise = np.random.default_rng(int(key[:8], 16)).normal(0, 0.02, steps)
         losses = [0.3 + 1.1 * math.exp(-step / 12) + float(noise[step - 1]) for step in range(1, steps + 1)]
@@ -94,11 +106,10 @@ class FinishedStudy:
             {"step": step, "loss": loss, "tokens": 512.0 * step, "time": time}
             for step, (loss, time) in enumerate(zip(losses, at, strict=True), start=1)
         ]
-        collapsed = where in self.collapsed and kind == "target"
         final = 0.5 if collapsed else 0.8 + float(noise[0])
         dev = [{"step": s, "value": 0.5 + (final - 0.5) * s / steps, "time": at[s - 1]} for s in range(8, steps + 1, 8)]
         record = PhaseRecord(
-            key, kind, parent, {"tasks": [task], "learning_rate": rate, "seed": seed}, curve, dev, final, 0.5,
+            key, kind, parent, {"tasks": [task[0]], "seed": seed}, curve, dev, final, 0.5,
             collapsed, steps, steps, 512 * steps, 16 * steps, 1e12 * seconds, seconds, self.clock, self.clock + seconds,
             {"torch": "2.13.0", "python": "3.12"}, {},
         )  # fmt: skip
@@ -126,3 +137,25 @@ class FinishedStudy:
             key, phase, target, family, "accuracy", source, {}, entries, 5e11, 1.0, started, started + 1.0, {}
         )  # fmt: skip
         self.store.commit_score(record, statistics)
+
+
+def usual(folder: Path, known: Accuracy = accuracy, seeds: int = 3, **settings: Any) -> FinishedStudy:
+    """`settings` are fields of FinishedStudy."""
+    study = FinishedStudy(folder, known, **settings)
+    for intermediate in ("none", "nli", "qa", "same"):
+        for target in ("topic", "bitext"):
+            for seed in range(seeds):
+                study.chain(intermediate, target, seed)
+    return study
+
+
+def estimated(study: FinishedStudy, **settings: Any) -> Estimates:
+    return estimate(results(study.chains(), study.store), study.store, **settings)
+
+
+def the_row(frame: pd.DataFrame, **names: object) -> Any:
+    """The only row with these values."""
+    for name, value in names.items():
+        frame = frame[frame[name] == value]
+    (row,) = frame.to_dict("records")
+    return row

@@ -21,6 +21,7 @@ from sweep.errors import StudyError
 from sweep.ledger import DONE, FAILED, RUNNING, STOPPED
 from sweep.tracking import Tracker, open_ui, sync
 
+
 def accuracy(_encoder: str, intermediate: str, _volume: str, _target: str, language: str, _seed: int) -> float:
     return {"en": 0.9, "de": 0.8, "sw": 0.6}[language] + (0.05 if intermediate == "nli" else 0.0)
 

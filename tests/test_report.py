@@ -1,0 +1,239 @@
+"""Facts about the report: its files, its words and its doubts; and any state of a run can be reported."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from finished_study import FinishedStudy, estimated, the_row, usual
+
+from sweep import report, spending
+from sweep.answers import first_sentence, leading_table, points
+from sweep.results import results, scores_frame, setting_order
+
+COLUMNS = (
+    "study encoder intermediate volume target language seed metric value is_source flops device_seconds"
+    " chain candidate role selected collapsed majority"
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
+    return usual(tmp_path_factory.mktemp("study"), retrieval=("bitext",))
+
+
+def read(study: FinishedStudy, **plan: Any) -> report.Report:
+    return report.read("a study", study.chains(), study.store, {"far": ("sw",)}, plan)
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_have_one_row_per_chain_and_language(study: FinishedStudy) -> None:
+    frame = scores_frame("a study", study.chains(), study.store)
+    assert list(frame.columns) == COLUMNS.split()
+    assert len(frame) == 4 * 3 * 3 + 4 * 3 * 2  # bitext has no source language
+    row = the_row(frame, intermediate="nli", target="topic", language="de", seed=1)
+    assert row["value"] == pytest.approx(0.83, abs=0.002)
+    assert not row["is_source"]
+    assert set(frame.loc[frame["is_source"], "language"]) == {"en"}
+    assert set(frame.loc[frame["target"] == "bitext", "language"]) == {"de", "sw"}
+
+
+def test_cost_of_a_chain_is_its_own_whether_phases_are_shared_or_not(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    study.chain("nli", "topic")
+    study.chain("nli", "pos")  # the same intermediate phase
+    frame = scores_frame("a study", study.chains(), study.store)
+    assert set(frame["flops"]) == {(30 + 10) * 1e12 + 5e11}
+    spent = {chain.target: chain.device_seconds for chain in study.chains()}
+    assert spent == {"topic": 41.0, "pos": 11.0}
+
+
+def test_scores_do_not_depend_on_the_order_in_which_chains_ran(tmp_path: Path) -> None:
+    forth, back = (FinishedStudy(tmp_path / name) for name in ("forth", "back"))
+    wanted = [(intermediate, seed) for intermediate in ("none", "nli", "nli+pos") for seed in (0, 1)]
+    for study, order in ((forth, wanted), (back, wanted[::-1])):
+        for intermediate, seed in order:
+            study.chain(intermediate, "topic", seed)
+        report.save(read(study), study.folder)
+    assert (forth.folder / "scores.csv").read_bytes() == (back.folder / "scores.csv").read_bytes()
+
+
+def test_writing_twice_gives_equal_bytes(study: FinishedStudy) -> None:
+    names = ("scores.csv", "report.html", "report-gains.svg", "report-languages.svg")
+    report.save(read(study), study.folder)
+    first = {name: (study.folder / name).read_bytes() for name in names}
+    report.save(read(study), study.folder)
+    assert {name: (study.folder / name).read_bytes() for name in names} == first
+
+
+def test_both_score_files_say_the_same(study: FinishedStudy) -> None:
+    report.save(read(study), study.folder)
+    from_csv = pd.read_csv(study.folder / "scores.csv")
+    pd.testing.assert_frame_equal(from_csv, pd.read_parquet(study.folder / "scores.parquet"), check_dtype=False)
+
+
+def test_chains_that_are_not_done_have_no_scores(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    study.chain("none", "topic", state="failed")
+    assert scores_frame("a study", study.chains(), study.store).empty
+
+
+def test_settings_are_sorted_as_a_reader_expects() -> None:
+    settings = [("nli+pos", "full"), ("qa", "full"), ("nli", "full"), ("nli", "1000"), ("nli", "500"), ("none", "-")]
+    expected = [("none", "-"), ("nli", "500"), ("nli", "1000"), ("nli", "full"), ("qa", "full"), ("nli+pos", "full")]
+    assert sorted(settings, key=lambda pair: setting_order(*pair)) == expected
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_sentence_names_the_best_setting_and_its_interval(study: FinishedStudy) -> None:
+    sentence = first_sentence(estimated(study))
+    assert sentence.startswith("Training on nli, the best of 3 settings, before the target phase helps")
+    assert re.search(r"\+8\.0 points \[\+\d\.\d, \+\d\.\d\]", sentence)
+    assert "2 targets" in sentence
+    assert sentence.count(". ") == 0
+
+
+def test_the_first_sentence_admits_that_nothing_helps(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    for intermediate in ("none", "same"):
+        study.chain(intermediate, "topic")
+    sentence = first_sentence(estimated(study))
+    assert sentence.startswith("No intermediate phase is shown to help on topic: same changes")
+    study.chain("qa", "topic")
+    worse = FinishedStudy(tmp_path / "worse")
+    for intermediate in ("none", "qa"):
+        worse.chain(intermediate, "topic")
+    assert first_sentence(estimated(worse)).startswith("No intermediate phase helps")
+
+
+def test_one_easy_target_does_not_make_a_setting_the_best(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    for target in ("topic", "pos", "para"):
+        for intermediate in ("none", "nli+pos"):
+            study.chain(intermediate, target)
+    study.chain("nli", "topic")  # a larger gain, on one of three targets
+    assert first_sentence(estimated(study)).startswith("Training on nli+pos before")
+
+
+def test_the_leading_table_fits_its_width_and_marks_what_excludes_zero(study: FinishedStudy) -> None:
+    for width in (50, 110):
+        lines = leading_table(estimated(study), width).splitlines()
+        assert max(map(len, lines[:-1])) <= width
+    row = next(line for line in lines if line.startswith("nli"))
+    assert "+8.0* [" in row
+    assert "*" not in next(line for line in lines if line.startswith("same"))
+
+
+def test_points_have_a_sign_unless_they_are_nothing() -> None:
+    assert [points(value) for value in (0.0512, -0.0512, 0.0, -0.0001)] == ["+5.1", "−5.1", "0.0", "0.0"]
+
+
+# ---- spending and doubts ---------------------------------------------------------------------------------------------
+
+
+def test_savings_count_every_phase_once_against_once_per_chain(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    for target in ("topic", "pos", "para"):
+        study.chain("nli", target)
+    saved = spending.savings(results(study.chains(), study.store))
+    row = the_row(saved, kind="intermediate")
+    assert (row["count_unshared"], row["count_shared"]) == (3, 1)
+    assert (row["device_seconds_unshared"], row["device_seconds_shared"]) == (90.0, 30.0)
+    assert the_row(saved, kind="target")["count_shared"] == 3
+    trained = sum(chain.device_seconds for chain in study.chains())
+    assert saved["device_seconds_shared"].sum() == pytest.approx(trained)
+
+
+def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path, collapsed=(("qa", "topic"),))
+    for intermediate in ("none", "nli", "qa"):
+        study.chain(intermediate, "topic", candidate=0)
+    study.chain("nli", "topic", candidate=1, selected=False)
+    study.chain("nli", "pos", state="failed")
+    text = " ".join(_doubts(read(study, chains=9, cells=4, flags=["overlap: nli and topic share mnli"])))
+    for part in (
+        "4 of 9 planned chains are done (1 failed)",
+        "3 of 4 cells have a result",
+        "3 of 3 cells have one seed",
+        "Test sets below 500 examples: topic (400 to 400 in 3 languages)",
+        "1 collapsed phases (dev score at the majority level), kept in means: qa → topic",
+        "Unequal tuning: 2 of 3 cells have fewer finished candidates (1 against 2)",
+        "1 of 5 chains failed; the first, nli → pos, seed 0: it broke",
+        "overlap: nli and topic share mnli",
+    ):
+        assert part in text
+
+
+def _doubts(found: report.Report) -> list[str]:
+    return spending.distrust(found.chains, found.results, found.estimates, found.plan)
+
+
+def test_a_sound_study_raises_no_doubts(tmp_path: Path) -> None:
+    assert _doubts(read(usual(tmp_path, examples=500))) == []
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_from_elsewhere(study: FinishedStudy) -> None:
+    page = report.save(read(study, chains=30, cells=8), study.folder).read_text()
+    assert "http" not in page
+    assert not re.search(r"<(script|link|img|iframe)\b|@import|url\((?!#)", page)
+    assert not re.findall(r'href="(?!#)', page)
+
+
+def test_the_page_has_its_parts_and_closes_what_it_opens(study: FinishedStudy) -> None:
+    page = report.save(read(study, chains=30, cells=8), study.folder).read_text()
+    for title in ("Gain by intermediate", "Score by language", "Learning curves", "What it cost", "What to distrust"):
+        assert f"<h2>{title}" in page
+    for tag in ("section", "figure", "table", "details", "svg", "ul"):
+        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>")
+    assert first_sentence(estimated(study)) in page.replace("&#x27;", "'")
+
+
+def test_pictures_are_standalone_documents(study: FinishedStudy) -> None:
+    report.save(read(study), study.folder)
+    for name in report.PICTURES:
+        assert ElementTree.parse(study.folder / name).getroot().tag.endswith("svg")
+
+
+def test_names_of_users_are_text_in_the_page(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path, lambda *_: 0.7)
+    for intermediate in ("none", "<b>&nli"):
+        study.chain(intermediate, "topic")
+    assert "<b>" not in report.save(report.read("<b>", study.chains(), study.store, {}, {}), tmp_path).read_text()
+
+
+@pytest.mark.parametrize("chains", [(), ("none",), ("nli",), ("none", "nli")])
+def test_any_state_of_a_run_can_be_reported(tmp_path: Path, chains: tuple[str, ...]) -> None:
+    study = FinishedStudy(tmp_path)
+    for intermediate in chains:
+        study.chain(intermediate, "topic", selected=intermediate == "none" or len(chains) > 1)
+    found = read(study, chains=8, cells=4)
+    page = report.save(found, tmp_path).read_text()
+    assert f"{len(chains)} of 8 planned chains are done" in page
+    assert (tmp_path / "scores.csv").read_text().startswith(",".join(COLUMNS.split()))
+    assert len(pd.read_parquet(tmp_path / "scores.parquet")) == 3 * len(chains)
+    assert leading_table(found.estimates)
+
+
+def test_several_encoders_and_volumes_have_their_pictures(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    for encoder in ("hub/small", "hub/big"):
+        study.chain("none", "topic", encoder=encoder)
+        for volume in ("1000", "full"):
+            study.chain("nli", "topic", encoder=encoder, volume=volume)
+    found = read(study)
+    page = report.save(found, tmp_path).read_text()
+    assert "<h2>Score against compute" in page
+    assert "nli (1000)" in page
+    assert leading_table(found.estimates).count("encoder hub/") == 2
+    assert "with small" in first_sentence(found.estimates) or "with big" in first_sentence(found.estimates)
