@@ -6,6 +6,7 @@ the two is learned per encoder from finished phases, and assumed only until the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -63,7 +64,8 @@ class Costs:
         if memo not in self._memo:
             task = self.plan.tasks[cell.target]
             sizes = [self.size(task, "test", language) for language in task.languages]
-            self._memo[memo] = sum(self._forward(cell, task, size.examples, size.tokens) for size in sizes)
+            limit = self.plan.study.scoring.examples or math.inf
+            self._memo[memo] = sum(self._forward(cell, task, min(size.examples, limit), size.tokens) for size in sizes)
         return self._memo[memo]
 
     def parts(self, chain: Chain) -> dict[str, float]:

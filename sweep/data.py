@@ -5,7 +5,7 @@ A volume is nested: for one seed, the first thousand examples are among the firs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sweep.fingerprint import fingerprint
 from sweep.store import Store
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Encoded, Family, Row, Task
+from sweep.tasks.base import Encoded, Row, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
 
 ENCODING_VERSION = 1  # raised when the same rows would be encoded otherwise
-DEV_ORDER = 0  # which dev examples an evaluation sees depends on no seed: all chains are compared on the same ones
+SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all are compared on the same ones
 
 
 @dataclass(frozen=True)
@@ -53,33 +53,36 @@ def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed
 
 
 @dataclass(frozen=True)
-class Dev:
-    """What an evaluation during training looks at: dev rows of the training language."""
+class Sample:
+    """Rows of one split in one language together with their encoding."""
 
     task: Task
     rows: list[Row]
     encoded: Encoded
 
-    @property
-    def family(self) -> Family:
-        return FAMILIES[self.task.family]
+    def statistics(self, outputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        """[N, K] per-example statistics of the family."""
+        return FAMILIES[self.task.family].statistics(outputs, self.encoded, self.rows, self.task.labels)
 
-    def value(self, outputs: list[NDArray[Any]]) -> float:
+    def value(self, statistics: NDArray[np.float64]) -> float:
         """The family's metric, 0..1."""
-        statistics = self.family.statistics(outputs, self.encoded, self.rows, self.task.labels)
-        return float(self.family.value(statistics.sum(axis=0)))
+        return float(FAMILIES[self.task.family].value(statistics.sum(axis=0)))
 
     def majority(self) -> float:
-        return self.family.majority(self.rows, self.task.labels)
+        """The metric of the best constant answer, 0..1."""
+        return FAMILIES[self.task.family].majority(self.rows, self.task.labels)
 
 
-def dev_set(reader: Reader, task: Task, digest: str, limit: int, max_length: int | None) -> Dev:
-    """At most `limit` dev examples of the language that the task is trained in, the same ones for every chain."""
-    language = task.train_language or task.trained_in[0]
-    rows = task.source.rows("dev", language)
-    encoded = reader.encoded(task, digest, "dev", language, max_length)
-    chosen = _permutation(len(rows), limit, DEV_ORDER)
-    return Dev(task, [rows[index] for index in chosen], subset(encoded, chosen))
+def sample(
+    reader: Reader, task: Task, digest: str, split: str, language: str, limit: int | None, max_length: int | None
+) -> Sample:
+    """At most `limit` examples of a split, the same ones for every chain."""
+    rows = task.source.rows(split, language)
+    encoded = reader.encoded(task, digest, split, language, max_length)
+    if limit is None or limit >= len(rows):
+        return Sample(task, rows, encoded)
+    chosen = _permutation(len(rows), limit, SAMPLE_SEED)
+    return Sample(task, [rows[index] for index in chosen], subset(encoded, chosen))
 
 
 def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:

@@ -33,7 +33,7 @@ def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
     """Reads every split of every task that the study uses. Raises DataError; returns facts that spare it the next time."""
     found = {}
     for name, task in plan.tasks.items():
-        fact = f"checked:{name}:{plan.data[name]}"
+        fact = f"checked:{name}:{plan.data[name]}:{plan.tests[name]}"
         if fact not in facts:
             found[fact] = str(check(task, FAMILIES[task.family]))
     return found
@@ -41,6 +41,7 @@ def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
 
 def encoder_commit(location: str) -> str:
     """The commit that the main branch of a hub encoder points to: asked from the hub, or from the local cache when offline."""
+    from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -48,8 +49,8 @@ def encoder_commit(location: str) -> str:
     try:
         if constants.HF_HUB_OFFLINE:
             raise OfflineModeIsEnabled("offline")
-        return str(HfApi().model_info(location).sha)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as failure:
+        return str(HfApi().model_info(location, timeout=20.0).sha)
+    except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled, OSError) as failure:
         if isinstance(cached, str):
             return Path(cached).parent.name  # .../snapshots/<commit>/config.json
         wanted = "a hub encoder that can be reached or is in the local cache, or a model folder, is expected"

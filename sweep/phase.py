@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sweep.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS, Bench, model_to_train
 from sweep.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.checkpoint import read_checkpoint, write_checkpoint
-from sweep.data import Dev, dev_set, sizes, training_data
+from sweep.data import Sample, sample, sizes, training_data
 from sweep.encoders import cpu_weights
 from sweep.meter import Event, encoded_flops
 from sweep.mixture import Mixture, Stream
@@ -106,17 +106,20 @@ def _mixture(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[Mixture
     return Mixture(tuple(streams), settings.batch_tokens, phase.seed, sampling.by, sampling.temperature), facts
 
 
-def _dev_sets(bench: Bench, tasks: Sequence[Task], phase: Phase) -> list[Dev]:
+def _dev_sets(bench: Bench, tasks: Sequence[Task], phase: Phase) -> list[Sample]:
     # Mixed-in text is there to keep the encoder multilingual, not to be good at: it selects only where it is alone.
     chosen = [task for task in tasks if task.family != "masked"] or tasks
     settings = phase.recipe.settings
     return [
-        dev_set(bench.reader, task, bench.plan.data[task.name], settings.dev_examples, settings.max_length)
+        sample(
+            bench.reader, task, bench.plan.data[task.name], "dev", task.trained_in[0], settings.dev_examples,
+            settings.max_length,
+        )
         for task in chosen
-    ]
+    ]  # fmt: skip
 
 
-def _evaluator(bench: Bench, model: Chainable, dev: Sequence[Dev]) -> Callable[[], float]:
+def _evaluator(bench: Bench, model: Chainable, dev: Sequence[Sample]) -> Callable[[], float]:
     tokens, precision = bench.runtime.score_batch_tokens, bench.precision
     flops = sum(encoded_flops(bench.encoder.shape, one.encoded) for one in dev)
 
@@ -124,7 +127,7 @@ def _evaluator(bench: Bench, model: Chainable, dev: Sequence[Dev]) -> Callable[[
         values = []
         for one in dev:
             outputs = score_all(model, {"dev": one.encoded}, one.task.name, batch_tokens=tokens, precision=precision)
-            values.append(one.value(outputs["dev"]))
+            values.append(one.value(one.statistics(outputs["dev"])))
         bench.meter.flops += flops
         return sum(values) / len(values)
 
@@ -142,7 +145,7 @@ def _settings(bench: Bench, phase: Phase, mixture: Mixture) -> FitSettings:
 
 
 def _commit(
-    bench: Bench, phase: Phase, model: Chainable, dev: Sequence[Dev], log: dict[str, Any], started: float
+    bench: Bench, phase: Phase, model: Chainable, dev: Sequence[Sample], log: dict[str, Any], started: float
 ) -> None:
     scratch = bench.store.scratch(phase.key)
     files = {ENCODER_WEIGHTS: scratch / ENCODER_WEIGHTS, HEAD_WEIGHTS: scratch / HEAD_WEIGHTS}

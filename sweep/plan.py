@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -106,7 +107,8 @@ class Plan:
     study: Study
     encoders: Mapping[str, EncoderSource]
     tasks: Mapping[str, Task]
-    data: Mapping[str, str]  # task -> digest of its data
+    data: Mapping[str, str]  # task -> digest of its train and dev data
+    tests: Mapping[str, str]  # task -> digest of its test data
     cells: tuple[Cell, ...]
     flags: tuple[str, ...] = ()
     _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, repr=False, compare=False)
@@ -181,8 +183,13 @@ class Plan:
 
     def _score_key(self, cell: Cell, weights: str) -> str:
         task = self.tasks[cell.target]
-        reading = self.study.retrieval.model_dump_json() if task.family == "embedding" else ""
-        return _join("score", str(SCORE_VERSION), weights, task.name, self.data[task.name], reading)
+        reading = json.dumps(scoring_settings(self.study, task), sort_keys=True)
+        return _join("score", str(SCORE_VERSION), weights, task.name, self.tests[task.name], reading)
+
+
+def scoring_settings(study: Study, task: Task) -> dict[str, Any]:
+    """What of the study's scoring settings counts for a task."""
+    return study.scoring.model_dump(include=None if task.family == "embedding" else {"examples"})
 
 
 def _join(*parts: str) -> str:

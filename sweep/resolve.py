@@ -28,17 +28,23 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     facts = facts or {}
     _check_settings(study, path)
     tasks = {name: _pinned(task, facts) for name, task in _tasks(study, path).items()}
-    data = {name: data_digest(task) for name, task in tasks.items()}
+    data = {name: training_digest(task) for name, task in tasks.items()}
+    tests = {name: test_digest(task) for name, task in tasks.items()}
     encoders = dict(_encoders(study, path, data, facts))
     _check_groups(study, tasks, path)
-    return Plan(study, encoders, tasks, data, _cells(study), tuple(_flags(study, tasks)))
+    return Plan(study, encoders, tasks, data, tests, _cells(study), tuple(_flags(study, tasks)))
 
 
-def data_digest(task: Task) -> str:
-    """Identity of a task's data and of how its rows are read."""
-    return fingerprint(
-        {"source": task.source.identity(), "family": task.family, "labels": task.labels, "trained_in": task.trained_in}
-    )
+def training_digest(task: Task) -> str:
+    """Identity of what a phase reads of a task: train and dev rows, and how they are read. Test data changes no weights."""
+    read = {name: part for name, part in task.source.identity().items() if name != "test"}
+    return fingerprint({"source": read, "family": task.family, "labels": task.labels, "trained_in": task.trained_in})
+
+
+def test_digest(task: Task) -> str:
+    """Identity of what scoring reads of a task."""
+    read = {name: part for name, part in task.source.identity().items() if name not in ("train", "dev", "dev_share")}
+    return fingerprint({"source": read, "family": task.family, "labels": task.labels, "languages": task.languages})
 
 
 def data_fact(task: Task) -> str:

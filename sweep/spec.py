@@ -187,11 +187,12 @@ class Encoder(Model):
         return self
 
 
-class Retrieval(Model):
-    """How sentence vectors are read off the encoder: parameters of scoring, not of training."""
+class Scoring(Model):
+    """How weights are scored; nothing here is part of a phase."""
 
-    layer: Int = -1  # index into hidden states: 0 is the embedding layer, -1 the last
-    pooling: Literal["mean", "cls"] = "mean"
+    examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
+    layer: Int = -1  # retrieval: index into hidden states; 0 is the embedding layer, -1 the last
+    pooling: Literal["mean", "cls"] = "mean"  # retrieval
 
 
 class Tuning(Model):
@@ -272,7 +273,7 @@ class Study(Model):
     pretrain: Pretrain | None = None
     intermediate: Phases | None = None
     target: Phases | None = None
-    retrieval: Retrieval = Retrieval()
+    scoring: Scoring = Scoring()
     tuning: Tuning = Tuning()
     language_groups: dict[Name, tuple[Name, ...]] = {}
     budget: Annotated[Budget | None, BeforeValidator(_budget)] = None
