@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -55,8 +56,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def svg(figure: Figure) -> str:
-    """A standalone SVG document without metadata or references to anything outside it."""
+def svg(figure: Figure | None) -> str:
+    """A standalone SVG document without metadata or references to anything outside it; "" where there is no figure."""
+    if figure is None:
+        return ""
     stream = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(
@@ -230,9 +233,9 @@ def _draw_profile(
             x, 100 * rows["value"], linestyle="none", markersize=4.5, label=setting_name(*setting), **styles[setting]
         )
         axes.plot(x, 100 * rows["value"], color=styles[setting]["color"], linewidth=0.8, alpha=0.35)
-    chance = group.groupby("language")["majority"].mean()
-    for language, index in place.items():
-        axes.hlines(100 * float(chance[language]), index - 0.45, index + 0.45, colors=INK, linestyles=":", linewidth=1)
+    chance = 100 * group.groupby("language")["majority"].mean().reindex(list(order)).to_numpy()
+    at = np.arange(len(order))
+    axes.hlines(chance, at - 0.45, at + 0.45, colors=INK, linestyles=":", linewidth=1)
     sources = set(group.loc[group["is_source"], "language"])
     axes.set_xticks(range(len(order)), [f"{name}*" if name in sources else name for name in order])
     axes.tick_params(axis="x", length=0, rotation=90 if crowded else 0)

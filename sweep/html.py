@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else. Pictures come as figures, numbers as frames; nothing is computed."""
+"""The page: one HTML file that needs nothing else. Pictures come as SVG, numbers as frames; nothing is computed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
 from sweep.answers import gain_text
-from sweep.figures import svg
 from sweep.results import BASELINE, setting_name
 
 if TYPE_CHECKING:
@@ -44,11 +41,11 @@ details { margin: .6rem 0; } summary { cursor: pointer; color: #0b5c8a; }
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what to read from it, then pictures and tables (already HTML)."""
+    """A heading, what to read from it, a picture (SVG), sentences, and tables (HTML)."""
 
     title: str
     text: str = ""
-    pictures: tuple[Figure | None, ...] = ()
+    picture: str = ""
     tables: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
 
@@ -66,13 +63,13 @@ def page(study: str, answer: str, state: str, sections: Iterable[Section]) -> st
 
 
 def _section(section: Section) -> Iterator[str]:
-    pictures = [picture for picture in section.pictures if picture is not None]
-    if not (pictures or any(section.tables) or section.points):
+    if not (section.picture or any(section.tables) or section.points):
         return
     yield f"<section><h2>{html.escape(section.title)}</h2>\n"
     if section.text:
         yield f"<p>{html.escape(section.text)}</p>\n"
-    yield from (f"<figure>{_inline(svg(picture))}</figure>\n" for picture in pictures)
+    if section.picture:
+        yield f"<figure>{_inline(section.picture)}</figure>\n"
     if section.points:
         yield f'<ul class="distrust">{"".join(f"<li>{html.escape(point)}</li>" for point in section.points)}</ul>\n'
     yield from section.tables

@@ -22,7 +22,6 @@ from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 PAGE, PICTURES = "report.html", ("report-gains.svg", "report-languages.svg")
 
@@ -86,12 +85,14 @@ def save(report: Report, results_dir: Path) -> Path:
     """Writes scores.parquet, scores.csv, two pictures and report.html; returns the page's path."""
     write_scores(report.scores, results_dir)
     pictures = (
-        figures.gains_map(report.estimates),
-        figures.profiles(report.estimates.languages, report.estimates.cells, report.plan.get("languages", ())),
+        figures.svg(figures.gains_map(report.estimates)),
+        figures.svg(
+            figures.profiles(report.estimates.languages, report.estimates.cells, report.plan.get("languages", ()))
+        ),
     )
     for name, picture in zip(PICTURES, pictures, strict=True):
-        if picture is not None:
-            (results_dir / name).write_text(figures.svg(picture), encoding="utf-8")
+        if picture:
+            (results_dir / name).write_text(picture, encoding="utf-8")
     answer = first_sentence(report.estimates, report.progress)
     text = html.page(report.study, answer, _state(report), _sections(report, *pictures))
     (results_dir / PAGE).write_text(text, encoding="utf-8")
@@ -107,16 +108,16 @@ def _state(report: Report) -> str:
     return f"{report.progress}; {spent} of device time spent.{told}"
 
 
-def _sections(report: Report, gains: Figure | None, profiles: Figure | None) -> Iterator[html.Section]:
+def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Section]:
     estimates, encoders = report.estimates, labels(sorted(set(report.scores["encoder"])))
     tables = html.group_table(estimates.groups, encoders), html.cell_table(estimates.cells, encoders)
     shown = html.table(tables[0], "By group of languages"), html.table(tables[1], "All cells")
-    yield html.Section("Gain by intermediate and target", GAINS, (gains,), shown)
+    yield html.Section("Gain by intermediate and target", GAINS, gains, shown)
     order = (
         "in the study's order" if report.plan.get("languages") else "fall with the score without an intermediate phase"
     )
     all_languages = html.table(html.language_table(estimates.languages, encoders), "All languages")
-    yield html.Section("Score by language", LANGUAGES.format(order=order), (profiles,), (all_languages,))
+    yield html.Section("Score by language", LANGUAGES.format(order=order), profiles, (all_languages,))
     yield from _process(report)
     doubts = spending.distrust(report.chains, report.results, estimates, report.plan)
     yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
@@ -128,9 +129,9 @@ def _process(report: Report) -> Iterator[html.Section]:
     styles = figures.setting_styles(cells) if len(cells) else {}
     selected = [result for result in report.results if result.chain.selected]
     saved, tuned = spending.savings(report.results), spending.tuning(report.chains)
-    yield html.Section("Score against compute", TRADEOFF, (process_figures.tradeoff(cells, styles),))
-    yield html.Section("Learning curves", CURVES, (process_figures.curves(selected, styles),))
-    yield html.Section("What it cost", _cost(saved), (process_figures.spending(saved),))
+    yield html.Section("Score against compute", TRADEOFF, figures.svg(process_figures.tradeoff(cells, styles)))
+    yield html.Section("Learning curves", CURVES, figures.svg(process_figures.curves(selected, styles)))
+    yield html.Section("What it cost", _cost(saved), figures.svg(process_figures.spending(saved)))
     candidates = html.table(html.tuning_table(tuned), f"All {len(tuned)} candidates")
     yield html.Section("Tuning", _tuning(tuned), tables=(candidates,))
 
