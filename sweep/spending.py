@@ -58,7 +58,9 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
         }
         for chain in candidates
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    rates = sorted(name for name in frame if str(name).startswith("lr."))
+    return frame[[*frame.columns[:4], *rates, "dev", "state", "selected"]] if rows else frame
 
 
 def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
