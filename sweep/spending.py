@@ -59,7 +59,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
         for chain in candidates
     ]
     frame = pd.DataFrame(rows)
-    rates = sorted(name for name in frame if str(name).startswith("lr."))
+    rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
     return frame[[*frame.columns[:4], *rates, "dev", "state", "selected"]] if rows else frame
 
 
