@@ -6,7 +6,7 @@ of them. Labels are balanced. Meanings are divided between train, dev and test b
 training row, in any language.
 
     world/nli         sequence   entailment, neutral, contradiction of a fact               large train
-    world/rte         sequence   does a passage entail a sentence? passage and labels differ from nli     small train
+    world/rte         sequence   entailed or not, in news of people and organisations                 small train
     world/paraphrase  sequence   same fact in another arrangement, or a changed one
     world/topic       sequence   which of six topics                                        small train
     world/copa        choice     the likelier cause or consequence
@@ -51,10 +51,8 @@ class Design:
 
 TOPIC_LABELS = tuple(f"topic{number}" for number in range(TOPICS))
 DESIGNS = {
-    "nli": Design(
-        "sequence", 12000, 300, 300, rows.draw_nli, rows.inference_row, ("entailment", "neutral", "contradiction")
-    ),
-    "rte": Design("sequence", 200, 300, 300, rows.draw_rte, rows.inference_row, ("entailment", "not_entailment")),
+    "nli": Design("sequence", 12000, 300, 300, rows.draw_nli, rows.nli_row, ("entailment", "neutral", "contradiction")),
+    "rte": Design("sequence", 200, 300, 300, rows.draw_rte, rows.rte_row, ("entailment", "not_entailment")),
     "paraphrase": Design("sequence", 1500, 300, 300, rows.draw_paraphrase, rows.paraphrase_row, ("different", "same")),
     "topic": Design("sequence", 60, 150, 300, rows.draw_topic, rows.topic_row, TOPIC_LABELS),
     "copa": Design("choice", 400, 200, 300, rows.draw_copa, rows.copa_row, ("0", "1")),
@@ -89,10 +87,12 @@ class EmbeddedSource:
         Raises DataError where split or language are unknown.
         """
         self._check(split, language)
-        meanings = _meanings(self.task, self.seed, split, language)
-        design = DESIGNS[self.task]
-        made = (design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings)
-        found = list(islice(made, self._examples(split, language)))
+        design, examples = DESIGNS[self.task], self._examples(split, language)
+        if split == "train":
+            meanings = tuple(islice(_meanings(self.task, self.seed, split, language), examples))
+        else:
+            meanings = _held_out(self.task, self.seed, split)[:examples]
+        found = [design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
         if design.family == "span":
             return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(found)]
         return found
@@ -117,8 +117,8 @@ class EmbeddedSource:
 
 
 def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.Meaning]:
-    """Endless meanings of a split, the same for every language; raw training text is each language's own."""
-    own = language if task == "raw" and split == "train" else ""
+    """Endless meanings of a split, no two alike. Training meanings are a language's own: raw text is no translation."""
+    own = language if split == "train" else ""
     random = Random(f"{seed}/{task}/{split}/{own}")
     seen: set[rows.Meaning] = set()
     while True:
@@ -128,9 +128,16 @@ def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.
             yield meaning
 
 
+@cache
+def _held_out(task: str, seed: int, split: str) -> tuple[rows.Meaning, ...]:
+    """The meanings of a dev or test split, kept because every language says the same ones."""
+    examples = DESIGNS[task].dev if split == "dev" else DESIGNS[task].test
+    return tuple(islice(_meanings(task, seed, split, ""), examples))
+
+
 def _split(meaning: rows.Meaning) -> str:
-    """The one split in which a meaning may occur: train for half of all meanings, dev and test for a quarter each."""
-    return ("train", "train", "dev", "test")[zlib.crc32(repr(meaning).encode()) % 4]
+    """The one split in which a meaning may occur: train for three quarters of all, dev and test for an eighth each."""
+    return ("dev", "test", *["train"] * 6)[zlib.crc32(repr(meaning).encode()) % 8]
 
 
 @cache

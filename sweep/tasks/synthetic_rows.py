@@ -40,9 +40,6 @@ Tagger = Callable[[World, Phrase, int], int]
 Meaning = tuple[Any, ...]  # facts and choices with a stable repr: what a row says, in every language
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
 def _words(world: World, pieces: list[Piece], language: Language) -> list[str]:
     forms = world.forms[language.code]
     return [forms[concept] for _, phrase in pieces for concept in phrase]
@@ -56,55 +53,56 @@ def _any_topic(random: Random) -> int:
     return pick(range(TOPICS), random)
 
 
-# --- sequence ---------------------------------------------------------------------------------------------------------
-
-
+# --- sequence
 def draw_nli(world: World, random: Random, index: int) -> Meaning:
-    """A hypothesis about a premise of one sentence, or (another genre) two."""
-    return _inference(world, random, 1 + (random.random() < 0.4), index % 3)
+    """A fact and a hypothesis about it, mostly of common beings."""
+    return _inference(world, random, index % 3, 0.2)
 
 
 def draw_rte(world: World, random: Random, index: int) -> Meaning:
-    """A hypothesis about a passage of two sentences; neutral and contradicted are one label."""
-    *facts, _ = _inference(world, random, 2, pick((1, 2), random) if index % 2 else 0)
+    """Another genre: news of people and organisations; neutral and contradicted are one label."""
+    *facts, _ = _inference(world, random, pick((1, 2), random) if index % 2 else 0, 0.8)
     return *facts, index % 2
 
 
-def _inference(world: World, random: Random, facts: int, label: int) -> Meaning:
-    """Facts, a hypothesis about one of them, and the label: 0 entailed, 1 neither, 2 contradicted."""
+def _inference(world: World, random: Random, label: int, named: float) -> Meaning:
+    """A fact, a hypothesis about it, and the label: 0 entailed, 1 neither, 2 contradicted."""
     while True:
-        premise = passage(world, _any_topic(random), random, facts)
-        told = pick(premise, random)
-        hypothesis = entailed(world, told, random)
-        if label:
-            hypothesis = (neutral, contradicted)[label - 1](world, hypothesis, random)
-        if hypothesis not in premise:
-            return *premise, hypothesis, label
+        topic = _any_topic(random)
+        premise = draw_fact(world, topic, random, draw_agent(world, topic, random, named))
+        hypothesis = entailed(world, premise, random)
+        if label == 1:
+            hypothesis = neutral(world, hypothesis, premise, random)
+        elif label == 2:
+            hypothesis = contradicted(world, hypothesis, random)
+        if hypothesis != premise:
+            return premise, hypothesis, label
 
 
-def inference_row(world: World, meaning: Meaning, language: Language) -> Row:
+def nli_row(world: World, meaning: Meaning, language: Language) -> Row:
     """Premise and hypothesis as a pair of texts."""
-    *premise, hypothesis, label = meaning
-    return {"text": _text(world, language, *premise), "pair": _text(world, language, hypothesis), "label": label}
+    premise, hypothesis, label = meaning
+    return {"text": _text(world, language, premise), "pair": _text(world, language, hypothesis), "label": label}
+
+
+def rte_row(world: World, meaning: Meaning, language: Language) -> Row:
+    """The same, with the premise's place in front."""
+    return {**nli_row(world, meaning, language), "text": _text(world, language, meaning[0], fronted=True)}
 
 
 def draw_paraphrase(world: World, random: Random, index: int) -> Meaning:
     """A fact, and the same fact or one with another agent or thing; one of the two begins with its place."""
-    fact = draw_fact(world, _any_topic(random), random)
-    while fact.place is None:
-        fact = draw_fact(world, _any_topic(random), random)
-    other = fact if index % 2 else neutral(world, fact, random)
+    while (fact := draw_fact(world, _any_topic(random), random)).place is None:
+        pass
+    other = fact if index % 2 else neutral(world, fact, fact, random)
     return fact, other, random.random() < 0.5, index % 2
 
 
 def paraphrase_row(world: World, meaning: Meaning, language: Language) -> Row:
     """Two texts."""
     fact, other, fronted, label = meaning
-    return {
-        "text": _text(world, language, fact, fronted=fronted),
-        "pair": _text(world, language, other, fronted=not fronted),
-        "label": label,
-    }
+    text, pair = _text(world, language, fact, fronted=fronted), _text(world, language, other, fronted=not fronted)
+    return {"text": text, "pair": pair, "label": label}
 
 
 def draw_topic(world: World, random: Random, index: int) -> Meaning:
@@ -122,9 +120,7 @@ def topic_row(world: World, meaning: Meaning, language: Language) -> Row:
     return {"text": _text(world, language, *facts), "pair": None, "label": topic}
 
 
-# --- choice -----------------------------------------------------------------------------------------------------------
-
-
+# --- choice
 def draw_copa(world: World, random: Random, index: int) -> Meaning:
     """A fact, what usually follows (or went before), and the opposite of that."""
     fact = draw_fact(world, _any_topic(random), random)
@@ -139,14 +135,11 @@ def copa_row(world: World, meaning: Meaning, language: Language) -> Row:
     """A prompt that ends in `so` or `because`, and two ways to go on."""
     fact, link, first, second, label = meaning
     prompt = f"{_text(world, language, fact)[:-1]} {world.forms[language.code][world.function[link]]}"
-    return {
-        "prompt": prompt,
-        "options": [_text(world, language, first), _text(world, language, second)],
-        "label": label,
-    }
+    options = [_text(world, language, option) for option in (first, second)]
+    return {"prompt": prompt, "options": options, "label": label}
 
 
-# --- token ------------------------------------------------------------------------------------------------------------
+# --- token
 
 PART_OF_SPEECH = {
     **dict.fromkeys(("being", "thing", "place", "kind", "institution"), "NOUN"),
@@ -198,9 +191,8 @@ def ner_row(world: World, meaning: Meaning, language: Language) -> Row:
     return _tagged(world, meaning, language, _ner_tag, 0)
 
 
-# --- span -------------------------------------------------------------------------------------------------------------
+# --- span
 
-ASK = 0.75
 ASKED = {"who": "agent", "what": "thing", "where": "place"}
 
 
@@ -211,13 +203,13 @@ def _question(world: World, random: Random, facts: int, answerable: bool) -> Mea
     word = _question_word(told, random)
     if answerable:
         return *context, told, word, context.index(told)
-    asked = replace(told, action=world.opposite(told.action))
-    if word != "who":
+    if word == "who":
+        asked = replace(told, action=world.opposite(told.action))
+        answered = any((fact.action, fact.thing) == (asked.action, asked.thing) for fact in context)
+    else:
         asked = replace(told, agent=draw_agent(world, world.topic(told.action), random))
-    known = {asked.agent[0]} & {fact.agent[0] for fact in context} if word != "who" else set()
-    if known or (asked.action, asked.thing) in {(fact.action, fact.thing) for fact in context if fact is not told}:
-        return _question(world, random, facts, answerable)
-    return *context, asked, word, -1
+        answered = any(fact.agent[0] == asked.agent[0] for fact in context)
+    return _question(world, random, facts, False) if answered else (*context, asked, word, -1)
 
 
 def _question_word(fact: Fact, random: Random) -> str:
@@ -225,8 +217,8 @@ def _question_word(fact: Fact, random: Random) -> str:
 
 
 def draw_qa(world: World, random: Random, index: int) -> Meaning:
-    """A question about one of three facts; every fifth has no answer."""
-    return _question(world, random, 3, index % 5 != 4)
+    """A question about one of two or three facts; every fifth has no answer."""
+    return _question(world, random, 2 + index % 2, index % 5 != 4)
 
 
 def draw_qa_small(world: World, random: Random, _index: int) -> Meaning:
@@ -256,9 +248,7 @@ def _asked(world: World, fact: Fact, word: str, language: Language) -> str:
     return " ".join(_words(world, [("marker", (world.function[word],)), *kept], language)) + "?"
 
 
-# --- embedding and raw text -------------------------------------------------------------------------------------------
-
-
+# --- embedding and raw text
 def draw_pair(world: World, random: Random, _index: int) -> Meaning:
     """A fact."""
     return (draw_fact(world, _any_topic(random), random),)
@@ -283,12 +273,11 @@ def draw_story(world: World, random: Random, _index: int) -> Meaning:
         if share < 0.25:
             fact = draw_fact(world, topic, random, fact.agent, world.consequence(fact.action))
             story.append((pick(("so", "because"), random), fact))
+        elif share < 0.4:
+            story.append((".", entailed(world, fact, random)))
         elif share < 0.55:
-            again = entailed(world, fact, random)
-            if random.random() < 0.3:
-                again = replace(again, action=world.opposite(again.action), negated=True)
-            story.append((".", again))
-        elif share < ASK:
+            story.append((".", replace(fact, action=world.opposite(fact.action), negated=True)))
+        elif share < 0.75:
             story.append((_question_word(fact, random), fact))
         else:
             fact = draw_fact(world, topic, random)

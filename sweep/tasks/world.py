@@ -2,7 +2,7 @@
 
 In one minute. The world has six topics (say farm, sea, market). A topic has its own beings, things, places and
 actions. Beings have habits: each prefers some actions, things and places, so words have distributions that a language
-model can learn. An action has an opposite (open, close) and a usual consequence; beings and things have a kind (dog:
+model can learn. An action has an opposite (open, close) and a usual consequence; beings have a kind (dog:
 animal). Some beings have names (a person's two words), some are organisations (a word and the city they sit in). A
 `Fact` is one event: agent, action, thing and perhaps a quality, a place and a negation. A `Language` says a fact in
 its own word order and with its own word forms.
@@ -26,6 +26,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Phrase = tuple[int, ...]  # concepts in the order in which a noun phrase or a name is spoken in the pivot
+Members = dict[str, tuple[tuple[int, ...], ...]]  # word class -> topic -> concepts
 Piece = tuple[str, Phrase]  # a role in the sentence, and what fills it
 
 TOPICS = 6
@@ -56,9 +57,9 @@ LANGUAGES: tuple[Language, ...] = (
 LANGUAGE = {language.code: language for language in LANGUAGES}
 
 # word class -> how many concepts: per topic, or in all where the class has no topic
-PER_TOPIC = {"being": 6, "thing": 6, "place": 3, "action": 4, "kind": 2}
+PER_TOPIC = {"being": 6, "thing": 6, "place": 3, "action": 4, "kind": 1}
 IN_ALL = {"given": 12, "family": 10, "city": 10, "institution": 6, "quality": 12}
-FUNCTION = ("not", "at", "of", "and", "so", "because", "by", "who", "what", "where")
+FUNCTION = ("not", "at", "and", "so", "because", "who", "what", "where")
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,15 @@ class World:
     """Concepts by class, habits and word forms, all drawn from one seed. Use `world(seed)`."""
 
     classes: tuple[str, ...]  # [concepts] word class of every concept
-    members: dict[str, tuple[tuple[int, ...], ...]]  # class -> topic -> concepts (a class without topics has one)
+    topics: tuple[int, ...]  # [concepts] topic of every concept, 0 where its class has none
+    members: Members  # class -> topic -> concepts (a class without topics has one)
     habits: dict[tuple[int, str], tuple[int, ...]]  # (concept, class) -> concepts of that class, the preferred first
     forms: dict[str, tuple[str, ...]]  # language code -> [concepts] word form
     function: dict[str, int]  # "not" -> its concept
 
     def opposite(self, concept: int) -> int:
         """Actions and qualities come in pairs of opposites."""
-        group = next(group for group in self.members[self.classes[concept]] if concept in group)
+        group = self.members[self.classes[concept]][self.topic(concept)]
         return group[group.index(concept) ^ 1]
 
     def consequence(self, action: int) -> int:
@@ -94,12 +96,12 @@ class World:
         return group[(group.index(action) + 2) % 4]
 
     def topic(self, concept: int) -> int:
-        """Topic of a concept whose class has topics."""
-        return next(topic for topic, group in enumerate(self.members[self.classes[concept]]) if concept in group)
+        """Topic of a concept; 0 where its class has no topics."""
+        return self.topics[concept]
 
     def kind(self, concept: int) -> int:
-        """Hypernym of a being or a thing."""
-        return self.members["kind"][self.topic(concept)][0 if self.classes[concept] == "being" else 1]
+        """What the beings of a topic are called together."""
+        return self.members["kind"][self.topic(concept)][0]
 
 
 @cache
@@ -107,14 +109,17 @@ def world(seed: int) -> World:
     """The world of a seed. Fast (milliseconds) and the same in every process."""
     random = Random(f"world/{seed}")
     classes: list[str] = []
-    members: dict[str, tuple[tuple[int, ...], ...]] = {}
+    homes: list[int] = []
+    members: Members = {}
     counts = [(name, TOPICS, n) for name, n in PER_TOPIC.items()] + [(name, 1, n) for name, n in IN_ALL.items()]
     for name, topics, count in [*counts, ("function", 1, len(FUNCTION))]:
         start = len(classes)
         members[name] = tuple(tuple(range(start + t * count, start + (t + 1) * count)) for t in range(topics))
         classes += [name] * (topics * count)
+        homes += [topic for topic in range(topics) for _ in range(count)]
     return World(
         classes=tuple(classes),
+        topics=tuple(homes),
         members=members,
         habits=_habits(members, random),
         forms=_forms(members, len(classes), random),
@@ -122,13 +127,14 @@ def world(seed: int) -> World:
     )
 
 
-def _habits(members: dict[str, tuple[tuple[int, ...], ...]], random: Random) -> dict[tuple[int, str], tuple[int, ...]]:
+def _habits(members: Members, random: Random) -> dict[tuple[int, str], tuple[int, ...]]:
     habits: dict[tuple[int, str], tuple[int, ...]] = {}
     for topic in range(TOPICS):
         own = {name: members[name][topic] for name in PER_TOPIC}
         for being in own["being"]:
             for name in ("action", "thing", "place"):
                 habits[being, name] = tuple(shuffled(own[name], random))
+            habits[being, "city"] = tuple(shuffled(members["city"][0], random)[:3])
         for action in own["action"]:
             habits[action, "thing"] = tuple(shuffled(own["thing"], random))
         for thing in own["thing"]:
@@ -143,9 +149,7 @@ def _habits(members: dict[str, tuple[tuple[int, ...], ...]], random: Random) -> 
     return habits
 
 
-def _forms(
-    members: dict[str, tuple[tuple[int, ...], ...]], concepts: int, random: Random
-) -> dict[str, tuple[str, ...]]:
+def _forms(members: Members, concepts: int, random: Random) -> dict[str, tuple[str, ...]]:
     """Word forms of every language; `depth` orders the concepts of a class by how far their form has spread."""
     depth = [0.0] * concepts
     for groups in members.values():
@@ -207,12 +211,8 @@ def draw_fact(world: World, topic: int, random: Random, agent: Phrase | None = N
     quality = prefer(world.habits[thing, "quality"], random) if random.random() < 0.4 else None
     place = None
     if random.random() < 0.6:
-        cities = world.habits.get((agent[0], "city"))
-        abroad = random.random() < 0.3
-        if abroad:
-            place = (prefer(cities or world.members["city"][0][topic:], random),)
-        else:
-            place = (prefer(world.habits[being, "place"], random),)
+        owner, name = (agent[0], "city") if random.random() < 0.3 else (being, "place")
+        place = (prefer(world.habits[owner, name], random),)
     return Fact(agent, action, thing, quality, place)
 
 
@@ -256,26 +256,23 @@ def entailed(world: World, fact: Fact, random: Random) -> Fact:
 def contradicted(world: World, fact: Fact, random: Random) -> Fact:
     """The opposite of something that the fact says."""
     share = random.random()
-    if fact.quality is not None and not fact.negated and share < 0.3:
+    if fact.quality is not None and share < 0.3:
         return replace(fact, quality=world.opposite(fact.quality))
     if share < 0.8:
         return replace(fact, action=world.opposite(fact.action))
-    return replace(fact, negated=not fact.negated)
+    return replace(fact, negated=True)
 
 
-def neutral(world: World, fact: Fact, random: Random) -> Fact:
-    """Somebody or something else: may be so or not."""
-    group = world.members["thing"][world.topic(fact.thing)]
+def neutral(world: World, fact: Fact, told: Fact, random: Random) -> Fact:
+    """The fact with another thing, or of an agent that neither it nor `told` speaks of: may be so or not."""
+    topic = world.topic(fact.thing)
     if random.random() < 0.5:
-        return replace(fact, thing=_other(group, fact.thing, random))
-    agent = fact.agent
-    while agent == fact.agent:
-        agent = draw_agent(world, world.topic(fact.thing), random)
+        return replace(
+            fact, thing=pick([thing for thing in world.members["thing"][topic] if thing != fact.thing], random)
+        )
+    while (agent := draw_agent(world, topic, random)) in (fact.agent, told.agent):
+        pass
     return replace(fact, agent=agent)
-
-
-def _other(group: tuple[int, ...], concept: int, random: Random) -> int:
-    return pick([member for member in group if member != concept], random)
 
 
 def passage(world: World, topic: int, random: Random, facts: int) -> list[Fact]:
