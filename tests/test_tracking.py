@@ -10,16 +10,14 @@ import sys
 import textwrap
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from finished_study import EPOCH, FinishedStudy
 
-from sweep.errors import StudyError
 from sweep.ledger import DONE, FAILED, RUNNING, STOPPED
-from sweep.tracking import Tracker, open_ui, sync
+from sweep.tracking import Tracker, sync
 
 
 def accuracy(_encoder: str, intermediate: str, _volume: str, _target: str, language: str, _seed: int) -> float:
@@ -277,39 +275,6 @@ def test_the_tracker_sends_chains_while_the_study_runs_and_the_rest_at_its_end(s
 def test_importing_tracking_does_not_import_mlflow() -> None:
     code = "import sys, sweep.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_the_ui_serves_the_study_and_ends_on_interrupt(study: FinishedStudy) -> None:
-    mirrored(study)
-    port = int(_nobody().rpartition(":")[2])
-    code = f"""
-from pathlib import Path
-from sweep.tracking import open_ui
-folder = Path({str(study.folder)!r})
-raise SystemExit(open_ui(folder, {default_uri(study.folder)!r}, {port}))
-"""
-    ui = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health") or ui.poll() is not None)
-        with pytest.raises(StudyError, match="in use"):
-            open_ui(study.folder, default_uri(study.folder), port)
-    finally:
-        ui.send_signal(signal.SIGINT)
-    assert ui.wait() == 0
-    assert not _answers(f"http://127.0.0.1:{port}/health")
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def test_a_study_on_a_server_is_not_served_here(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="open this address"):
-        open_ui(tmp_path, "https://mlflow.example", 5000)
 
 
 def test_tracking_leaves_no_thread_behind(study: FinishedStudy) -> None:
