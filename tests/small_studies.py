@@ -1,0 +1,108 @@
+"""Studies of seconds over the embedded benchmark, for tests of whole chains and whole runs. No tests here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from sweep.meter import Event
+from sweep.plan import Chain, Plan
+from sweep.resolve import resolve
+from sweep.spec import load
+from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.trial import run
+
+TINY = {
+    "random_init": {
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 128,
+    },
+    "tokenizer": {"text": "world/raw", "vocab_size": 1500, "algorithm": "wordpiece"},
+}
+SMALL: dict[str, Any] = {
+    "study": "small",
+    "axes": {"encoder": ["tiny"], "intermediate": ["none"], "target": ["world/topic"], "seed": [1]},
+    "encoders": {"tiny": TINY},
+    "pretrain": {"task": "world/raw", "learning_rate": 1e-3, "batch_tokens": 512, "steps": 20, "evaluations": 1},
+    "intermediate": {"learning_rate": 1e-3, "batch_tokens": 512, "steps": 8, "evaluations": 2},
+    "target": {"learning_rate": 1e-3, "batch_tokens": 512, "steps": 8, "evaluations": 2},
+    "scoring": {"examples": 50},
+}
+MEASURED = ("started", "ended", "device_seconds", "time")  # what a clock says; all else must be equal in equal runs
+
+
+def study_file(folder: Path, axes: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """SMALL with other axes and sections; a section that is a mapping keeps what is not named. JSON is YAML."""
+    content = {**SMALL, "axes": {**SMALL["axes"], **(axes or {})}}
+    for name, value in changes.items():
+        merged = isinstance(value, dict) and isinstance(content.get(name), dict)
+        content[name] = {**content[name], **value} if merged else value
+    path = folder / "study.yaml"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def plan_of(path: Path) -> Plan:
+    return resolve(load(path), path)
+
+
+def chains_of(path: Path) -> Iterator[tuple[Chain, Plan]]:
+    plan = plan_of(path)
+    return ((chain, plan) for chain in plan.planned_chains())
+
+
+def finish(path: Path, store: Store) -> list[Chain]:
+    """Runs all chains of a study one after another in this process, without Ray."""
+    made = []
+    for chain, plan in chains_of(path):
+        for _ in run(chain, plan, store):
+            pass
+        made.append(chain)
+    return made
+
+
+def finish_in_pieces(chain: Chain, plan: Plan, store: Store) -> list[Event]:
+    """Stops a chain after 5 events, goes on for 9, for 13, ... until it is finished; returns where it was stopped."""
+    stopped = []
+    for events in count(5, 4):
+        running = run(chain, plan, store)
+        seen = list(islice(running, events))
+        if len(seen) < events:
+            return stopped
+        running.close()
+        stopped.append(seen[-1])
+    raise AssertionError("counting has no end")
+
+
+def unmeasured(record: PhaseRecord | ScoreRecord | None) -> Any:
+    """A record as plain data without what a clock measured."""
+    assert record is not None
+    return _without_times(asdict(record))
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(item) for key, item in value.items() if key not in MEASURED}
+    return [_without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def keys(store: Store, kind: str) -> list[str]:
+    """Keys of the finished `phases` or `scores` of a store."""
+    return sorted(path.name for path in (store.root / kind).iterdir() if not path.name.startswith("."))
+
+
+def with_data_of(prepared: Store, root: Path) -> Store:
+    """A store without phases that need not make tokenizer and encoded data again."""
+    for kind in ("data", "encoders"):
+        shutil.copytree(prepared.root / kind, root / kind, copy_function=os.link)
+    return Store(root)
