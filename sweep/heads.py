@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweep.batching import Batch
+from sweep.linear import linear
 from sweep.tasks.base import IGNORED
 
 MASKED_SHARE = 0.15  # of maskable tokens; of these 80% become [MASK], 10% a random token, 10% stay (Devlin et al. 2019)
@@ -153,7 +154,7 @@ class MaskedHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """[masked, H] to [masked, V] logits, fp32."""
         transformed = self.norm(functional.gelu(self.transform(hidden)))
-        return functional.linear(transformed, self._tied[0], self.bias).float()
+        return linear(transformed, self._tied[0], self.bias).float()
 
     def count(self, batch: Batch) -> Tensor | int:
         return (batch.targets != IGNORED).sum().clamp(min=1)

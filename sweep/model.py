@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from sweep.batching import Batch
 from sweep.heads import AnyHead, HeadSpec, Outputs, Pooling, make_head, mask_batch
+from sweep.linear import use_one_dnn
 
 Precision = Literal["fp32", "bf16"]
 
@@ -44,6 +45,7 @@ class Chainable(nn.Module):
             self.heads[_module_name(task)] = make_head(
                 spec, encoder.config.hidden_size, self.embeddings, pooling, dropout, start
             )
+        use_one_dnn(self)
         accepted = inspect.signature(encoder.forward).parameters
         self._segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
 

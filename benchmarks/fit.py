@@ -1,0 +1,209 @@
+"""fit() against transformers.Trainer with dynamic padding: real tokens per second, and what the same examples taught.
+
+    python benchmarks/fit.py [--threads 2] [--pairs 3] [--layers 6] [--hidden 384] ...
+    python benchmarks/fit.py --data train.tsv dev.tsv        (real text: columns sentence1, sentence2, gold_label)
+
+Both train the same model class from the same weights on the same examples, with as many examples per step on average,
+the same optimizer, rate, schedule and clipping; they run in turns (ours, theirs, ours, ...) in one process, so that a
+busy machine disturbs both, and processor seconds are printed beside the clock's. Trainer gets torch's own linear layers
+(sweep/linear.py), or with --same-kernels ours, which shows what batching and the loop alone do. Without --data text is synthetic, with lengths as in sentence classification (lognormal,
+mean near 30 tokens, at most 128), and classes differ in word frequencies. Needs accelerate, as Trainer does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from sweep.batching import Batch
+from sweep.encoders import random_encoder
+from sweep.heads import HeadSpec
+from sweep.linear import OneDnnLinear
+from sweep.mixture import Mixture, Stream
+from sweep.model import Chainable
+from sweep.schedule import FitSettings
+from sweep.scoring import score_all
+from sweep.tasks import FAMILIES
+from sweep.tasks.base import Encoded, EncodedSequence
+from sweep.tasks.encoding import from_sequences
+from sweep.train import fit
+from sweep.vocabulary import train_tokenizer
+
+CLASSES, PAD, CLS, SEP, WORDS = 3, 0, 2, 3, 5
+TASK = "topic"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One side's training of one turn."""
+
+    seconds: float
+    processor_seconds: float
+    loss: float  # on dev, cross-entropy
+    accuracy: float
+
+
+def main() -> None:
+    """Run both sides in turns and print the ratio."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    quiet: Any = transformers.utils.logging
+    quiet.set_verbosity_error()
+    train, dev = _read(arguments) if arguments.data else (_draw(n, arguments) for n in (arguments.examples, 1000))
+    model = _model(arguments)
+    tokens = len(train.tokens) * arguments.epochs
+    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}, "
+          f"transformers {transformers.__version__}")  # fmt: skip
+    print(f"{arguments.layers} layers x {arguments.hidden}, {train.examples} examples x {arguments.epochs}, "
+          f"{len(train.tokens) / train.examples:.1f} tokens each, {arguments.batch} examples per step")  # fmt: skip
+    for short in (_ours, _theirs):
+        short(copy.deepcopy(model), _draw(8 * arguments.batch, arguments), dev, arguments)  # the first steps allocate
+    turns = []
+    for turn in range(arguments.pairs):
+        pair = [side(copy.deepcopy(model), train, dev, arguments) for side in (_ours, _theirs)]
+        turns.append(pair)
+        for name, run in zip(("fit()", "Trainer"), pair, strict=True):
+            print(f"  {turn + 1} {name:8} {tokens / run.seconds:7.0f} real tokens/s, "
+                  f"{tokens / run.processor_seconds:7.0f} per processor second, dev loss {run.loss:.3f}, accuracy {run.accuracy:.3f}", flush=True)  # fmt: skip
+    for clock in ("seconds", "processor_seconds"):
+        ratios = sorted(getattr(theirs, clock) / getattr(ours, clock) for ours, theirs in turns)
+        span = f"median of {len(ratios)} pairs, {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        print(f"Trainer takes {np.median(ratios):.2f} times the {clock.replace('_', ' ')} of fit() ({span})")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="fit() against transformers.Trainer with dynamic padding")
+    sizes = {"threads": 2, "pairs": 3, "layers": 6, "hidden": 384, "vocabulary": 8000}
+    for name, default in (sizes | {"examples": 3200, "epochs": 1, "batch": 32}).items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--same-kernels", action="store_true", help="give Trainer our linear layers too")
+    parser.add_argument("--data", nargs=2, type=Path, metavar=("TRAIN", "DEV"), help="TSV files with a header")
+    parser.add_argument("--rate", type=float, default=2e-4)
+    return parser.parse_args()
+
+
+def _read(arguments: argparse.Namespace) -> tuple[Encoded, Encoded]:
+    """Sentence pairs of two files, with a tokenizer of their own."""
+    files = []
+    for path in arguments.data:
+        with path.open(encoding="utf-8") as lines:
+            files.append(list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))[: arguments.examples])
+    tokenizer = train_tokenizer((row["sentence1"] for row in files[0]), arguments.vocabulary, "wordpiece")
+    names = sorted({row["gold_label"] for row in files[0]})
+    assert len(names) <= CLASSES, f"at most {CLASSES} labels"
+    rows = [
+        [{"text": r["sentence1"], "pair": r["sentence2"], "label": names.index(r["gold_label"])} for r in file]
+        for file in files
+    ]
+    train, dev = (from_sequences(FAMILIES["sequence"].encode(part, tokenizer, 128)) for part in rows)
+    return train, dev
+
+
+def _draw(count: int, arguments: argparse.Namespace) -> Encoded:
+    """Sequences whose label shows in one word of eight; those of the classes overlap."""
+    draw = np.random.default_rng([7, count])
+
+    def sequences() -> Iterator[EncodedSequence]:
+        for example in range(count):
+            length = int(np.clip(draw.lognormal(3.2, 0.65), 4, 126))
+            label = int(draw.integers(CLASSES))
+            words = draw.zipf(1.3, length) % (arguments.vocabulary - WORDS)
+            marked = draw.random(length) < 1 / 8
+            words[marked] = (draw.integers(0, 60, marked.sum()) + 30 * label) * 7
+            yield EncodedSequence([CLS, *(words + WORDS).tolist(), SEP], example, [label])
+
+    return from_sequences(sequences())
+
+
+def _model(arguments: argparse.Namespace) -> Chainable:
+    shape = {
+        "model_type": "bert",
+        "hidden_size": arguments.hidden,
+        "num_hidden_layers": arguments.layers,
+        "num_attention_heads": arguments.hidden // 32,
+        "intermediate_size": 4 * arguments.hidden,
+        "max_position_embeddings": 128,
+    }
+    encoder = random_encoder(shape, arguments.vocabulary, PAD, seed=0)
+    return Chainable(encoder, {TASK: HeadSpec("sequence", CLASSES)}, seed=0, pad_id=PAD)
+
+
+def _ours(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
+    batch_tokens = round(arguments.batch * len(train.tokens) / train.examples)
+    mixture = Mixture((Stream(TASK, train),), batch_tokens, seed=1)
+    settings = FitSettings(arguments.rate, mixture.steps_for(arguments.epochs), seed=1)
+    begin = time.perf_counter(), time.process_time()
+    for progress in fit(model, mixture, settings):
+        last = progress
+    seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    assert abs(last.examples / (train.examples * arguments.epochs) - 1) < 0.05, "the same number of examples"
+    return Run(*seconds, *_judge(model, dev))
+
+
+class _Trainable(nn.Module):
+    """The same model as Trainer calls it."""
+
+    def __init__(self, model: Chainable) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        lengths = np.full(len(input_ids), input_ids.shape[1])
+        batch = Batch(input_ids, attention_mask.bool(), None, labels[:, None], lengths, np.arange(len(input_ids) + 1))
+        return {"loss": self.model.loss(batch, TASK) / len(labels)}
+
+
+def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
+    words = [f"w{number}" for number in range(arguments.vocabulary)]
+    tokenizer = train_tokenizer([" ".join(words)], arguments.vocabulary, "wordlevel")  # for its padding
+    collator = transformers.DataCollatorWithPadding(tokenizer)
+    rows: Any = [
+        {"input_ids": train.tokens[a:b].tolist(), "labels": int(label)}
+        for a, b, label in zip(train.bounds[:-1], train.bounds[1:], train.targets, strict=True)
+    ]
+    for layer in model.modules():
+        if type(layer) is OneDnnLinear and not arguments.same_kernels:
+            layer.__class__ = nn.Linear
+    steps = -(-len(rows) // arguments.batch) * arguments.epochs
+    with tempfile.TemporaryDirectory() as folder:
+        settings = transformers.TrainingArguments(
+            folder, use_cpu=True, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            seed=1, per_device_train_batch_size=arguments.batch, num_train_epochs=arguments.epochs,
+            dataloader_pin_memory=False, learning_rate=arguments.rate, warmup_steps=round(0.1 * steps),
+            weight_decay=0.01, max_grad_norm=1.0, remove_unused_columns=False,
+        )  # fmt: skip
+        trainer = transformers.Trainer(_Trainable(model), settings, data_collator=collator, train_dataset=rows)
+        trainer.remove_callback(transformers.PrinterCallback)
+        begin = time.perf_counter(), time.process_time()
+        trainer.train()
+        seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    return Run(*seconds, *_judge(model, dev))
+
+
+def _judge(model: Chainable, dev: Encoded) -> tuple[float, float]:
+    """Cross-entropy and accuracy on dev."""
+    logits = torch.from_numpy(np.stack(score_all(model, {"dev": dev}, TASK, batch_tokens=4096)["dev"]))
+    labels = torch.from_numpy(dev.targets).long()
+    accuracy = (logits.argmax(dim=1) == labels).float().mean()
+    return float(functional.cross_entropy(logits, labels)), float(accuracy)
+
+
+if __name__ == "__main__":
+    main()
