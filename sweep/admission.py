@@ -1,8 +1,9 @@
 """Which chain may start next: coverage first, shared phases once, nothing that cannot be paid. Knows no Ray.
 
-Order: the first candidate of every cell, then the second, ...; a cell's other seeds follow as soon as its candidates are
-compared, and fill workers that would be idle. A chain that needs a phase which is being trained elsewhere waits here, holding
-nothing. Rebuilt from plan and store at every start: a chain that the store has finished is done without a trial.
+Order: the first candidate of every cell, then the second, ...; a cell's other seeds follow as soon as its candidates
+are compared, and fill workers that would be idle. A chain that needs a phase which is being trained elsewhere waits
+here, holding nothing. Rebuilt from plan and store at every start: a chain that the store has finished is done without a
+trial.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class Admission:
             if number < self.cells[index].count
         ]
         # Where there is nothing to choose between, the other seeds need not wait for the first.
-        self._waiting += [Work(i, 0, seed, REPLICA) for i in self.order if self.cells[i].count == 1 for seed in self._others]
+        self._waiting += [
+            Work(i, 0, seed, REPLICA) for i in self.order if self.cells[i].count == 1 for seed in self._others
+        ]
         self._index = {cell: index for index, cell in enumerate(plan.cells)}
         self.total = sum(state.count + len(self._others) for state in self.cells)
 

@@ -1,9 +1,8 @@
-"""What a chain works with: the store, a reader of encoded data, the device, and models put together from what is stored."""
+"""What a chain works with: store, reader of encoded data, device, and models put together from what is stored."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Any:
             tokenizer = train_tokenizer(texts, encoder.vocab_size, cast(Algorithm, encoder.algorithm))
             unfinished = folder.with_name(f".{folder.name}.new")
             tokenizer.save_pretrained(unfinished)
-            os.replace(unfinished, folder)
+            unfinished.replace(folder)
     return _loaded_tokenizer(str(folder), None)
 
 

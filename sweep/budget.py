@@ -1,7 +1,7 @@
 """What work costs: FLOPs computed from shapes and lengths, device-seconds learned from what was measured.
 
-FLOPs are deterministic and are what a plan compares. Device-seconds are what a study's budget is spent in; the rate between
-the two is learned per encoder from finished phases, and assumed only until the first one is there.
+FLOPs are deterministic and are what a plan compares. Device-seconds are what a study's budget is spent in; the rate
+between the two is learned per encoder from finished phases, and assumed only until the first one is there.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ CHAIN_OVERHEAD_SECONDS = 2.0  # loading, encoding and writing around the computa
 
 
 def forward_flops(shape: Shape, tokens: float, attended: float) -> float:
-    """FLOPs of the encoder's layers; a multiply-add counts two. Exact for integers, so that sums do not depend on order.
+    """FLOPs of the encoder's layers; a multiply-add counts two. Exact for integers, so no sum depends on its order.
 
-    `tokens` are fed, `attended` is the sum of squared sequence lengths. Per token and layer: four projections of hidden x
-    hidden and the feed-forward's two (gated: three) matrices; per attended pair and layer: hidden for each of attention's two
-    products. Embedding look-ups, norms and heads on single vectors are left out (below 1%).
+    `tokens` are fed, `attended` is the sum of squared sequence lengths. Per token and layer: four projections of hidden
+    x hidden and the feed-forward's two (gated: three) matrices; per attended pair and layer: hidden for each of
+    attention's two products. Embedding look-ups, norms and heads on single vectors are left out (below 1%).
     """
     projections = 4 * shape.hidden**2
     feed_forward = (3 if shape.gated else 2) * shape.hidden * shape.feed_forward
@@ -196,4 +196,3 @@ def covered_cells(plan: Plan, costs: Costs, speed: Speed) -> int:
             covered += 1
             done.update(missing)
     return covered
-

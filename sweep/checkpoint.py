@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,4 +30,4 @@ def write_checkpoint(folder: Path, state: State, log: Mapping[str, Any]) -> None
     """Replaces the checkpoint in one move: a kill leaves the previous one or this one."""
     unfinished = folder / f".{FILE}"
     save_file(state["tensors"], unfinished, metadata={"values": json.dumps({"state": state["values"], "log": log})})
-    os.replace(unfinished, folder / FILE)
+    unfinished.replace(folder / FILE)

@@ -1,7 +1,7 @@
-"""The command line: check, plan, run, report, ui. A study is complete in its file, so there are no hyperparameters here.
+"""The command line: check, plan, run, report, ui. A study is complete in its file: no hyperparameters here.
 
-Exit codes: 0 all is well (also where the budget ended the study), 1 some chains failed, 2 a mistake that its user can mend,
-130 interrupted.
+Exit codes: 0 all is well (also where the budget ended the study), 1 some chains failed, 2 a mistake that its user can
+mend, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _plan_text(planned: Any, found: dict[str, Any]) -> str:
     lines += [
         f"{found['cells']:,} cells, {found['chains']:,} chains",
         f"{found['phases_distinct']:,} distinct phases instead of {found['phases_unshared']:,}",
-        f"{found['flops_shared']:.3g} FLOPs instead of {found['flops_unshared']:.3g} one chain at a time ({ratio:.1f} times)",
+        f"{found['flops_shared']:.3g} FLOPs, {found['flops_unshared']:.3g} one chain at a time ({ratio:.1f} times)",
     ]
     budget = planned.study.budget
     covered = f"covers the first candidate of {found['covered_by_budget']:,} of {found['cells']:,} cells"
@@ -120,10 +120,8 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
     from sweep.display import duration
 
     admission = outcome.admission
-    lines = [
-        f"{len(admission.done)} of {admission.total} chains done, {admission.trained} phases trained now,"
-        f" in {duration(outcome.seconds)}"
-    ]
+    done = f"{len(admission.done)} of {admission.total} chains done, {admission.trained} phases trained now"
+    lines = [f"{done}, in {duration(outcome.seconds)}"]
     for chain, reason in admission.failed:
         lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
     if admission.unpaid and not outcome.interrupted:

@@ -1,7 +1,7 @@
 """A Ray cluster to run chains on: the one that RAY_ADDRESS names, or a local one that lives as long as the run.
 
-The local one is private: its own temporary folder, its own token, no dashboard. Nothing of another Ray on the machine is
-touched, and nothing is left in the user's home.
+The local one is private: its own temporary folder, its own token, no dashboard. Nothing of another Ray on the machine
+is touched, and nothing is left in the user's home.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ def cluster(runtime: Runtime) -> Iterator[int | None]:
     if not joined:
         cores = len(os.sched_getaffinity(0))
         if runtime.cores > cores:
-            raise StudyError("runtime.cores", str(runtime.cores), f"at most the {cores} cores of this machine are expected")
-        # Without a token anybody on the network could run code here; with Ray's default one it lands in the user's home.
+            raise StudyError(
+                "runtime.cores", str(runtime.cores), f"at most the {cores} cores of this machine are expected"
+            )
+        # Without a token anybody on the network could run code here; with Ray's default one it lands in the user's
+        # home.
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
 

@@ -73,12 +73,9 @@ class Sample:
         return FAMILIES[self.task.family].majority(self.rows, self.task.labels)
 
 
-def sample(
-    reader: Reader, task: Task, digest: str, split: str, language: str, limit: int | None, max_length: int | None
-) -> Sample:
-    """At most `limit` examples of a split, the same ones for every chain."""
+def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:
+    """At most `limit` examples of an encoded split with their rows, the same ones for every chain."""
     rows = task.source.rows(split, language)
-    encoded = reader.encoded(task, digest, split, language, max_length)
     if limit is None or limit >= len(rows):
         return Sample(task, rows, encoded)
     chosen = _permutation(len(rows), limit, SAMPLE_SEED)

@@ -1,7 +1,7 @@
-"""What a person sees while a study runs: one line per running chain and one for the study. Pure text, then where it goes.
+"""What a person sees while a study runs: one line per running chain and one for the study. Text, then where it goes.
 
-On a terminal the lines are redrawn in place; elsewhere (a log file, CI) the study's line is written every half minute and
-one line whenever a chain ends.
+On a terminal the lines are redrawn in place; elsewhere (a log file, CI) the study's line is written every half minute
+and one line whenever a chain ends.
 """
 
 from __future__ import annotations

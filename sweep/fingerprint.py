@@ -27,7 +27,8 @@ def fingerprint(value: object) -> str:
 
 def canonical(value: object) -> str:
     """JSON with sorted keys, no spaces, tuples as lists, frozen dataclasses as objects."""
-    return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    plain = _plain(value, "value")
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def file_digest(path: Path) -> str:
@@ -48,11 +49,11 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         return {_name(key, where): _plain(item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        if not getattr(value, "__dataclass_params__").frozen:
+        if not vars(type(value))["__dataclass_params__"].frozen:
             raise TypeError(f"{where} is a mutable {type(value).__name__}: freeze the dataclass")
         fields = dataclasses.fields(value)
         return {field.name: _plain(getattr(value, field.name), f"{where}.{field.name}") for field in fields}
-    raise TypeError(f"{where} is a {type(value).__name__}: write it as str, number, bool, None, tuple or frozen dataclass")
+    raise TypeError(f"{where} is a {type(value).__name__}: write str, number, bool, None, tuple or frozen dataclass")
 
 
 def _name(key: object, where: str) -> str:

@@ -30,7 +30,7 @@ def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
-    """Reads every split of every task that the study uses. Raises DataError; returns facts that spare it the next time."""
+    """Reads every split of every task that the study uses. Raises DataError; its facts spare it the next time."""
     found = {}
     for name, task in plan.tasks.items():
         fact = f"checked:{name}:{plan.data[name]}:{plan.tests[name]}"
@@ -40,7 +40,7 @@ def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def encoder_commit(location: str) -> str:
-    """The commit that the main branch of a hub encoder points to: asked from the hub, or from the local cache when offline."""
+    """The commit of a hub encoder's main branch: asked from the hub, or from the local cache when offline."""
     from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled

@@ -1,7 +1,7 @@
 """What was reserved and what was spent, chain by chain: one SQLite file in the results folder, one writer.
 
-The ledger is the truth that survives a kill; Optuna's studies, MLflow and the live display are rebuilt from it. Spending is
-kept per attempt, so an attempt that died is still charged with what it last reported.
+The ledger is the truth that survives a kill; Optuna's studies, MLflow and the live display are rebuilt from it.
+Spending is kept per attempt, so an attempt that died is still charged with what it last reported.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class ChainRow:
     message: str = ""
 
 
+_SPENT = ("flops", "device_seconds")  # kept per attempt
+_WRITTEN = tuple(field.name for field in fields(ChainRow) if field.name not in (*_SPENT, "ended", "message"))
+
+
 class Ledger:
     """Opened by the driver for writing and by anybody for reading."""
 
@@ -71,12 +75,12 @@ class Ledger:
 
     def open_chain(self, row: ChainRow) -> None:
         """Records a chain that is about to run; a chain that an earlier run left unfinished starts again."""
+        values = {name: getattr(row, name) for name in _WRITTEN}
+        values.update(rates=json.dumps(row.rates), phases=json.dumps(row.phases))
         self._db.execute(
-            "insert into chains (key, cell, encoder, intermediate, volume, target, seed, candidate, role, selected,"
-            " rates, phases, score, state, dev, started) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+            f"insert into chains ({', '.join(_WRITTEN)}) values ({', '.join(f':{name}' for name in _WRITTEN)})"
             " on conflict (key) do update set state = excluded.state, message = ''",
-            (row.key, row.cell, row.encoder, row.intermediate, row.volume, row.target, row.seed, row.candidate, row.role)
-            + (row.selected, json.dumps(row.rates), json.dumps(row.phases), row.score, row.state, row.dev, row.started),
+            values,
         )
 
     def close_chain(self, key: str, state: str, dev: float | None, ended: float, message: str = "") -> None:
@@ -94,7 +98,8 @@ class Ledger:
         found = self._db.execute("select count(*) from attempts where chain = ?", (chain,)).fetchone()
         attempt = int(found[0])
         self._db.execute(
-            "insert into attempts (chain, attempt, reserved, started) values (?,?,?,?)", (chain, attempt, amount, started)
+            "insert into attempts (chain, attempt, reserved, started) values (?,?,?,?)",
+            (chain, attempt, amount, started),
         )
         return attempt
 
@@ -124,7 +129,9 @@ class Ledger:
     def held(self, unit: str) -> float:
         """What open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
         column = {"flops": "flops", "device_seconds": "device_seconds"}[unit]
-        found = self._db.execute(f"select total(max(reserved - {column}, 0)) from attempts where settled = 0").fetchone()
+        found = self._db.execute(
+            f"select total(max(reserved - {column}, 0)) from attempts where settled = 0"
+        ).fetchone()
         return float(found[0])
 
     def chains(self) -> list[ChainRow]:

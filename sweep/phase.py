@@ -109,14 +109,12 @@ def _mixture(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[Mixture
 def _dev_sets(bench: Bench, tasks: Sequence[Task], phase: Phase) -> list[Sample]:
     # Mixed-in text is there to keep the encoder multilingual, not to be good at: it selects only where it is alone.
     chosen = [task for task in tasks if task.family != "masked"] or tasks
-    settings = phase.recipe.settings
-    return [
-        sample(
-            bench.reader, task, bench.plan.data[task.name], "dev", task.trained_in[0], settings.dev_examples,
-            settings.max_length,
-        )
-        for task in chosen
-    ]  # fmt: skip
+    settings, samples = phase.recipe.settings, []
+    for task in chosen:
+        language = task.trained_in[0]
+        encoded = bench.reader.encoded(task, bench.plan.data[task.name], "dev", language, settings.max_length)
+        samples.append(sample(encoded, task, "dev", language, settings.dev_examples))
+    return samples
 
 
 def _evaluator(bench: Bench, model: Chainable, dev: Sequence[Sample]) -> Callable[[], float]:

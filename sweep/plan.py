@@ -1,7 +1,7 @@
 """What will run: cells, chains, and the phases that chains share. Knows no YAML text and runs nothing.
 
-The key of a phase holds its recipe, its data and its parent's key, so a tree of shared prefixes needs no matching: equal keys
-are one phase. Chains are made on demand, because a tuned learning rate is known only when it is asked for.
+The key of a phase holds its recipe, its data and its parent's key, so a tree of shared prefixes needs no matching:
+equal keys are one phase. Chains are made on demand, because a tuned learning rate is known only when it is asked for.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return " | ".join((self.encoder, self.intermediate_name, self.volume_name, self.target))
+        return f"{self.encoder} | {self.intermediate_name} | {self.volume_name} | {self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,9 @@ class Plan:
             for seed in others:
                 yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
 
-    def _recipe(self, kind: str, tasks: tuple[str, ...], volume: int | None, settings: Phases | Pretrain | None) -> Recipe:
+    def _recipe(
+        self, kind: str, tasks: tuple[str, ...], volume: int | None, settings: Phases | Pretrain | None
+    ) -> Recipe:
         memo = (kind, tasks, volume)
         if memo not in self._recipes:
             assert settings is not None
@@ -217,8 +219,9 @@ def _distance(one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[int, ..
 def coverage_order(plan: Plan) -> list[int]:
     """Indices of cells in the order in which they are first tried.
 
-    Baselines first; then always the cell whose axis values have been tried least, the earlier in the file among equals. After
-    any number of cells every value of an axis has been tried about equally often, so a study that runs out of money is still one.
+    Baselines first; then always the cell whose axis values have been tried least, the earlier in the file among equals.
+    After any number of cells every value of an axis has been tried about equally often, so a study that runs out of
+    money is still one.
     """
     order = [index for index, cell in enumerate(plan.cells) if not cell.intermediate]
     return order + _least_tried(plan.cells, [index for index, cell in enumerate(plan.cells) if cell.intermediate])

@@ -1,4 +1,4 @@
-"""From a results folder to its report, at any time of a run. Reads the folder alone: the study's data may be gone by then."""
+"""From a results folder to its report, at any time of a run. Reads the folder alone: the data may be gone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def publish(results: Path) -> str:
     plan = json.loads(facts.get("plan", "{}"))
     found = report.read(study.study, chains, Store(results / STORE), study.language_groups, plan)
     page = report.save(found, results)
-    return "\n".join([leading_table(found.estimates), first_sentence(found.estimates, found.progress), f"report: {page}"])
+    return "\n".join(
+        [leading_table(found.estimates), first_sentence(found.estimates, found.progress), f"report: {page}"]
+    )
 
 
 def open_results(results: Path) -> tuple[Path, str]:

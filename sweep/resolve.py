@@ -1,7 +1,7 @@
-"""From the names in a study file to a plan: looks up tasks and encoders, makes the cells, flags what is to be distrusted.
+"""From the names in a study file to a plan: looks up tasks and encoders, makes the cells, flags what to distrust.
 
-Every mistake is said before anything runs, with its place in the file. Needs no network: hub data that was not resolved yet
-is planned from tables and gets its commit at first use.
+Every mistake is said before anything runs, with its place in the file. Needs no network: hub data that was not resolved
+yet is planned from tables and gets its commit at first use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
 
 
 def training_digest(task: Task) -> str:
-    """Identity of what a phase reads of a task: train and dev rows, and how they are read. Test data changes no weights."""
+    """Identity of what a phase reads of a task: train and dev rows and how they are read. Test changes no weights."""
     read = {name: part for name, part in task.source.identity().items() if name != "test"}
     return fingerprint({"source": read, "family": task.family, "labels": task.labels, "trained_in": task.trained_in})
 
@@ -113,7 +113,9 @@ def _check_use(task: Task, where: str, study: Study) -> None:
         if task.family == "masked":
             raise StudyError(where, f"{task.name}, a masked task", "a task with labels or sentence pairs is expected")
         if task.trained_in and study.target is None:
-            raise StudyError(where.split(":")[0] + ": target", "nothing", "the settings of the target phase are expected")
+            raise StudyError(
+                f"{where.partition(': ')[0]}: target", "nothing", "the settings of the target phase are expected"
+            )
 
 
 def _encoders(
@@ -124,7 +126,9 @@ def _encoders(
         where = f"{path}: axes.encoder[{index}]"
         hint = nearest(name, study.encoders) if described is None else None
         if hint is not None and "/" not in name:
-            raise StudyError(where, f"the unknown encoder {name!r}", f"one of {', '.join(study.encoders)} is expected", hint)
+            raise StudyError(
+                where, f"the unknown encoder {name!r}", f"one of {', '.join(study.encoders)} is expected", hint
+            )
         text = data.get(described.tokenizer.text) if described is not None and described.tokenizer else None
         source = encoder_source(name, described, path.parent, text, where)
         commit = facts.get(encoder_fact(source))
@@ -178,5 +182,3 @@ def _overlap(one: Task, other: Task) -> str:
     if one.name == other.name:
         return "the same task"
     return ", ".join(sorted(set(one.corpora) & set(other.corpora)))
-
-

@@ -1,4 +1,4 @@
-"""Ray Tune's scheduler: a running chain goes on until it is finished or the budget is gone. The policy is admission's."""
+"""Ray Tune's scheduler: a chain goes on until it is finished or the budget is gone. The policy is admission's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweep.admission import Admission
 
 
 class BudgetScheduler(FIFOScheduler):
-    """Stops chains at their next report when the money is gone or the user wants to stop; the store keeps their work."""
+    """Stops chains at their next report when the money is gone or the user wants it; the store keeps their work."""
 
     def __init__(self, admission: Admission) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

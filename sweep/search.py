@@ -31,8 +31,12 @@ class ChainSearcher(Searcher):
             return Searcher.FINISHED if self._admission.finished else None
         self._chains[trial_id] = chain.key
         return {
-            "cell": self._admission.position(chain), "rates": dict(chain.rates), "seed": chain.seed, "candidate": chain.candidate, "role": chain.role,
-        }  # fmt: skip
+            "cell": self._admission.position(chain),
+            "rates": dict(chain.rates),
+            "seed": chain.seed,
+            "candidate": chain.candidate,
+            "role": chain.role,
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if "failed" not in result:

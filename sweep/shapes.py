@@ -1,6 +1,7 @@
 """Where an encoder comes from, what identifies it, and the shape that its cost is computed from. Loads no weights.
 
-Shapes of well-known encoders stand in a table, so that a plan needs no network; a folder's shape is read from its config.json.
+Shapes of well-known encoders stand in a table, so that a plan needs no network; a folder's shape is read from its
+config.json.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from sweep.errors import StudyError, nearest
 from sweep.fingerprint import KEY_LENGTH, file_digest, fingerprint
 from sweep.spec import Encoder
 
-# A file above this size is sampled: hashing a month's checkpoints for every plan would make the plan slow, and no training
-# step leaves any block of the weights as it was.
+# A file above this size is sampled: hashing a month's checkpoints for every plan would make the plan slow, and no
+# training step leaves any block of the weights as it was.
 WHOLE_FILE_BYTES = 8 << 20
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 64 << 10
@@ -75,7 +76,9 @@ class EncoderSource:
         return replace(self, revision=revision, digest=fingerprint({"hub": self.location, "revision": revision}))
 
 
-def encoder_source(name: str, described: Encoder | None, base: Path, text_digest: str | None, where: str) -> EncoderSource:
+def encoder_source(
+    name: str, described: Encoder | None, base: Path, text_digest: str | None, where: str
+) -> EncoderSource:
     """Looks an encoder up: described in the study, a folder relative to the study file, or a well-known hub id.
 
     `text_digest` identifies the text that a tokenizer is trained on. Raises StudyError.
@@ -86,7 +89,9 @@ def encoder_source(name: str, described: Encoder | None, base: Path, text_digest
     pooling = described.pooling if described is not None else "mean"
     folder = (base / location).resolve()
     if folder.is_dir():
-        return EncoderSource(name, str(folder), _shape_of_folder(folder, where), _folder_digest(folder), pooling=pooling)
+        return EncoderSource(
+            name, str(folder), _shape_of_folder(folder, where), _folder_digest(folder), pooling=pooling
+        )
     if location not in KNOWN and not _looks_like_hub_id(location, described):
         wanted = "a name under 'encoders', a folder with a model, or a hub id such as " + ", ".join(KNOWN)
         raise StudyError(where, f"the encoder {location!r}", f"{wanted} is expected", nearest(location, KNOWN))
@@ -102,7 +107,8 @@ def _looks_like_hub_id(location: str, described: Encoder | None) -> bool:
 
 
 def _random(name: str, described: Encoder, text_digest: str | None, where: str) -> EncoderSource:
-    assert described.random_init is not None and described.tokenizer is not None
+    assert described.random_init is not None
+    assert described.tokenizer is not None
     config, tokenizer = described.random_init, described.tokenizer
     shape = _shape({**config, "vocab_size": tokenizer.vocab_size}, where)
     identity = {"config": config, "tokenizer": tokenizer.model_dump(), "text": text_digest}
@@ -117,7 +123,9 @@ def _shape_of_folder(folder: Path, where: str) -> Shape:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as failure:
-        raise StudyError(where, f"the folder {folder} ({failure})", "a model folder with config.json is expected") from None
+        raise StudyError(
+            where, f"the folder {folder} ({failure})", "a model folder with config.json is expected"
+        ) from None
     return _shape(config, where)
 
 
@@ -125,7 +133,9 @@ def _shape(config: Mapping[str, Any], where: str) -> Shape:
     def read(*names: str, default: int | None = None) -> int:
         value = next((config[name] for name in names if name in config), default)
         if not isinstance(value, int) or value < 1:
-            raise StudyError(where, f"the configuration without {names[0]!r}", "a transformer's configuration is expected")
+            raise StudyError(
+                where, f"the configuration without {names[0]!r}", "a transformer's configuration is expected"
+            )
         return value
 
     hidden = read("hidden_size", "dim", "d_model")
@@ -142,7 +152,9 @@ def _shape(config: Mapping[str, Any], where: str) -> Shape:
 @cache
 def _folder_digest(folder: Path) -> str:
     names = sorted(
-        path.name for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".txt", ".model"} and path.is_file()
+        path.name
+        for path in folder.iterdir()
+        if path.suffix in {".json", ".safetensors", ".txt", ".model"} and path.is_file()
     )
     return fingerprint({name: _file_identity(folder / name) for name in names})
 

@@ -1,6 +1,7 @@
-"""What the study file says: frozen pydantic models, unknown keys refused, YAML 1.2 (`no` is Norwegian, `1e-5` a number).
+"""What the study file says: frozen models, unknown keys refused, YAML 1.2 (`no` is Norwegian, `1e-5` a number).
 
-Knows no keys and starts nothing. Names of tasks and encoders are looked up by the plan; here only shapes and ranges count.
+Knows no keys and starts nothing. Names of tasks and encoders are looked up by the plan; here only shapes and ranges
+count.
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -34,7 +44,7 @@ class Model(BaseModel):
 
 
 class RateGrid(Model):
-    """Learning rates on a log grid, so that two chains of one prefix can meet. A plain number is a grid of one point."""
+    """Learning rates on a log grid, so that two chains of one prefix can meet. A plain number is a grid of one."""
 
     log: tuple[Number, Number]  # lowest and highest rate
     points: Positive
@@ -168,7 +178,7 @@ class Tokenizer(Model):
 
 
 class Encoder(Model):
-    """An encoder that is not just a hub id or a folder: a path under another name, or random weights of a given shape."""
+    """An encoder under a name of its own: a hub id or folder with options, or random weights of a given shape."""
 
     path: Name | None = None  # hub id or folder
     revision: Name | None = None
@@ -199,7 +209,7 @@ class Tuning(Model):
     """Candidates of learning rates, the same number for every cell; the winner alone is run with the other seeds."""
 
     candidates: Positive = 1
-    startup: Positive = 4  # candidates that are fixed in advance and may run side by side; Optuna asks for the later ones
+    startup: Positive = 4  # candidates that are fixed in advance and may run side by side; Optuna asks for later ones
 
 
 UNITS = {
@@ -255,7 +265,7 @@ class Runtime(Model):
     @classmethod
     def _whole_or_unit_fraction(cls, value: float) -> float:
         # Ray packs other fractions so that devices idle (ray issue 52133).
-        if value > 1 and value != int(value) or 0 < value < 1 and abs(1 / value - round(1 / value)) > 1e-6:
+        if (value > 1 and value != int(value)) or (0 < value < 1 and abs(1 / value - round(1 / value)) > 1e-6):
             raise PydanticCustomError("gpu", "0, a whole number, or 1/k of a GPU is expected")
         return value
 
@@ -345,7 +355,9 @@ def _existing(content: Any, place: tuple[str | int, ...]) -> tuple[str | int, ..
     """`place` without the steps that pydantic adds for unions, which are not in the file."""
     path: list[str | int] = []
     for part in place:
-        inside = isinstance(content, dict) and part in content or isinstance(content, list) and isinstance(part, int)
+        inside = (isinstance(content, dict) and part in content) or (
+            isinstance(content, list) and isinstance(part, int)
+        )
         if inside and not (isinstance(content, list) and isinstance(part, int) and part >= len(content)):
             content = content[part]
             path.append(part)

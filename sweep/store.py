@@ -5,8 +5,8 @@
     <root>/scratch/<key>/            a phase that is half done, with its last checkpoint
     <root>/data/, <root>/encoders/   made once per key by whoever comes first, under a lock
 
-A folder is filled in scratch, its record written last, and the whole renamed: a kill leaves either all of it or nothing.
-The store knows neither torch nor what the files mean.
+A folder is filled in scratch, its record written last, and the whole renamed: a kill leaves either all of it or
+nothing. The store knows neither torch nor what the files mean.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Store:
         complete = replace(record, files={name: file_digest(path) for name, path in sorted(files.items())})
         with self._new_folder(self.root / "phases" / record.key) as folder:
             for name, path in files.items():
-                os.replace(path, folder / name)
+                path.replace(folder / name)
             _write_record(folder, complete)
         shutil.rmtree(self.root / "scratch" / record.key, ignore_errors=True)
         return complete
@@ -173,7 +173,7 @@ class Store:
             if (final / RECORD).exists() and not _is_released(final):
                 return
             shutil.rmtree(final, ignore_errors=True)
-            os.rename(folder, final)
+            folder.rename(final)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -185,7 +185,7 @@ def write_atomically(path: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _is_released(folder: Path) -> bool:

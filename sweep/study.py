@@ -1,7 +1,7 @@
 """Wires a study to Ray Tune, MLflow and the report. Start and resume are the same call.
 
-The driver checks everything before it starts anything, writes alone to ledger and MLflow, and can be killed at any moment:
-the next call plans the same chains and finds in the store what was finished.
+The driver checks everything before it starts anything, writes alone to ledger and MLflow, and can be killed at any
+moment: the next call plans the same chains and finds in the store what was finished.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, 
 def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
     """Ctrl-C lets nothing new start and stops chains at their next report; a second one ends at once."""
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
         if admission.closing:
             raise KeyboardInterrupt
         admission.closing = True

@@ -1,7 +1,8 @@
 """One chain, from the encoder to its zero-shot scores. Knows no Ray.
 
-A phase that the store has is taken from it; the others are trained and committed. `run` is a generator: whoever iterates
-decides about reporting and stopping, and a stopped chain loses no more than the time since its last checkpoint.
+A phase that the store has is taken from it; the others are trained and committed. `run` is a generator: whoever
+iterates decides about reporting and stopping, and a stopped chain loses no more than the time since its last
+checkpoint.
 """
 
 from __future__ import annotations

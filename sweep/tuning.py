@@ -1,8 +1,8 @@
 """Learning rates of a cell's candidates: fixed start-up points, then Optuna, then the winner.
 
-A suggestion is a pure function of the cell and of the finished candidates before it. No Optuna study lives between calls:
-each call makes one, adds the finished candidates, and asks once with a sampler seeded by (cell, number). So a restart suggests
-what an undisturbed run would have, and one worker and forty give the same study.
+A suggestion is a pure function of the cell and of the finished candidates before it. No Optuna study lives between
+calls: each call makes one, adds the finished candidates, and asks once with a sampler seeded by (cell, number). So a
+restart suggests what an undisturbed run would have, and one worker and forty give the same study.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Tried:
 
 
 def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried]) -> dict[str, float]:
-    """Rates of the cell's candidate number `candidate`; `before` holds all earlier ones where it is not a start-up point."""
+    """Rates of a cell's candidate; `before` holds all earlier ones where it is not a start-up point."""
     if candidate < plan.study.tuning.startup:
         return plan.planned_rates(cell, candidate)
     grid = plan.grid(cell)
@@ -42,7 +42,9 @@ def winner(tried: Mapping[int, Tried]) -> int | None:
     return min(finished, key=lambda number: (-finished[number], number))
 
 
-def _asked(cell: Cell, grid: Mapping[str, tuple[float, ...]], candidate: int, before: Sequence[Tried]) -> tuple[int, ...]:
+def _asked(
+    cell: Cell, grid: Mapping[str, tuple[float, ...]], candidate: int, before: Sequence[Tried]
+) -> tuple[int, ...]:
     import optuna
     from optuna.distributions import IntDistribution
 
@@ -66,7 +68,7 @@ def _asked(cell: Cell, grid: Mapping[str, tuple[float, ...]], candidate: int, be
 def _untried(
     grid: Mapping[str, tuple[float, ...]], point: tuple[int, ...], tried: Sequence[tuple[int, ...]]
 ) -> tuple[int, ...]:
-    """The point itself, or the nearest one that was not tried: asking twice for one point would be a wasted candidate."""
+    """The point itself, or the nearest one that was not tried: asking twice for a point wastes a candidate."""
     sizes = tuple(len(values) for values in grid.values())
     total = 1
     for size in sizes:

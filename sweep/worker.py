@@ -26,7 +26,14 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     cell = plan.cells[config["cell"]]
     chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
     last = 0.0
-    report: dict[str, Any] = {"objective": 0.0, "started": started, "flops": 0.0, "device_seconds": 0.0, "phase": "", "key": ""}
+    report: dict[str, Any] = {
+        "objective": 0.0,
+        "started": started,
+        "flops": 0.0,
+        "device_seconds": 0.0,
+        "phase": "",
+        "key": "",
+    }
     try:
         for event in run(chain, plan, Store(Path(store_root)), started):
             report = {"objective": 0.0, "started": started, **vars(event)}

@@ -26,10 +26,10 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     model = model_to_score(bench, task, last)
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
     settings, digest = scoring_settings(bench.plan.study, task), bench.plan.tests[task.name]
-    samples = {
-        language: sample(bench.reader, task, digest, "test", language, settings["examples"], length)
-        for language in task.languages
-    }
+    samples = {}
+    for language in task.languages:
+        part = bench.reader.encoded(task, digest, "test", language, length)
+        samples[language] = sample(part, task, "test", language, settings["examples"])
     encoded = {language: one.encoded for language, one in samples.items()}
     scoring = bench.plan.study.scoring
     outputs: Mapping[str, list[NDArray[Any]]] = {}

@@ -1,8 +1,9 @@
 """The contract between data and training: what a task is, what its rows look like, how encoded data lies in memory.
 
-A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it turns
-rows into token sequences and outputs into statistics. A data set therefore needs no code of its own, and a metric is always
-`value(sum of per-example statistics)`: the same statistics give the score, its bootstrap interval and the paired comparison.
+A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it
+turns rows into token sequences and outputs into statistics. A data set therefore needs no code of its own, and a metric
+is always `value(sum of per-example statistics)`: the same statistics give the score, its bootstrap interval and the
+paired comparison.
 
 Numpy only: nothing here or beside it imports torch, ray or mlflow.
 """
@@ -22,8 +23,8 @@ Row = dict[str, Any]
     sequence   text: str, pair: str | None, label: int
     choice     prompt: str, options: list[str] (2 to 5), label: int
     token      words: list[str], tags: list[int]
-    span       id: str, context: str, question: str, answers: list[{"text": str, "start": int}]  (empty: unanswerable)
-    embedding  text: str (foreign side), pair: str (pivot side): row i of one side is the translation of row i of the other
+    span       id: str, context: str, question: str, answers: list[{"text": str, "start": int}] (empty: unanswerable)
+    embedding  text: str (foreign side), pair: str (pivot side); row i of the sides are translations of each other
     masked     text: str
 """
 
@@ -43,7 +44,7 @@ class Source(Protocol):
     """Where a task's rows are. Implementations are frozen dataclasses: embedded, local files, hub."""
 
     def identity(self) -> Mapping[str, object]:
-        """What the rows depend on, as plain data for a key: digests of files, commit of a hub data set, generator's seed."""
+        """What the rows depend on, as plain data for a key: digests of files, commit of a hub data set, a seed."""
 
     def size(self, split: str, language: str) -> Size:
         """Examples and mean length of a split, without loading it where that can be avoided."""
