@@ -1,0 +1,125 @@
+"""`sweep run` in processes of its own, which tests watch and kill. No tests here.
+
+A run's processes (driver, Ray's helpers, workers) are known by a variable in their environment, wherever Ray puts them,
+and at its end all of them are killed: a driver that dies by SIGKILL leaves helpers of Ray behind for most of a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conftest import REPOSITORY
+
+from sweep.store import Store
+
+MARK = "SWEEP_TEST_RUN"
+WORKER = "ray::ImplicitFunc"  # how Ray calls a process that runs Tune's functions
+WAIT = 0.005
+
+
+@dataclass
+class Run:
+    """One `sweep run` of a study in `folder`, on so many cores; results lie in folder/results."""
+
+    folder: Path
+    cores: int
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        self._out = (self.folder / f"{self.mark}.out").open("w+", encoding="utf-8")
+        allowed = sorted(os.sched_getaffinity(0))[: self.cores]
+        limit = f"import os, sys; os.sched_setaffinity(0, {allowed}); from sweep.cli import main; sys.exit(main())"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", limit, "run", "study.yaml"],
+            cwd=self.folder, stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, MARK: self.mark, "PYTHONPATH": str(REPOSITORY)},
+        )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        """What it has printed."""
+        self._out.seek(0)
+        return self._out.read()
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "results" / "store")
+
+    def wait(self) -> int:
+        return self.process.wait()
+
+    def until(self, fact: Callable[[], object]) -> None:
+        """Waits for a fact of the running study; one that never comes ends with the run."""
+        while not fact():
+            assert self.process.poll() is None, f"the run ended too early: {self.text}"
+            time.sleep(WAIT)
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """(pid, command line) of all processes of the run."""
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
+                        yield int(folder.name), (folder / "cmdline").read_text(errors="replace")
+                except OSError:
+                    continue  # it has ended, or is somebody else's
+
+    def workers(self) -> list[int]:
+        return [pid for pid, command in self.processes() if command.startswith(WORKER)]
+
+    def half_done(self) -> list[str]:
+        """Keys of phases that have a checkpoint."""
+        return [path.parent.name for path in self.store.root.glob("scratch/*/checkpoint.safetensors")]
+
+    def attempts(self) -> list[tuple[str, int, float]]:
+        """(chain, attempt, FLOPs) of the ledger."""
+        path = self.folder / "results" / "ledger.sqlite"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(path, timeout=30)) as ledger:
+            query = "select chain, attempt, flops from attempts order by chain, attempt"
+            return [(str(chain), int(attempt), float(flops)) for chain, attempt, flops in ledger.execute(query)]
+
+    def kill(self) -> None:
+        """SIGKILL for the driver first, then for all that is left of it."""
+        self.process.kill()
+        self.process.wait()
+        while left := list(self.processes()):
+            for pid, _ in left:
+                _kill(pid)
+            time.sleep(WAIT)
+        self._out.close()
+
+
+@contextmanager
+def running(folder: Path, cores: int = 2) -> Iterator[Run]:
+    """A run that leaves no process behind."""
+    run = Run(folder, cores)
+    try:
+        yield run
+    finally:
+        run.kill()
+
+
+def finished(folder: Path, cores: int = 2, code: int = 0) -> str:
+    """Runs a study to its end; returns what it printed."""
+    with running(folder, cores) as run:
+        assert run.wait() == code, run.text
+        return run.text
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

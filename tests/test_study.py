@@ -1,0 +1,252 @@
+"""Facts about `sweep run` in real processes: killed, stopped, starved, repeated, the scores stay the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import REPOSITORY
+from real_runs import finished, running
+from small_studies import keys, plan_of, study_file, unmeasured
+
+from sweep.store import Store
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+AXES = {
+    "intermediate": ["none", ["world/rte", "world/pos"]],
+    "target": ["world/topic", "world/retrieval", "world/ner"],
+    "seed": [1, 2],
+}
+SETTINGS = {
+    "results": "results",
+    "tuning": {"candidates": 2},
+    "pretrain": {"steps": 100},
+    "intermediate": {"steps": 60},
+    "target": {"steps": 40, "learning_rate": {"log": [1e-3, 4e-3], "points": 2}},
+    "runtime": {"checkpoint_seconds": 0.05},
+}
+
+
+def scores(folder: Path) -> pd.DataFrame:
+    """scores.csv without its one measured column."""
+    return pd.read_csv(folder / "results" / "scores.csv").drop(columns="device_seconds")
+
+
+def records(folder: Path) -> dict[str, object]:
+    """Everything that the store holds, but for what clocks measured."""
+    store = Store(folder / "results" / "store")
+    return {
+        **{key: unmeasured(store.phase(key)) for key in keys(store, "phases")},
+        **{key: unmeasured(store.score(key)) for key in keys(store, "scores")},
+    }
+
+
+def spans(folder: Path) -> dict[str, tuple[float, float]]:
+    """When each finished phase was trained."""
+    store = Store(folder / "results" / "store")
+    found = {key: store.phase(key) for key in keys(store, "phases")}
+    return {key: (record.started, record.ended) for key, record in found.items()}
+
+
+# One undisturbed run, two workers
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """(folder, what it printed, processes that had torch)."""
+    folder, torch = tmp_path_factory.mktemp("undisturbed"), set()
+    study_file(folder, AXES, **SETTINGS)
+    with running(folder) as run:
+        while run.process.poll() is None:
+            torch.update(pid for pid, _ in run.processes() if has_torch(pid))
+        assert run.process.returncode == 0, run.text
+        return folder, run.text, torch
+
+
+def has_torch(pid: int) -> bool:
+    try:
+        return "libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def test_a_study_runs_all_its_chains_and_leaves_scores_of_every_chain_and_language(undisturbed):
+    folder, text, _ = undisturbed
+    plan, found = plan_of(folder / "study.yaml"), scores(folder)
+    chains = sum(plan.candidates(cell) + 1 for cell in plan.cells)
+    assert f"{chains} of {chains} chains done" in text
+    languages = {name: len(plan.tasks[name].languages) for name in AXES["target"]}
+    assert found.groupby("chain").size().sum() == sum(found.groupby("chain").target.first().map(languages))
+    assert found.chain.nunique() == chains
+    assert (folder / "results" / "report.html").is_file()
+
+
+def test_phases_that_chains_share_are_trained_once(undisturbed):
+    folder, text, _ = undisturbed
+    store = Store(folder / "results" / "store")
+    kinds = [store.phase(key).kind for key in keys(store, "phases")]
+    # Per seed one pretraining and one intermediate phase; per cell with a target phase 2 candidates and a replica.
+    assert [kinds.count(kind) for kind in ("pretrain", "intermediate", "target")] == [2, 2, 12]
+    assert f"{len(kinds)} phases trained now" in text
+
+
+def test_chains_share_warm_workers_that_import_torch_once_each(undisturbed):
+    """Sixteen chains and more, two workers: two processes had torch, and the driver was not one of them."""
+    folder, _, torch = undisturbed
+    assert scores(folder).chain.nunique() >= 16
+    assert len(torch) == 2
+
+
+def test_a_second_run_trains_nothing_and_starts_no_ray(undisturbed):
+    folder, _, _ = undisturbed
+    before, was = spans(folder), (folder / "results" / "scores.csv").read_bytes()
+    program = (
+        "import sys; from sweep.cli import main; code = main(['run', 'study.yaml']);"
+        " print('imported:', [name for name in ('ray', 'torch') if name in sys.modules]); sys.exit(code)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    again = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "0 phases trained now" in again.stdout
+    assert "imported: []" in again.stdout
+    assert spans(folder) == before
+    assert (folder / "results" / "scores.csv").read_bytes() == was
+
+
+def test_another_study_does_not_get_the_folder(undisturbed, tmp_path):
+    folder, _, _ = undisturbed
+    study_file(tmp_path, study="another", results=str(folder / "results"))
+    text = finished(tmp_path, code=2)
+    assert "which holds the study 'small'" in text
+    assert text.count("\n") == 1
+
+
+# One worker, killed once, while somebody tries to start the study a second time
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """(folder, what a second start printed, attempts in the ledger)."""
+    folder = tmp_path_factory.mktemp("alone")
+    study_file(folder, AXES, **SETTINGS)
+    with running(folder, cores=1) as run:
+        run.until(lambda: run.half_done() and any(flops for _, _, flops in run.attempts()))
+        (worker,) = run.workers()
+        os.kill(worker, signal.SIGKILL)
+        second = finished(folder, cores=1, code=2)
+        assert run.wait() == 0, run.text
+        return folder, second, run.attempts()
+
+
+def test_one_worker_gives_the_same_scores_as_two(alone, undisturbed):
+    pd.testing.assert_frame_equal(scores(alone[0]), scores(undisturbed[0]))
+    assert records(alone[0]) == records(undisturbed[0])
+
+
+def test_a_chain_whose_worker_dies_is_finished_and_the_dead_attempt_stays_charged(alone):
+    attempts = alone[2]
+    (again,) = [chain for chain, attempt, _ in attempts if attempt == 1]
+    spent = [flops for chain, _, flops in attempts if chain == again]
+    assert len(spent) == 2
+    assert all(flops > 0 for flops in spent)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(alone):
+    assert "another 'sweep run' at work" in alone[1]
+    assert alone[1].count("\n") == 1
+
+
+# Driver and workers killed, then stopped by Ctrl-C, then run to the end
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory):
+    """(folder, what Ctrl-C printed, phases that were finished before the kill and the stop)."""
+    folder, before = tmp_path_factory.mktemp("disturbed"), []
+    study_file(folder, AXES, **SETTINGS)
+    with running(folder) as run:
+        run.until(lambda: run.half_done() and (run.store.root / "phases").exists() and keys(run.store, "phases"))
+        run.kill()
+    before.append(spans(folder))
+    with running(folder) as run:
+        run.until(lambda: len(keys(run.store, "phases")) > len(before[0]) + 1 and run.half_done())
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 130, run.text
+        stopped = run.text
+    before.append(spans(folder))
+    finished(folder)
+    return folder, stopped, before
+
+
+def test_scores_after_kill_and_stop_equal_those_of_an_undisturbed_run(disturbed, undisturbed):
+    pd.testing.assert_frame_equal(scores(disturbed[0]), scores(undisturbed[0]))
+    assert records(disturbed[0]) == records(undisturbed[0])
+
+
+def test_finished_phases_are_not_trained_again_after_a_kill(disturbed):
+    folder, _, (killed, stopped) = disturbed
+    end = spans(folder)
+    assert 0 < len(killed) < len(stopped) < len(end)
+    assert {key: end[key] for key in killed} == killed
+    assert {key: end[key] for key in stopped} == stopped
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(disturbed):
+    assert "interrupted: 'sweep run study.yaml' goes on from here" in disturbed[1]
+    assert "Traceback" not in disturbed[1]
+
+
+# Money and faults
+
+
+def test_a_spent_budget_starts_nothing_more_and_a_larger_one_goes_on(tmp_path):
+    """Both chains of one seed share their pretraining; the budget has room for the first alone."""
+    axes = {"target": ["world/topic", "world/ner"]}
+    study_file(tmp_path, axes, results="results", budget="1e6 flops")
+    nothing = finished(tmp_path)
+    assert "0 of 2 chains done" in nothing
+    assert "2 chains were not paid for" in nothing
+    plan = plan_of(study_file(tmp_path, axes, results="results"))
+    first, second = plan.planned_chains()
+    one = priced(plan, first)
+    study_file(tmp_path, axes, results="results", budget=f"{1.1 * one:.0f} flops")
+    text = finished(tmp_path)
+    assert "1 of 2 chains done" in text
+    assert "a larger budget in the file and the same command continue the study" in text
+    study_file(tmp_path, axes, results="results", budget=f"{4 * one:.0f} flops")
+    assert "2 of 2 chains done, 1 phases trained now" in finished(tmp_path)
+    assert second.score in keys(Store(tmp_path / "results" / "store"), "scores")
+
+
+def priced(plan, chain) -> float:
+    from sweep.budget import Costs
+
+    return sum(Costs(plan).parts(chain).values())
+
+
+def test_chains_of_a_damaged_encoder_fail_and_the_others_are_done(tmp_path):
+    """Its configuration is sound, its weights are not: known only when they are loaded."""
+    from small_tokenizers import small_tokenizer
+    from tiny_models import SHAPES
+
+    from sweep.encoders import random_encoder
+
+    words = [row["text"] for row in plan_of(study_file(tmp_path)).tasks["world/topic"].source.rows("train", "pivot")]
+    tokenizer = small_tokenizer("bert", words)
+    for name in ("sound", "damaged"):
+        tokenizer.save_pretrained(tmp_path / name)
+        random_encoder(SHAPES["bert"], len(tokenizer), tokenizer.pad_token_id, 0).save_pretrained(tmp_path / name)
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"damaged")
+    axes = {"encoder": ["./damaged", "./sound"], "target": ["world/topic", "world/retrieval"]}
+    study_file(tmp_path, axes, results="results", pretrain=None, encoders={})
+    text = finished(tmp_path, code=1)
+    assert "2 of 4 chains done" in text
+    assert text.count("failed: ./damaged") == 2
+    assert "Traceback" not in text
