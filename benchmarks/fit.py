@@ -5,9 +5,11 @@
 
 Both train the same model class from the same weights on the same examples, with as many examples per step on average,
 the same optimizer, rate, schedule and clipping; they run in turns (ours, theirs, ours, ...) in one process, so that a
-busy machine disturbs both, and processor seconds are printed beside the clock's. Trainer gets torch's own linear layers
-(sweep/linear.py), or with --same-kernels ours, which shows what batching and the loop alone do. Without --data text is synthetic, with lengths as in sentence classification (lognormal,
-mean near 30 tokens, at most 128), and classes differ in word frequencies. Needs accelerate, as Trainer does.
+busy machine disturbs both, and processor seconds are printed beside the clock's (with --threads 1 they hardly depend on
+what else runs). Trainer gets torch's own linear layers, as its users have them; with --same-kernels it gets ours of
+sweep/linear.py, which shows what batching and the loop alone do. Without --data text is synthetic, with lengths as in
+sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word frequencies. Needs
+accelerate, as Trainer does.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ def main() -> None:
         turns.append(pair)
         for name, run in zip(("fit()", "Trainer"), pair, strict=True):
             print(f"  {turn + 1} {name:8} {tokens / run.seconds:7.0f} real tokens/s, "
-                  f"{tokens / run.processor_seconds:7.0f} per processor second, dev loss {run.loss:.3f}, accuracy {run.accuracy:.3f}", flush=True)  # fmt: skip
+                  f"{tokens / run.processor_seconds:7.0f} per processor second, "
+                  f"dev loss {run.loss:.3f}, accuracy {run.accuracy:.3f}", flush=True)  # fmt: skip
     for clock in ("seconds", "processor_seconds"):
         ratios = sorted(getattr(theirs, clock) / getattr(ours, clock) for ours, theirs in turns)
         span = f"median of {len(ratios)} pairs, {ratios[0]:.2f} to {ratios[-1]:.2f}"
@@ -178,9 +181,9 @@ def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.
         {"input_ids": train.tokens[a:b].tolist(), "labels": int(label)}
         for a, b, label in zip(train.bounds[:-1], train.bounds[1:], train.targets, strict=True)
     ]
-    for layer in model.modules():
-        if type(layer) is OneDnnLinear and not arguments.same_kernels:
-            layer.__class__ = nn.Linear
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, OneDnnLinear)]
+    for layer in [] if arguments.same_kernels else layers:
+        layer.__class__ = nn.Linear
     steps = -(-len(rows) // arguments.batch) * arguments.epochs
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(

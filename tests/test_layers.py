@@ -29,7 +29,7 @@ LAYERS = (
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
-    "batching mixture heads model schedule vocabulary encoders train scoring",
+    "batching mixture linear heads model schedule vocabulary encoders train scoring",
     # 5  one chain; knows no Ray
     "meter checkpoint bench phase zero_shot trial",
     # 6  what may start, what goes on; the policies know no Ray
@@ -54,7 +54,7 @@ DOORS = {
     "ruamel": "spec",
     "sqlite3": "ledger",
     "tokenizers": "vocabulary",
-    "torch": "batching heads model encoders train scoring bench",
+    "torch": "batching linear heads model encoders train scoring bench",
     "transformers": "vocabulary encoders model",
 }
 
