@@ -270,14 +270,14 @@ def draw_story(world: World, random: Random, _index: int) -> Meaning:
     story = [(".", fact)]
     for _ in range(1 + int(random.random() * 3)):
         share = random.random()
-        if share < 0.25:
+        if share < 0.2:
             fact = draw_fact(world, topic, random, fact.agent, world.consequence(fact.action))
             story.append((pick(("so", "because"), random), fact))
-        elif share < 0.4:
+        elif share < 0.45:
             story.append((".", entailed(world, fact, random)))
-        elif share < 0.55:
+        elif share < 0.6:
             story.append((".", replace(fact, action=world.opposite(fact.action), negated=True)))
-        elif share < 0.75:
+        elif share < 0.8:
             story.append((_question_word(fact, random), fact))
         else:
             fact = draw_fact(world, topic, random)

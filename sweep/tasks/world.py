@@ -59,7 +59,7 @@ LANGUAGE = {language.code: language for language in LANGUAGES}
 # word class -> how many concepts: per topic, or in all where the class has no topic
 PER_TOPIC = {"being": 6, "thing": 6, "place": 3, "action": 4, "kind": 1}
 IN_ALL = {"given": 12, "family": 10, "city": 10, "institution": 6, "quality": 12}
-FUNCTION = ("not", "at", "and", "so", "because", "who", "what", "where")
+FUNCTION = ("who", "at", "and", "so", "not", "what", "because", "where")  # the first are shared most widely
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,10 @@ def _habits(members: Members, random: Random) -> dict[tuple[int, str], tuple[int
 def _forms(members: Members, concepts: int, random: Random) -> dict[str, tuple[str, ...]]:
     """Word forms of every language; `depth` orders the concepts of a class by how far their form has spread."""
     depth = [0.0] * concepts
-    for groups in members.values():
-        spread = shuffled([concept for group in groups for concept in group], random)
+    for name, groups in members.items():
+        spread = [concept for group in groups for concept in group]
+        if name != "function":
+            spread = shuffled(spread, random)
         for rank, concept in enumerate(spread):
             depth[concept] = (rank + 0.5) / len(spread)
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
