@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
@@ -31,13 +32,17 @@ COLLAPSE_MARGIN = 0.01  # a dev score within one point of the best constant answ
 
 def train_phase(bench: Bench, phase: Phase) -> Iterator[Event]:
     """Trains a phase from its start or its last checkpoint, and commits it."""
-    started = time.time()
+    with bench.store.training(phase.key) as scratch:
+        if not bench.store.has_weights(phase.key):
+            yield from _train(bench, phase, scratch)
+
+
+def _train(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
     model = model_to_train(bench, tasks, phase)
     mixture, facts = _mixture(bench, tasks, phase)
     yield bench.meter.event(phase.recipe.kind, phase.key, 0, 0, facts=facts)
     dev = _dev_sets(bench, tasks, phase)
-    scratch = bench.store.scratch(phase.key)
     state, log = read_checkpoint(scratch)
     book = Logbook(bench, phase, log)
     saved = time.time()
@@ -47,7 +52,7 @@ def train_phase(bench: Bench, phase: Phase) -> Iterator[Event]:
             write_checkpoint(scratch, progress.snapshot(), book.log)
             saved = time.time()
         yield book.event(progress)
-    _commit(bench, phase, model, dev, book.log, started)
+    _commit(bench, phase, model, dev, book.log, scratch)
     yield bench.meter.event(phase.recipe.kind, phase.key, book.log["steps"], book.log["steps"], committed=True)
 
 
@@ -55,7 +60,8 @@ class Logbook:
     """Curve, dev scores and cost of a phase. Part of its checkpoint, so that a resumed phase has one history."""
 
     def __init__(self, bench: Bench, phase: Phase, log: dict[str, Any]) -> None:
-        self.log = log or {"curve": [], "dev": [], "flops": 0, "seconds": 0.0, "padded": 0, "attended": 0}
+        empty: dict[str, Any] = {"curve": [], "dev": [], "flops": 0, "seconds": 0.0, "padded": 0, "attended": 0}
+        self.log = log or {"started": time.time(), **empty}
         self._bench, self._phase = bench, phase
         self._flops_before = self.log["flops"] - bench.meter.flops
         self._seconds_before = self.log["seconds"] - bench.meter.device_seconds
@@ -143,9 +149,8 @@ def _settings(bench: Bench, phase: Phase, mixture: Mixture) -> FitSettings:
 
 
 def _commit(
-    bench: Bench, phase: Phase, model: Chainable, dev: Sequence[Sample], log: dict[str, Any], started: float
+    bench: Bench, phase: Phase, model: Chainable, dev: Sequence[Sample], log: dict[str, Any], scratch: Path
 ) -> None:
-    scratch = bench.store.scratch(phase.key)
     files = {ENCODER_WEIGHTS: scratch / ENCODER_WEIGHTS, HEAD_WEIGHTS: scratch / HEAD_WEIGHTS}
     save_file(cpu_weights(model.encoder), files[ENCODER_WEIGHTS])
     save_file(cpu_weights(model.heads), files[HEAD_WEIGHTS])
@@ -156,7 +161,7 @@ def _commit(
         key=phase.key, kind=phase.recipe.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"],
         dev=log["dev"], dev_score=reached, majority=majority, collapsed=reached <= majority + COLLAPSE_MARGIN,
         selected_step=log["selected"], steps=log["steps"], tokens=log["tokens"], examples=log["examples"],
-        flops=float(log["flops"]), device_seconds=log["seconds"], started=started, ended=time.time(),
+        flops=float(log["flops"]), device_seconds=log["seconds"], started=log["started"], ended=time.time(),
         versions=_versions(), files={},
     )  # fmt: skip
     bench.store.commit_phase(record, files)

@@ -124,6 +124,18 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    @contextmanager
+    def training(self, key: str) -> Iterator[Path]:
+        """The scratch folder of a phase, for one process at a time; others wait, and then may find the phase finished.
+
+        The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds.
+        """
+        # Not of one thread: whoever drops a half-done chain may be another one.
+        with FileLock(self.scratch(key) / ".lock", thread_local=False):
+            yield self.scratch(key)
+        if self.has_weights(key):  # whoever waited has made the folder anew
+            shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
+
     def commit_phase(self, record: PhaseRecord, files: Mapping[str, Path]) -> PhaseRecord:
         """Moves `files` (name -> path, usually in scratch) and the record into place; drops the scratch folder."""
         complete = replace(record, files={name: file_digest(path) for name, path in sorted(files.items())})
