@@ -7,18 +7,18 @@ checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from sweep.bench import set_up
 from sweep.meter import Event
 from sweep.phase import train_phase
-from sweep.plan import TARGET, Chain, Plan
+from sweep.plan import Chain, Plan
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.zero_shot import score_chain
 
 
-def run(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Iterator[Event]:
+def run(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Generator[Event]:
     """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault."""
     stock = Stock(store)
     if not stock.has_score(chain.score):
@@ -26,6 +26,3 @@ def run(chain: Chain, plan: Plan, store: Store, started: float | None = None) ->
         for phase in stock.to_train(chain):
             yield from train_phase(bench, phase)
         yield from score_chain(bench, chain)
-    last = chain.phases[-1] if chain.phases else None
-    if last is not None and last.recipe.kind == TARGET and not plan.study.runtime.keep_target_weights:
-        store.release(last.key)

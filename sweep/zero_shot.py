@@ -19,7 +19,7 @@ from sweep.tasks import FAMILIES
 
 
 def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
-    """Scores the target in every language that it has, and commits the scores."""
+    """Scores the target in every language that it has, commits the scores, and releases weights without further use."""
     started, spent = time.time(), bench.meter.device_seconds
     task = bench.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
@@ -50,6 +50,9 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
         files={},
     )  # fmt: skip
     bench.store.commit_score(record, statistics)
+    # Before the last report: a stop may come with it, and a scored chain is never run again.
+    if last is not None and last.recipe.kind == TARGET and not bench.runtime.keep_target_weights:
+        bench.store.release(last.key)
     facts = sizes(task, "test", encoded) if settings["examples"] is None else {}
     yield bench.meter.event("score", chain.score, 1, 1, committed=True, facts=facts)
 
