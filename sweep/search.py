@@ -10,17 +10,21 @@ from ray.tune.search import Searcher
 from sweep.admission import Admission
 from sweep.plan import Chain
 
+WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
 METRIC = "objective"  # Tune wants one in every report; what is compared is compared by admission, inside cells
 
 
 class ChainSearcher(Searcher):
     """One suggestion is one chain; the trial's configuration is what rebuilds it from the plan."""
 
-    def __init__(self, admission: Admission, first: Chain, tell: Callable[[], None]) -> None:
+    def __init__(
+        self, admission: Admission, first: Chain, tell: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
         super().__init__(metric=METRIC, mode="max")
         self._admission = admission
         self._first: Chain | None = first  # admitted before Ray was started: without it there was nothing to start for
         self._tell = tell  # called whenever something may have changed, for the display
+        self._say = say
         self._chains: dict[str, str] = {}  # Tune's trial id -> key of the chain
 
     def suggest(self, trial_id: str) -> Any:
@@ -45,8 +49,10 @@ class ChainSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         failure = (result or {}).get("failed")
+        if trace := (result or {}).get("trace"):
+            self._say(f"a chain failed by a fault of the program; the study goes on\n{trace}")
         if error:
-            failure = failure or "its worker died again and again; Ray's log has the reason"
+            failure = f"its worker died {WORKER_DEATHS + 1} times: out of memory, or ended from outside"
         self._admission.ended(self._chains.pop(trial_id), failure)
         self._tell()
 

@@ -38,7 +38,6 @@ from sweep.tracking import Tracker
 
 STORE = "store"
 STUDY_COPY = "study.yaml"
-WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, 
     from ray import tune
 
     from sweep.scheduler import BudgetScheduler
-    from sweep.search import METRIC, ChainSearcher
+    from sweep.search import METRIC, WORKER_DEATHS, ChainSearcher
     from sweep.worker import chain_trial
 
     runtime = admission.plan.study.runtime
@@ -157,7 +156,8 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, 
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
             tune_config=tune.TuneConfig(
-                search_alg=ChainSearcher(admission, first, display.update), scheduler=BudgetScheduler(admission),
+                search_alg=ChainSearcher(admission, first, display.update, display.say),
+                scheduler=BudgetScheduler(admission),
                 metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
             ),
             run_config=tune.RunConfig(

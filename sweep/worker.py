@@ -1,4 +1,4 @@
-"""A Ray Tune function trainable around one chain: events become reports, a user's mistake becomes a failed result.
+"""A Ray Tune function trainable around one chain: events become reports, an error becomes a failed result.
 
 Runs in a thread of a warm worker process, which keeps torch and transformers imported between chains.
 """
@@ -6,6 +6,8 @@ Runs in a thread of a warm worker process, which keeps torch and transformers im
 from __future__ import annotations
 
 import time
+import traceback
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,19 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
         "key": "",
     }
     try:
-        for event in run(chain, plan, Store(Path(store_root)), started):
-            report = {"objective": 0.0, "started": started, **vars(event)}
-            if event.committed or event.facts or event.dev is not None or time.time() - last > REPORT_SECONDS:
-                tune.report(report)
-                last = time.time()
+        # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
+        with closing(run(chain, plan, Store(Path(store_root)), started)) as events:
+            for event in events:
+                report = {"objective": 0.0, "started": started, **vars(event)}
+                if event.committed or event.facts or event.dev is not None or time.time() - last > REPORT_SECONDS:
+                    tune.report(report)
+                    last = time.time()
+    # Raising would make Tune try again what cannot succeed, and pay for it each time.
     except SweepError as mistake:
-        # Raising would make Tune try again what cannot succeed, and pay for it each time.
         report["failed"] = str(mistake)
+    except Exception as fault:
+        if plan.study.runtime.gpu:
+            raise  # an error may leave the device unusable: a new process tries again
+        report["failed"] = " ".join(f"{type(fault).__name__}: {fault}".split())
+        report["trace"] = traceback.format_exc()
     tune.report({**report, "committed": False, "facts": {}, "finished": True})
