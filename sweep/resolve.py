@@ -31,6 +31,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     data = {name: training_digest(task) for name, task in tasks.items()}
     tests = {name: test_digest(task) for name, task in tasks.items()}
     encoders = dict(_encoders(study, path, data, facts))
+    _check_layer(study, encoders, path)
     _check_groups(study, tasks, path)
     return Plan(study, encoders, tasks, data, tests, _cells(study), tuple(_flags(study, tasks)))
 
@@ -133,6 +134,15 @@ def _encoders(
         source = encoder_source(name, described, path.parent, text, where)
         commit = facts.get(encoder_fact(source))
         yield name, source.at(commit) if commit and source.on_hub and source.revision is None else source
+
+
+def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path) -> None:
+    layer = study.scoring.layer
+    for name, source in encoders.items():
+        last = source.shape.layers
+        if not -last - 1 <= layer <= last:
+            found = f"{layer}, while {name} has the layers 0 (its embeddings) to {last}"
+            raise StudyError(f"{path}: scoring.layer", found, "a layer that every encoder has is expected")
 
 
 def _cells(study: Study) -> tuple[Cell, ...]:

@@ -174,7 +174,7 @@ class Tokenizer(Model):
 
     text: Name
     vocab_size: Annotated[int, Strict(), Field(ge=64)]
-    algorithm: Literal["wordlevel", "wordpiece", "bpe", "unigram"] = "unigram"
+    algorithm: Literal["wordpiece", "bpe", "wordlevel"] = "wordpiece"  # vocabulary.py says why there is no unigram
 
 
 class Encoder(Model):
