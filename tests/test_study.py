@@ -231,8 +231,8 @@ def priced(plan, chain) -> float:
     return sum(Costs(plan).parts(chain).values())
 
 
-def test_chains_of_a_damaged_encoder_fail_and_the_others_are_done(tmp_path):
-    """Its configuration is sound, its weights are not: known only when they are loaded."""
+def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp_path):
+    """An encoder with damaged weights, and a file where phases are to be trained: no chain with a phase can run."""
     from small_tokenizers import small_tokenizer
     from tiny_models import SHAPES
 
@@ -244,9 +244,11 @@ def test_chains_of_a_damaged_encoder_fail_and_the_others_are_done(tmp_path):
         tokenizer.save_pretrained(tmp_path / name)
         random_encoder(SHAPES["bert"], len(tokenizer), tokenizer.pad_token_id, 0).save_pretrained(tmp_path / name)
     (tmp_path / "damaged" / "model.safetensors").write_bytes(b"damaged")
+    (tmp_path / "results" / "store").mkdir(parents=True)
+    (tmp_path / "results" / "store" / "scratch").write_text("a file", encoding="utf-8")
     axes = {"encoder": ["./damaged", "./sound"], "target": ["world/topic", "world/retrieval"]}
     study_file(tmp_path, axes, results="results", pretrain=None, encoders={})
     text = finished(tmp_path, code=1)
-    assert "2 of 4 chains done" in text
-    assert text.count("failed: ./damaged") == 2
-    assert "Traceback" not in text
+    assert "1 of 4 chains done" in text
+    assert "failed: ./damaged | none | - | world/retrieval, seed 1: encoder" in text
+    assert "failed: ./sound | none | - | world/topic, seed 1: NotADirectoryError" in text

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -119,6 +122,14 @@ def test_the_weights_of_a_scored_target_phase_are_released_and_their_record_stay
     assert (pretrain.released, target.released) == (False, True)
     with pytest.raises(StoreError, match="no weights"):
         fresh.weights(target.key)
+
+
+def test_a_chain_that_is_stopped_at_its_last_report_has_released_its_weights(fresh, tmp_path):
+    ((chain, plan),) = chains_of(study_file(tmp_path))
+    running = run(chain, plan, fresh)
+    assert any(event.committed and event.phase == "score" for event in running)
+    running.close()
+    assert not fresh.has_weights(chain.phases[-1].key)
 
 
 def test_weights_are_kept_where_the_study_says_so(fresh, tmp_path):
@@ -257,6 +268,47 @@ def test_a_damaged_record_names_its_file_and_the_repair(fresh, tmp_path):
     record.write_text(record.read_text(encoding="utf-8")[:50], encoding="utf-8")
     with pytest.raises(StoreError, match=r"record\.json.*delete the folder"):
         list(run(chain, plan_of(path), fresh))
+
+
+def test_a_damaged_checkpoint_names_its_file_and_the_repair(fresh, tmp_path):
+    path = study_file(tmp_path)
+    ((chain, plan),) = chains_of(path)
+    file = fresh.scratch(chain.phases[0].key) / "checkpoint.safetensors"
+    file.write_bytes(b"half a checkpoint")
+    with pytest.raises(StoreError, match=f"{file}.*delete it"):
+        list(run(chain, plan, fresh))
+
+
+# Two processes
+
+
+TWICE = """
+import sys
+from pathlib import Path
+from small_studies import chains_of
+from sweep.store import Store
+from sweep.trial import run
+((chain, plan),) = chains_of(Path("study.yaml"))
+print("ready", flush=True)
+sys.stdin.readline()
+events = run(chain, plan, Store(Path("store")))
+print([event.phase for event in events if event.committed])
+"""
+
+
+def test_two_processes_with_the_same_chain_train_each_phase_once(fresh, tmp_path):
+    """A worker that outlives its killed driver meets the worker of the next run."""
+    study_file(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TWICE], cwd=tmp_path, env=environment, **pipes) for _ in range(2)
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2
+    printed = [process.communicate("go\n")[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "".join(printed).count("pretrain") == "".join(printed).count("target") == 1
+    assert not list((fresh.root / "scratch").iterdir())
 
 
 # Other encoders and other data
