@@ -84,11 +84,11 @@ def report(options: argparse.Namespace) -> int:
 
 
 def ui(options: argparse.Namespace) -> int:
-    """Opens the MLflow UI on a results folder."""
-    from sweep.publish import open_results
+    """Opens the MLflow UI on a results folder, after sending what was not sent yet."""
+    from sweep.publish import mirror
     from sweep.tracking import open_ui
 
-    return open_ui(*open_results(options.results), options.port)
+    return open_ui(options.results.absolute(), mirror(options.results), options.port)
 
 
 def _plan_text(planned: Any, found: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from sweep.ledger import Ledger
 from sweep.spec import Study, load
 from sweep.store import Store
 from sweep.study import STORE, STUDY_COPY, tracking_uri
+from sweep.tracking import sync
 
 
 def publish(results: Path) -> str:
@@ -31,9 +32,19 @@ def publish(results: Path) -> str:
     )
 
 
-def open_results(results: Path) -> tuple[Path, str]:
-    """The folder and the tracking URI of its study. Raises StudyError where it holds none."""
-    return results, tracking_uri(_study(results), results.absolute())
+def mirror(results: Path) -> str:
+    """Sends MLflow what it lacks of a study; returns the tracking URI. Raises StudyError where there is no study."""
+    study = _study(results)
+    uri = tracking_uri(study, results.absolute())
+    ledger = Ledger(results / books.FILE)
+    try:
+        chains = ledger.chains()
+    finally:
+        ledger.close()
+    over = all(chain.state != books.RUNNING for chain in chains)
+    state = books.DONE if over else books.RUNNING
+    sync(uri, study.study, results.absolute(), chains, Store(results / STORE), study.language_groups, state=state)
+    return uri
 
 
 def _study(results: Path) -> Study:
