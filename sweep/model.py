@@ -74,9 +74,14 @@ class Chainable(nn.Module):
         return self._head(task).loss(self.hidden(batch), batch)
 
     def outputs(self, batch: Batch, task: str, layer: int = -1, pooling: Pooling | None = None) -> Outputs:
-        """One array per sequence, as base.Family wants them; `layer` and `pooling` are for embedding tasks."""
+        """One array per sequence, as base.Family wants them.
+
+        `layer` and `pooling` are for embedding tasks: trained heads read the layer that they were trained on.
+        """
         head = self._head(task)
-        if pooling is not None and self.specs[task].family == "embedding":
+        if self.specs[task].family != "embedding":
+            return head.outputs(self.hidden(batch), batch)
+        if pooling is not None:
             head = make_head(self.specs[task], 0, self.embeddings, pooling, 0.0, 0)
         return head.outputs(self.hidden(batch, layer), batch)
 

@@ -100,6 +100,14 @@ def test_segments_go_only_to_encoders_that_know_them(kind):
     assert np.allclose(np.stack(with_), np.stack(none), atol=1e-6) == (kind != "bert")
 
 
+@pytest.mark.parametrize("family", TRAINED)
+def test_a_trained_head_reads_the_last_layer_whatever_is_asked_for_retrieval(family):
+    model, data = tiny_model(), {"en": toy(family)}
+    asked = score_all(model, data, family, batch_tokens=99, layer=1, pooling="cls")["en"]
+    for a, b in zip(asked, score_all(model, data, family, batch_tokens=99)["en"], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("kind", SHAPES)
 def test_layers_count_from_the_embedding_layer(kind):
     model = tiny_model(kind)
