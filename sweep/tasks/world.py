@@ -34,14 +34,13 @@ TOPICS = 6
 
 @dataclass(frozen=True)
 class Language:
-    """How one language differs from the pivot. Its code says order and share: sov55 puts the verb last, shares 55%."""
+    """How one language differs from the pivot. Its code says order and share: in sov55 the verb follows its object."""
 
     code: str
     order: str  # of subject, verb and object
     shared: float  # share of the concepts whose form is the pivot's
     raw: int  # documents of raw text
     adjective_first: bool = True  # otherwise the quality follows its noun
-    prepositions: bool = True  # otherwise the marker follows the place
 
 
 PIVOT = Language("pivot", "SVO", 1.0, 5000)
@@ -49,9 +48,9 @@ LANGUAGES: tuple[Language, ...] = (
     PIVOT,
     Language("svo85", "SVO", 0.85, 3000),
     Language("svo70", "SVO", 0.70, 2500, adjective_first=False),
-    Language("sov55", "SOV", 0.55, 2500, prepositions=False),
+    Language("sov55", "SOV", 0.55, 2500),
     Language("vso40", "VSO", 0.40, 2000, adjective_first=False),
-    Language("sov25", "SOV", 0.25, 1500, prepositions=False),
+    Language("sov25", "SOV", 0.25, 1500),
     Language("vso10", "VSO", 0.10, 1000, adjective_first=False),
 )
 LANGUAGE = {language.code: language for language in LANGUAGES}
@@ -234,13 +233,7 @@ def say(world: World, fact: Fact, language: Language, fronted: bool = False) -> 
     if fact.place is None:
         return clause
     where: list[Piece] = [("marker", (world.function["at"],)), ("place", fact.place)]
-    if not language.prepositions:
-        where.reverse()
-    if fronted:
-        return where + clause
-    if language.order == "SOV":  # the verb stays last
-        return clause[:1] + where + clause[1:]
-    return clause + where
+    return where + clause if fronted else clause + where
 
 
 def entailed(world: World, fact: Fact, random: Random) -> Fact:
