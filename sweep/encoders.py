@@ -50,7 +50,7 @@ def load_encoder(source: str, revision: str | None = None, weights: Path | None 
                 auto_model.from_pretrained(source, revision=revision, config=config, dtype="float32", **options)
             )
         encoder = _encoder(auto_model.from_config(config, dtype=torch.float32, **options))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise StudyError(where, str(error), "give a hub id, or a folder with config.json and weights") from error
     load_weights(encoder, weights)
     return encoder
