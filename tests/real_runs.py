@@ -24,7 +24,7 @@ from sweep.store import Store
 
 MARK = "SWEEP_TEST_RUN"
 WORKER = "ray::ImplicitFunc"  # how Ray calls a process that runs Tune's functions
-WAIT = 0.005
+WAIT = 0.02
 
 
 @dataclass
