@@ -106,9 +106,9 @@ def test_sick_and_americas_nli_spell_the_same_labels(task):
         assert {row["label"] for row in made.source.rows(split, language)} == {0, 1, 2}
 
 
-def test_questions_are_parallel_in_9_languages(task):
+def test_questions_are_parallel_in_5_languages(task):
     tests = rows(task("xquad"))
-    assert len(tests) == 9
+    assert len(tests) == 5
     ids = {language: [row["id"] for row in found] for language, found in tests.items()}
     assert len(ids["en"]) == 1190
     assert all(found == ids["en"] for found in ids.values())
