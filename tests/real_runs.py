@@ -7,6 +7,8 @@ and at its end all of them are killed: a driver that dies by SIGKILL leaves help
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -42,7 +44,7 @@ class Run:
         self.process = subprocess.Popen(
             [sys.executable, "-c", limit, "run", "study.yaml"],
             cwd=self.folder, stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, MARK: self.mark, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, MARK: self.mark, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(self.folder)},
         )  # fmt: skip
 
     @property
@@ -91,13 +93,16 @@ class Run:
             return [(str(chain), int(attempt), float(flops)) for chain, attempt, flops in ledger.execute(query)]
 
     def kill(self) -> None:
-        """SIGKILL for the driver first, then for all that is left of it."""
+        """SIGKILL for the driver first, then for all that is left of it; nobody but us removes Ray's folder then."""
+        folders = {name for _, command in self.processes() for name in re.findall(r"/tmp/sweep-\w+", command)}
         self.process.kill()
         self.process.wait()
         while left := list(self.processes()):
             for pid, _ in left:
                 _kill(pid)
             time.sleep(WAIT)
+        for name in folders:
+            shutil.rmtree(name, ignore_errors=True)
         self._out.close()
 
 
