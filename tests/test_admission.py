@@ -1,0 +1,234 @@
+"""Facts about what may start, held without Ray: finished work is committed to a real store by the test itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_studies import plan_of, study_file
+
+from sweep.admission import Admission
+from sweep.budget import Costs, Speed, summary
+from sweep.display import duration, study_line
+from sweep.ledger import Ledger
+from sweep.plan import Chain, Plan, Rates
+from sweep.stock import Stock
+from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.tuning import Tried, rates_for, winner
+
+AXES = {
+    "intermediate": ["none", "world/nli", ["world/nli", "world/pos"]],
+    "target": ["world/topic", "world/ner", "world/retrieval"],
+    "seed": [1, 2],
+}
+TUNED = {"learning_rate": {"log": [1e-4, 1e-2], "points": 5}}
+TUNING = {"candidates": 4, "startup": 2}
+
+
+def study(folder: Path, **changes: object) -> Plan:
+    folder.mkdir(parents=True, exist_ok=True)
+    return plan_of(study_file(folder, AXES, **{"target": TUNED, "tuning": TUNING, **changes}))
+
+
+class Lab:
+    """Workers that finish chains at once: they commit records, report and end, in the order in which they began."""
+
+    def __init__(self, plan: Plan, folder: Path, workers: int = 1) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.store, self.ledger = Store(folder / "store"), Ledger(folder / "ledger.sqlite")
+        self.admission = Admission(plan, Stock(self.store), self.ledger, Costs(plan), gpu=False)
+        self.workers, self.busy, self.started = workers, list[Chain](), list[Chain]()
+        self.trained: Counter[str] = Counter()
+        self.clock = itertools.count(1)
+
+    def run(self, chains: int = 10**6) -> Lab:
+        """Until nothing runs and nothing may start, or so many chains have ended."""
+        while chains:
+            self.fill()
+            if not self.busy:
+                break
+            self.finish(self.busy.pop(0))
+            chains -= 1
+        return self
+
+    def fill(self) -> None:
+        while len(self.busy) < self.workers and (chain := self.admission.next()) is not None:
+            self.busy.append(chain)
+            self.started.append(chain)
+
+    def finish(self, chain: Chain) -> None:
+        spent = 0.0
+        for phase in self.admission.stock.to_train(chain):
+            self.trained[phase.key] += 1
+            spent += self.admission.costs.parts(chain)[phase.key]
+            self.store.commit_phase(phase_record(phase), {})
+            self.hear(chain, spent, phase=phase.recipe.kind, key=phase.key, committed=True)
+        spent += self.admission.costs.parts(chain)[chain.score]
+        self.store.commit_score(score_record(chain), {"en": np.ones((3, 2))})
+        self.hear(chain, spent, phase="score", key=chain.score, committed=True)
+        self.admission.ended(chain.key)
+
+    def hear(self, chain: Chain, flops: float, started: float = 0.0, **report: object) -> None:
+        full = {"started": started, "flops": flops, "device_seconds": flops / 1e9, "phase": "", "key": "", **report}
+        self.admission.heard(chain.key, full)
+
+    def winners(self) -> dict[str, tuple[int, Rates]]:
+        rows = [row for row in self.ledger.chains() if row.selected and row.role == "candidate"]
+        return {row.cell: (row.candidate, row.rates) for row in rows}
+
+
+def phase_record(phase) -> PhaseRecord:
+    dev = int(phase.key[:6], 16) / 16**6  # any function of the key will do: the same in every run
+    return PhaseRecord(
+        key=phase.key, kind=phase.recipe.kind, parent=phase.parent, recipe=phase.record(), curve=[], dev=[],
+        dev_score=dev, majority=0.0, collapsed=False, selected_step=1, steps=1, tokens=1, examples=1, flops=1.0,
+        device_seconds=1.0, started=0.0, ended=1.0, versions={}, files={},
+    )  # fmt: skip
+
+
+def score_record(chain: Chain) -> ScoreRecord:
+    return ScoreRecord(
+        key=chain.score, phase=chain.phases[-1].key, task=chain.cell.target, family="sequence", metric="accuracy",
+        train_language="en", settings={}, languages={}, flops=1.0, device_seconds=1.0, started=0.0, ended=1.0, files={},
+    )  # fmt: skip
+
+
+def test_every_chain_runs_and_every_phase_is_trained_once(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path, workers=3).run()
+    assert len(lab.admission.done) == lab.admission.total == 3 * 4 + 3 * 4 + 3 + 3 * 2 + 3
+    assert set(lab.trained.values()) == {1}
+    assert lab.admission.finished
+
+
+def test_one_worker_and_four_run_the_same_chains_and_choose_the_same_winners(tmp_path):
+    one = Lab(study(tmp_path), tmp_path / "one", workers=1).run()
+    four = Lab(study(tmp_path), tmp_path / "four", workers=4).run()
+    assert {chain.key for chain in one.started} == {chain.key for chain in four.started}
+    assert one.winners() == four.winners()
+
+
+def test_a_restart_in_the_middle_ends_with_the_same_chains_and_trains_nothing_twice(tmp_path):
+    whole = Lab(study(tmp_path), tmp_path / "whole", workers=2).run()
+    first = Lab(study(tmp_path), tmp_path / "part", workers=2).run(chains=9)
+    second = Lab(study(tmp_path), tmp_path / "part", workers=2).run()
+    assert {row.key for row in second.ledger.chains()} == {row.key for row in whole.ledger.chains()}
+    assert second.winners() == whole.winners()
+    assert not set(first.trained) & set(second.trained)
+
+
+def test_a_finished_study_starts_nothing(tmp_path):
+    Lab(study(tmp_path), tmp_path).run()
+    again = Lab(study(tmp_path), tmp_path)
+    assert again.admission.next() is None
+    assert again.admission.finished
+    assert len(again.admission.done) == again.admission.total
+
+
+def test_a_phase_in_flight_holds_back_the_chains_that_need_it(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path, workers=9)
+    lab.fill()
+    claimed = [phase.key for chain in lab.busy for phase in lab.admission.stock.to_train(chain)]
+    assert len(claimed) == len(set(claimed))
+    assert len(lab.busy) == 2  # two seeds of the baseline of retrieval; all else needs one of their encoders
+    pretrain = lab.busy[0].phases[0]
+    lab.store.commit_phase(phase_record(pretrain), {})
+    lab.hear(lab.busy[0], 1.0, phase="pretrain", key=pretrain.key, committed=True)
+    lab.fill()
+    assert len(lab.busy) > 2
+
+
+def test_baselines_start_before_any_intermediate(tmp_path):
+    started = Lab(study(tmp_path), tmp_path).run().started
+    first = [chain for chain in started if chain.candidate == 0 and chain.role == "candidate"]
+    assert [bool(chain.cell.intermediate) for chain in first] == sorted(bool(c.cell.intermediate) for c in first)
+
+
+def test_other_seeds_carry_the_winners_rates(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path, workers=2).run()
+    for row in lab.ledger.chains():
+        if row.role == "replica":
+            assert row.selected
+            assert (row.candidate, row.rates) == lab.winners()[row.cell]
+
+
+def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
+    plan = study(tmp_path)
+    cost = float(summary(plan, Costs(plan), Speed())["flops_shared"])
+    poor = Lab(study(tmp_path, budget=f"{cost * 0.6:.0f} flops"), tmp_path / "lab").run()
+    assert 0 < len(poor.admission.done) < poor.admission.total
+    assert poor.admission.unpaid
+    assert poor.admission.spent() <= cost * 0.6
+    rich = Lab(study(tmp_path, budget=f"{cost * 3:.0f} flops"), tmp_path / "lab").run()
+    assert len(rich.admission.done) == rich.admission.total
+    assert not set(poor.trained) & set(rich.trained)
+
+
+def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    lab.finish(lab.busy.pop(0))
+    lab.fill()
+    failed = lab.busy.pop(0)
+    lab.hear(failed, 5.0)
+    lab.admission.ended(failed.key, "out of luck")
+    before = lab.admission.spent()
+    lab.run()
+    assert before > 0
+    assert [reason for _, reason in lab.admission.failed] == ["out of luck"]
+    assert len(lab.admission.done) == lab.admission.total - 1
+
+
+def test_a_worker_that_begins_a_chain_anew_leaves_its_first_attempt_charged(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    lab.hear(lab.busy[0], 7.0, started=1.0)
+    lab.hear(lab.busy[0], 2.0, started=2.0)
+    lab.hear(lab.busy[0], 3.0, started=2.0)
+    assert lab.ledger.spent()[0] == 10.0
+
+
+def test_nothing_starts_once_the_user_wants_to_stop(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.admission.closing = True
+    assert lab.admission.next() is None
+    assert lab.admission.finished
+
+
+def test_the_studys_line_says_how_far_it_is(tmp_path):
+    lab = Lab(study(tmp_path, budget="1000 device-seconds"), tmp_path).run(chains=2)
+    line = study_line(lab.admission, slots=2)
+    assert line.startswith(f"small: 2 of {lab.admission.total} chains done, 0 running; ")
+    assert "of 1,000 device-seconds spent; about" in line
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (95, "1 min 35 s"), (7260, "2 h 01 min"), (-1, "0 s")])
+def test_durations_are_said_as_people_say_them(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_proposal_depends_on_the_finished_candidates_alone_and_repeats_none(tmp_path):
+    plan = study(tmp_path)
+    cell = next(cell for cell in plan.cells if not cell.intermediate and cell.target == "world/topic")
+    tried: list[Tried] = []
+    for number in range(5):
+        rates = rates_for(plan, cell, number, tried)
+        assert rates == rates_for(plan, cell, number, list(tried))
+        assert rates not in [one.rates for one in tried]
+        tried.append(Tried(rates, 0.1 * number))
+    assert len({one.rates["target"] for one in tried}) == 5
+
+
+def test_start_up_candidates_are_those_of_the_plan(tmp_path):
+    plan = study(tmp_path)
+    for cell in plan.cells:
+        for number in range(min(2, plan.candidates(cell))):
+            assert rates_for(plan, cell, number, []) == plan.planned_rates(cell, number)
+
+
+def test_the_best_dev_score_wins_the_earlier_among_equals_and_nobody_where_all_failed():
+    scores = {0: Tried({}, 0.4), 1: Tried({}, 0.7), 2: Tried({}, None), 3: Tried({}, 0.7)}
+    assert winner(scores) == 1
+    assert winner({0: Tried({}, None)}) is None

@@ -1,0 +1,116 @@
+"""Facts about the command line: a user's mistake is one line and exit code 2, before anything is trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_studies import study_file
+
+TOPICS = {
+    "family": "sequence",
+    "format": "tsv",
+    "columns": {"text": "text", "label": "category"},
+    "labels": ["sport", "travel"],
+    "languages": ["en", "sw"],
+    "train": "{language}.tsv",
+    "dev": "{language}.tsv",
+    "test": "{language}.tsv",
+}
+ROWS = "text\tcategory\na game\tsport\na ship\ttravel\n"
+
+
+def sweep(command: str, path: Path) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", "sweep", command, str(path)]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=path.parent)
+
+
+def own_data(folder: Path, swahili: str | None = ROWS, **changes: object) -> Path:
+    (folder / "en.tsv").write_text(ROWS)
+    if swahili is not None:
+        (folder / "sw.tsv").write_text(swahili)
+    return study_file(folder, {"target": ["topics"]}, tasks={"topics": {**TOPICS, **changes}}, data_root=".")
+
+
+def test_good_data_passes_the_check(tmp_path):
+    done = sweep("check", own_data(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("axes", "sections", "said"),
+    [
+        ({"target": ["world/topik"]}, {}, ["axes.target[0]", "'world/topik'", "did you mean 'world/topic'"]),
+        ({"intermediate": ["none", "world/nil"]}, {}, ["axes.intermediate[1]", "did you mean 'world/nli'"]),
+        ({"intermediate": ["world/retrieval"]}, {}, ["axes.intermediate[0]", "no training data"]),
+        ({"encoder": ["tinny"]}, {}, ["axes.encoder[0]", "'tinny'", "did you mean 'tiny'"]),
+        ({}, {"language_groups": {"low": ["svo86"]}}, ["language_groups.low[0]", "did you mean 'svo85'"]),
+        ({}, {"scoring": {"layer": 9}}, ["scoring.layer", "9"]),
+        ({"target": []}, {}, ["axes.target", "at least one value"]),
+    ],
+)
+def test_a_name_that_is_not_there_is_one_line_with_its_place(axes, sections, said, tmp_path):
+    done = sweep("plan", study_file(tmp_path, axes, **sections))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    for fragment in said:
+        assert fragment in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("swahili", "changes", "said"),
+    [
+        (None, {}, ["sw.tsv", "topics.test"]),
+        (ROWS + "a lion\tnature\n", {}, ["sw.tsv:4", "'nature'", "sport"]),
+        (ROWS + "a lion\n", {}, ["sw.tsv:4"]),
+        ("text\tcategory\n", {}, ["sw.tsv", "no test rows"]),
+        (ROWS, {"format": "jsonl"}, ["en.tsv:1"]),
+        (ROWS, {"columns": {"text": "text", "label": "kategory"}}, ["kategory", "category"]),
+        (ROWS, {"fromat": "tsv"}, ["tasks.topics", "fromat", "did you mean 'format'"]),
+        (ROWS, {"languages": ["en", "fi"]}, ["fi.tsv"]),
+    ],
+)
+def test_data_that_is_not_as_described_is_one_line_with_file_and_line(swahili, changes, said, tmp_path):
+    path = own_data(tmp_path, swahili, **changes)
+    done = sweep("run", path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    for fragment in said:
+        assert fragment in done.stderr
+    assert not list(tmp_path.glob("runs/*/store/phases/*"))
+
+
+def test_a_study_file_that_is_not_there_is_one_line(tmp_path):
+    done = sweep("run", tmp_path / "absent.yaml")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "absent.yaml" in done.stderr
+
+
+def test_a_folder_without_a_study_has_no_report(tmp_path):
+    done = sweep("report", tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_the_readmes_study_is_one_that_can_be_planned(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "study.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    for code in ("eng_Latn", "swh_Latn", "quy_Latn"):
+        (tmp_path / "data" / code).mkdir(parents=True)
+        for split in ("train", "dev", "test"):
+            (tmp_path / "data" / code / f"{split}.tsv").write_text(ROWS.replace("sport", "sports"))
+    done = sweep("plan", tmp_path / "study.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "21 cells" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["quickstart", "real_small"])
+def test_the_shipped_studies_can_be_planned(name, request):
+    if name == "real_small":
+        request.getfixturevalue("shared_data")
+        encoder = Path(__file__).parents[1] / "encoders" / "all-minilm-l6-v2"
+        if not encoder.is_dir():
+            pytest.skip("its encoder is fetched by `make real`")
+    done = sweep("plan", Path(__file__).parents[1] / "search_spaces" / f"{name}.yaml")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,179 @@
+"""Facts about the plan: keys, shared phases, candidates, order, cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from small_studies import plan_of, study_file
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
+
+from sweep.budget import Costs, Speed, covered_cells, forward_flops, summary
+from sweep.plan import coverage_order, spread
+from sweep.shapes import Shape
+
+WIDE = {
+    "intermediate": ["none", "world/nli", "world/pos", ["world/nli", "world/pos"]],
+    "target": ["world/topic", "world/ner", "world/retrieval"],
+    "seed": [1, 2, 3],
+}
+TUNED = {"learning_rate": {"log": [1e-4, 1e-2], "points": 3}}
+
+
+def only_chain(folder: Path, axes: dict[str, object] | None = None, **changes: object):
+    folder.mkdir(exist_ok=True)
+    one = {"intermediate": ["world/nli"], **(axes or {})}
+    return next(iter(plan_of(study_file(folder, one, **changes)).planned_chains()))
+
+
+def keys(chain) -> tuple[str, ...]:
+    return tuple(phase.key for phase in chain.phases)
+
+
+def test_a_phase_names_its_parent(tmp_path):
+    pretrain, intermediate, target = only_chain(tmp_path).phases
+    assert (pretrain.parent, intermediate.parent, target.parent) == (None, pretrain.key, intermediate.key)
+
+
+@pytest.mark.parametrize(
+    ("axes", "changes", "first_changed"),
+    [
+        ({"seed": [7]}, {}, 0),
+        ({}, {"pretrain": {"steps": 21}}, 0),
+        ({"volume": [100]}, {}, 1),
+        ({}, {"intermediate": {"learning_rate": 2e-3}}, 1),
+        ({}, {"intermediate": {"warmup": 0.2}}, 1),
+        ({}, {"target": {"dropout": 0.3}}, 2),
+        ({"target": ["world/rte"]}, {}, 2),
+    ],
+)
+def test_what_changes_weights_changes_the_keys_from_that_phase_on(axes, changes, first_changed, tmp_path):
+    before, after = keys(only_chain(tmp_path / "a")), keys(only_chain(tmp_path / "b", axes, **changes))
+    assert before[:first_changed] == after[:first_changed]
+    assert all(one != other for one, other in zip(before[first_changed:], after[first_changed:], strict=True))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runtime": {"cores": 2, "checkpoint_seconds": 5.0}},
+        {"budget": "9 device-hours"},
+        {"results": "elsewhere"},
+        {"tracking": "http://localhost:1"},
+        {"study": "other"},
+    ],
+)
+def test_where_and_how_it_runs_changes_no_key(changes, tmp_path):
+    before, after = only_chain(tmp_path / "a"), only_chain(tmp_path / "b", **changes)
+    assert (keys(before), before.score) == (keys(after), after.score)
+
+
+def test_how_scores_are_taken_changes_scores_and_no_phase(tmp_path):
+    before, after = only_chain(tmp_path / "a"), only_chain(tmp_path / "b", scoring={"examples": 7})
+    assert keys(before) == keys(after)
+    assert before.score != after.score
+
+
+def test_volumes_have_phases_of_their_own(tmp_path):
+    plan = plan_of(study_file(tmp_path, {"intermediate": ["world/nli"], "volume": [100, 200, "full"]}))
+    assert len({chain.phases[1].key for chain in plan.planned_chains()}) == 3
+
+
+def test_chains_of_one_prefix_share_it(tmp_path):
+    found = summary(plan := plan_of(study_file(tmp_path, WIDE)), Costs(plan), Speed())
+    # 3 pretrain, 3 x 3 intermediate, and 4 x 2 x 3 target phases: retrieval has none
+    assert (found["cells"], found["chains"], found["phases_distinct"]) == (12, 36, 3 + 9 + 24)
+    assert found["phases_unshared"] == 36 + 27 + 24
+    assert found["flops_shared"] < found["flops_unshared"]
+
+
+def test_a_cell_has_its_candidates_once_and_its_winner_with_the_other_seeds(tmp_path):
+    axes = {"intermediate": ["world/nli"], "seed": [1, 2, 3]}
+    plan = plan_of(study_file(tmp_path, axes, target=TUNED, tuning={"candidates": 2}))
+    roles = Counter((chain.role, chain.seed) for chain in plan.planned_chains())
+    assert roles == {("candidate", 1): 2, ("replica", 2): 1, ("replica", 3): 1}
+
+
+def test_a_cell_without_a_choice_has_one_candidate(tmp_path):
+    plan = plan_of(study_file(tmp_path, {"target": ["world/retrieval"]}, target=TUNED, tuning={"candidates": 9}))
+    assert [plan.candidates(cell) for cell in plan.cells] == [1]
+
+
+@pytest.mark.parametrize("sizes", [(3,), (5, 5), (1, 4, 2)])
+def test_start_up_points_begin_in_the_middle_and_repeat_none(sizes):
+    points = spread(sizes, 100)
+    assert points[0] == tuple((size - 1) // 2 for size in sizes)
+    assert len(set(points)) == len(points) == torch.Size(sizes).numel()
+    assert all(spread(sizes, count) == points[:count] for count in range(1, len(points)))
+
+
+def test_baselines_come_first_and_then_every_value_is_tried_about_equally_often(tmp_path):
+    plan = plan_of(study_file(tmp_path, {**WIDE, "volume": [100, 200, 300]}))
+    order = coverage_order(plan)
+    assert sorted(order) == list(range(len(plan.cells)))
+    cells = [plan.cells[index] for index in order]
+    baselines = sum(not cell.intermediate for cell in cells)
+    assert all(not cell.intermediate for cell in cells[:baselines])
+    for count in range(len(cells) - baselines + 1):
+        for axis in ("intermediate", "target", "volume"):
+            tried = Counter(getattr(cell, axis) for cell in cells[baselines : baselines + count])
+            values = {getattr(cell, axis) for cell in cells[baselines:]}
+            assert max(tried[value] for value in values) - min(tried[value] for value in values) <= 2
+
+
+def test_a_hundred_thousand_chains_can_be_planned(tmp_path):
+    axes = {**WIDE, "volume": list(range(100, 350)), "seed": list(range(45))}
+    plan = plan_of(study_file(tmp_path, axes))
+    assert summary(plan, Costs(plan), Speed())["chains"] == (1 + 3 * 250) * 3 * 45
+
+
+def test_a_budget_covers_the_cheapest_part_that_it_can_pay(tmp_path):
+    everything = plan_of(study_file(tmp_path, WIDE))
+    cost = summary(everything, Costs(everything), Speed())["flops_shared"]
+    part = plan_of(study_file(tmp_path, WIDE, budget=f"{cost / 10:.0f} flops"))
+    assert 0 < covered_cells(part, Costs(part), Speed()) < len(part.cells)
+    assert covered_cells(everything, Costs(everything), Speed()) == len(everything.cells)
+
+
+def test_scoring_fewer_examples_costs_less(tmp_path):
+    costs = []
+    for examples in (10, 100):
+        plan = plan_of(study_file(tmp_path, scoring={"examples": examples}))
+        costs.append(Costs(plan).score(plan.cells[0]))
+    assert costs[0] == pytest.approx(costs[1] / 10)
+
+
+@pytest.mark.parametrize(
+    ("layers", "hidden", "wide", "length"), [(2, 64, 256, 40), (3, 96, 200, 128), (1, 128, 512, 16)]
+)
+def test_computed_flops_are_those_that_torch_counts(layers, hidden, wide, length):
+    config = BertConfig(
+        vocab_size=50, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=wide
+    )
+    config._attn_implementation = "eager"  # the counter does not see inside the fused kernel for CPUs
+    model = BertModel(config, add_pooling_layer=False).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.ones(3, length, dtype=torch.long))
+    computed = forward_flops(Shape(layers, hidden, wide, 50, 512), 3 * length, 3 * length**2)
+    assert computed == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+def test_plan_as_json_has_the_promised_keys_and_needs_nothing_heavy(tmp_path):
+    path = study_file(tmp_path, WIDE)
+    code = (
+        "import sys; from sweep.cli import main; status = main(['plan', sys.argv[1], '--json']);"
+        "heavy = {'torch', 'ray', 'mlflow', 'transformers', 'datasets', 'pandas', 'optuna'} & set(sys.modules);"
+        "sys.exit(status or (3 if heavy else 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout)) == {
+        *("study", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared", "flops_shared"),
+        *("covered_by_budget", "flags"),
+    }  # fmt: skip

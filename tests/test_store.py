@@ -1,0 +1,176 @@
+"""Facts about what is kept: records last, checksums on reading, one winner among writers, spending that survives."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweep.data import sample, subset, training_data
+from sweep.errors import StoreError
+from sweep.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.store import PhaseRecord, Store
+from sweep.tasks import FAMILIES, TASKS
+from sweep.tasks.base import EncodedSequence
+from sweep.tasks.encoding import from_sequences
+
+KEY = "a" * 32
+
+
+def record(key: str = KEY) -> PhaseRecord:
+    return PhaseRecord(
+        key=key, kind="target", parent=None, recipe={}, curve=[], dev=[], dev_score=0.5, majority=0.2, collapsed=False,
+        selected_step=1, steps=1, tokens=1, examples=1, flops=1.0, device_seconds=1.0, started=0.0, ended=1.0,
+        versions={}, files={},
+    )  # fmt: skip
+
+
+def committed(store: Store, content: bytes = b"weights") -> PhaseRecord:
+    path = store.scratch(KEY) / "model"
+    path.write_bytes(content)
+    return store.commit_phase(record(), {"model": path})
+
+
+def test_a_committed_phase_is_found_with_its_files_and_leaves_no_scratch(tmp_path):
+    store = Store(tmp_path)
+    assert store.phase(KEY) is None
+    assert committed(store) == store.phase(KEY)
+    assert (store.weights(KEY) / "model").read_bytes() == b"weights"
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_files_without_a_record_do_not_exist(tmp_path):
+    folder = tmp_path / "phases" / KEY
+    folder.mkdir(parents=True)
+    (folder / "model").write_bytes(b"weights")
+    assert Store(tmp_path).phase(KEY) is None
+    assert not Store(tmp_path).has_weights(KEY)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"weightz"), Path.unlink])
+def test_a_damaged_file_is_named_with_the_way_to_repair_it(damage, tmp_path):
+    store = Store(tmp_path)
+    committed(store)
+    damage(tmp_path / "phases" / KEY / "model")
+    with pytest.raises(StoreError, match=rf"{KEY}/model: found .* to repair, delete the folder .*{KEY}"):
+        store.weights(KEY)
+
+
+def test_a_damaged_record_is_an_error_and_not_a_miss(tmp_path):
+    store = Store(tmp_path)
+    committed(store)
+    (tmp_path / "phases" / KEY / "record.json").write_text("{")
+    with pytest.raises(StoreError, match="damaged record"):
+        store.phase(KEY)
+
+
+def test_released_weights_are_gone_and_the_record_says_so(tmp_path):
+    store = Store(tmp_path)
+    committed(store)
+    store.release(KEY)
+    assert store.phase(KEY).released
+    assert not store.has_weights(KEY)
+    assert [path.name for path in (tmp_path / "phases" / KEY).iterdir()] == ["record.json"]
+
+
+def test_the_first_of_two_writers_of_one_key_wins_and_the_other_does_no_harm(tmp_path):
+    store = Store(tmp_path)
+    committed(store)
+    committed(store, b"weights, made again")
+    assert (store.weights(KEY) / "model").read_bytes() == b"weights"
+
+
+def make(root: str, made: str) -> None:
+    with Store(Path(root)).made_once("data", "thing") as path:
+        if not path.exists():
+            with Path(made).open("a") as stream:
+                stream.write("made\n")
+            path.write_text("thing")
+
+
+def test_what_two_processes_want_is_made_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=make, args=(str(tmp_path), str(tmp_path / "made"))) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (tmp_path / "made").read_text() == "made\n"
+
+
+def row(key: str, role: str = "candidate", candidate: int = 0, seed: int = 1) -> ChainRow:
+    return ChainRow(
+        key=key, cell="cell", encoder="e", intermediate="none", volume="-", target="t", seed=seed, candidate=candidate,
+        role=role, selected=False, rates={"target": 1e-3}, phases=("p",), score="s", state=RUNNING, dev=None,
+        flops=0.0, device_seconds=0.0, started=1.0, ended=None,
+    )  # fmt: skip
+
+
+def test_all_attempts_are_charged_and_the_file_says_the_same_when_opened_again(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.open_chain(row("chain"))
+    for spent in (3.0, 4.0):
+        attempt = ledger.reserve("chain", 10.0, started=1.0)
+        ledger.charge("chain", attempt, flops=spent, device_seconds=spent / 2)
+        assert ledger.held("flops") == 10.0 - spent
+        ledger.settle("chain", attempt, ended=2.0)
+    ledger.close_chain("chain", DONE, 0.7, ended=2.0)
+    again = Ledger(tmp_path / "ledger.sqlite")
+    assert (again.spent(), again.held("flops")) == ((7.0, 3.5), 0.0)
+    assert [(c.state, c.dev, c.flops, c.rates, c.phases) for c in again.chains()] == [
+        (DONE, 0.7, 7.0, {"target": 1e-3}, ("p",))
+    ]
+
+
+def test_what_an_earlier_run_left_open_is_settled_at_the_next_start(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.open_chain(row("chain"))
+    ledger.charge("chain", ledger.reserve("chain", 10.0, started=1.0), flops=3.0, device_seconds=1.0)
+    ledger.settle_all(ended=9.0)
+    assert ledger.held("flops") == 0.0
+    assert [chain.state for chain in ledger.chains()] == [STOPPED]
+    assert ledger.spent()[0] == 3.0
+
+
+def test_the_winner_and_its_other_seeds_are_selected(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for one in (row("a"), row("b", candidate=1), row("c", "replica", candidate=1, seed=2)):
+        ledger.open_chain(one)
+    ledger.select("cell", 1)
+    assert {chain.key for chain in ledger.chains() if chain.selected} == {"b", "c"}
+
+
+def toy_encoded(examples: int):
+    return from_sequences(
+        EncodedSequence(tokens=[number, side, 7], example=number, targets=[number] * (2 - side), segments=[0, 0, side])
+        for number in range(examples)
+        for side in (0, 1)
+    )
+
+
+def test_a_subset_holds_the_chosen_examples_in_every_column():
+    chosen = np.array([1, 4])
+    part = subset(toy_encoded(6), chosen)
+    assert part.tokens.tolist() == [1, 0, 7, 1, 1, 7, 4, 0, 7, 4, 1, 7]
+    assert part.example.tolist() == [0, 0, 1, 1]
+    assert part.targets.tolist() == [1, 1, 1, 4, 4, 4]
+    assert part.segments.tolist() == [0, 0, 0, 0, 0, 1] * 2
+
+
+def test_a_smaller_volume_of_a_seed_is_part_of_a_larger_one_and_seeds_differ():
+    whole = {"en": toy_encoded(100)}
+    firsts = [set(training_data(whole, size, seed=1).tokens[::6].tolist()) for size in (10, 30)]
+    assert firsts[0] < firsts[1]
+    assert firsts[0] != set(training_data(whole, 10, seed=2).tokens[::6].tolist())
+
+
+def test_a_sample_of_a_split_is_the_same_for_everybody_and_keeps_rows_and_encoding_together():
+    task = TASKS["world/topic"]
+    rows = task.source.rows("test", task.languages[0])
+    encoded = from_sequences(EncodedSequence([number], number, [row["label"]]) for number, row in enumerate(rows))
+    one, other = (sample(encoded, task, "test", task.languages[0], 20) for _ in range(2))
+    assert one.rows == other.rows
+    assert one.encoded.targets.tolist() == [row["label"] for row in one.rows]
+    assert FAMILIES[task.family].name == "sequence"

@@ -1,0 +1,92 @@
+"""Facts about the study file: what is read rightly, and the one line that each mistake gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweep.errors import SweepError
+from sweep.spec import parse
+
+GOOD = """
+study: sample
+axes: {encoder: [a], intermediate: [none, nli, [nli, pos]], target: [no, topic], seed: [1, 2]}
+intermediate: {learning_rate: {log: [1e-5, 1e-3], points: 3}, batch_tokens: 100, epochs: 1}
+target: {learning_rate: 1e-5, batch_tokens: 100, epochs: 1, overrides: {topic: {steps: 10}}}
+budget: 2 device-hours
+runtime: {gpu: 0.5}
+"""
+
+MISTAKES = [
+    ("seed: [1, 2]", "sede: [1, 2]", ["axes.sede", "unknown key 'sede'", "did you mean 'seed'"]),
+    ("study: sample", "study: sample\nbudgte: 1", ["budgte", "did you mean 'budget'"]),
+    ("epochs: 1, overrides", "epoch: 1, overrides", ["target.epoch", "did you mean 'epochs'"]),
+    ("{steps: 10}", "{step: 10}", ["overrides.topic.step", "did you mean 'steps'"]),
+    ("gpu: 0.5", "gpus: 1", ["runtime.gpus", "did you mean 'gpu'"]),
+    ("seed: [1, 2]", "seed: []", ["axes.seed", "at least one value"]),
+    ("seed: [1, 2]", "seed: [1, 1]", ["axes.seed", "1 stands twice"]),
+    ("seed: [1, 2]", "seed: ['1']", ["axes.seed[0]", "'1'", "integer"]),
+    ("log: [1e-5, 1e-3]", "log: [1e-3, 1e-5]", ["intermediate.learning_rate", "the lower first"]),
+    ("points: 3", "points: 1", ["intermediate.learning_rate", "at least 2 points"]),
+    ("learning_rate: 1e-5", "learning_rate: fast", ["target.learning_rate", "'fast'"]),
+    ("epochs: 1, overrides", "epochs: 1, steps: 5, overrides", ["target", "exactly one of 'epochs' and 'steps'"]),
+    ("2 device-hours", "0 device-hours", ["budget", "above zero"]),
+    ("2 device-hours", "-1 flops", ["budget", "above zero"]),
+    ("2 device-hours", "2 device-yours", ["budget", "did you mean 'device-hours'"]),
+    ("2 device-hours", "2", ["budget", "as in '2 device-hours'"]),
+    ("gpu: 0.5", "gpu: 0.4", ["runtime.gpu", "1/k"]),
+    ("gpu: 0.5", "precision: fp61", ["runtime.precision", "'fp61'"]),
+    ("study: sample", "study: [", ["study.yaml:", "YAML is expected"]),
+    ("study: sample\n", "study: sample\nstudy: other\n", ["study.yaml:", "duplicate key"]),
+    (GOOD, "- a list", ["study.yaml", "a list"]),
+]
+
+
+@pytest.mark.parametrize(("good", "bad", "said"), MISTAKES, ids=[bad.strip()[:30] for _, bad, _ in MISTAKES])
+def test_a_mistake_is_one_line_with_its_place_what_was_found_and_what_would_do(good, bad, said):
+    assert good in GOOD
+    with pytest.raises(SweepError) as raised:
+        parse(GOOD.replace(good, bad, 1), "study.yaml")
+    line = str(raised.value)
+    assert "\n" not in line
+    assert line.startswith("study.yaml")
+    for fragment in said:
+        assert fragment in line
+
+
+def test_numbers_and_norwegian_are_read_as_yaml_1_2_reads_them():
+    study = parse(GOOD, "study.yaml")
+    assert study.target.learning_rate.values() == (1e-5,)
+    assert study.axes.target == ("no", "topic")
+
+
+def test_none_is_no_phase_a_name_is_one_task_and_a_list_is_one_phase_on_several():
+    assert parse(GOOD, "study.yaml").axes.intermediate == ((), ("nli",), ("nli", "pos"))
+
+
+def test_a_grid_is_even_on_a_log_scale():
+    assert parse(GOOD, "study.yaml").intermediate.learning_rate.values() == (1e-5, 1e-4, 1e-3)
+
+
+def test_an_override_changes_its_task_alone_and_steps_replace_epochs():
+    target = parse(GOOD, "study.yaml").target
+    assert (target.of(("topic",)).steps, target.of(("topic",)).epochs) == (10, None)
+    assert (target.of(("no",)).steps, target.of(("no",)).epochs) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("90 device-seconds", 90, "device_seconds"),
+        ("2 device-minutes", 120, "device_seconds"),
+        ("1e15 FLOPs", 1e15, "flops"),
+    ],
+)
+def test_a_budget_has_a_unit(text, amount, unit):
+    budget = parse(GOOD.replace("2 device-hours", text), "study.yaml").budget
+    assert (budget.amount, budget.unit) == (amount, unit)
+
+
+def test_a_second_mistake_is_announced():
+    text = GOOD.replace("batch_tokens: 100", "batch_tokens: -1")
+    with pytest.raises(SweepError, match="1 more after this one"):
+        parse(text, "study.yaml")
