@@ -40,7 +40,7 @@ def check(options: argparse.Namespace) -> int:
     """Reads the study file and every row of its data; trains nothing."""
     from sweep.first_use import check_data
     from sweep.resolve import resolve
-    from sweep.spec import load
+    from sweep.study_file import load
 
     plan = resolve(load(options.file), options.file)
     facts = check_data(plan, {})
@@ -52,7 +52,7 @@ def plan(options: argparse.Namespace) -> int:
     """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
     from sweep.budget import Costs, Speed, summary
     from sweep.resolve import resolve
-    from sweep.spec import load
+    from sweep.study_file import load
 
     study = load(options.file)
     planned = resolve(study, options.file)

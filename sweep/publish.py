@@ -10,9 +10,10 @@ from sweep import report
 from sweep.answers import first_sentence, leading_table
 from sweep.errors import StudyError
 from sweep.ledger import Ledger
-from sweep.spec import Study, load
+from sweep.spec import Study
 from sweep.store import Store
 from sweep.study import STORE, STUDY_COPY, tracking_uri
+from sweep.study_file import load
 from sweep.tracking import sync
 
 

@@ -30,9 +30,10 @@ from sweep.first_use import check_data, resolve_revisions
 from sweep.ledger import Ledger
 from sweep.plan import Chain, Plan
 from sweep.resolve import overlaps, resolve
-from sweep.spec import Study, load
+from sweep.spec import Study
 from sweep.stock import Stock
 from sweep.store import Store
+from sweep.study_file import load
 from sweep.tasks.base import Size
 from sweep.tracking import Tracker
 

@@ -14,8 +14,8 @@ from typing import Any
 from sweep.meter import Event
 from sweep.plan import Chain, Plan
 from sweep.resolve import resolve
-from sweep.spec import load
 from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.study_file import load
 from sweep.trial import run
 
 TINY = {

@@ -25,7 +25,7 @@ LAYERS = (
         "tasks"
     ),
     # 2  what the study says, what will run, what it costs
-    "spec shapes plan resolve first_use budget ledger",
+    "spec study_file shapes plan resolve first_use budget ledger",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
@@ -49,9 +49,9 @@ DOORS = {
     "optuna": "tuning",
     "pandas": "results gains answers spending figures process_figures html report",
     "pyarrow": "tasks.encoding tasks.parquet",
-    "pydantic": "spec",
+    "pydantic": "spec study_file",
     "ray": "search scheduler worker cluster study",
-    "ruamel": "spec",
+    "ruamel": "study_file",
     "sqlite3": "ledger",
     "tokenizers": "vocabulary",
     "torch": "batching linear heads model encoders train scoring bench",

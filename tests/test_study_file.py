@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import SweepError
-from sweep.spec import parse
+from sweep.study_file import parse
 
 GOOD = """
 study: sample
