@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,21 +83,18 @@ def test_the_first_of_two_writers_of_one_key_wins_and_the_other_does_no_harm(tmp
     assert (store.weights(KEY) / "model").read_bytes() == b"weights"
 
 
-def make(root: str, made: str) -> None:
-    with Store(Path(root)).made_once("data", "thing") as path:
-        if not path.exists():
-            with Path(made).open("a") as stream:
-                stream.write("made\n")
-            path.write_text("thing")
-
-
-def test_what_two_processes_want_is_made_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=make, args=(str(tmp_path), str(tmp_path / "made"))) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+def test_what_several_processes_want_is_made_once(tmp_path):
+    code = f"""
+from pathlib import Path
+from sweep.store import Store
+with Store(Path({str(tmp_path)!r})).made_once("data", "thing") as path:
+    if not path.exists():
+        with Path({str(tmp_path / "made")!r}).open("a") as stream:
+            stream.write("made\\n")
+        path.write_text("thing")
+"""
+    workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
     assert (tmp_path / "made").read_text() == "made\n"
 
 

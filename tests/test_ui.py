@@ -24,9 +24,12 @@ def test_the_ui_serves_the_study_and_ends_on_interrupt(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.sqlite'}"
     sync(uri, "a study", tmp_path, study.chains(), study.store, {})
     port = _free_port()
+    # A test run in the background of a shell has its interrupts ignored, and hands that down.
     code = f"""
+import signal
 from pathlib import Path
 from sweep.tracking import open_ui
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})
 raise SystemExit(open_ui(folder, {uri!r}, {port}))
 """
@@ -37,7 +40,7 @@ raise SystemExit(open_ui(folder, {uri!r}, {port}))
             open_ui(tmp_path, uri, port)
     finally:
         ui.send_signal(signal.SIGINT)
-    assert ui.wait() == 0
+    assert ui.wait(timeout=60) == 0
     assert not _answers(f"http://127.0.0.1:{port}/health")
 
 
