@@ -72,7 +72,8 @@ class Admission:
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
         self._gpu = gpu
-        self._finished_work: list[tuple[str, float, float]] = []
+        # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
+        self._finished_work = [(row.encoder, row.flops, row.device_seconds) for row in ledger.chains() if row.flops > 0]
         first, *self._others = plan.study.axes.seed
         rounds = max((state.count for state in self.cells), default=0)
         self._waiting = [
@@ -111,6 +112,8 @@ class Admission:
                 self._waiting.pop(position)
                 self._start(chain)
                 return chain
+        if not self.running:
+            self._waiting.clear()  # what is left depends on candidates that were not paid for: nobody will try them
         return None
 
     @property

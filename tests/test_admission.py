@@ -59,14 +59,15 @@ class Lab:
             self.busy.append(chain)
             self.started.append(chain)
 
-    def finish(self, chain: Chain) -> None:
+    def finish(self, chain: Chain, factor: float = 1.0) -> None:
+        """Trains and scores what the chain lacks, at `factor` times the planned cost."""
         spent = 0.0
         for phase in self.admission.stock.to_train(chain):
             self.trained[phase.key] += 1
-            spent += self.admission.costs.parts(chain)[phase.key]
+            spent += factor * self.admission.costs.parts(chain)[phase.key]
             self.store.commit_phase(phase_record(phase), {})
             self.hear(chain, spent, phase=phase.recipe.kind, key=phase.key, committed=True)
-        spent += self.admission.costs.parts(chain)[chain.score]
+        spent += factor * self.admission.costs.parts(chain)[chain.score]
         self.store.commit_score(score_record(chain), {"en": np.ones((3, 2))})
         self.hear(chain, spent, phase="score", key=chain.score, committed=True)
         self.admission.ended(chain.key)
@@ -164,6 +165,46 @@ def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
     rich = Lab(study(tmp_path, budget=f"{cost * 3:.0f} flops"), tmp_path / "lab").run()
     assert len(rich.admission.done) == rich.admission.total
     assert not set(poor.trained) & set(rich.trained)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.4, 0.7])
+def test_a_study_whose_money_is_gone_is_finished_whatever_still_waits_for_unpaid_candidates(share, tmp_path):
+    plan = study(tmp_path)
+    cost = float(summary(plan, Costs(plan), Speed())["flops_shared"])
+    lab = Lab(study(tmp_path, budget=f"{cost * share:.0f} flops"), tmp_path, workers=2).run()
+    assert lab.admission.unpaid
+    assert lab.admission.finished
+
+
+def test_a_study_is_finished_though_later_candidates_wait_for_one_that_was_stopped(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    lab.admission.ended(lab.busy.pop(0).key)
+    lab.run()
+    assert lab.admission.finished
+    assert len(lab.admission.done) < lab.admission.total
+
+
+def test_spending_exceeds_the_budget_by_no_more_than_the_last_reservation_falls_short(tmp_path):
+    """Chains cost 1.5 times what was planned; what runs when the money is gone is stopped at its next report."""
+    plan = study(tmp_path)
+    amount = float(summary(plan, Costs(plan), Speed())["flops_shared"]) * 0.5
+    lab = Lab(study(tmp_path, budget=f"{amount:.0f} flops"), tmp_path)
+    dearest = 0.0
+    while (chain := lab.admission.next()) is not None:
+        reserved = lab.admission.running[chain.key].reserved
+        assert lab.admission.spent() + reserved <= amount
+        dearest = max(dearest, reserved)
+        lab.finish(chain, factor=1.5)
+    assert amount < lab.admission.spent() + dearest
+    assert lab.admission.spent() <= amount + 0.5 * dearest
+
+
+def test_a_restart_forecasts_with_the_speed_that_was_measured_before(tmp_path):
+    first = Lab(study(tmp_path), tmp_path).run(chains=3)
+    again = Lab(study(tmp_path), tmp_path)
+    assert first.admission.speed.measured
+    assert again.admission.speed.device_seconds("tiny", 1e12) == first.admission.speed.device_seconds("tiny", 1e12)
 
 
 def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
