@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
-
-import numpy as np
 
 from sweep.fingerprint import KEY_LENGTH, fingerprint
 from sweep.shapes import EncoderSource
@@ -43,6 +42,11 @@ class Recipe:
     @cached_property
     def digest(self) -> str:
         return fingerprint({"version": PHASE_VERSION, **self.record()})
+
+    @cached_property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to choose from."""
+        return self.settings.learning_rate.values()
 
     def record(self) -> dict[str, Any]:
         """Plain data for keys and records."""
@@ -138,7 +142,7 @@ class Plan:
 
     def grid(self, cell: Cell) -> dict[str, tuple[float, ...]]:
         """Learning rates to choose from per kind of phase."""
-        return {recipe.kind: recipe.settings.learning_rate.values() for recipe in self.recipes(cell)}
+        return {recipe.kind: recipe.rates for recipe in self.recipes(cell)}
 
     def candidates(self, cell: Cell) -> int:
         """How many candidates the cell's tuning compares: as many as the study says, or as its grid has."""
@@ -217,34 +221,27 @@ def _distance(one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[int, ..
 
 
 def coverage_order(plan: Plan) -> list[int]:
-    """Indices of cells in the order in which they are first tried.
+    """Indices of cells in the order in which they are first tried: baselines, then the others.
 
-    Baselines first; then always the cell whose axis values have been tried least, the earlier in the file among equals.
-    After any number of cells every value of an axis has been tried about equally often, so a study that runs out of
-    money is still one.
+    Both are walked along the diagonals of their grid: after any number of cells the values of an axis have been tried
+    equally often, give or take one, so a study that runs out of money is still one.
     """
-    order = [index for index, cell in enumerate(plan.cells) if not cell.intermediate]
-    return order + _least_tried(plan.cells, [index for index, cell in enumerate(plan.cells) if cell.intermediate])
+    place = {cell: index for index, cell in enumerate(plan.cells)}
+    baselines = [cell for cell in plan.cells if not cell.intermediate]
+    others = [cell for cell in plan.cells if cell.intermediate]
+    return [place[cell] for part in (baselines, others) for cell in _along_diagonals(part)]
 
 
-def _least_tried(cells: tuple[Cell, ...], left: list[int]) -> list[int]:
-    # One vector of counts instead of a search over dictionaries: a plan has up to 100,000 chains.
-    members: dict[tuple[str, object], list[int]] = {}
-    for position, index in enumerate(left):
-        cell = cells[index]
-        for value in (("e", cell.encoder), ("i", cell.intermediate), ("v", cell.volume), ("t", cell.target)):
-            members.setdefault(value, []).append(position)
-    groups = [np.array(positions) for positions in members.values()]
-    of_cell: list[list[int]] = [[] for _ in left]
-    for number, positions in enumerate(members.values()):
-        for position in positions:
-            of_cell[position].append(number)
-    tried = np.zeros(len(left))
-    order = []
-    for _ in left:
-        chosen = int(np.argmin(tried))
-        order.append(left[chosen])
-        for number in of_cell[chosen]:
-            tried[groups[number]] += 1
-        tried[chosen] = np.inf
-    return order
+def _along_diagonals(cells: list[Cell]) -> Iterator[Cell]:
+    """The cells of a full grid in an order that is even on every axis."""
+    points: list[tuple[Any, ...]] = [()]
+    for axis in ("encoder", "intermediate", "volume", "target"):
+        values = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
+        # Both go round and round until all pairs are there; a common divisor needs a shift after each full turn.
+        turns, length = math.gcd(len(points), len(values)), math.lcm(len(points), len(values))
+        points = [
+            (*points[step % len(points)], values[(step + shift) % len(values)])
+            for shift in range(turns)
+            for step in range(length)
+        ]
+    return (Cell(*point) for point in points)
