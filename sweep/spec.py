@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,9 +17,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from sweep.errors import nearest
+from sweep.notation import as_budget, as_grid, as_volume
 
 NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
 
@@ -31,9 +31,12 @@ Name = Annotated[str, Strict(), Field(min_length=1)]
 
 
 class Model(BaseModel):
-    """Frozen, and a mistyped key is an error rather than a setting that silently does nothing."""
+    """Frozen, and a mistyped key is an error rather than a setting that silently does nothing.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Infinite numbers are refused: they have no place in a key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RateGrid(Model):
@@ -56,12 +59,6 @@ class RateGrid(Model):
         return tuple(float(f"{low * (high / low) ** ratio:.4g}") for ratio in ratios)
 
 
-def _grid_of_one(value: object) -> object:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return {"log": [value, value], "points": 1}
-    return value
-
-
 class Sampling(Model):
     """How a phase of several tasks mixes them: p proportional to n, to 1, or to min(n, cap)^(1/temperature)."""
 
@@ -73,7 +70,7 @@ class Sampling(Model):
 class PhaseSettings(Model):
     """One training run. Everything here changes weights and is part of the key."""
 
-    learning_rate: Annotated[RateGrid, BeforeValidator(_grid_of_one)]
+    learning_rate: Annotated[RateGrid, BeforeValidator(as_grid)]
     batch_tokens: Positive
     epochs: Annotated[float, Strict(), Field(gt=0)] | None = None
     steps: Positive | None = None
@@ -118,15 +115,8 @@ class Phases(PhaseSettings):
         try:
             return PhaseSettings.model_validate({**base, **changes})
         except ValidationError as failure:
-            raise _override_error(tasks[0], failure.errors()[0]) from None
-
-
-def _override_error(task: str, error: ErrorDetails) -> PydanticCustomError:
-    place = yaml_path(("overrides", task, *error["loc"]))
-    if error["type"] == "extra_forbidden":
-        hint = nearest(str(error["loc"][-1]), PhaseSettings.model_fields)
-        return PydanticCustomError("override", "a known key at {place} is expected", {"place": place, "nearest": hint})
-    return PydanticCustomError("override", "{what} at {place}", {"place": place, "what": sentence(error)})
+            inner = {"task": tasks[0], "error": failure.errors()[0]}
+            raise PydanticCustomError("override", "settings of a phase are expected", inner) from None
 
 
 class Pretrain(PhaseSettings):
@@ -141,7 +131,7 @@ class Axes(Model):
     encoder: tuple[Name, ...]
     intermediate: tuple[tuple[Name, ...], ...]  # () is `none`
     target: tuple[Name, ...]
-    volume: tuple[Positive | Literal["full"], ...] = ("full",)
+    volume: tuple[Annotated[int | str, BeforeValidator(as_volume)], ...] = ("full",)
     seed: tuple[Annotated[int, Strict(), Field(ge=0)], ...]
 
     @field_validator("intermediate", mode="before")
@@ -151,15 +141,29 @@ class Axes(Model):
             return value
         return [[] if item == NONE else [item] if isinstance(item, str) else item for item in value]
 
+    @field_validator("intermediate", mode="after")
+    @classmethod
+    def _phases(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for tasks in value:
+            if NONE in tasks:
+                raise PydanticCustomError("none", "'none' alone, or tasks without it, are expected")
+            _no_item_twice(tasks)
+        _no_item_twice(["+".join(sorted(tasks)) or NONE for tasks in value])
+        return value
+
     @field_validator("*", mode="after")
     @classmethod
     def _filled(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
             raise PydanticCustomError("empty_axis", "at least one value is expected")
-        for item in value:
-            if value.count(item) > 1:
-                raise PydanticCustomError("twice", "{item} stands twice", {"item": str(item)})
+        _no_item_twice(value)
         return value
+
+
+def _no_item_twice(items: Sequence[object]) -> None:
+    for item, count in Counter(items).items():
+        if count > 1:
+            raise PydanticCustomError("twice", "every value once is expected, {item} stands twice", {"item": str(item)})
 
 
 class Tokenizer(Model):
@@ -205,14 +209,6 @@ class Tuning(Model):
     startup: Positive = 4  # candidates that are fixed in advance and may run side by side; Optuna asks for later ones
 
 
-UNITS = {
-    "device-seconds": ("device_seconds", 1.0),
-    "device-minutes": ("device_seconds", 60.0),
-    "device-hours": ("device_seconds", 3600.0),
-    "flops": ("flops", 1.0),
-}
-
-
 class Budget(Model):
     """What the study may spend. A device is one GPU, or one core where a chain uses no GPU."""
 
@@ -221,26 +217,6 @@ class Budget(Model):
 
     def __str__(self) -> str:
         return f"{self.amount:,.0f} device-seconds" if self.unit == "device_seconds" else f"{self.amount:.3g} FLOPs"
-
-
-def _budget(value: object) -> object:
-    if value is None:
-        return None
-    match = re.fullmatch(r"\s*([-+0-9.eE_]+)\s*([A-Za-z-]+)\s*", value) if isinstance(value, str) else None
-    wanted = "an amount and one of " + ", ".join(UNITS)
-    if match is None:
-        raise PydanticCustomError("budget", "{wanted} is expected, as in '2 device-hours'", {"wanted": wanted})
-    if (unit := match[2].lower()) not in UNITS:
-        hint = nearest(match[2], UNITS)
-        raise PydanticCustomError("budget", "{wanted} is expected", {"wanted": wanted, "nearest": hint})
-    name, factor = UNITS[unit]
-    try:
-        amount = float(match[1]) * factor
-    except ValueError:
-        amount = math.nan
-    if not 0 < amount < math.inf:
-        raise PydanticCustomError("budget", "an amount above zero is expected")
-    return {"amount": amount, "unit": name}
 
 
 class Runtime(Model):
@@ -252,7 +228,9 @@ class Runtime(Model):
     micro_batch_tokens: Positive | None = None  # a batch larger than this is accumulated from parts
     score_batch_tokens: Positive = 16384
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
-    keep_target_weights: bool = False  # a scored target phase has no children; its weights are large
+    keep_target_weights: Annotated[bool, Strict()] = (
+        False  # a scored target phase has no children; its weights are large
+    )
 
     @field_validator("gpu")
     @classmethod
@@ -278,24 +256,11 @@ class Study(Model):
     target: Phases | None = None
     scoring: Scoring = Scoring()
     tuning: Tuning = Tuning()
-    language_groups: dict[Name, tuple[Name, ...]] = {}
-    budget: Annotated[Budget | None, BeforeValidator(_budget)] = None
+    language_groups: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = {}
+    budget: Annotated[Budget | None, BeforeValidator(as_budget)] = None
     runtime: Runtime = Runtime()
     tracking: Name | None = None  # MLflow tracking URI; a SQLite file in the results folder where absent
 
     @property
     def results_folder(self) -> Path:
         return Path(self.results or f"runs/{self.study}")
-
-
-def yaml_path(place: tuple[str | int, ...]) -> str:
-    """('axes', 'seed', 0) -> 'axes.seed[0]'."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-
-
-def sentence(error: ErrorDetails) -> str:
-    """What pydantic says of an input, as what would do instead."""
-    if error["type"] == "missing":
-        return f"the key {error['loc'][-1]!r} is expected"
-    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return message if "expected" in message else f"{message} is expected"

@@ -25,7 +25,7 @@ LAYERS = (
         "tasks"
     ),
     # 2  what the study says, what will run, what it costs
-    "spec study_file shapes plan resolve first_use budget ledger",
+    "notation spec study_file shapes plan resolve first_use budget ledger",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
@@ -49,7 +49,7 @@ DOORS = {
     "optuna": "tuning",
     "pandas": "results gains answers spending figures process_figures html report",
     "pyarrow": "tasks.encoding tasks.parquet",
-    "pydantic": "spec study_file",
+    "pydantic": "notation spec study_file",
     "ray": "search scheduler worker cluster study",
     "ruamel": "study_file",
     "sqlite3": "ledger",

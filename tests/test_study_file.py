@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import SweepError
-from sweep.study_file import parse
+from sweep.study_file import load, parse
 
 GOOD = """
 study: sample
@@ -21,23 +21,50 @@ MISTAKES = [
     ("study: sample", "study: sample\nbudgte: 1", ["budgte", "did you mean 'budget'"]),
     ("epochs: 1, overrides", "epoch: 1, overrides", ["target.epoch", "did you mean 'epochs'"]),
     ("{steps: 10}", "{step: 10}", ["overrides.topic.step", "did you mean 'steps'"]),
+    ("{steps: 10}", "{sampling: {capp: 3}}", ["target.overrides.topic.sampling.capp", "did you mean 'cap'"]),
+    ("{steps: 10}", "{steps: ten}", ["target.overrides.topic.steps: found 'ten'", "a whole number"]),
+    ("{steps: 10}", "{steps: 10, epochs: 1}", ["target.overrides.topic: found {'steps': 10, 'epochs': 1}"]),
+    ("{topic: {steps: 10}}", "{7: {steps: 10}}", ["target.overrides.7: found the key 7", "text as a key"]),
+    ("runtime: {", "encoders: {tokenizer: {pth: x}}\nruntime: {", ["encoders.tokenizer.pth", "did you mean 'path'"]),
     ("gpu: 0.5", "gpus: 1", ["runtime.gpus", "did you mean 'gpu'"]),
     ("seed: [1, 2]", "seed: []", ["axes.seed", "at least one value"]),
     ("seed: [1, 2]", "seed: [1, 1]", ["axes.seed", "1 stands twice"]),
-    ("seed: [1, 2]", "seed: ['1']", ["axes.seed[0]", "'1'", "integer"]),
+    ("seed: [1, 2]", "seed: ['1']", ["axes.seed[0]", "'1'", "a whole number"]),
+    ("seed: [1, 2]", "seed: 1", ["axes.seed: found 1", "a list"]),
+    ("seed: [1, 2]", "seed: [1, 2], volume: [1, ful]", ["axes.volume[1]", "did you mean 'full'"]),
+    ("seed: [1, 2]", "seed: [1, 2], volume: [0]", ["axes.volume[0]", "above 0"]),
+    ("[nli, pos]", "[nli, nli]", ["axes.intermediate", "nli stands twice"]),
+    ("[nli, pos]", "[nli, pos], [pos, nli]", ["axes.intermediate", "nli+pos stands twice"]),
+    ("[nli, pos]", "[nli, none]", ["axes.intermediate", "'none' alone"]),
+    ("intermediate: [none,", "intermediate: [none, none,", ["axes.intermediate", "none stands twice"]),
+    ("axes: {", "axes: 5\nold: {", ["old", "unknown key 'old'"]),
+    ("runtime: {gpu: 0.5}", "runtime: 5", ["runtime: found 5", "a mapping"]),
+    ("budget: 2", "language_groups: {low: []}\nbudget: 2", ["language_groups.low: found an empty list"]),
+    ("log: [1e-5, 1e-3]", "log: [1e-5]", ["intermediate.learning_rate.log", "one value more"]),
     ("log: [1e-5, 1e-3]", "log: [1e-3, 1e-5]", ["intermediate.learning_rate", "the lower first"]),
     ("points: 3", "points: 1", ["intermediate.learning_rate", "at least 2 points"]),
     ("learning_rate: 1e-5", "learning_rate: fast", ["target.learning_rate", "'fast'"]),
+    ("learning_rate: 1e-5", "learning_rate: -1", ["target.learning_rate: found -1", "a rate such as 1e-5"]),
+    ("learning_rate: 1e-5", "clip: .inf, learning_rate: 1e-5", ["target.clip: found inf", "a finite number"]),
+    ("gpu: 0.5", "gpu: .inf", ["runtime.gpu: found inf", "a finite number"]),
+    ("gpu: 0.5", "keep_target_weights: 1", ["runtime.keep_target_weights: found 1", "true or false"]),
+    ("study: sample", "study: a sample", ["study: found 'a sample'", "letters, digits"]),
+    ("study: sample\n", "", ["study: found nothing", "the key 'study'"]),
     ("epochs: 1, overrides", "epochs: 1, steps: 5, overrides", ["target", "exactly one of 'epochs' and 'steps'"]),
     ("2 device-hours", "0 device-hours", ["budget", "above zero"]),
     ("2 device-hours", "-1 flops", ["budget", "above zero"]),
     ("2 device-hours", "2 device-yours", ["budget", "did you mean 'device-hours'"]),
+    ("2 device-hours", "2 hours", ["budget", "did you mean 'device-hours'"]),
+    ("2 device-hours", "1e999 flops", ["budget", "above zero"]),
+    ("2 device-hours", "two flops", ["budget", "as in '2 device-hours'"]),
     ("2 device-hours", "2", ["budget", "as in '2 device-hours'"]),
     ("gpu: 0.5", "gpu: 0.4", ["runtime.gpu", "1/k"]),
     ("gpu: 0.5", "precision: fp61", ["runtime.precision", "'fp61'"]),
     ("study: sample", "study: [", ["study.yaml:", "YAML is expected"]),
     ("study: sample\n", "study: sample\nstudy: other\n", ["study.yaml:", "duplicate key"]),
-    (GOOD, "- a list", ["study.yaml", "a list"]),
+    ("study: sample", "study: *sample", ["study.yaml:2: found undefined alias"]),
+    (GOOD, "- a list", ["study.yaml: found ['a list']"]),
+    (GOOD, "", ["study.yaml: found nothing", "a mapping"]),
 ]
 
 
@@ -51,6 +78,12 @@ def test_a_mistake_is_one_line_with_its_place_what_was_found_and_what_would_do(g
     assert line.startswith("study.yaml")
     for fragment in said:
         assert fragment in line
+
+
+def test_bytes_that_are_no_text_are_one_line(tmp_path):
+    (tmp_path / "study.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SweepError, match="no readable file"):
+        load(tmp_path / "study.yaml")
 
 
 def test_numbers_and_norwegian_are_read_as_yaml_1_2_reads_them():

@@ -1,0 +1,58 @@
+"""Short ways to write a value in a study file: a number for a grid of rates, 'full' for a volume, '2 device-hours'.
+
+Each function turns what the YAML says into what a model of spec takes, or says what would do.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from pydantic_core import PydanticCustomError
+
+from sweep.errors import nearest
+
+UNITS = {
+    "device-seconds": ("device_seconds", 1.0),
+    "device-minutes": ("device_seconds", 60.0),
+    "device-hours": ("device_seconds", 3600.0),
+    "flops": ("flops", 1.0),
+}
+
+
+def as_grid(value: object) -> object:
+    """1e-5 -> a grid of one rate."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10:
+        raise PydanticCustomError("rate", "a rate such as 1e-5, or a mapping with 'log' and 'points', is expected")
+    return {"log": [value, value], "points": 1}
+
+
+def as_volume(value: object) -> object:
+    """A number of examples, or 'full'."""
+    if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    hint = {"nearest": nearest(str(value), ["full"])}
+    raise PydanticCustomError("volume", "a number of examples above 0, or 'full', is expected", hint)
+
+
+def as_budget(value: object) -> object:
+    """'2 device-hours' -> 7200 device-seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([-+0-9.eE_]+)\s*([A-Za-z-]+)\s*", value) if isinstance(value, str) else None
+    wanted = "an amount and one of " + ", ".join(UNITS)
+    if match is None:
+        raise PydanticCustomError("budget", "{wanted} is expected, as in '2 device-hours'", {"wanted": wanted})
+    if (unit := match[2].lower()) not in UNITS:
+        hint = nearest(match[2], UNITS) or nearest(f"device-{match[2]}", UNITS)
+        raise PydanticCustomError("budget", "{wanted} is expected", {"wanted": wanted, "nearest": hint})
+    name, factor = UNITS[unit]
+    try:
+        number = float(match[1]) * factor
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise PydanticCustomError("budget", "an amount above zero is expected")
+    return {"amount": number, "unit": name}
