@@ -7,9 +7,9 @@ Both train the same model class from the same weights on the same examples, with
 the same optimizer, rate, schedule and clipping; they run in turns (ours, theirs, ours, ...) in one process, so that a
 busy machine disturbs both, and processor seconds are printed beside the clock's (with --threads 1 they hardly depend on
 what else runs). Trainer gets torch's own linear layers, as its users have them; with --same-kernels it gets ours of
-sweep/linear.py, which shows what batching and the loop alone do. Without --data text is synthetic, with lengths as in
-sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word frequencies. Needs
-accelerate, as Trainer does.
+sweep/training/linear.py, which shows what batching and the loop alone do. Without --data text is synthetic, lengths
+as in sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word frequencies.
+Needs accelerate, as Trainer does.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.batching import Batch
-from sweep.encoders import random_encoder
-from sweep.heads import HeadSpec
-from sweep.linear import OneDnnLinear
-from sweep.mixture import Mixture, Stream
-from sweep.model import Chainable
-from sweep.schedule import FitSettings
-from sweep.scoring import score_all
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
-from sweep.train import fit
-from sweep.vocabulary import train_tokenizer
+from sweep.training.batching import Batch
+from sweep.training.encoders import random_encoder
+from sweep.training.heads import HeadSpec
+from sweep.training.linear import OneDnnLinear
+from sweep.training.mixture import Mixture, Stream
+from sweep.training.model import Chainable
+from sweep.training.schedule import FitSettings
+from sweep.training.scoring import score_all
+from sweep.training.train import fit
+from sweep.training.vocabulary import train_tokenizer
 
 CLASSES, PAD, CLS, SEP, WORDS = 3, 0, 2, 3, 5
 TASK = "topic"

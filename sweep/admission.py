@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.budget import Costs, Speed
-from sweep.ledger import DONE, FAILED, RUNNING, STOPPED, ChainRow, Ledger
-from sweep.plan import REPLICA, Cell, Chain, Plan, coverage_order
+from sweep.planning.budget import Costs, Speed
+from sweep.planning.ledger import DONE, FAILED, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.planning.plan import REPLICA, Cell, Chain, Plan, coverage_order
 from sweep.stock import Stock
 from sweep.tuning import Tried, rates_for, winner
 

@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Reads the study file and every row of its data; trains nothing."""
-    from sweep.first_use import check_data
-    from sweep.resolve import resolve
-    from sweep.study_file import load
+    from sweep.planning.first_use import check_data
+    from sweep.planning.resolve import resolve
+    from sweep.planning.study_file import load
 
     plan = resolve(load(options.file), options.file)
     facts = check_data(plan, {})
@@ -50,9 +50,9 @@ def check(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
-    from sweep.budget import Costs, Speed, summary
-    from sweep.resolve import resolve
-    from sweep.study_file import load
+    from sweep.planning.budget import Costs, Speed, summary
+    from sweep.planning.resolve import resolve
+    from sweep.planning.study_file import load
 
     study = load(options.file)
     planned = resolve(study, options.file)
@@ -63,7 +63,7 @@ def plan(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Runs what is missing of the study, then writes the report."""
-    from sweep.publish import publish
+    from sweep.reporting.publish import publish
     from sweep.study import run as run_study
 
     outcome = run_study(options.file)
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Writes report and score tables from what is there now."""
-    from sweep.publish import publish
+    from sweep.reporting.publish import publish
 
     print(publish(options.results))
     return 0
@@ -85,7 +85,7 @@ def report(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Opens the MLflow UI on a results folder, after sending what was not sent yet."""
-    from sweep.publish import mirror
+    from sweep.reporting.publish import mirror
     from sweep.tracking import open_ui
 
     return open_ui(options.results.absolute(), mirror(options.results), options.port)

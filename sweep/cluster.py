@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sweep.errors import StudyError
-from sweep.spec import Runtime
+from sweep.planning.spec import Runtime
 
 OBJECT_STORE_BYTES = 100 * 2**20  # weights and data travel through files; Ray's store holds the plan and little else
 DRIVER_ENVIRONMENT = {

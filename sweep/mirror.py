@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from sweep.ledger import ChainRow
+from sweep.planning.ledger import ChainRow
 from sweep.store import PhaseRecord, ScoreRecord
 
 TAG_LENGTH = 8000  # MLflow's limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweep.plan import Chain, Phase
+from sweep.planning.plan import Chain, Phase
 from sweep.store import Store
 
 

@@ -21,19 +21,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweep import ledger as books
 from sweep.admission import Admission
-from sweep.budget import Costs, Speed, summary
 from sweep.display import Display
 from sweep.errors import StudyError
-from sweep.first_use import check_data, resolve_revisions
-from sweep.ledger import Ledger
-from sweep.plan import Chain, Plan
-from sweep.resolve import overlaps, resolve
-from sweep.spec import Study
+from sweep.planning import ledger as books
+from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.first_use import check_data, resolve_revisions
+from sweep.planning.ledger import Ledger
+from sweep.planning.plan import Chain, Plan
+from sweep.planning.resolve import overlaps, resolve
+from sweep.planning.spec import Study
+from sweep.planning.study_file import load
 from sweep.stock import Stock
 from sweep.store import Store
-from sweep.study_file import load
 from sweep.tasks.base import Size
 from sweep.tracking import Tracker
 

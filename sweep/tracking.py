@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 from sweep import mirror
 from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
-from sweep.ledger import DONE, FAILED, FILE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.mirror import Point
+from sweep.planning.ledger import DONE, FAILED, FILE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.store import Store, write_atomically
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.fingerprint import fingerprint
-from sweep.plan import Cell, Plan, spread
+from sweep.planning.plan import Cell, Plan, spread
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from typing import Any
 from ray import tune
 
 from sweep.errors import SweepError
-from sweep.plan import Plan
+from sweep.planning.plan import Plan
 
 REPORT_SECONDS = 0.5  # a report costs the driver a millisecond; milestones are reported at once
 
 
 def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     """Runs the chain that `config` names and reports to the driver. A stop arrives as SystemExit inside tune.report."""
+    from sweep.chain.trial import run
     from sweep.store import Store
-    from sweep.trial import run
 
     started = time.time()
     cell = plan.cells[config["cell"]]

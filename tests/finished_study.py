@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from sweep.fingerprint import fingerprint
-from sweep.gains import Estimates, estimate
-from sweep.ledger import DONE, FILE, ChainRow, Ledger
-from sweep.results import results
+from sweep.planning.ledger import DONE, FILE, ChainRow, Ledger
+from sweep.reporting.gains import Estimates, estimate
+from sweep.reporting.results import results
 from sweep.store import PhaseRecord, ScoreRecord, Store
 
 EPOCH = 1_790_000_000.0

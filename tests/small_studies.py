@@ -11,12 +11,12 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from sweep.meter import Event
-from sweep.plan import Chain, Plan
-from sweep.resolve import resolve
+from sweep.chain.meter import Event
+from sweep.chain.trial import run
+from sweep.planning.plan import Chain, Plan
+from sweep.planning.resolve import resolve
+from sweep.planning.study_file import load
 from sweep.store import PhaseRecord, ScoreRecord, Store
-from sweep.study_file import load
-from sweep.trial import run
 
 TINY = {
     "random_init": {

@@ -11,10 +11,10 @@ import pytest
 from small_studies import plan_of, study_file
 
 from sweep.admission import Admission
-from sweep.budget import Costs, Speed, summary
 from sweep.display import duration, study_line
-from sweep.ledger import Ledger
-from sweep.plan import Chain, Plan, Rates
+from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.ledger import Ledger
+from sweep.planning.plan import Chain, Plan, Rates
 from sweep.stock import Stock
 from sweep.store import PhaseRecord, ScoreRecord, Store
 from sweep.tuning import Tried, rates_for, winner

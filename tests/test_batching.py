@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny_models import HEADS, PAD, toy
 
-from sweep.batching import DeviceData, epoch_batches, scoring_batches, split
-from sweep.mixture import BLOCK, Mixture, Stream
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
+from sweep.training.batching import DeviceData, epoch_batches, scoring_batches, split
+from sweep.training.mixture import BLOCK, Mixture, Stream
 
 
 @pytest.fixture(scope="module")

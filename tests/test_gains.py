@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from finished_study import BASE, GAINS, FinishedStudy, estimated, the_row, usual
 
-from sweep.answers import first_sentence, leading_table
-from sweep.gains import HELPS, HURTS, MISSING, UNDECIDED, Bootstrap, metric_draws, verdict
-from sweep.results import results, scores_frame
+from sweep.reporting.answers import first_sentence, leading_table
+from sweep.reporting.gains import HELPS, HURTS, MISSING, UNDECIDED, Bootstrap, metric_draws, verdict
+from sweep.reporting.results import results, scores_frame
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_large_test_sets_are_drawn_in_pieces_with_the_same_result(monkeypatch: p
     statistics = np.random.default_rng(0).random((2, 300, 2))
     statistics[..., 1] = 1
     whole = metric_draws(statistics, "sequence", Bootstrap(draws=100))
-    monkeypatch.setattr("sweep.gains._CHUNK", 300 * 7)
+    monkeypatch.setattr("sweep.reporting.gains._CHUNK", 300 * 7)
     np.testing.assert_allclose(metric_draws(statistics, "sequence", Bootstrap(draws=100)), whole)
 
 

@@ -18,24 +18,25 @@ LAYERS = (
     # 0  errors and identity
     "errors fingerprint",
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
-    (
-        "tasks.base tasks.subwords tasks.classify tasks.token tasks.qa tasks.retrieval tasks.masked tasks.encoding "
-        "tasks.world tasks.synthetic_rows tasks.synthetic "
-        "tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources "
-        "tasks"
-    ),
+    """tasks.base tasks.subwords tasks.classify tasks.token tasks.qa tasks.retrieval tasks.masked tasks.encoding
+    tasks.world tasks.synthetic_rows tasks.synthetic
+    tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
+    tasks""",
     # 2  what the study says, what will run, what it costs
-    "notation spec study_file shapes plan resolve first_use budget ledger",
+    """planning planning.notation planning.spec planning.study_file planning.shapes planning.plan planning.resolve
+    planning.first_use planning.budget planning.ledger""",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
-    "batching mixture linear heads model schedule vocabulary encoders train scoring",
+    """training training.batching training.mixture training.linear training.heads training.model training.schedule
+    training.vocabulary training.encoders training.train training.scoring""",
     # 5  one chain; knows no Ray
-    "meter checkpoint bench phase zero_shot trial",
+    "chain chain.meter chain.checkpoint chain.bench chain.phase chain.zero_shot chain.trial",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning admission search scheduler worker",
     # 7  the study at work, and what comes of it
-    "cluster display study results gains answers spending figures process_figures html report publish",
+    """cluster display study reporting reporting.results reporting.gains reporting.answers reporting.spending
+    reporting.figures reporting.process_figures reporting.html reporting.report reporting.publish""",
     # 8  the command line
     "cli __main__",
 )
@@ -43,19 +44,21 @@ LAYERS = (
 # Lazy imports inside functions count: a library has one door, or a few.
 DOORS = {
     "datasets": "tasks.hub",
-    "huggingface_hub": "tasks.hub first_use encoders",
-    "matplotlib": "figures process_figures html report",
+    "huggingface_hub": "tasks.hub planning.first_use training.encoders",
+    "matplotlib": "reporting.figures reporting.process_figures reporting.html reporting.report",
     "mlflow": "tracking",
     "optuna": "tuning",
-    "pandas": "results gains answers spending figures process_figures html report",
+    "pandas": """reporting.results reporting.gains reporting.answers reporting.spending reporting.figures
+    reporting.process_figures reporting.html reporting.report""",
     "pyarrow": "tasks.encoding tasks.parquet",
-    "pydantic": "notation spec study_file",
+    "pydantic": "planning.notation planning.spec planning.study_file",
     "ray": "search scheduler worker cluster study",
-    "ruamel": "study_file",
-    "sqlite3": "ledger",
-    "tokenizers": "vocabulary",
-    "torch": "batching linear heads model encoders train scoring bench",
-    "transformers": "vocabulary encoders model",
+    "ruamel": "planning.study_file",
+    "sqlite3": "planning.ledger",
+    "tokenizers": "training.vocabulary",
+    "torch": """training.batching training.linear training.heads training.model training.encoders training.train
+    training.scoring chain.bench""",
+    "transformers": "training.vocabulary training.encoders training.model",
 }
 
 PLACE = {name: (layer, index) for layer, row in enumerate(LAYERS) for index, name in enumerate(row.split())}
@@ -109,7 +112,7 @@ def test_the_tables_name_no_file_that_is_gone():
 
 
 def test_planning_loads_no_heavy_library():
-    code = "import json, sys, sweep.plan, sweep.resolve, sweep.budget; print(json.dumps(sorted(sys.modules)))"
+    code = "import json, sys; from sweep.planning import budget, plan, resolve; print(json.dumps(sorted(sys.modules)))"
     process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     loaded = {name.split(".")[0] for name in json.loads(process.stdout)}
     assert (

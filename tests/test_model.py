@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import CLASSES, HEADS, MASK, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
-from sweep.batching import DeviceData
-from sweep.encoders import cpu_weights, load_encoder, load_tokenizer, load_weights, random_encoder
 from sweep.errors import StoreError, StudyError
-from sweep.heads import HeadSpec, mask_tokens
-from sweep.linear import linear
-from sweep.model import Chainable
-from sweep.scoring import score, score_all
 from sweep.tasks.base import IGNORED
 from sweep.tasks.encoding import concatenate
-from sweep.vocabulary import train_tokenizer
+from sweep.training.batching import DeviceData
+from sweep.training.encoders import cpu_weights, load_encoder, load_tokenizer, load_weights, random_encoder
+from sweep.training.heads import HeadSpec, mask_tokens
+from sweep.training.linear import linear
+from sweep.training.model import Chainable
+from sweep.training.scoring import score, score_all
+from sweep.training.vocabulary import train_tokenizer
 
 TRAINED = [family for family in HEADS if family != "embedding"]
 TEXTS = [f"the river runs to town number {number} and back to the {number % 7} hills" for number in range(200)]

@@ -14,9 +14,9 @@ from small_studies import TINY, plan_of, study_file
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from sweep.budget import Costs, Speed, covered_cells, forward_flops, summary
-from sweep.plan import coverage_order, spread
-from sweep.shapes import Shape
+from sweep.planning.budget import Costs, Speed, covered_cells, forward_flops, summary
+from sweep.planning.plan import coverage_order, spread
+from sweep.planning.shapes import Shape
 
 WIDE = {
     "intermediate": ["none", "world/nli", "world/pos", ["world/nli", "world/pos"]],

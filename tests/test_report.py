@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from finished_study import FinishedStudy, estimated, the_row, usual
 
-from sweep import report, spending
-from sweep.answers import first_sentence, leading_table, points
-from sweep.results import results, scores_frame, setting_order
+from sweep.reporting import report, spending
+from sweep.reporting.answers import first_sentence, leading_table, points
+from sweep.reporting.results import results, scores_frame, setting_order
 
 COLUMNS = (
     "study encoder intermediate volume target language seed metric value is_source flops device_seconds"

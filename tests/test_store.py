@@ -11,7 +11,7 @@ import pytest
 
 from sweep.data import sample, subset, training_data
 from sweep.errors import StoreError
-from sweep.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.store import PhaseRecord, Store
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import EncodedSequence

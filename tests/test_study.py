@@ -19,9 +19,9 @@ from small_studies import keys, plan_of, study_file, unmeasured
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
-from sweep.budget import Costs
-from sweep.encoders import random_encoder
+from sweep.planning.budget import Costs
 from sweep.store import Store
+from sweep.training.encoders import random_encoder
 
 pytestmark = pytest.mark.xdist_group("ray")
 

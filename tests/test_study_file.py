@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import SweepError
-from sweep.study_file import load, parse
+from sweep.planning.study_file import load, parse
 
 GOOD = """
 study: sample

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from finished_study import EPOCH, FinishedStudy
 
-from sweep.ledger import DONE, FAILED, RUNNING, STOPPED
+from sweep.planning.ledger import DONE, FAILED, RUNNING, STOPPED
 from sweep.tracking import Tracker, sync
 
 
@@ -175,7 +175,7 @@ def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedSt
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from sweep.ledger import FILE, Ledger
+        from sweep.planning.ledger import FILE, Ledger
         from sweep.store import Store
         from sweep.tracking import sync
         folder = Path({str(study.folder)!r})

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import HEADS, PAD, tiny_model, toy
 
-from sweep.encoders import cpu_weights
-from sweep.mixture import Mixture, Stream
-from sweep.model import Chainable
-from sweep.schedule import FitSettings, evaluated_steps, rate
-from sweep.scoring import score_all
-from sweep.train import State, fit
+from sweep.training.encoders import cpu_weights
+from sweep.training.mixture import Mixture, Stream
+from sweep.training.model import Chainable
+from sweep.training.schedule import FitSettings, evaluated_steps, rate
+from sweep.training.scoring import score_all
+from sweep.training.train import State, fit
 
 TRAINED = [family for family in HEADS if family != "embedding"]
 SETTINGS = FitSettings(learning_rate=3e-3, steps=12, seed=1, warmup=0.2)

@@ -18,13 +18,13 @@ from small_studies import TINY, chains_of, finish, finish_in_pieces, keys, plan_
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
-from sweep.bench import ENCODER_WEIGHTS, set_up
+from sweep.chain.bench import ENCODER_WEIGHTS, set_up
+from sweep.chain.trial import run
 from sweep.data import training_data
-from sweep.encoders import random_encoder
 from sweep.errors import StoreError
 from sweep.store import Store
 from sweep.tasks import FAMILIES
-from sweep.trial import run
+from sweep.training.encoders import random_encoder
 
 TARGETS = ("world/rte", "world/paraphrase", "world/copa", "world/ner", "world/qa_small", "world/retrieval")
 INTERMEDIATE = (
@@ -287,7 +287,7 @@ import sys
 from pathlib import Path
 from small_studies import chains_of
 from sweep.store import Store
-from sweep.trial import run
+from sweep.chain.trial import run
 ((chain, plan),) = chains_of(Path("study.yaml"))
 print("ready", flush=True)
 sys.stdin.readline()

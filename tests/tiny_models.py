@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sweep.encoders import random_encoder
-from sweep.heads import HeadSpec
-from sweep.model import Chainable
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
+from sweep.training.encoders import random_encoder
+from sweep.training.heads import HeadSpec
+from sweep.training.model import Chainable
 
 VOCABULARY, PAD, MASK, FIRST_WORD, CLASSES = 60, 0, 4, 5, 3
 

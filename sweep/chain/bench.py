@@ -1,0 +1,109 @@
+"""What a chain works with: store, reader of encoded data, device, and models put together from what is stored."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import torch
+
+from sweep.chain.meter import Meter
+from sweep.data import Reader
+from sweep.planning.plan import Chain, Phase, Plan
+from sweep.planning.shapes import EncoderSource
+from sweep.planning.spec import Runtime
+from sweep.store import Store
+from sweep.tasks.base import Task
+from sweep.training.encoders import load_encoder, load_tokenizer, load_weights, random_encoder
+from sweep.training.heads import HeadSpec
+from sweep.training.model import Chainable
+from sweep.training.vocabulary import Algorithm, train_tokenizer
+
+ENCODER_WEIGHTS = "encoder.safetensors"
+HEAD_WEIGHTS = "heads.safetensors"
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything around the training loop of one chain."""
+
+    plan: Plan
+    store: Store
+    encoder: EncoderSource
+    reader: Reader
+    device: torch.device
+    meter: Meter
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.plan.study.runtime
+
+    @property
+    def precision(self) -> Precision:
+        if self.runtime.precision != "auto":
+            return self.runtime.precision
+        return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def set_up(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Bench:
+    """Tokenizer, device and meter for a chain. Raises SweepError where the encoder cannot be had."""
+    runtime = plan.study.runtime
+    torch.set_num_threads(runtime.cores)
+    encoder = plan.encoders[chain.cell.encoder]
+    device = torch.device("cuda" if runtime.gpu and torch.cuda.is_available() else "cpu")
+    reader = Reader(store, _tokenizer(plan, store, encoder), encoder.shape.max_length)
+    meter = Meter(runtime.gpu or float(runtime.cores), started or time.time())
+    return Bench(plan, store, encoder, reader, device, meter)
+
+
+def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase) -> Chainable:
+    """The parent's encoder with a fresh head per task; heads and random weights depend on the phase's seed alone."""
+    return _model(bench, tasks, phase.parent, phase.seed, phase.recipe.settings.dropout)
+
+
+def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
+    """The encoder of a chain's last phase; with its trained head where that phase trained the task."""
+    model = _model(bench, [task], last.key if last is not None else None, seed=0, dropout=0.0)
+    if last is not None and task.name in last.recipe.tasks:
+        load_weights(model.heads, bench.store.weights(last.key) / HEAD_WEIGHTS)
+    return model
+
+
+def _model(bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float) -> Chainable:
+    source, tokenizer = bench.encoder, bench.reader.tokenizer
+    weights = bench.store.weights(parent) / ENCODER_WEIGHTS if parent is not None else None
+    if source.location is not None:
+        encoder = load_encoder(source.location, source.revision, weights)
+    else:
+        encoder = random_encoder(json.loads(source.config or "{}"), len(tokenizer), tokenizer.pad_token_id, seed)
+        if weights is not None:
+            load_weights(encoder, weights)
+    heads = {task.name: HeadSpec(task.family, len(task.labels), tokenizer.mask_token_id) for task in tasks}
+    pooling = cast(Literal["mean", "cls"], source.pooling)
+    model = Chainable(encoder, heads, seed=seed, pad_id=tokenizer.pad_token_id, pooling=pooling, dropout=dropout)
+    return model.to(bench.device)
+
+
+def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Any:
+    if encoder.location is not None:
+        return _loaded_tokenizer(encoder.location, encoder.revision)
+    with store.made_once("encoders", encoder.digest) as folder:
+        if not folder.exists():
+            task = plan.tasks[encoder.text or ""]
+            texts = (row["text"] for language in task.trained_in for row in task.source.rows("train", language))
+            tokenizer = train_tokenizer(texts, encoder.vocab_size, cast(Algorithm, encoder.algorithm))
+            unfinished = folder.with_name(f".{folder.name}.new")
+            tokenizer.save_pretrained(unfinished)
+            unfinished.replace(folder)
+    return _loaded_tokenizer(str(folder), None)
+
+
+@lru_cache(maxsize=4)
+def _loaded_tokenizer(location: str, revision: str | None) -> Any:
+    return load_tokenizer(location, revision)

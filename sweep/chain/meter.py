@@ -1,0 +1,49 @@
+"""What an attempt at a chain has spent, and the events that say so."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep.planning.budget import forward_flops
+from sweep.planning.shapes import Shape
+from sweep.tasks.base import Encoded
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to report. Costs are those of this attempt so far."""
+
+    phase: str  # kind of phase, or "score"
+    key: str
+    step: int
+    steps: int
+    flops: float
+    device_seconds: float
+    loss: float | None = None
+    dev: float | None = None
+    committed: bool = False  # the phase or the scores are in the store now
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Meter:
+    """Runs from the start of an attempt to its end."""
+
+    devices: float  # what the chain occupies: GPUs, or cores where it uses no GPU
+    started: float
+    flops: float = 0
+
+    @property
+    def device_seconds(self) -> float:
+        return (time.time() - self.started) * self.devices
+
+    def event(self, phase: str, key: str, step: int, steps: int, **rest: Any) -> Event:
+        return Event(phase, key, step, steps, float(self.flops), self.device_seconds, **rest)
+
+
+def encoded_flops(shape: Shape, encoded: Encoded) -> float:
+    """FLOPs of one forward pass over all sequences, padding left out."""
+    lengths = encoded.lengths()
+    return forward_flops(shape, int(lengths.sum()), int((lengths**2).sum()))

@@ -1,0 +1,28 @@
+"""One chain, from the encoder to its zero-shot scores. Knows no Ray.
+
+A phase that the store has is taken from it; the others are trained and committed. `run` is a generator: whoever
+iterates decides about reporting and stopping, and a stopped chain loses no more than the time since its last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from sweep.chain.bench import set_up
+from sweep.chain.meter import Event
+from sweep.chain.phase import train_phase
+from sweep.chain.zero_shot import score_chain
+from sweep.planning.plan import Chain, Plan
+from sweep.stock import Stock
+from sweep.store import Store
+
+
+def run(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Generator[Event]:
+    """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault."""
+    stock = Stock(store)
+    if not stock.has_score(chain.score):
+        bench = set_up(chain, plan, store, started)
+        for phase in stock.to_train(chain):
+            yield from train_phase(bench, phase)
+        yield from score_chain(bench, chain)

@@ -1,0 +1,62 @@
+"""Zero-shot scores of a chain: its target in every language, as one stream, with the statistics that intervals need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.chain.bench import Bench, model_to_score
+from sweep.chain.meter import Event, encoded_flops
+from sweep.data import Sample, sample, sizes
+from sweep.planning.plan import TARGET, Chain, scoring_settings
+from sweep.store import ScoreRecord
+from sweep.tasks import FAMILIES
+from sweep.training.scoring import score
+
+
+def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
+    """Scores the target in every language that it has, commits the scores, and releases weights without further use."""
+    started, spent = time.time(), bench.meter.device_seconds
+    task = bench.plan.tasks[chain.cell.target]
+    last = chain.phases[-1] if chain.phases else None
+    model = model_to_score(bench, task, last)
+    length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
+    settings, digest = scoring_settings(bench.plan.study, task), bench.plan.tests[task.name]
+    samples = {}
+    for language in task.languages:
+        part = bench.reader.encoded(task, digest, "test", language, length)
+        samples[language] = sample(part, task, "test", language, settings["examples"])
+    encoded = {language: one.encoded for language, one in samples.items()}
+    scoring = bench.plan.study.scoring
+    outputs: Mapping[str, list[NDArray[Any]]] = {}
+    for progress in score(
+        model, encoded, task.name, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision,
+        layer=scoring.layer, pooling=scoring.pooling,
+    ):  # fmt: skip
+        outputs = progress.outputs or outputs
+        yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
+    statistics = {language: one.statistics(outputs[language]) for language, one in samples.items()}
+    flops = sum(encoded_flops(bench.encoder.shape, part) for part in encoded.values())
+    bench.meter.flops += flops
+    record = ScoreRecord(
+        key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family,
+        metric=FAMILIES[task.family].metric, train_language=task.train_language, settings=settings,
+        languages={language: _judged(one, statistics[language]) for language, one in samples.items()},
+        flops=float(flops), device_seconds=bench.meter.device_seconds - spent, started=started, ended=time.time(),
+        files={},
+    )  # fmt: skip
+    bench.store.commit_score(record, statistics)
+    # Before the last report: a stop may come with it, and a scored chain is never run again.
+    if last is not None and last.recipe.kind == TARGET and not bench.runtime.keep_target_weights:
+        bench.store.release(last.key)
+    facts = sizes(task, "test", encoded) if settings["examples"] is None else {}
+    yield bench.meter.event("score", chain.score, 1, 1, committed=True, facts=facts)
+
+
+def _judged(one: Sample, statistics: NDArray[np.float64]) -> dict[str, float]:
+    """The metric of a language, its number of examples, and the best constant answer."""
+    return {"value": one.value(statistics), "examples": len(statistics), "majority": one.majority()}

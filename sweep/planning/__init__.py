@@ -1,0 +1,1 @@
+"""What a study says, what will run, and what it costs."""

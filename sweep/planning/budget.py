@@ -1,0 +1,198 @@
+"""What work costs: FLOPs computed from shapes and lengths, device-seconds learned from what was measured.
+
+FLOPs are deterministic and are what a plan compares. Device-seconds are what a study's budget is spent in; the rate
+between the two is learned per encoder from finished phases, and assumed only until the first one is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sweep.planning.plan import Cell, Chain, Plan, Recipe, coverage_order
+from sweep.planning.shapes import Shape
+from sweep.planning.spec import Budget
+from sweep.tasks.base import Size, Task
+
+# A backward pass costs two forward passes: one for the gradient of the inputs, one for that of the weights
+# (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+TRAINING = 3
+PADDING = 1.04  # padded over real tokens with length buckets; what was really fed is counted when it runs
+
+# Assumed until something was measured. Small encoders on a core reach far less than its peak.
+ASSUMED_FLOPS_PER_SECOND = {"core": 1e10, "gpu": 5e13}
+CHAIN_OVERHEAD_SECONDS = 2.0  # loading, encoding and writing around the computation
+
+
+def forward_flops(shape: Shape, tokens: float, attended: float) -> float:
+    """FLOPs of the encoder's layers; a multiply-add counts two. Exact for integers, so no sum depends on its order.
+
+    `tokens` are fed, `attended` is the sum of squared sequence lengths. Per token and layer: four projections of hidden
+    x hidden and the feed-forward's two (gated: three) matrices; per attended pair and layer: hidden for each of
+    attention's two products. Embedding look-ups, norms and heads on single vectors are left out (below 1%).
+    """
+    projections = 4 * shape.hidden**2
+    feed_forward = (3 if shape.gated else 2) * shape.hidden * shape.feed_forward
+    return shape.layers * (2 * tokens * (projections + feed_forward) + 4 * attended * shape.hidden)
+
+
+def masked_head_flops(shape: Shape, tokens: float) -> float:
+    """FLOPs of predicting 15% of `tokens`: a hidden x hidden transform and the vocabulary's matrix."""
+    return 3 * tokens * shape.hidden * (shape.hidden + shape.vocabulary) // 10
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Planned FLOPs of phases and scores. `measured` holds what was really loaded, by (task, split, language)."""
+
+    plan: Plan
+    measured: Mapping[tuple[str, str, str], Size] = field(default_factory=dict)
+    _memo: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def phase(self, cell: Cell, recipe: Recipe) -> float:
+        """FLOPs of training one phase, its dev evaluations included."""
+        memo = (cell.encoder, recipe.digest)
+        if memo not in self._memo:
+            self._memo[memo] = self._training(cell, recipe) + self._evaluating(cell, recipe)
+        return self._memo[memo]
+
+    def score(self, cell: Cell) -> float:
+        """FLOPs of scoring the target in every language."""
+        memo = (cell.encoder, cell.target)
+        if memo not in self._memo:
+            task = self.plan.tasks[cell.target]
+            sizes = [self.size(task, "test", language) for language in task.languages]
+            limit = self.plan.study.scoring.examples or math.inf
+            self._memo[memo] = sum(self._forward(cell, task, min(size.examples, limit), size.tokens) for size in sizes)
+        return self._memo[memo]
+
+    def parts(self, chain: Chain) -> dict[str, float]:
+        """key -> FLOPs of everything a chain needs: its phases and its scores."""
+        found = {phase.key: self.phase(chain.cell, phase.recipe) for phase in chain.phases}
+        found[chain.score] = self.score(chain.cell)
+        return found
+
+    def size(self, task: Task, split: str, language: str) -> Size:
+        return self.measured.get((task.name, split, language)) or task.source.size(split, language)
+
+    def _training(self, cell: Cell, recipe: Recipe) -> float:
+        shape = self.plan.encoders[cell.encoder].shape
+        sizes = [self._train_size(name, recipe) for name in recipe.tasks]
+        tokens = sum(size.examples * size.tokens for size in sizes)
+        settings = recipe.settings
+        fed = settings.steps * settings.batch_tokens if settings.steps else (settings.epochs or 0) * tokens * PADDING
+        share = fed / tokens if tokens else 0.0
+        total = 0.0
+        for name, size in zip(recipe.tasks, sizes, strict=True):
+            part = share * size.examples * size.tokens
+            total += forward_flops(shape, part, part * _length(self.plan.tasks[name], size.tokens))
+            if self.plan.tasks[name].family == "masked":
+                total += masked_head_flops(shape, part)
+        return TRAINING * total
+
+    def _train_size(self, name: str, recipe: Recipe) -> Size:
+        task = self.plan.tasks[name]
+        sizes = [self.size(task, "train", language) for language in task.trained_in]
+        examples = sum(size.examples for size in sizes)
+        tokens = sum(size.examples * size.tokens for size in sizes) / max(examples, 1)
+        limits = [limit for limit in (recipe.examples, recipe.settings.sampling.cap) if limit is not None]
+        return Size(min([examples, *limits]), tokens)
+
+    def _evaluating(self, cell: Cell, recipe: Recipe) -> float:
+        total = 0.0
+        for name in recipe.tasks:
+            task = self.plan.tasks[name]
+            for language in task.trained_in[:1]:
+                size = self.size(task, "dev", language)
+                examples = min(size.examples, recipe.settings.dev_examples)
+                total += self._forward(cell, task, examples, size.tokens)
+        return total * recipe.settings.evaluations
+
+    def _forward(self, cell: Cell, task: Task, examples: float, tokens: float) -> float:
+        shape = self.plan.encoders[cell.encoder].shape
+        fed = examples * tokens * PADDING
+        return forward_flops(shape, fed, fed * _length(task, tokens))
+
+
+def _length(task: Task, tokens: float) -> float:
+    # An example of these families is several sequences: the options of a choice, the two sides of a pair.
+    return tokens / {"choice": 3.0, "embedding": 2.0}.get(task.family, 1.0)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Device-seconds per FLOP by encoder, learned from (encoder, FLOPs, device-seconds) of finished work."""
+
+    finished: Sequence[tuple[str, float, float]] = ()
+    gpu: bool = False
+
+    @cached_property
+    def _seconds_per_flop(self) -> dict[str, float]:
+        flops: dict[str, float] = {}
+        seconds: dict[str, float] = {}
+        for encoder, work, time in self.finished:
+            flops[encoder] = flops.get(encoder, 0.0) + work
+            seconds[encoder] = seconds.get(encoder, 0.0) + time
+        return {encoder: seconds[encoder] / flops[encoder] for encoder in flops if flops[encoder] > 0}
+
+    @property
+    def measured(self) -> bool:
+        return bool(self._seconds_per_flop)
+
+    def device_seconds(self, encoder: str, flops: float) -> float:
+        """Forecast for `flops` of work with an encoder."""
+        assumed = 1 / ASSUMED_FLOPS_PER_SECOND["gpu" if self.gpu else "core"]
+        known = self._seconds_per_flop
+        rate = known.get(encoder) or (sum(known.values()) / len(known) if known else assumed)
+        return flops * rate + (CHAIN_OVERHEAD_SECONDS if flops > 0 else 0.0)
+
+    def amount(self, budget: Budget, encoder: str, flops: float) -> float:
+        """The same work in the budget's unit."""
+        return flops if budget.unit == "flops" else self.device_seconds(encoder, flops)
+
+
+def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
+    """What `sweep plan --json` prints."""
+    chains = phases = 0
+    unshared = 0.0
+    distinct: dict[str, float] = {}
+    kinds: set[str] = set()
+    for chain in plan.planned_chains():
+        parts = costs.parts(chain)
+        chains += 1
+        phases += len(chain.phases)
+        unshared += sum(parts.values())
+        distinct.update(parts)
+        kinds.update(phase.key for phase in chain.phases)
+    return {
+        "study": plan.study.study,
+        "cells": len(plan.cells),
+        "chains": chains,
+        "phases_unshared": phases,
+        "phases_distinct": len(kinds),
+        "flops_unshared": unshared,
+        "flops_shared": sum(distinct.values()),
+        "covered_by_budget": covered_cells(plan, costs, speed),
+        "flags": list(plan.flags),
+    }
+
+
+def covered_cells(plan: Plan, costs: Costs, speed: Speed) -> int:
+    """How many cells the budget covers with at least their first candidate, in the order in which they are tried."""
+    budget = plan.study.budget
+    if budget is None:
+        return len(plan.cells)
+    done: set[str] = set()
+    left, covered = budget.amount, 0
+    for index in coverage_order(plan):
+        cell = plan.cells[index]
+        chain = plan.chain(cell, plan.planned_rates(cell, 0), plan.study.axes.seed[0])
+        missing = {key: flops for key, flops in costs.parts(chain).items() if key not in done}
+        amount = speed.amount(budget, cell.encoder, sum(missing.values()))
+        if amount <= left:
+            left -= amount
+            covered += 1
+            done.update(missing)
+    return covered

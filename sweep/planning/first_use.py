@@ -1,0 +1,57 @@
+"""What happens once per study before anything is trained: hub names become commits, and every row is read and checked.
+
+Both answers are facts that the ledger keeps, so a second run of the study asks nobody and reads nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sweep.errors import StudyError
+from sweep.planning.plan import Plan
+from sweep.planning.resolve import data_fact, encoder_fact
+from sweep.tasks import FAMILIES
+from sweep.tasks.hub import HubSource
+from sweep.tasks.sources import check
+
+
+def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
+    """Facts with the commits of hub data sets and encoders that no earlier run has resolved. Raises SweepError."""
+    found = {}
+    for task in plan.tasks.values():
+        if isinstance(task.source, HubSource) and data_fact(task) not in facts:
+            found[data_fact(task)] = task.source.resolve().revision or ""
+    for encoder in plan.encoders.values():
+        if encoder.on_hub and encoder.revision is None and encoder_fact(encoder) not in facts:
+            assert encoder.location is not None
+            found[encoder_fact(encoder)] = encoder_commit(encoder.location)
+    return found
+
+
+def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
+    """Reads every split of every task that the study uses. Raises DataError; its facts spare it the next time."""
+    found = {}
+    for name, task in plan.tasks.items():
+        fact = f"checked:{name}:{plan.data[name]}:{plan.tests[name]}"
+        if fact not in facts:
+            found[fact] = str(check(task, FAMILIES[task.family]))
+    return found
+
+
+def encoder_commit(location: str) -> str:
+    """The commit of a hub encoder's main branch: asked from the hub, or from the local cache when offline."""
+    from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    cached = try_to_load_from_cache(location, "config.json")
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OfflineModeIsEnabled("offline")
+        return str(HfApi().model_info(location, timeout=20.0).sha)
+    except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled, OSError) as failure:
+        if isinstance(cached, str):
+            return Path(cached).parent.name  # .../snapshots/<commit>/config.json
+        wanted = "a hub encoder that can be reached or is in the local cache, or a model folder, is expected"
+        raise StudyError(f"encoder {location}", f"no answer ({type(failure).__name__})", wanted) from failure

@@ -1,0 +1,247 @@
+"""What will run: cells, chains, and the phases that chains share. Knows no YAML text and runs nothing.
+
+The key of a phase holds its recipe, its data and its parent's key, so a tree of shared prefixes needs no matching:
+equal keys are one phase. Chains are made on demand, because a tuned learning rate is known only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+from sweep.fingerprint import KEY_LENGTH, fingerprint
+from sweep.planning.shapes import EncoderSource
+from sweep.planning.spec import NONE, Phases, PhaseSettings, Pretrain, Study
+from sweep.tasks.base import Task
+
+PHASE_VERSION = 1  # raised when the same recipe would give other weights
+SCORE_VERSION = 1  # raised when the same weights would give other scores
+
+PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
+CANDIDATE, REPLICA = "candidate", "replica"
+
+Rates = Mapping[str, float]  # learning rate per kind of phase
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a phase does to weights, learning rate and seed apart."""
+
+    kind: str
+    tasks: tuple[str, ...]
+    data: tuple[str, ...]  # digest per task
+    examples: int | None  # at most so many training examples per task
+    settings: PhaseSettings
+
+    @cached_property
+    def digest(self) -> str:
+        return fingerprint({"version": PHASE_VERSION, **self.record()})
+
+    @cached_property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to choose from."""
+        return self.settings.learning_rate.values()
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for keys and records."""
+        settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides", "examples"})
+        return {**settings, "kind": self.kind, "tasks": self.tasks, "data": self.data, "examples": self.examples}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One training run: a recipe, its rate and seed, and what it starts from."""
+
+    key: str
+    recipe: Recipe
+    learning_rate: float
+    seed: int
+    parent: str | None  # key of the parent phase; None: the encoder as published
+
+    def record(self) -> dict[str, Any]:
+        return {**self.recipe.record(), "learning_rate": self.learning_rate, "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid of axes, seeds apart."""
+
+    encoder: str
+    intermediate: tuple[str, ...]  # () is none
+    volume: int | None  # None: all of the data
+    target: str
+
+    @property
+    def intermediate_name(self) -> str:
+        return "+".join(self.intermediate) or NONE
+
+    @property
+    def volume_name(self) -> str:
+        return "-" if not self.intermediate else "full" if self.volume is None else str(self.volume)
+
+    @property
+    def name(self) -> str:
+        return f"{self.encoder} | {self.intermediate_name} | {self.volume_name} | {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A cell with rates and a seed: what one trial runs."""
+
+    key: str
+    cell: Cell
+    rates: Rates
+    seed: int
+    candidate: int
+    role: str
+    phases: tuple[Phase, ...]
+    score: str  # key of its scores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a study can run, resolved: encoders, tasks, cells."""
+
+    study: Study
+    encoders: Mapping[str, EncoderSource]
+    tasks: Mapping[str, Task]
+    data: Mapping[str, str]  # task -> digest of its train and dev data
+    tests: Mapping[str, str]  # task -> digest of its test data
+    cells: tuple[Cell, ...]
+    flags: tuple[str, ...] = ()
+    _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, repr=False, compare=False)
+    _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, repr=False, compare=False)
+
+    def recipes(self, cell: Cell) -> tuple[Recipe, ...]:
+        """The phases of a cell's chains in order, rates and seed apart."""
+        found = []
+        if self.encoders[cell.encoder].random:
+            assert self.study.pretrain is not None
+            found.append(self._recipe(PRETRAIN, (self.study.pretrain.task,), None, self.study.pretrain))
+        if cell.intermediate:
+            found.append(self._recipe(INTERMEDIATE, cell.intermediate, cell.volume, self.study.intermediate))
+        if self.tasks[cell.target].trained_in:
+            found.append(self._recipe(TARGET, (cell.target,), None, self.study.target))
+        return tuple(found)
+
+    def chain(self, cell: Cell, rates: Rates, seed: int, candidate: int = 0, role: str = CANDIDATE) -> Chain:
+        """The chain of a cell with these learning rates and seed."""
+        encoder = self.encoders[cell.encoder]
+        phases: list[Phase] = []
+        for recipe in self.recipes(cell):
+            phases.append(self._phase(recipe, rates[recipe.kind], seed, phases[-1].key if phases else None, encoder))
+        score = self._score_key(cell, phases[-1].key if phases else encoder.digest)
+        key = _join("chain", cell.name, score, str(seed), str(candidate))
+        return Chain(key, cell, dict(rates), seed, candidate, role, tuple(phases), score)
+
+    def grid(self, cell: Cell) -> dict[str, tuple[float, ...]]:
+        """Learning rates to choose from per kind of phase."""
+        return {recipe.kind: recipe.rates for recipe in self.recipes(cell)}
+
+    def candidates(self, cell: Cell) -> int:
+        """How many candidates the cell's tuning compares: as many as the study says, or as its grid has."""
+        points = 1
+        for values in self.grid(cell).values():
+            points *= len(values)
+        return min(self.study.tuning.candidates, points)
+
+    def planned_rates(self, cell: Cell, candidate: int) -> dict[str, float]:
+        """Rates of a start-up candidate; for later ones, which depend on scores, a stand-in of the same cost."""
+        grid = self.grid(cell)
+        point = spread(tuple(len(values) for values in grid.values()), candidate + 1)[candidate]
+        return {kind: values[index] for (kind, values), index in zip(grid.items(), point, strict=True)}
+
+    def planned_chains(self) -> Iterator[Chain]:
+        """All chains as far as they can be known before anything has run: candidates, then replicas of the first."""
+        first, *others = self.study.axes.seed
+        for cell in self.cells:
+            count = self.candidates(cell)
+            for candidate in range(count):
+                yield self.chain(cell, self.planned_rates(cell, candidate), first, candidate)
+            for seed in others:
+                yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
+
+    def _recipe(
+        self, kind: str, tasks: tuple[str, ...], volume: int | None, settings: Phases | Pretrain | None
+    ) -> Recipe:
+        memo = (kind, tasks, volume)
+        if memo not in self._recipes:
+            assert settings is not None
+            chosen = settings.of(tasks) if isinstance(settings, Phases) else settings
+            examples = min((limit for limit in (volume, chosen.examples) if limit is not None), default=None)
+            data = tuple(self.data[task] for task in tasks)
+            self._recipes[memo] = Recipe(kind, tasks, data, examples, chosen)
+        return self._recipes[memo]
+
+    def _phase(self, recipe: Recipe, rate: float, seed: int, parent: str | None, encoder: EncoderSource) -> Phase:
+        memo = (recipe.digest, rate, seed, parent or encoder.name)
+        if memo not in self._phases:
+            origin = parent or _join(encoder.digest, encoder.pooling)
+            key = _join("phase", origin, recipe.digest, repr(rate), str(seed))
+            self._phases[memo] = Phase(key, recipe, rate, seed, parent)
+        return self._phases[memo]
+
+    def _score_key(self, cell: Cell, weights: str) -> str:
+        task = self.tasks[cell.target]
+        reading = json.dumps(scoring_settings(self.study, task), sort_keys=True)
+        return _join("score", str(SCORE_VERSION), weights, task.name, self.tests[task.name], reading)
+
+
+def scoring_settings(study: Study, task: Task) -> dict[str, Any]:
+    """What of the study's scoring settings counts for a task."""
+    return study.scoring.model_dump(include=None if task.family == "embedding" else {"examples"})
+
+
+def _join(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:KEY_LENGTH]
+
+
+@cache
+def spread(sizes: tuple[int, ...], count: int) -> tuple[tuple[int, ...], ...]:
+    """`count` points of a grid: the middle first, then always the point farthest from those before it.
+
+    Deterministic, and a longer list begins with a shorter one. With one axis of three rates: middle, lowest, highest.
+    """
+    points = list(itertools.product(*(range(size) for size in sizes)))
+    chosen = [tuple((size - 1) // 2 for size in sizes)]
+    while len(chosen) < min(count, len(points)):
+        chosen.append(max(points, key=lambda point: min(_distance(point, other, sizes) for other in chosen)))
+    return tuple(chosen)
+
+
+def _distance(one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[int, ...]) -> float:
+    steps = zip(one, other, sizes, strict=True)
+    return float(sum(((a - b) / max(size - 1, 1)) ** 2 for a, b, size in steps))
+
+
+def coverage_order(plan: Plan) -> list[int]:
+    """Indices of cells in the order in which they are first tried: baselines, then the others.
+
+    Both are walked along the diagonals of their grid: after any number of cells the values of an axis have been tried
+    equally often, give or take one, so a study that runs out of money is still one.
+    """
+    place = {cell: index for index, cell in enumerate(plan.cells)}
+    baselines = [cell for cell in plan.cells if not cell.intermediate]
+    others = [cell for cell in plan.cells if cell.intermediate]
+    return [place[cell] for part in (baselines, others) for cell in _along_diagonals(part)]
+
+
+def _along_diagonals(cells: list[Cell]) -> Iterator[Cell]:
+    """The cells of a full grid in an order that is even on every axis."""
+    points: list[tuple[Any, ...]] = [()]
+    for axis in ("encoder", "intermediate", "volume", "target"):
+        values = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
+        # Both go round and round until all pairs are there; a common divisor needs a shift after each full turn.
+        turns, length = math.gcd(len(points), len(values)), math.lcm(len(points), len(values))
+        points = [
+            (*points[step % len(points)], values[(step + shift) % len(values)])
+            for shift in range(turns)
+            for step in range(length)
+        ]
+    return (Cell(*point) for point in points)

@@ -1,0 +1,194 @@
+"""From the names in a study file to a plan: looks up tasks and encoders, makes the cells, flags what to distrust.
+
+Every mistake is said before anything runs, with its place in the file. Needs no network: hub data that was not resolved
+yet is planned from tables and gets its commit at first use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sweep.errors import StudyError, nearest
+from sweep.fingerprint import fingerprint
+from sweep.planning.plan import Cell, Plan
+from sweep.planning.shapes import EncoderSource, encoder_source
+from sweep.planning.spec import Study
+from sweep.tasks import TASKS
+from sweep.tasks.base import Task
+from sweep.tasks.sources import hub_task, local_task
+
+
+def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) -> Plan:
+    """The plan of a study. `facts` are what an earlier run resolved: commits of hub data sets and encoders.
+
+    Raises StudyError and DataError.
+    """
+    facts = facts or {}
+    _check_settings(study, path)
+    tasks = {name: _pinned(task, facts) for name, task in _tasks(study, path).items()}
+    data = {name: training_digest(task) for name, task in tasks.items()}
+    tests = {name: test_digest(task) for name, task in tasks.items()}
+    encoders = dict(_encoders(study, path, data, facts))
+    _check_layer(study, encoders, path)
+    _check_groups(study, tasks, path)
+    return Plan(study, encoders, tasks, data, tests, _cells(study), tuple(_flags(study, tasks)))
+
+
+def training_digest(task: Task) -> str:
+    """Identity of what a phase reads of a task: train and dev rows and how they are read. Test changes no weights."""
+    read = {name: part for name, part in task.source.identity().items() if name != "test"}
+    return fingerprint({"source": read, "family": task.family, "labels": task.labels, "trained_in": task.trained_in})
+
+
+def test_digest(task: Task) -> str:
+    """Identity of what scoring reads of a task."""
+    read = {name: part for name, part in task.source.identity().items() if name not in ("train", "dev", "dev_share")}
+    return fingerprint({"source": read, "family": task.family, "labels": task.labels, "languages": task.languages})
+
+
+def data_fact(task: Task) -> str:
+    """Name under which the commit of a hub data set is remembered."""
+    return f"data:{task.name}"
+
+
+def encoder_fact(source: EncoderSource) -> str:
+    """Name under which the commit of a hub encoder is remembered."""
+    return f"encoder:{source.location}"
+
+
+def _pinned(task: Task, facts: Mapping[str, str]) -> Task:
+    commit = facts.get(data_fact(task))
+    if commit is None or not hasattr(task.source, "revision"):
+        return task
+    return dataclasses.replace(task, source=dataclasses.replace(task.source, revision=commit))  # type: ignore[type-var]
+
+
+def _check_settings(study: Study, path: Path) -> None:
+    if any(study.axes.intermediate) and study.intermediate is None:
+        raise StudyError(f"{path}: intermediate", "nothing", "the settings of the intermediate phase are expected")
+    used = [study.encoders[name] for name in study.axes.encoder if name in study.encoders]
+    if any(encoder.random_init for encoder in used) and study.pretrain is None:
+        raise StudyError(f"{path}: pretrain", "nothing", "an encoder with 'random_init' needs a pretrain phase")
+
+
+def _tasks(study: Study, path: Path) -> dict[str, Task]:
+    root = (path.parent / (study.data_root or ".")).resolve()
+    own = {}
+    for name, description in study.tasks.items():
+        where = f"{path}: tasks.{name}"
+        on_hub = "hub" in description
+        own[name] = hub_task(name, description, where) if on_hub else local_task(name, description, root, where)
+    known = {**TASKS, **own}
+    found = {}
+    for where, name in _named(study):
+        if name not in known:
+            wanted = f"one of {', '.join(sorted(known))} is expected"
+            raise StudyError(f"{path}: {where}", f"the unknown task {name!r}", wanted, nearest(name, known))
+        found[name] = known[name]
+        _check_use(found[name], f"{path}: {where}", study)
+    return found
+
+
+def _named(study: Study) -> Iterator[tuple[str, str]]:
+    for index, names in enumerate(study.axes.intermediate):
+        yield from ((f"axes.intermediate[{index}]", name) for name in names)
+    yield from ((f"axes.target[{index}]", name) for index, name in enumerate(study.axes.target))
+    if study.pretrain is not None:
+        yield "pretrain.task", study.pretrain.task
+    for name, encoder in study.encoders.items():
+        if encoder.tokenizer is not None:
+            yield f"encoders.{name}.tokenizer.text", encoder.tokenizer.text
+    for phase, settings in (("intermediate", study.intermediate), ("target", study.target)):
+        if settings is not None:
+            yield from ((f"{phase}.overrides.{name}", name) for name in settings.overrides)
+
+
+def _check_use(task: Task, where: str, study: Study) -> None:
+    if where.endswith((".task", ".text")) and task.family != "masked":
+        raise StudyError(where, f"{task.name}, a {task.family} task", "a masked task (raw text) is expected")
+    if ".intermediate[" in where and not task.trained_in:
+        raise StudyError(where, f"{task.name}, which has no training data", "a task with training data is expected")
+    if "axes.target[" in where:
+        if task.family == "masked":
+            raise StudyError(where, f"{task.name}, a masked task", "a task with labels or sentence pairs is expected")
+        if task.trained_in and study.target is None:
+            raise StudyError(
+                f"{where.partition(': ')[0]}: target", "nothing", "the settings of the target phase are expected"
+            )
+
+
+def _encoders(
+    study: Study, path: Path, data: Mapping[str, str], facts: Mapping[str, str]
+) -> Iterator[tuple[str, EncoderSource]]:
+    for index, name in enumerate(study.axes.encoder):
+        described = study.encoders.get(name)
+        where = f"{path}: axes.encoder[{index}]"
+        hint = nearest(name, study.encoders) if described is None else None
+        if hint is not None and "/" not in name:
+            raise StudyError(
+                where, f"the unknown encoder {name!r}", f"one of {', '.join(study.encoders)} is expected", hint
+            )
+        text = data.get(described.tokenizer.text) if described is not None and described.tokenizer else None
+        source = encoder_source(name, described, path.parent, text, where)
+        commit = facts.get(encoder_fact(source))
+        yield name, source.at(commit) if commit and source.on_hub and source.revision is None else source
+
+
+def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path) -> None:
+    layer = study.scoring.layer
+    for name, source in encoders.items():
+        last = source.shape.layers
+        if not -last - 1 <= layer <= last:
+            found = f"{layer}, while {name} has the layers 0 (its embeddings) to {last}"
+            raise StudyError(f"{path}: scoring.layer", found, "a layer that every encoder has is expected")
+
+
+def _cells(study: Study) -> tuple[Cell, ...]:
+    axes = study.axes
+    volumes = [None if volume == "full" else int(volume) for volume in axes.volume]
+    return tuple(
+        Cell(encoder, intermediate, volume, target)
+        for encoder in axes.encoder
+        for intermediate in axes.intermediate
+        for volume in (volumes if intermediate else [None])
+        for target in axes.target
+    )
+
+
+def _check_groups(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
+    known = sorted({language for name in study.axes.target for language in tasks[name].languages})
+    for group, languages in study.language_groups.items():
+        for index, language in enumerate(languages):
+            if language not in known:
+                where = f"{path}: language_groups.{group}[{index}]"
+                found = f"the language {language!r}, which no target has"
+                raise StudyError(where, found, f"one of {', '.join(known)} is expected", nearest(language, known))
+
+
+def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
+    if () not in study.axes.intermediate:
+        yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"
+    if len(study.axes.seed) == 1:
+        yield "one seed: differences between seeds are not seen, intervals are over examples only"
+    for target in study.axes.target:
+        for intermediate in sorted({name for names in study.axes.intermediate for name in names}):
+            if shared := _overlap(tasks[intermediate], tasks[target]):
+                yield f"overlap: {intermediate} and {target} share training data ({shared})"
+    for group, languages in study.language_groups.items():
+        for target in study.axes.target:
+            if not set(languages) & set(tasks[target].languages):
+                yield f"group {group}: {target} has none of its languages"
+
+
+def overlaps(study: Study, tasks: Mapping[str, Task]) -> set[tuple[str, str]]:
+    """(intermediate task, target) where some training data of the two is the same."""
+    names = {name for setting in study.axes.intermediate for name in setting}
+    return {(name, target) for name in names for target in study.axes.target if _overlap(tasks[name], tasks[target])}
+
+
+def _overlap(one: Task, other: Task) -> str:
+    if one.name == other.name:
+        return "the same task"
+    return ", ".join(sorted(set(one.corpora) & set(other.corpora)))

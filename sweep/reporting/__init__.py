@@ -1,0 +1,1 @@
+"""From store and ledger to tables, figures and one HTML page."""

@@ -1,0 +1,136 @@
+"""The study's answer in words: one sentence, and a table for the terminal. Frames in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweep.reporting.gains import HELPS, HURTS, Estimates
+from sweep.reporting.results import BASELINE, labels, setting_name, setting_order
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def points(value: float) -> str:
+    """A gain in 0..1 as signed points."""
+    return f"{100 * value:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
+
+
+def interval(low: float, high: float) -> str:
+    """An interval of gains as signed points."""
+    return f"[{points(low)}, {points(high)}]"
+
+
+def gain_text(row: Mapping[Any, Any]) -> str:
+    """Gain with interval, of a row that has gain, low and high; a dash where there is none."""
+    return "–" if row["gain"] != row["gain"] else f"{points(row['gain'])} {interval(row['low'], row['high'])}"
+
+
+def first_sentence(estimates: Estimates, progress: str = "no pair of chains is done") -> str:
+    """Which setting gains most on average, and whether that is more than noise.
+
+    A setting that was compared on less than half as many targets as another is not called best: a mean over one easy
+    target is no answer. `progress` ends the sentence of a study that has nothing to compare yet.
+    """
+    overall = estimates.overall
+    known = overall[overall["gain"].notna()] if len(overall) else overall
+    if known.empty:
+        return f"Nothing can be compared with no intermediate phase yet: {progress}."
+    most = int(known["targets"].max())
+    wide = known[2 * known["targets"] >= most]
+    best = wide.sort_values("gain", ascending=False, kind="stable").iloc[0]
+    targets = f"{best['targets']} targets" if best["targets"] == most else f"{best['targets']} of {most} targets"
+    where = f"on average over {targets}" if best["targets"] > 1 else f"on {_only_target(estimates, best)}"
+    number = f"{points(best['gain'])} points {interval(best['low'], best['high'])} ({_basis(estimates)})"
+    choice = f", the best of {len(wide)} settings," if len(wide) > 1 else ""
+    subject = f"{_setting(best, estimates.cells)}{choice}"
+    if best["verdict"] == HELPS:
+        return f"Training on {subject} before the target phase helps zero-shot transfer {where}: {number}."
+    change = f"{subject} changes zero-shot scores by {number}{_clearest(estimates)}"
+    if best["verdict"] == HURTS:
+        return f"No intermediate phase helps {where}: even {change}."
+    return f"No intermediate phase is shown to help {where}: {change}."
+
+
+def _only_target(estimates: Estimates, best: pd.Series) -> str:
+    cells = estimates.cells
+    named = (cells["encoder"] == best["encoder"]) & (cells["volume"] == best["volume"]) & ~cells["overlap"]
+    return str(cells[named & (cells["intermediate"] == best["intermediate"]) & cells["gain"].notna()]["target"].iloc[0])
+
+
+def _basis(estimates: Estimates) -> str:
+    seeds = int(estimates.cells["paired"].max())
+    return (
+        f"{estimates.bootstrap.confidence:.0%} interval over {f'{seeds} seeds and ' if seeds > 1 else ''}test examples"
+    )
+
+
+def _setting(row: pd.Series, cells: pd.DataFrame) -> str:
+    encoders = labels(sorted(set(cells["encoder"])))
+    named = setting_name(row["intermediate"], row["volume"])
+    return named if len(encoders) == 1 else f"{named} with {encoders[row['encoder']]}"
+
+
+def _clearest(estimates: Estimates) -> str:
+    """The single cell that helps most, where the mean over targets shows no help."""
+    cells = estimates.cells
+    sure = cells[(cells["verdict"] == HELPS) & ~cells["overlap"]]
+    if sure.empty or cells["target"].nunique() < 2:
+        return ""
+    best = sure.sort_values("gain", ascending=False, kind="stable").iloc[0]
+    return f"; on {best['target']} alone {_setting(best, cells)} gains {gain_text(best.to_dict())}"
+
+
+def leading_table(estimates: Estimates, width: int = 110) -> str:
+    """Intermediate by target: gain in points with interval, * where it excludes zero; wrapped to `width` characters."""
+    cells = estimates.cells
+    compared = cells[cells["intermediate"] != BASELINE] if len(cells) else cells
+    if compared.empty:
+        return "no intermediate setting has a result yet"
+    blocks = []
+    for encoder, block in compared.groupby("encoder", sort=True):
+        means = estimates.overall[estimates.overall["encoder"] == encoder]
+        title = [f"encoder {encoder}"] if compared["encoder"].nunique() > 1 else []
+        blocks.append("\n".join([*title, *_wrapped(_columns(block, means), width)]))
+    confidence = f"{estimates.bootstrap.confidence:.0%}"
+    note = (
+        f"gain over no intermediate phase in points, {confidence} interval; * excludes zero; – no result or no baseline"
+    )
+    return "\n\n".join([*blocks, note])
+
+
+def _columns(block: pd.DataFrame, means: pd.DataFrame) -> dict[str, list[str]]:
+    settings = sorted(
+        set(zip(block["intermediate"], block["volume"], strict=True)), key=lambda pair: setting_order(*pair)
+    )
+    columns = {"intermediate": [setting_name(*setting) for setting in settings]}
+    parts = [(str(target), rows) for target, rows in block.groupby("target", sort=True)]
+    for name, rows in [*parts, *([("mean", means)] if len(parts) > 1 else [])]:
+        found = {(row["intermediate"], row["volume"]): row for row in rows.to_dict("records")}
+        columns[name] = [_text(found.get(setting)) for setting in settings]
+    return columns
+
+
+def _text(row: Mapping[Any, Any] | None) -> str:
+    if row is None:
+        return "–"
+    mark = "*" if row["verdict"] in (HELPS, HURTS) else " "
+    return gain_text(row).replace(" [", f"{mark} [", 1)
+
+
+def _wrapped(columns: Mapping[str, list[str]], width: int) -> Iterator[str]:
+    sizes = {name: max(map(len, [name, *texts])) for name, texts in columns.items()}
+    first, *others = columns
+    lines: list[list[str]] = [[]]
+    for name in others:
+        if lines[-1] and sum(sizes[chosen] + 2 for chosen in [first, *lines[-1], name]) > width + 2:
+            lines.append([])
+        lines[-1].append(name)
+    for number, chosen in enumerate(lines):
+        names = [first, *chosen]
+        if number:
+            yield ""
+        yield "  ".join(name.ljust(sizes[name]) for name in names).rstrip()
+        for row in range(len(columns[first])):
+            yield "  ".join(columns[name][row].ljust(sizes[name]) for name in names).rstrip()

@@ -1,0 +1,268 @@
+"""Pictures of scores and gains: frames in, matplotlib figures out; and how a figure becomes SVG text.
+
+No pyplot and no global state, so pictures can be drawn in any thread. Colours are safe for the colour-blind: brown to
+teal around zero for gains, the palette of Okabe and Ito for settings. Curves and spending are drawn in process_figures.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from sweep.reporting.answers import interval, points
+from sweep.reporting.gains import HELPS, HURTS, Estimates
+from sweep.reporting.results import BASELINE, Setting, labels, setting_name, setting_order
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INK, GREY, PALE = "#222222", "#777777", "#dddddd"
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#332288", "#44AA99")
+MARKERS = "osD^vP"
+PAGE_WIDTH = 11.0  # inches
+CELL = (1.18, 0.56)  # inches
+MEAN, MEAN_GAP = "mean", 0.12
+CHARACTER = 0.085  # inches of a label's character at 9 points
+SHOWN_SETTINGS = 4  # per panel of the language profile, none included
+Block = dict[Setting, dict[str, Mapping[Any, Any]]]
+Styles = Mapping[Setting, Mapping[str, Any]]
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",  # text stays text: small files, readable by search and screen readers
+    "svg.hashsalt": "sweep",  # equal figures give equal bytes
+}
+
+
+def svg(figure: Figure | None) -> str:
+    """A standalone SVG document without metadata or references to anything outside it; "" where there is no figure."""
+    if figure is None:
+        return ""
+    stream = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(
+            stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight", pad_inches=0.08
+        )
+    text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.DOTALL)
+    return text.replace("'DejaVu Sans'", "'Helvetica Neue', Arial, 'DejaVu Sans'").strip()
+
+
+def setting_styles(cells: pd.DataFrame) -> dict[Setting, dict[str, Any]]:
+    """(intermediate, volume) -> colour and marker, the same in every picture; grey for no intermediate phase."""
+    pairs = zip(cells["intermediate"], cells["volume"], strict=True)
+    settings = sorted({pair for pair in pairs if pair[0] != BASELINE}, key=lambda pair: setting_order(*pair))
+    styles: dict[Setting, dict[str, Any]] = {
+        pair: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
+        for i, pair in enumerate(settings)
+    }
+    return {(BASELINE, "-"): {"color": GREY, "marker": "o"}, **styles}
+
+
+# ---- the heat map ----------------------------------------------------------------------------------------------------
+
+
+def gains_map(estimates: Estimates) -> Figure | None:
+    """Intermediate by target: gain in points, interval beneath; a block of rows per encoder. None without a setting."""
+    cells = estimates.cells
+    compared = cells[cells["intermediate"] != BASELINE] if len(cells) else cells
+    if compared.empty:
+        return None
+    targets = sorted(set(compared["target"]))
+    columns = [*targets, *([MEAN] if len(targets) > 1 else [])]
+    blocks = [(str(encoder), _block(group, estimates)) for encoder, group in compared.groupby("encoder", sort=True)]
+    names = labels([encoder for encoder, _ in blocks])
+    limit = max(1.0, 100 * float(compared["gain"].abs().fillna(0).max()))
+    slanted = max(map(len, columns)) * CHARACTER > CELL[0] - 0.1
+    head = 0.95 if slanted else 0.4
+    gap = head + (0.5 if len(blocks) > 1 else 0)
+    width = CELL[0] * (len(columns) + MEAN_GAP)
+    height = sum(CELL[1] * len(rows) + gap for _, rows in blocks) + 0.62
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        top = height
+        for encoder, rows in blocks:
+            top -= gap + CELL[1] * len(rows)
+            axes = figure.add_axes((0.0, top / height, 1.0, CELL[1] * len(rows) / height))
+            _draw_block(axes, rows, columns, Normalize(-limit, limit), slanted)
+            if len(blocks) > 1:
+                place: dict[str, Any] = {
+                    "xytext": (0, head * 72),
+                    "textcoords": "offset points",
+                    "xycoords": "axes fraction",
+                }
+                axes.annotate(names[encoder], (0, 1), weight="bold", size=11, **place)
+        _legend_bar(figure, (0.0, 0.34 / height, min(1.0, 3.0 / width), 0.13 / height), limit, estimates)
+    return figure
+
+
+def _block(group: pd.DataFrame, estimates: Estimates) -> Block:
+    """What the rows of one encoder show, mean included."""
+    means = estimates.overall[estimates.overall["encoder"] == group["encoder"].iloc[0]].assign(target=MEAN)
+    block: Block = {}
+    for row in [*group.to_dict("records"), *means.to_dict("records")]:
+        block.setdefault((row["intermediate"], row["volume"]), {})[row["target"]] = row
+    return dict(sorted(block.items(), key=lambda item: setting_order(*item[0])))
+
+
+def _draw_block(axes: Axes, block: Block, columns: Sequence[str], norm: Normalize, slanted: bool) -> None:
+    axes.set(xlim=(0, len(columns) + MEAN_GAP), ylim=(len(block), 0))
+    axes.axis("off")
+    slant: dict[str, Any] = {"rotation": 28, "ha": "left"} if slanted else {"ha": "center"}
+    left = {name: index + (MEAN_GAP if name == MEAN else 0) for index, name in enumerate(columns)}
+    for name, x in left.items():
+        axes.text(x + (0.35 if slanted else 0.5), -0.12, name, va="bottom", **slant)
+    for y, (setting, entries) in enumerate(block.items()):
+        axes.text(-0.07, y + 0.5, setting_name(*setting), ha="right", va="center")
+        for name, x in left.items():
+            _draw_cell(axes, x, y, entries.get(name), norm)
+
+
+def _draw_cell(axes: Axes, x: float, y: float, entry: Mapping[Any, Any] | None, norm: Normalize) -> None:
+    box = (x + 0.02, y + 0.03), 0.96, 0.94
+    if entry is None or math.isnan(entry["gain"]):
+        axes.add_patch(Rectangle(*box, facecolor="#f7f7f7", edgecolor=PALE, hatch="////", linewidth=0))
+        return
+    shade = float(norm(100 * entry["gain"]))
+    axes.add_patch(Rectangle(*box, facecolor=_colour(shade), linewidth=0))
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": "white" if abs(shade - 0.5) > 0.27 else INK}
+    marks = ("†" if entry.get("overlap", False) else "") + ("‡" if entry.get("collapsed", 0) else "")
+    weight = "bold" if entry["verdict"] in (HELPS, HURTS) else "normal"
+    axes.text(x + 0.5, y + 0.37, points(entry["gain"]) + marks, weight=weight, size=11, **style)
+    axes.text(x + 0.5, y + 0.72, interval(entry["low"], entry["high"]), size=7, **style)
+
+
+def _colour(shade: float) -> tuple[float, float, float, float]:
+    # The ends of the map are nearly black: leave them out.
+    return matplotlib.colormaps["BrBG"](0.04 + 0.92 * shade)
+
+
+def _legend_bar(figure: Figure, box: tuple[float, float, float, float], limit: float, estimates: Estimates) -> None:
+    axes = figure.add_axes(box)
+    steps = 41
+    for step in range(steps):
+        axes.add_patch(Rectangle((step, 0), 1.02, 1, facecolor=_colour(step / (steps - 1)), linewidth=0))
+    axes.set(xlim=(0, steps), ylim=(0, 1), yticks=[])
+    axes.set_xticks([0, steps / 2, steps], [f"−{limit:.0f}", "0", f"+{limit:.0f}"], size=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    confidence = f"{estimates.bootstrap.confidence:.0%}"
+    text = f"gain in points over no intermediate phase;\n{confidence} interval beneath; bold: it excludes zero"
+    axes.annotate(text, (1, 0.5), (12, -3), "axes fraction", "offset points", va="center", size=8, color=INK)
+
+
+# ---- scores by language ----------------------------------------------------------------------------------------------
+
+
+def language_order(languages: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
+    """Source language first, then as wanted, then by falling score without an intermediate phase."""
+    source = sorted(set(languages.loc[languages["is_source"], "language"]))
+    baseline = languages[languages["intermediate"] == BASELINE]
+    scores = (languages if baseline.empty else baseline).groupby("language")["value"].mean()
+    falling = sorted(set(languages["language"]), key=lambda name: (-float(scores.get(name, 0.0)), name))
+    given = [name for name in wanted if name in falling and name not in source]
+    return [*source, *given, *(name for name in falling if name not in source and name not in given)]
+
+
+def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str] = ()) -> Figure | None:
+    """Score by language, one panel per encoder and target: no intermediate phase against the best settings."""
+    if languages.empty:
+        return None
+    panels = list(languages.groupby(["encoder", "target"], sort=True))
+    widest = max(group["language"].nunique() for _, group in panels)
+    columns = min(len(panels), 1 if widest > 16 else 2 if widest > 8 else 3)
+    lines = -(-len(panels) // columns)
+    names = labels(sorted(set(languages["encoder"])))
+    styles, shown = setting_styles(cells), dict.fromkeys([(BASELINE, "-")])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, 2.75 * lines + 0.5), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False).flatten()
+        for axes, ((encoder, target), group) in zip(grid, panels, strict=False):
+            best = _best_settings(cells[(cells["encoder"] == encoder) & (cells["target"] == target)])
+            shown.update(dict.fromkeys(best))
+            _draw_profile(axes, group, language_order(group, wanted), best, styles)
+            axes.set_title(target if len(names) == 1 else f"{target}, {names[str(encoder)]}")
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        crowded = len(shown) > SHOWN_SETTINGS and columns == 1
+        for axes in grid[: len(panels)] if crowded else ():
+            axes.legend(loc="upper right", ncols=SHOWN_SETTINGS, frameon=False, fontsize=8, borderaxespad=0)
+        legend(figure, [] if crowded else [setting for setting in styles if setting in shown], styles, chance=True)
+    return figure
+
+
+def _best_settings(cells: pd.DataFrame) -> list[Setting]:
+    ranked = cells[cells["intermediate"] != BASELINE].sort_values("value", ascending=False, kind="stable")
+    chosen = list(zip(ranked["intermediate"], ranked["volume"], strict=True))[: SHOWN_SETTINGS - 1]
+    return [(BASELINE, "-"), *chosen] if (cells["intermediate"] == BASELINE).any() else chosen
+
+
+def _draw_profile(
+    axes: Axes, group: pd.DataFrame, order: Sequence[str], settings: Sequence[Setting], styles: Styles
+) -> None:
+    crowded = (max(map(len, order)) + 1) * CHARACTER * len(order) > PAGE_WIDTH * axes.get_position().width
+    place = {language: index for index, language in enumerate(order)}
+    for index, setting in enumerate(settings):
+        rows = group[(group["intermediate"] == setting[0]) & (group["volume"] == setting[1])]
+        rows = rows.assign(x=rows["language"].map(place)).sort_values("x")
+        x = rows["x"] + 0.13 * (index - (len(settings) - 1) / 2)
+        error = error_bars(rows)
+        axes.errorbar(x, 100 * rows["value"], error, fmt="none", ecolor=styles[setting]["color"], elinewidth=1.2)
+        axes.plot(
+            x, 100 * rows["value"], linestyle="none", markersize=4.5, label=setting_name(*setting), **styles[setting]
+        )
+        axes.plot(x, 100 * rows["value"], color=styles[setting]["color"], linewidth=0.8, alpha=0.35)
+    chance = 100 * group.groupby("language")["majority"].mean().reindex(list(order)).to_numpy()
+    at = np.arange(len(order))
+    axes.hlines(chance, at - 0.45, at + 0.45, colors=INK, linestyles=":", linewidth=1)
+    sources = set(group.loc[group["is_source"], "language"])
+    axes.set_xticks(range(len(order)), [f"{name}*" if name in sources else name for name in order])
+    axes.tick_params(axis="x", length=0, rotation=90 if crowded else 0)
+    axes.set(xlim=(-0.6, len(order) - 0.4), ylabel="score")
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def error_bars(rows: pd.DataFrame) -> list[Any]:
+    """[below, above] the value, in points."""
+    return [
+        100 * (rows["value"] - rows["value_low"]).clip(0),
+        100 * (rows["value_high"] - rows["value"]).clip(0),
+    ]
+
+
+def legend(
+    figure: Figure,
+    settings: Sequence[Setting],
+    styles: Styles,
+    chance: bool = False,
+    shapes: Mapping[str, str] | None = None,
+) -> None:
+    """One legend above all panels: settings, then the chance level, then what marker shapes mean."""
+    handles = [Line2D([], [], label=setting_name(*setting), markersize=5, **styles[setting]) for setting in settings]
+    if chance:
+        handles.append(Line2D([], [], label="best constant answer", color=INK, linestyle=":", linewidth=1))
+    for name, marker in (shapes or {}).items():
+        handles.append(Line2D([], [], label=name, color=INK, marker=marker, linestyle="none"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), frameon=False)

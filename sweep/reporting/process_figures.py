@@ -1,0 +1,169 @@
+"""Pictures of how results came about: learning curves, score against compute, spending and what sharing saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sweep.reporting.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
+from sweep.reporting.results import BASELINE, NO_VOLUME, Result, labels
+from sweep.store import PhaseRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Looks = Mapping[str, Mapping[str, Any]]  # intermediate -> colour and marker
+KIND_COLOURS = {"pretrain": "#bbbbbb", "intermediate": "#0072B2", "target": "#E69F00", "scoring": "#009E73"}
+
+
+def curves(found: Sequence[Result], styles: Styles) -> Figure | None:
+    """Dev score (or loss, where a phase has no dev data) by step, one panel per kind of phase and target; all seeds."""
+    panels: dict[str, dict[str, tuple[str, PhaseRecord]]] = {}
+    for result in found:
+        for phase in result.phases:
+            lines = panels.setdefault(f"target: {result.chain.target}" if phase.kind == "target" else phase.kind, {})
+            known = lines.get(phase.key, (result.chain.intermediate, phase))[0]
+            # A phase that several intermediates share, as pretraining, belongs to none of them.
+            lines[phase.key] = (known if known == result.chain.intermediate else BASELINE, phase)
+    names = [name for name in panels if any(phase.dev or phase.curve for _, phase in panels[name].values())]
+    if not names:
+        return None
+    names.sort(key=lambda name: (name.startswith("target"), name != "pretrain", name))
+    looks = by_intermediate(styles)
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, 2.3 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, name in zip(grid, names, strict=False):
+            _draw_curves(axes, name, list(panels[name].values()), looks)
+        for axes in grid[len(names) :]:
+            axes.set_axis_off()
+        legend(figure, [(name, NO_VOLUME) for name in looks], {(name, NO_VOLUME): looks[name] for name in looks})
+    return figure
+
+
+def by_intermediate(styles: Styles) -> dict[str, Mapping[str, Any]]:
+    """One look per intermediate: that of its first volume."""
+    looks: dict[str, Mapping[str, Any]] = {}
+    for (intermediate, _), look in styles.items():
+        looks.setdefault(intermediate, look)
+    return looks
+
+
+def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
+    """Steps, values and what they are."""
+    if phase.dev:
+        return [point["step"] for point in phase.dev], [100 * point["value"] for point in phase.dev], "dev score"
+    return [point["step"] for point in phase.curve], [point["loss"] for point in phase.curve], "loss"
+
+
+def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]], looks: Looks) -> None:
+    names = set()
+    for intermediate, phase in lines:
+        steps, values, name = _points(phase)
+        names.add(name)
+        colour = looks[intermediate]["color"]
+        axes.plot(
+            steps, values, color=colour, linewidth=1.1, alpha=0.8, marker="o" if len(steps) < 12 else "", markersize=2
+        )
+        if phase.collapsed and steps:
+            axes.plot(steps[-1], values[-1], marker="x", color=INK, markersize=6)
+    axes.set_title(title, size=9)
+    axes.set(xlabel="step", ylabel=" / ".join(sorted(names)))
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.locator_params(axis="x", nbins=4)
+
+
+def tradeoff(cells: pd.DataFrame, styles: Styles) -> Figure | None:
+    """Mean zero-shot score against FLOPs of the chain alone, volumes of one intermediate joined; None with one."""
+    volumes = {volume for name, volume in styles if name != BASELINE}
+    if len(volumes) < 2:
+        return None
+    panels = list(cells.groupby("target", sort=True))
+    encoders, looks = sorted(set(cells["encoder"])), by_intermediate(styles)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, 2.9 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, (target, group) in zip(grid, panels, strict=False):
+            for index, encoder in enumerate(encoders):
+                _draw_tradeoff(axes, group[group["encoder"] == encoder], looks, MARKERS[index % len(MARKERS)])
+            axes.set_title(str(target))
+            axes.set(xscale="log", xlabel="FLOPs of the chain", ylabel="zero-shot score")
+            axes.grid(color=PALE, linewidth=0.6)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        shapes = dict(zip(labels(encoders).values(), MARKERS, strict=False)) if len(encoders) > 1 else {}
+        legend(
+            figure,
+            [(name, NO_VOLUME) for name in looks],
+            {(name, NO_VOLUME): looks[name] for name in looks},
+            shapes=shapes,
+        )
+    return figure
+
+
+def _draw_tradeoff(axes: Axes, group: pd.DataFrame, looks: Looks, marker: str) -> None:
+    ranked = group.sort_values("value", ascending=False, kind="stable")["intermediate"].tolist()
+    for intermediate, rows in group.groupby("intermediate", sort=False):
+        ordered = rows.sort_values("flops")
+        style: dict[str, Any] = {"color": looks[str(intermediate)]["color"], "marker": marker}
+        bars = error_bars(ordered)
+        axes.errorbar(ordered["flops"], 100 * ordered["value"], bars, markersize=5, linewidth=1.2, **style)
+        if intermediate == BASELINE:
+            axes.axhline(100 * float(ordered["value"].iloc[0]), color=GREY, linewidth=0.8, linestyle="--")
+        for row in ordered.to_dict("records") if intermediate == ranked[0] else ():
+            place = row["flops"], 100 * row["value"]
+            axes.annotate(row["volume"], place, (4, 4), textcoords="offset points", size=7)
+
+
+def spending(saved: pd.DataFrame) -> Figure | None:
+    """Two bars per unit: every chain trained alone, and every phase trained once."""
+    if saved.empty:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, 2.0), layout="constrained")
+        grid = figure.subplots(1, 2, sharey=True)
+        for axes, unit, name in zip(grid, ("flops", "device_seconds"), ("compute", "device time"), strict=True):
+            _draw_bars(axes, saved, unit)
+            axes.set_title(name)
+        handles = [matplotlib.patches.Patch(color=KIND_COLOURS[kind], label=kind) for kind in saved["kind"]]
+        figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False)
+    return figure
+
+
+def _draw_bars(axes: Axes, saved: pd.DataFrame, unit: str) -> None:
+    totals = {how: float(saved[f"{unit}_{how}"].sum()) for how in ("unshared", "shared")}
+    for place, how in ((1, "unshared"), (0, "shared")):
+        left = 0.0
+        for row in saved.to_dict("records"):
+            axes.barh(place, row[f"{unit}_{how}"], left=left, color=KIND_COLOURS[row["kind"]], height=0.62)
+            left += row[f"{unit}_{how}"]
+        text = amount(totals[how], unit)
+        if how == "shared" and totals["unshared"]:
+            text += f" ({1 - totals['shared'] / totals['unshared']:.0%} saved)"
+        axes.annotate(text, (left, place), (5, 0), textcoords="offset points", va="center", size=9)
+    axes.set_yticks([1, 0], ["one chain at a time", "phases shared"])
+    axes.set_xlim(0, 1.45 * max(totals.values()) or 1)
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def amount(value: float, unit: str) -> str:
+    """FLOPs or device-seconds in words."""
+    if unit == "flops":
+        for size, name in ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+            if value >= size:
+                return f"{value / size:.3g} {name}"
+        return f"{value:.3g} FLOP"
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if value >= 1.5 * size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:.3g} seconds"

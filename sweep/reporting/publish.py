@@ -1,0 +1,55 @@
+"""From a results folder to its report, at any time of a run. Reads the folder alone: the data may be gone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sweep.errors import StudyError
+from sweep.planning import ledger as books
+from sweep.planning.ledger import Ledger
+from sweep.planning.spec import Study
+from sweep.planning.study_file import load
+from sweep.reporting import report
+from sweep.reporting.answers import first_sentence, leading_table
+from sweep.store import Store
+from sweep.study import STORE, STUDY_COPY, tracking_uri
+from sweep.tracking import sync
+
+
+def publish(results: Path) -> str:
+    """Writes report.html, scores.csv and scores.parquet; returns the text for the terminal. Raises SweepError."""
+    study = _study(results)
+    ledger = Ledger(results / books.FILE)
+    try:
+        facts, chains = ledger.facts(), ledger.chains()
+    finally:
+        ledger.close()
+    plan = json.loads(facts.get("plan", "{}"))
+    found = report.read(study.study, chains, Store(results / STORE), study.language_groups, plan)
+    page = report.save(found, results)
+    return "\n".join(
+        [leading_table(found.estimates), first_sentence(found.estimates, found.progress), f"report: {page}"]
+    )
+
+
+def mirror(results: Path) -> str:
+    """Sends MLflow what it lacks of a study; returns the tracking URI. Raises StudyError where there is no study."""
+    study = _study(results)
+    uri = tracking_uri(study, results.absolute())
+    ledger = Ledger(results / books.FILE)
+    try:
+        chains = ledger.chains()
+    finally:
+        ledger.close()
+    over = all(chain.state != books.RUNNING for chain in chains)
+    state = books.DONE if over else books.RUNNING
+    sync(uri, study.study, results.absolute(), chains, Store(results / STORE), study.language_groups, state=state)
+    return uri
+
+
+def _study(results: Path) -> Study:
+    copy = results / STUDY_COPY
+    if not copy.exists() or not (results / books.FILE).exists():
+        raise StudyError(results, "no study", "the results folder of a 'sweep run' is expected")
+    return load(copy)

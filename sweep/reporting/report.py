@@ -1,0 +1,166 @@
+"""The report of a study, at any time of its run: scores as files, two pictures, and one page.
+
+Reads the ledger's rows and the store; trains nothing and changes nothing in them. Here is what is said and in which
+order; numbers come from gains and spending, words from answers, pictures from figures and process_figures, the form
+from html.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.planning.ledger import DONE, ChainRow
+from sweep.reporting import figures, html, process_figures, spending
+from sweep.reporting.answers import first_sentence
+from sweep.reporting.gains import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap, Estimates, estimate
+from sweep.reporting.results import Result, frame_of, labels, results, write_scores
+from sweep.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE, PICTURES = "report.html", ("report-gains.svg", "report-languages.svg")
+
+GAINS = (
+    "Mean over the languages that the target phase has not seen, minus the same without an intermediate phase, paired "
+    "by seed. Hatched: no result or no baseline yet. † training data overlaps with the target's, left out of the mean. "
+    "‡ a run collapsed."
+)
+LANGUAGES = (
+    "Mean over seeds with its interval; no intermediate phase against the settings with the best mean there, three at "
+    "most. The source language (*) is first, the others {order}."
+)
+TRADEOFF = "Volumes of one intermediate are joined; dashed: no intermediate phase."
+CURVES = "Selected chains, all seeds. Grey: no intermediate phase, or a phase that several settings share. × collapsed."
+TUNING = "{count} candidates per cell, tried with the first seed and chosen by the dev score in the source language."
+INTERVALS = (
+    "Intervals: {confidence:.0%} percentile bootstrap, {draws} draws of seeds and test examples, the same examples for "
+    "both arms of a comparison. They are not corrected for choosing the best of several settings."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a study now."""
+
+    study: str
+    chains: tuple[ChainRow, ...]
+    results: tuple[Result, ...]
+    scores: pd.DataFrame
+    estimates: Estimates
+    plan: Mapping[str, Any]
+
+    @property
+    def progress(self) -> str:
+        """How far the study is, in words."""
+        done = sum(chain.state == DONE for chain in self.chains)
+        return f"{done} of {self.plan.get('chains', len(self.chains))} chains are done"
+
+
+def read(
+    study_name: str,
+    chains: Sequence[ChainRow],
+    store: Store,
+    groups: Mapping[str, tuple[str, ...]],
+    plan: Mapping[str, Any],
+    bootstrap: Bootstrap = DEFAULT,
+) -> Report:
+    """Scores, gains and intervals. Raises StoreError.
+
+    `groups` are the study's named groups of languages. `plan` is what `sweep plan --json` prints: "chains", "cells" and
+    "flags", and where known "languages" in the order to show them and "overlaps", pairs (intermediate task, target)
+    whose cells are marked and left out of means.
+    """
+    found = results(chains, store)
+    overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
+    estimates = estimate(found, store, groups, overlaps, bootstrap)
+    return Report(study_name, tuple(chains), tuple(found), frame_of(study_name, found), estimates, plan)
+
+
+def save(report: Report, results_dir: Path) -> Path:
+    """Writes scores.parquet, scores.csv, two pictures and report.html; returns the page's path."""
+    write_scores(report.scores, results_dir)
+    pictures = (
+        figures.svg(figures.gains_map(report.estimates)),
+        figures.svg(
+            figures.profiles(report.estimates.languages, report.estimates.cells, report.plan.get("languages", ()))
+        ),
+    )
+    for name, picture in zip(PICTURES, pictures, strict=True):
+        if picture:
+            (results_dir / name).write_text(picture, encoding="utf-8")
+    answer = first_sentence(report.estimates, report.progress)
+    text = html.page(report.study, answer, _state(report), _sections(report, *pictures))
+    (results_dir / PAGE).write_text(text, encoding="utf-8")
+    return results_dir / PAGE
+
+
+def _state(report: Report) -> str:
+    verdicts = Counter(report.estimates.cells["verdict"] if len(report.estimates.cells) else [])
+    compared = sum(verdicts[name] for name in (HELPS, HURTS, UNDECIDED))
+    counts = f"{verdicts[HELPS]} show a gain, {verdicts[HURTS]} a loss, {verdicts[UNDECIDED]} no difference"
+    spent = process_figures.amount(sum(chain.device_seconds for chain in report.chains), "device_seconds")
+    told = f" Of {compared} comparisons with no intermediate phase {counts}." if compared else ""
+    return f"{report.progress}; {spent} of device time spent.{told}"
+
+
+def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Section]:
+    estimates, encoders = report.estimates, labels(sorted(set(report.scores["encoder"])))
+    tables = html.group_table(estimates.groups, encoders), html.cell_table(estimates.cells, encoders)
+    shown = html.table(tables[0], "By group of languages"), html.table(tables[1], "All cells")
+    yield html.Section("Gain by intermediate and target", GAINS, gains, shown)
+    order = (
+        "in the study's order" if report.plan.get("languages") else "fall with the score without an intermediate phase"
+    )
+    all_languages = html.table(html.language_table(estimates.languages, encoders), "All languages")
+    yield html.Section("Score by language", LANGUAGES.format(order=order), profiles, (all_languages,))
+    yield from _process(report)
+    doubts = spending.distrust(report.chains, report.results, estimates, report.plan)
+    yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
+    yield html.Section("How it was made", points=tuple(_made(report)))
+
+
+def _process(report: Report) -> Iterator[html.Section]:
+    cells = report.estimates.cells
+    styles = figures.setting_styles(cells) if len(cells) else {}
+    selected = [result for result in report.results if result.chain.selected]
+    saved, tuned = spending.savings(report.results), spending.tuning(report.chains)
+    yield html.Section("Score against compute", TRADEOFF, figures.svg(process_figures.tradeoff(cells, styles)))
+    yield html.Section("Learning curves", CURVES, figures.svg(process_figures.curves(selected, styles)))
+    yield html.Section("What it cost", _cost(saved), figures.svg(process_figures.spending(saved)))
+    candidates = html.table(html.tuning_table(tuned), f"All {len(tuned)} candidates")
+    yield html.Section("Tuning", _tuning(tuned), tables=(candidates,))
+
+
+def _cost(saved: pd.DataFrame) -> str:
+    phases = saved[saved["kind"] != spending.SCORING]
+    alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
+    return f"The chains that are done need {alone} phases one chain at a time; {once} were trained, each of them once."
+
+
+def _tuning(tuned: pd.DataFrame) -> str:
+    if tuned.empty:
+        return ""
+    cells = tuned.groupby(["encoder", "setting", "target"])["candidate"].count()
+    low, high = cells.min(), cells.max()
+    return TUNING.format(count=low if low == high else f"{low} to {high}")
+
+
+def _made(report: Report) -> Iterator[str]:
+    bootstrap = report.estimates.bootstrap
+    yield INTERVALS.format(confidence=bootstrap.confidence, draws=bootstrap.draws)
+    seeds = sorted({result.chain.seed for result in report.results})
+    if seeds:
+        yield f"Seeds: {', '.join(map(str, seeds))}."
+    versions: dict[str, set[str]] = {}
+    for phase in (phase for result in report.results for phase in result.phases):
+        for name, version in phase.versions.items():
+            versions.setdefault(name, set()).add(version)
+    if versions:
+        yield "Versions: " + ", ".join(
+            f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())
+        )

@@ -1,0 +1,125 @@
+"""Finished chains with what the store knows of them, and the table of scores: one row per chain and language.
+
+Cost here is the cost of a chain *alone*, so it is the same however many chains shared its phases. Averages, intervals
+and comparisons are not here (gains), nor is what was really spent (spending).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweep.planning.ledger import DONE, ChainRow
+from sweep.store import PhaseRecord, ScoreRecord, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINE = "none"
+NO_VOLUME = "-"
+Setting = tuple[str, str]  # intermediate and volume
+COLUMNS = (
+    *("study", "encoder", "intermediate", "volume", "target", "language", "seed", "metric", "value", "is_source"),
+    *("flops", "device_seconds", "chain", "candidate", "role", "selected", "collapsed", "majority"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A chain that is done."""
+
+    chain: ChainRow
+    phases: tuple[PhaseRecord, ...]
+    score: ScoreRecord
+
+    @property
+    def flops(self) -> float:
+        """Of all phases and the scoring, shared or not."""
+        return self.score.flops + sum(phase.flops for phase in self.phases)
+
+    @property
+    def device_seconds(self) -> float:
+        """Of all phases and the scoring, shared or not."""
+        return self.score.device_seconds + sum(phase.device_seconds for phase in self.phases)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether some phase of the chain learned nothing."""
+        return any(phase.collapsed for phase in self.phases)
+
+    @property
+    def zero_shot(self) -> tuple[str, ...]:
+        """The languages the target phase has not seen."""
+        return tuple(sorted(set(self.score.languages) - {self.score.train_language}))
+
+
+def results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
+    """Done chains whose scores are in the store, in an order that does not depend on when they ran."""
+    phases: dict[str, PhaseRecord | None] = {}
+    scores: dict[str, ScoreRecord | None] = {}
+    found = []
+    for chain in sorted((chain for chain in chains if chain.state == DONE), key=chain_order):
+        if chain.score not in scores:
+            scores[chain.score] = store.score(chain.score)
+        score = scores[chain.score]
+        phases.update({key: store.phase(key) for key in chain.phases if key not in phases})
+        records = [phases[key] for key in chain.phases]
+        known = tuple(record for record in records if record is not None)
+        if score is not None and len(known) == len(records):
+            found.append(Result(chain, known, score))
+    return found
+
+
+def scores_frame(study: str, chains: Sequence[ChainRow], store: Store) -> pd.DataFrame:
+    """One row per done chain and language, with `COLUMNS`; value and majority are in 0..1. Raises StoreError."""
+    return frame_of(study, results(chains, store))
+
+
+def frame_of(study: str, found: Iterable[Result]) -> pd.DataFrame:
+    """The same, of results that were already read."""
+    import pandas as pd
+
+    rows = [row for result in found for row in _rows(study, result)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def write_scores(frame: pd.DataFrame, folder: Path) -> None:
+    """scores.csv and scores.parquet; equal frames give equal bytes in the CSV file."""
+    frame.to_csv(folder / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
+    frame.to_parquet(folder / "scores.parquet", index=False)
+
+
+def chain_order(chain: ChainRow) -> tuple[object, ...]:
+    """Sorts chains by what they are."""
+    cell = (chain.encoder, *setting_order(chain.intermediate, chain.volume), chain.target)
+    return (*cell, chain.seed, chain.candidate, chain.role, chain.key)
+
+
+def setting_order(intermediate: str, volume: str) -> tuple[bool, int, str, float]:
+    """Sorts settings as a reader expects: none, single tasks, combinations; small volumes before large ones."""
+    size = float(volume) if volume.replace(".", "", 1).isdigit() else float("inf")
+    return intermediate != BASELINE, intermediate.count("+"), intermediate, size
+
+
+def setting_name(intermediate: str, volume: str) -> str:
+    """One label for intermediate and volume; a volume that says nothing is left out."""
+    return intermediate if volume in (NO_VOLUME, "full") else f"{intermediate} ({volume})"
+
+
+def labels(names: Sequence[str]) -> dict[str, str]:
+    """Encoder names without their folders, where that leaves them different."""
+    short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in names}
+
+
+def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
+    chain, score = result.chain, result.score
+    for language, entry in sorted(score.languages.items()):
+        is_source = language == score.train_language
+        yield (
+            *(study, chain.encoder, chain.intermediate, chain.volume, chain.target, language, chain.seed, score.metric),
+            *(float(entry["value"]), is_source, result.flops, result.device_seconds, chain.key, chain.candidate),
+            *(chain.role, chain.selected, result.collapsed, float(entry["majority"])),
+        )

@@ -1,0 +1,160 @@
+"""What the study cost, what sharing saved, how each cell was tuned, and what a reader should distrust.
+
+Frames and sentences; no pictures, no statistics of scores.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweep.planning.ledger import DONE, FAILED, ChainRow
+from sweep.reporting.gains import Estimates
+from sweep.reporting.results import Result, chain_order, setting_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORING = "scoring"
+KINDS = ("pretrain", "intermediate", "target", SCORING)
+FEW_EXAMPLES = 500
+FEW_SEEDS = 3
+
+
+def savings(found: Sequence[Result]) -> pd.DataFrame:
+    """Per kind of phase: number, FLOPs and device-seconds of the done chains one at a time, and each phase only once.
+
+    Columns kind, then count, flops, device_seconds with the suffixes _unshared and _shared; one row per kind, in the
+    order of `KINDS`.
+    """
+    import pandas as pd
+
+    parts = [(phase.kind, phase.key, phase.flops, phase.device_seconds) for r in found for phase in r.phases]
+    parts += [(SCORING, r.score.key, r.score.flops, r.score.device_seconds) for r in found]
+    frame = pd.DataFrame(parts, columns=["kind", "count", "flops", "device_seconds"])
+    how = {"count": "count", "flops": "sum", "device_seconds": "sum"}
+    unshared = frame.groupby("kind").agg(how)
+    shared = frame.drop_duplicates("count").groupby("kind").agg(how)
+    joined = unshared.add_suffix("_unshared").join(shared.add_suffix("_shared"))
+    return joined.reindex([kind for kind in KINDS if kind in joined.index]).reset_index()
+
+
+def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
+    """One row per tuning candidate: its cell's names, number, learning rate per phase, dev score, state, selected."""
+    import pandas as pd
+
+    candidates = sorted((chain for chain in chains if chain.role == "candidate"), key=chain_order)
+    rows = [
+        {
+            "encoder": chain.encoder,
+            "setting": setting_name(chain.intermediate, chain.volume),
+            "target": chain.target,
+            "candidate": chain.candidate,
+            **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
+            "dev": chain.dev,
+            "state": chain.state,
+            "selected": chain.selected,
+        }
+        for chain in candidates
+    ]
+    frame = pd.DataFrame(rows)
+    rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
+    return frame[[*frame.columns[:4], *rates, "dev", "state", "selected"]] if rows else frame
+
+
+def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
+    """What a finished study would have and this one has not (yet), in sentences."""
+    states = Counter(chain.state for chain in chains)
+    sentences = []
+    planned, done = plan.get("chains"), states[DONE]
+    if isinstance(planned, int) and done < planned:
+        others = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state != DONE)
+        sentences.append(f"{done} of {planned} planned chains are done{f' ({others})' if others else ''}.")
+    cells, having = plan.get("cells"), len({result.chain.cell for result in found if result.chain.selected})
+    if isinstance(cells, int) and having < cells:
+        sentences.append(f"{having} of {cells} cells have a result; the others are shown as missing.")
+    if states[DONE] > len(found):
+        sentences.append(f"{states[DONE] - len(found)} done chains have lost their records in the store.")
+    return sentences
+
+
+def distrust(
+    chains: Sequence[ChainRow], found: Sequence[Result], estimates: Estimates, plan: Mapping[str, Any]
+) -> list[str]:
+    """What weakens the study's answers, in sentences; empty where nothing was found."""
+    sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
+    sentences += [*_collapsed(found), *_unequal_tuning(chains), *_failed(chains), *_uncompared(estimates)]
+    return [*sentences, *plan.get("flags", ())]
+
+
+def _failed(chains: Sequence[ChainRow]) -> list[str]:
+    failed = sorted((chain for chain in chains if chain.state == FAILED), key=chain_order)
+    if not failed:
+        return []
+    first = failed[0]
+    name = f"{setting_name(first.intermediate, first.volume)} → {first.target}, seed {first.seed}"
+    return [f"{len(failed)} of {len(chains)} chains failed; the first, {name}: {first.message or 'no message'}."]
+
+
+def _few_seeds(estimates: Estimates) -> list[str]:
+    cells = estimates.cells
+    if cells.empty:
+        return []
+    single, few = int((cells["seeds"] == 1).sum()), int(((cells["seeds"] > 1) & (cells["seeds"] < FEW_SEEDS)).sum())
+    sentences = []
+    if single:
+        sentences.append(
+            f"{single} of {len(cells)} cells have one seed: their intervals are over test examples only"
+            " and say nothing about training noise."
+        )
+    if few:
+        sentences.append(f"{few} of {len(cells)} cells have fewer than {FEW_SEEDS} seeds: their intervals are rough.")
+    return sentences
+
+
+def _few_examples(estimates: Estimates) -> list[str]:
+    if estimates.languages.empty:
+        return []
+    sizes = estimates.languages.groupby(["target", "language"])["examples"].min()
+    small = sizes[sizes < FEW_EXAMPLES]
+    by_target = [
+        f"{target} ({group.min()} to {group.max()} in {len(group)} languages)"
+        for target, group in small.groupby("target")
+    ]
+    return [f"Test sets below {FEW_EXAMPLES} examples: {', '.join(by_target)}."] if by_target else []
+
+
+def _collapsed(found: Sequence[Result]) -> list[str]:
+    runs = [result for result in found if result.collapsed]
+    phases = {phase.key: phase for result in runs for phase in result.phases if phase.collapsed}
+    if not runs:
+        return []
+    names = sorted({f"{setting_name(r.chain.intermediate, r.chain.volume)} → {r.chain.target}" for r in runs})
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return [f"{len(phases)} collapsed phases (dev score at the majority level), kept in means: {shown}."]
+
+
+def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
+    # A chain without phases (retrieval with the published encoder) has nothing to tune.
+    tuned = [chain for chain in chains if chain.role == "candidate" and chain.phases]
+    counts = Counter(chain.cell for chain in tuned if chain.state == DONE)
+    if len(set(counts.values())) < 2:
+        return []
+    low, high = min(counts.values()), max(counts.values())
+    fewer = sum(count < high for count in counts.values())
+    return [f"Unequal tuning: {fewer} of {len(counts)} cells have fewer finished candidates ({low} against {high})."]
+
+
+def _uncompared(estimates: Estimates) -> list[str]:
+    sentences = []
+    cells, overall = estimates.cells, estimates.overall
+    if not overall.empty and overall["targets"].nunique() > 1:
+        low, high = overall["targets"].min(), overall["targets"].max()
+        sentences.append(f"Mean gains are over different targets ({low} to {high} of them): compare them with care.")
+    if not cells.empty and cells["overlap"].any():
+        names = [f"{row.intermediate} → {row.target}" for row in cells[cells["overlap"]].itertuples()]
+        sentences.append(
+            f"Training data overlaps with the target's, left out of mean gains: {', '.join(dict.fromkeys(names))}."
+        )
+    return sentences

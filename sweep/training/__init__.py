@@ -1,0 +1,1 @@
+"""Batches, models, fit() and score(): no Ray, no store."""

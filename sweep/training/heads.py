@@ -1,0 +1,236 @@
+"""One head per output shape: from hidden states to a summed loss, and to what `Family.statistics` reads.
+
+A head belongs to the phase that trained it; the encoder that travels is not in here. Losses are *sums* in fp32, and
+`count` says what to divide by, so that a batch cut into parts has the same gradient as a whole one.
+
+Shapes: S sequences, L longest, H hidden size, E examples, C classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sweep.tasks.base import IGNORED
+from sweep.training.batching import Batch
+from sweep.training.linear import linear
+
+MASKED_SHARE = 0.15  # of maskable tokens; of these 80% become [MASK], 10% a random token, 10% stay (Devlin et al. 2019)
+
+Pooling = Literal["mean", "cls"]
+Outputs = list[NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a head needs to know about its task."""
+
+    family: str
+    labels: int = 0  # classes of a sequence or token task
+    mask_id: int | None = None  # the tokenizer's mask token, of a masked task
+
+
+class Head(nn.Module):
+    """What all heads share; a subclass says what is lost and what is put out."""
+
+    def __init__(self, hidden: int, outputs: int, pooling: Pooling, dropout: float) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, outputs)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., H] to [..., outputs] logits, fp32."""
+        logits: Tensor = self.linear(self.dropout(hidden))
+        return logits.float()
+
+    def count(self, batch: Batch) -> Tensor | int:
+        """How many terms the loss of this batch sums."""
+        return batch.examples
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Summed loss of hidden states [S, L, H]."""
+        raise NotImplementedError
+
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
+        """One array per sequence, as base.Family says."""
+        raise NotImplementedError
+
+
+class SequenceHead(Head):
+    """Pooled vector to class logits."""
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        logits = self(pool(hidden, batch.attention_mask, self.pooling))
+        return functional.cross_entropy(logits, batch.targets[:, 0], ignore_index=IGNORED, reduction="sum")
+
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
+        return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
+
+
+class ChoiceHead(Head):
+    """Pooled vector of each option to a score; softmax over the options of an example, however many it has."""
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        scores = self(pool(hidden, batch.attention_mask, self.pooling))[:, 0]
+        first = torch.from_numpy(batch.first[:-1]).to(scores.device)
+        owner = batch.example
+        option = torch.arange(len(scores), device=scores.device) - first[owner]
+        table = scores.new_full((batch.examples, int(np.diff(batch.first).max())), -torch.inf)
+        table = table.index_put((owner, option), scores)
+        return functional.cross_entropy(table, batch.targets[first, 0], ignore_index=IGNORED, reduction="sum")
+
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
+        return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
+
+
+class TokenHead(Head):
+    """Every token's class; words are scored at their first subword."""
+
+    def count(self, batch: Batch) -> Tensor | int:
+        return (batch.targets != IGNORED).sum().clamp(min=1)
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        logits = self(hidden).flatten(0, 1)
+        return functional.cross_entropy(logits, batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
+        return _unpadded(self(hidden).argmax(dim=-1), batch)
+
+
+class SpanHead(Head):
+    """Start and end logits over a window; position 0 is "not in this window"."""
+
+    def count(self, batch: Batch) -> Tensor | int:
+        return 2 * len(batch.lengths)
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        logits = self(hidden)
+        if batch.attention_mask is not None:
+            logits = logits.masked_fill(~batch.attention_mask[:, :, None], -torch.inf)
+        return functional.cross_entropy(logits, batch.targets, ignore_index=IGNORED, reduction="sum")
+
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
+        return _unpadded(self(hidden), batch)
+
+
+class EmbeddingHead(nn.Module):
+    """No parameters: what is scored is the encoder's own pooled vector."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+
+    def count(self, batch: Batch) -> Tensor | int:
+        return batch.examples
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        raise NotImplementedError("an embedding task has nothing to train")
+
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
+        return list(pool(hidden, batch.attention_mask, self.pooling).cpu().numpy())
+
+
+class MaskedHead(nn.Module):
+    """BERT's masked token head: a transform, then the input embeddings as output matrix. Reads a batch of `mask_batch`.
+
+    Logits exist at masked positions only: [masked, V] instead of [S, L, V].
+    """
+
+    def __init__(self, hidden: int, embeddings: Tensor) -> None:
+        super().__init__()
+        vocabulary, width = embeddings.shape
+        self.transform = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self._tied = (embeddings,)  # a tuple: the matrix is the encoder's, and is neither stored nor trained twice
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[masked, H] to [masked, V] logits, fp32."""
+        transformed = self.norm(functional.gelu(self.transform(hidden)))
+        return linear(transformed, self._tied[0], self.bias).float()
+
+    def count(self, batch: Batch) -> Tensor | int:
+        return (batch.targets != IGNORED).sum().clamp(min=1)
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
+        row, column = (batch.targets != IGNORED).nonzero(as_tuple=True)
+        logits = self(hidden[row, column])
+        return functional.cross_entropy(logits, batch.targets[row, column], reduction="sum")
+
+    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
+        row, column = (batch.targets != IGNORED).nonzero(as_tuple=True)
+        right = self(hidden[row, column]).argmax(dim=-1) == batch.targets[row, column]
+        sequences = len(batch.lengths)
+        counts = torch.stack(
+            [torch.bincount(row[right], minlength=sequences), torch.bincount(row, minlength=sequences)], dim=1
+        )
+        return list(counts.cpu().numpy())
+
+
+AnyHead = Head | EmbeddingHead | MaskedHead
+
+
+def make_head(spec: HeadSpec, hidden: int, embeddings: Tensor, pooling: Pooling, dropout: float, seed: int) -> AnyHead:
+    """The head of a family, its weights drawn from `seed` alone (normal, 0.02; biases 0)."""
+    if spec.family == "embedding":
+        return EmbeddingHead(pooling)
+    head: AnyHead
+    if spec.family == "masked":
+        head = MaskedHead(hidden, embeddings)
+    else:
+        kind, outputs = {
+            "sequence": (SequenceHead, spec.labels),
+            "choice": (ChoiceHead, 1),
+            "token": (TokenHead, spec.labels),
+            "span": (SpanHead, 2),
+        }[spec.family]
+        head = kind(hidden, outputs, pooling, dropout)
+    generator = torch.Generator().manual_seed(seed)
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02, generator=generator)
+            nn.init.zeros_(module.bias)
+    return head
+
+
+def pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
+    """[S, L, H] to [S, H] fp32: the first token, or the mean over real tokens, special ones included."""
+    if pooling == "cls":
+        return hidden[:, 0].float()
+    if mask is None:
+        return hidden.float().mean(dim=1)
+    return (hidden.float() * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def mask_batch(batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
+    """The batch with masked inputs; its targets become the original ids at masked positions, IGNORED elsewhere."""
+    inputs, targets = mask_tokens(batch.input_ids, batch.targets == 1, spec, vocabulary, seed)
+    return replace(batch, input_ids=inputs, targets=targets)
+
+
+def mask_tokens(tokens: Tensor, maskable: Tensor, spec: HeadSpec, vocabulary: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of masked token prediction, of any shape; a function of the arguments on every device."""
+    if spec.mask_id is None:
+        raise ValueError("a masked task needs the tokenizer's mask_id in its HeadSpec")
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(tokens.shape, generator=generator).to(tokens.device)
+    random_tokens = torch.randint(vocabulary, tokens.shape, generator=generator).to(tokens.device)
+    chosen = maskable & (noise < MASKED_SHARE)
+    inputs = torch.where(chosen & (noise < 0.9 * MASKED_SHARE), random_tokens, tokens)
+    inputs = torch.where(chosen & (noise < 0.8 * MASKED_SHARE), spec.mask_id, inputs)
+    return inputs, torch.where(chosen, tokens, IGNORED)
+
+
+def _unpadded(values: Tensor, batch: Batch) -> Outputs:
+    """[S, L, ...] to one array [length, ...] per sequence; copies, that a small one does not keep the batch alive."""
+    array = values.cpu().numpy()
+    if array.dtype == np.int64:
+        array = array.astype(np.int32)
+    return [array[row, :length].copy() for row, length in enumerate(batch.lengths)]

@@ -1,0 +1,88 @@
+"""Which task a step trains: streams of batches, sampled per step by size, evenly, or by temperature.
+
+The order is a pure function of (streams, settings, seed); that of a short run is the beginning of a longer one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.tasks.base import Encoded
+from sweep.training.batching import Ids, epoch_batches
+
+BLOCK = 32  # steps within which every stream gets its share, give or take one step
+
+Sampling = Literal["proportional", "uniform", "temperature"]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Training data of one task. Two streams may train one task, such as the languages of a multilingual MLM."""
+
+    task: str
+    encoded: Encoded
+    cap: int | None = None  # examples beyond which the stream gets no more steps; its data is not cut
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The streams of a phase and how a step chooses among them; a single task is a mixture of one."""
+
+    streams: tuple[Stream, ...]
+    batch_tokens: int  # padded tokens per batch at most
+    seed: int
+    sampling: Sampling = "proportional"
+    temperature: float = 1.0
+
+    def epoch_steps(self) -> NDArray[np.float64]:
+        """[streams] steps of one pass over each stream: its batches, times min(cap, examples) / examples."""
+        steps = []
+        for index, stream in enumerate(self.streams):
+            whole = len(epoch_batches(stream.encoded, self.batch_tokens, self._stream_seed(index), 0))
+            share = 1.0 if stream.cap is None else min(stream.cap / stream.encoded.examples, 1.0)
+            steps.append(max(whole * share, 1.0))
+        return np.array(steps)
+
+    def steps_for(self, epochs: float) -> int:
+        """Optimizer steps of so many passes over all streams, caps counted; at least 1."""
+        return max(round(epochs * float(self.epoch_steps().sum())), 1)
+
+    def weights(self) -> NDArray[np.float64]:
+        """[streams] probability that a step trains the stream: p ~ epoch_steps ** (1 / temperature).
+
+        Proportional is temperature 1, uniform is temperature infinity (Raffel et al. 2020, section 3.5.2). Sizes are in
+        batches, not examples, because a step is a batch of tokens: proportional passes over every stream equally often.
+        """
+        exponent = {"proportional": 1.0, "uniform": 0.0, "temperature": 1 / self.temperature}[self.sampling]
+        raised = self.epoch_steps() ** exponent
+        return np.asarray(raised / raised.sum(), dtype=np.float64)
+
+    def schedule(self, steps: int) -> NDArray[np.int64]:
+        """[steps] stream of each step; schedule(n) is the beginning of schedule(m) for n < m.
+
+        Draws are stratified in blocks of BLOCK steps, so that also a short run keeps the shares.
+        """
+        if len(self.streams) == 1:
+            return np.zeros(steps, dtype=np.int64)
+        order = np.random.default_rng([self.seed, len(self.streams)])
+        blocks = [(order.permutation(BLOCK) + order.random(BLOCK)) / BLOCK for _ in range(-(-steps // BLOCK))]
+        points = np.concatenate(blocks)[:steps] if blocks else np.empty(0)
+        edges = np.cumsum(self.weights())[:-1]
+        return np.searchsorted(edges, points, side="right").astype(np.int64)
+
+    def batches(self, index: int, start: int = 0) -> Iterator[Ids]:
+        """Example ids of the stream's batches from its batch number `start` on, epoch after epoch, without end."""
+        epoch, seed = 0, self._stream_seed(index)
+        while True:
+            batches = epoch_batches(self.streams[index].encoded, self.batch_tokens, seed, epoch)
+            yield from batches[start:]
+            start = max(start - len(batches), 0)
+            epoch += 1
+
+    def _stream_seed(self, index: int) -> int:
+        return int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])

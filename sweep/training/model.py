@@ -1,0 +1,125 @@
+"""An encoder with the heads of one phase: what is trained and scored. The encoder travels on, the heads stay.
+
+Where encoders come from is in encoders.py, what a head does in heads.py, how it is trained in train.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sweep.training.batching import Batch
+from sweep.training.heads import AnyHead, HeadSpec, Outputs, Pooling, make_head, mask_batch
+from sweep.training.linear import use_one_dnn
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Chainable(nn.Module):
+    """`encoder` and `heads` (one per task) with their own weights, to be stored apart.
+
+    A head's first weights depend on (seed, task name) alone, so the order and number of tasks do not matter.
+    """
+
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        heads: Mapping[str, HeadSpec],
+        *,
+        seed: int,
+        pad_id: int,
+        pooling: Pooling = "mean",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.specs, self.pad_id, self.pooling = encoder, dict(heads), pad_id, pooling
+        self.heads = nn.ModuleDict()
+        for task, spec in sorted(heads.items()):
+            start = seed_for(seed, task)
+            self.heads[_module_name(task)] = make_head(
+                spec, encoder.config.hidden_size, self.embeddings, pooling, dropout, start
+            )
+        use_one_dnn(self)
+        accepted = inspect.signature(encoder.forward).parameters
+        self._segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.embeddings.device
+
+    @property
+    def embeddings(self) -> Tensor:
+        """[V, D] input embeddings."""
+        weight = self.encoder.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def prepare(self, batch: Batch, task: str, seed: int) -> Batch:
+        """The batch as the loss reads it: a masked task draws its masks here, from `seed`."""
+        spec = self.specs[task]
+        return mask_batch(batch, spec, len(self.embeddings), seed) if spec.family == "masked" else batch
+
+    def count(self, batch: Batch, task: str) -> Tensor | int:
+        """How many terms `loss` sums over a prepared batch."""
+        return self._head(task).count(batch)
+
+    def loss(self, batch: Batch, task: str) -> Tensor:
+        """Summed loss of a prepared batch, 0-d fp32."""
+        return self._head(task).loss(self.hidden(batch), batch)
+
+    def outputs(self, batch: Batch, task: str, layer: int = -1, pooling: Pooling | None = None) -> Outputs:
+        """One array per sequence, as base.Family wants them.
+
+        `layer` and `pooling` are for embedding tasks: trained heads read the layer that they were trained on.
+        """
+        head = self._head(task)
+        if self.specs[task].family != "embedding":
+            return head.outputs(self.hidden(batch), batch)
+        if pooling is not None:
+            head = make_head(self.specs[task], 0, self.embeddings, pooling, 0.0, 0)
+        return head.outputs(self.hidden(batch, layer), batch)
+
+    def hidden(self, batch: Batch, layer: int = -1) -> Tensor:
+        """[S, L, H] hidden states; layer 0 is the embedding layer, n the output of block n, -1 the last one's.
+
+        Raises ValueError for a layer that the encoder does not have.
+        """
+        segments = {"token_type_ids": batch.segments} if self._segments and batch.segments is not None else {}
+        inner = layer != -1
+        states = self.encoder(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=inner, **segments
+        )
+        if not inner:
+            last: Tensor = states.last_hidden_state
+            return last
+        if not -len(states.hidden_states) <= layer < len(states.hidden_states):
+            raise ValueError(f"layer {layer} of an encoder with {len(states.hidden_states) - 1} layers")
+        chosen: Tensor = states.hidden_states[layer]
+        return chosen
+
+    def autocast(self, precision: Precision) -> torch.autocast:
+        """bf16 only on CUDA: on a CPU without native bf16 it was measured 27 times slower than fp32."""
+        kind = self.device.type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16" and kind == "cuda")
+
+    def _head(self, task: str) -> AnyHead:
+        head = self.heads[_module_name(task)]
+        assert isinstance(head, AnyHead)
+        return head
+
+
+def seed_for(*parts: object) -> int:
+    """A seed from anything printable, the same in every process: 63 bits of blake2b."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _module_name(task: str) -> str:
+    """Module names cannot hold dots, and `keys` is taken."""
+    return "task " + task.replace(".", "\\")
