@@ -239,6 +239,14 @@ def test_a_share_of_train_is_taken_from_its_size():
     assert TASKS["squad"].source.size("train", "en") == Size(87_599 - 4380, 175.0)
 
 
+@pytest.mark.parametrize(("name", "count"), [("xnli", 15), ("pawsx", 7)])
+def test_training_data_is_there_in_other_languages(name, count):
+    assert len(TASKS[name].sources) == count
+    assert TASKS[name].trained_in == ("en",)
+    for language in TASKS[name].sources:
+        assert TASKS[name].source.size("train", language).examples > 0
+
+
 def test_an_unresolved_source_says_so():
     assert TASKS["xcopa"].source.identity()["revision"] is None
 

@@ -20,6 +20,7 @@ LAYERS = (
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
     """tasks.base tasks.subwords tasks.classify tasks.token tasks.qa tasks.retrieval tasks.masked tasks.encoding
     tasks.world tasks.synthetic_rows tasks.synthetic
+    tasks.languages tasks.benchmarks
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
     tasks""",
     # 2  what the study says, what will run, what it costs

@@ -155,6 +155,21 @@ def test_multilingual_training_data_is_read_by_language(tmp_path):
     assert made.source.rows("train", "fi") == [{"text": "fi b"}]
 
 
+def test_a_task_knows_the_languages_that_have_training_data(folder):
+    for code in ("eng", "deu"):
+        write(folder / code / "train.tsv", f"sentence\tcategory\n{code} train\tsports\n")
+    english = task(folder)
+    translated = task(folder, train={"path": "{code}/train.tsv", "languages": TOPICS["languages"]}, dev=0.5)
+    assert (english.sources, translated.sources) == ((), ("en", "de"))
+    assert translated.trained_in == ("en",)
+    assert [row["text"] for row in translated.source.rows("dev", "de")] == ["deu train"]
+
+
+def test_training_data_without_dev_data_is_no_source(folder):
+    train = {"path": "{code}/train.tsv", "languages": TOPICS["languages"]}
+    assert task(folder, train=train).sources == ()
+
+
 def test_columns_can_be_templates_lists_and_chosen_by_a_value(tmp_path):
     rows = [
         {"p": "It fell.", "a": "x", "b": "y", "q": "cause", "gold": 1},

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from sweep.tasks.base import Family, Task
+from sweep.tasks.benchmarks import BENCHMARKS, languages_of
 from sweep.tasks.classify import CHOICE, SEQUENCE
+from sweep.tasks.languages import NAMES, THREE_LETTERS
 from sweep.tasks.masked import MASKED
 from sweep.tasks.qa import SPAN
 from sweep.tasks.retrieval import EMBEDDING
@@ -25,24 +27,13 @@ UPOS += ["SYM", "VERB", "X"]
 ENTITIES = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
 NO_LABEL = {"label": [None]}  # what -1 becomes
 
-# fmt: off
-UD_NAMES = {
-    "af": "Afrikaans", "ar": "Arabic", "bg": "Bulgarian", "de": "German", "el": "Greek", "en": "English",
-    "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
-    "he": "Hebrew", "hi": "Hindi",
-    "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese", "kk": "Kazakh", "ko": "Korean",
-    "mr": "Marathi", "nl": "Dutch", "pt": "Portuguese", "ru": "Russian", "ta": "Tamil", "te": "Telugu", "th": "Thai",
-    "tl": "Tagalog", "tr": "Turkish", "ur": "Urdu", "vi": "Vietnamese", "yo": "Yoruba", "zh": "Chinese",
-}
-TATOEBA_CODES = {
-    "af": "afr", "ar": "ara", "bg": "bul", "bn": "ben", "de": "deu", "el": "ell", "es": "spa", "et": "est", "eu": "eus",
-    "fa": "pes", "fi": "fin", "fr": "fra", "he": "heb", "hi": "hin", "hu": "hun", "id": "ind", "it": "ita", "ja": "jpn",
-    "jv": "jav", "ka": "kat", "kk": "kaz", "ko": "kor", "ml": "mal", "mr": "mar", "nl": "nld", "pt": "por", "ru": "rus",
-    "sw": "swh", "ta": "tam", "te": "tel", "th": "tha", "tl": "tgl", "tr": "tur", "ur": "urd", "vi": "vie", "zh": "cmn",
-}
-XNLI = ["en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"]
-PAN_X = [*(set(TATOEBA_CODES) - {"tl"}), "en", "ms", "my", "tl", "yo"]
+PAWS_X = ["en", "de", "es", "fr", "ja", "ko", "zh"]
+PAN_X = sorted(BENCHMARKS["xtreme"]["panx"])  # what google/xtreme has; XTREME-R's further languages are elsewhere
+UD_NAMES = {language: NAMES[language] for language in BENCHMARKS["xtreme"]["udpos"]}
+TATOEBA_CODES = {language: THREE_LETTERS[language] for language in BENCHMARKS["xtreme"]["tatoeba"]}
+XNLI = ["en", *(language for language in languages_of("xnli") if language != "en")]
 
+# fmt: off
 # English, for intermediate phases. Where the hub has no labelled test split, its validation split is the test split and
 # dev is a share of train, so that no checkpoint is ever chosen on what is reported.
 ENGLISH: dict[str, dict[str, Any]] = {
@@ -89,19 +80,20 @@ MULTILINGUAL: dict[str, dict[str, Any]] = {
     "xnli": {  # its English training data is MNLI's
         "family": "sequence", "hub": "facebook/xnli", "config": "{language}", "corpora": ["mnli", "xnli"],
         "columns": {"text": "premise", "pair": "hypothesis"}, "labels": NLI, "languages": XNLI,
-        "train": "train", "dev": "validation", "test": "test",
+        "train": {"split": "train", "languages": XNLI},  # machine-translated in all but English
+        "dev": {"split": "validation", "languages": XNLI}, "test": "test",
         "sizes": {"train": 392_702, "dev": 2_490, "test": 5_010}, "tokens": 42,
     },
     "pawsx": {  # not google/xtreme's copy, which lost rows to CSV quoting
         "family": "sequence", "hub": "google-research-datasets/paws-x", "config": "{language}", "corpora": ["paws"],
         "columns": {"text": "sentence1", "pair": "sentence2"}, "labels": {"different": ["0"], "paraphrase": ["1"]},
-        "languages": ["en", "de", "es", "fr", "ja", "ko", "zh"],
-        "train": "train", "dev": "validation", "test": "test",
+        "languages": PAWS_X, "train": {"split": "train", "languages": PAWS_X},  # the same
+        "dev": {"split": "validation", "languages": PAWS_X}, "test": "test",
         "sizes": {"train": 49_401, "dev": 2_000, "test": 2_000}, "tokens": 58,
     },
     "panx": {
         "family": "token", "hub": "google/xtreme", "config": "PAN-X.{language}", "corpora": ["wikiann"],
-        "columns": {"words": "tokens", "tags": "ner_tags"}, "labels": ENTITIES, "languages": sorted(PAN_X),
+        "columns": {"words": "tokens", "tags": "ner_tags"}, "labels": ENTITIES, "languages": PAN_X,
         "train": "train", "dev": "validation", "test": "test",
         "sizes": {"train": 20_000, "dev": 10_000, "test": 10_000}, "tokens": 14,
     },

@@ -65,6 +65,8 @@ class Task:
     labels: tuple[str, ...] = ()  # names in the order of their integers; empty where the family has no labels
     corpora: tuple[str, ...] = ()  # names of the corpora inside, to flag overlaps ("mnli" in MNLI and XNLI)
     train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
+    sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
+    # () means no more than `trained_in`
 
     @property
     def trained_in(self) -> tuple[str, ...]:

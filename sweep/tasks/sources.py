@@ -28,6 +28,7 @@ from sweep.tasks.formats import READERS
 from sweep.tasks.hub import HubPart, HubSource
 from sweep.tasks.local import Files, Join, LocalSource
 from sweep.tasks.mapping import Columns
+from sweep.tasks.parts import Part
 
 COMMON_KEYS = (
     "family",
@@ -107,19 +108,26 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
     if train and task.get("dev") is None:
         raise StudyError(task.place("dev"), "nothing", "a file, or a share of train such as 0.1, is expected")
     trained = described.trained_in(task) if train else ()
-    if lacking := set(trained) - {language for part in train for language in part.languages}:
+    if lacking := set(trained) - set(_languages(train)):
         found = f"no part for {', '.join(sorted(lacking))}"
         raise StudyError(task.place("train"), found, "one with it in its `languages` is expected")
+    dev = train if source.dev_share else source.splits.get("dev", ())
+    sources = tuple(language for language in _languages(train) if language in _languages(dev))
     return Task(
         name=name,
         family=described.family(task),
         source=source,
-        languages=tuple(dict.fromkeys(language for part in test for language in part.languages)),
+        languages=_languages(test),
         train_language=trained[0] if trained else None,
         labels=described.label_names(task),
         corpora=described.strings(task, "corpora"),
         train_languages=trained if task.get("train_languages") else (),
+        sources=sources if set(sources) - set(trained) else (),
     )
+
+
+def _languages(parts: Iterable[Part]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(language for part in parts for language in part.languages))
 
 
 def _splits(task: Section, keys: tuple[str, ...], main: str) -> Iterator[tuple[str, list[Section]]]:
