@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sweep.fingerprint import fingerprint
 from sweep.store import Store
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Encoded, Row, Task
+from sweep.tasks.base import Encoded, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
 
 ENCODING_VERSION = 1  # raised when the same rows would be encoded otherwise
@@ -57,12 +57,17 @@ class Sample:
     """Rows of one split in one language together with their encoding."""
 
     task: Task
+    language: str
     rows: list[Row]
     encoded: Encoded
 
-    def statistics(self, outputs: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    def predictions(self, outputs: Sequence[NDArray[Any]]) -> list[Prediction]:
+        """What a model's outputs say of each row."""
+        return FAMILIES[self.task.family].predict(outputs, self.encoded, self.rows, self.task.labels)
+
+    def statistics(self, predictions: Sequence[Prediction]) -> NDArray[np.float64]:
         """[N, K] per-example statistics of the family."""
-        return FAMILIES[self.task.family].statistics(outputs, self.encoded, self.rows, self.task.labels)
+        return FAMILIES[self.task.family].judge(predictions, self.rows, self.task, self.language)
 
     def value(self, statistics: NDArray[np.float64]) -> float:
         """The family's metric, 0..1."""
@@ -77,9 +82,9 @@ def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int |
     """At most `limit` examples of an encoded split with their rows, the same ones for every chain."""
     rows = task.source.rows(split, language)
     if limit is None or limit >= len(rows):
-        return Sample(task, rows, encoded)
+        return Sample(task, language, rows, encoded)
     chosen = _permutation(len(rows), limit, SAMPLE_SEED)
-    return Sample(task, [rows[index] for index in chosen], subset(encoded, chosen))
+    return Sample(task, language, [rows[index] for index in chosen], subset(encoded, chosen))
 
 
 def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:

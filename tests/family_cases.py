@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import IGNORED, Encoded, Family, Row
+from sweep.tasks import TASKS
+from sweep.tasks.base import IGNORED, Encoded, Family, Row, Task
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.masked import MASKED
 from sweep.tasks.qa import SPAN
@@ -43,6 +44,22 @@ class Case:
     chance: tuple[float, float]
     columns: int
     broken: dict[str, Row]  # rows by what check() says of them
+
+    def statistics(self, outputs: Outputs, encoded: Encoded, rows: list[Row] | None = None) -> NDArray[np.float64]:
+        """What comes of outputs by way of predictions."""
+        return statistics(self.family, outputs, encoded, self.rows if rows is None else rows, self.labels)
+
+
+def statistics(
+    family: Family, outputs: Outputs, encoded: Encoded, rows: list[Row], labels: tuple[str, ...] = ()
+) -> NDArray[np.float64]:
+    """Outputs of a model on rows of a family, predicted and judged."""
+    return family.judge(family.predict(outputs, encoded, rows, labels), rows, task_of(family, labels), "en")
+
+
+def task_of(family: Family, labels: tuple[str, ...] = ()) -> Task:
+    """A task of the family; its source is never read."""
+    return Task("case", family.name, TASKS["world/nli"].source, ("en",), labels=labels)
 
 
 def text(length: int) -> str:

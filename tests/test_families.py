@@ -33,7 +33,7 @@ def encoded(case: Case, tokenizer: Any, max_length: int, rows: Sequence[Row] | N
 
 
 def summed(case: Case, outputs: Sequence[NDArray[Any]], data: Encoded) -> NDArray[np.float64]:
-    return case.family.statistics(outputs, data, case.rows, case.labels).sum(axis=0)
+    return case.statistics(outputs, data).sum(axis=0)
 
 
 @pytest.mark.parametrize("max_length", [SHORT, LONG])
@@ -56,14 +56,14 @@ def test_random_outputs_score_about_chance(case: Case, tokenizer: Any) -> None:
 
 def test_statistics_have_one_row_per_example(case: Case, tokenizer: Any) -> None:
     data = encoded(case, tokenizer, SHORT)
-    statistics = case.family.statistics(case.guess(data, case.rows), data, case.rows, case.labels)
+    statistics = case.statistics(case.guess(data, case.rows), data)
     assert statistics.shape == (len(case.rows), case.columns)
     assert statistics.dtype == np.float64
 
 
 def test_value_is_vectorised_over_leading_axes(case: Case, tokenizer: Any) -> None:
     data = encoded(case, tokenizer, LONG)
-    statistics = case.family.statistics(case.guess(data, case.rows), data, case.rows, case.labels)
+    statistics = case.statistics(case.guess(data, case.rows), data)
     draws = np.random.default_rng(0).integers(0, len(statistics), size=(2, 3, len(statistics)))
     sums = statistics[draws].sum(axis=2)
     values = case.family.value(sums)
@@ -74,12 +74,12 @@ def test_value_is_vectorised_over_leading_axes(case: Case, tokenizer: Any) -> No
 def test_scores_do_not_depend_on_the_order_of_rows(case: Case, tokenizer: Any) -> None:
     straight = encoded(case, tokenizer, SHORT)
     outputs = case.guess(straight, case.rows)
-    before = case.family.statistics(outputs, straight, case.rows, case.labels)
+    before = case.statistics(outputs, straight)
     order = random.Random(1).sample(range(len(case.rows)), len(case.rows))
     rows = [case.rows[number] for number in order]
     bounds = straight.example_bounds().tolist()
     moved = [output for number in order for output in outputs[bounds[number] : bounds[number + 1]]]
-    after = case.family.statistics(moved, encoded(case, tokenizer, SHORT, rows), rows, case.labels)
+    after = case.statistics(moved, encoded(case, tokenizer, SHORT, rows), rows)
     np.testing.assert_array_equal(after, before[order])
 
 
@@ -144,7 +144,7 @@ def test_truncation_and_padding_of_the_tokenizer_neither_matter_nor_change(case:
 
 def test_no_rows_are_no_examples_and_score_0(case: Case, tokenizer: Any) -> None:
     data = encoded(case, tokenizer, SHORT, [])
-    statistics = case.family.statistics([], data, [], case.labels)
+    statistics = case.statistics([], data, [])
     assert data.examples == 0
     assert statistics.shape == (0, case.columns)
     assert case.family.value(statistics.sum(axis=0)) == 0

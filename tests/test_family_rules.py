@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from family_cases import BIO, UPOS, WORDS, text
+from family_cases import BIO, UPOS, WORDS, statistics, task_of, text
 from small_tokenizers import KINDS, small_tokenizer
 
 from sweep.tasks.base import IGNORED, Encoded, Row
@@ -62,7 +62,8 @@ def test_the_first_of_equal_options_is_the_answer(tokenizer: Any) -> None:
     rows = [{"prompt": "a", "options": ["b"] * 3, "label": label} for label in (0, 1)]
     encoded = from_sequences(CHOICE.encode(rows, tokenizer, 40))
     outputs = [np.array([score]) for score in (2.0, 2.0, 1.0, 0.0, 2.0, 2.0)]
-    assert CHOICE.statistics(outputs, encoded, rows, ()).tolist() == [[1, 1], [1, 1]]
+    assert CHOICE.predict(outputs, encoded, rows, ()) == [0, 1]
+    assert statistics(CHOICE, outputs, encoded, rows).tolist() == [[1, 1], [1, 1]]
 
 
 # token
@@ -152,6 +153,13 @@ def test_a_long_sentence_is_split_between_words_and_a_word_longer_than_that_lose
     assert all(len(tags) for tags in inside)
 
 
+def test_a_prediction_must_tag_every_word() -> None:
+    rows = [{"words": ["bo", "teko"], "tags": [0, 1]}, {"words": ["bo"], "tags": [0]}]
+    assert TOKEN.judge([[0, 1], [1]], rows, task_of(TOKEN, UPOS), "en").tolist() == [[2, 2, 2], [0, 1, 1]]
+    with pytest.raises(ValueError, match="every word"):
+        TOKEN.judge([[0], [1, 1]], rows, task_of(TOKEN, UPOS), "en")
+
+
 # span
 
 
@@ -228,9 +236,9 @@ def test_no_answer_wins_only_where_some_question_has_none(tokenizer: Any) -> Non
     outputs = [np.zeros((length, 2)) for length in encoded.lengths()]
     for output in outputs:
         output[0] = 1
-    assert SPAN.answers(outputs, encoded, rows) == ["", ""]
+    assert SPAN.predict(outputs, encoded, rows, ()) == ["", ""]
     rows[1]["answers"] = rows[0]["answers"]
-    assert "" not in SPAN.answers(outputs, encoded, rows)
+    assert "" not in SPAN.predict(outputs, encoded, rows, ())
 
 
 def test_exact_match_is_told_beside_f1() -> None:
@@ -247,7 +255,13 @@ def test_each_pivot_sentence_looks_for_its_foreign_one() -> None:
     outputs = list(np.stack([foreign, pivot], axis=1).reshape(6, 3))
     rows: list[Row] = [{"text": "a", "pair": "b"}] * 3
     encoded = Encoded(*(np.zeros(0),) * 2, np.repeat(np.arange(3), 2), *(np.zeros(0),) * 2)  # type: ignore[arg-type]
-    assert EMBEDDING.statistics(outputs, encoded, rows, ()).tolist() == [[1, 1], [0, 1], [0, 1]]
+    assert EMBEDDING.predict(outputs, encoded, rows, ()) == [0, 0, 1]
+    assert statistics(EMBEDDING, outputs, encoded, rows).tolist() == [[1, 1], [0, 1], [0, 1]]
+
+
+def test_a_row_may_say_which_foreign_sentence_is_its_own() -> None:
+    rows: list[Row] = [{"text": "a", "pair": "b", "match": match} for match in (2, 0, 1)]
+    assert EMBEDDING.judge([2, 1, 1], rows, task_of(EMBEDDING), "de").tolist() == [[1, 1], [0, 1], [1, 1]]
 
 
 def test_neighbours_are_by_angle_and_do_not_depend_on_how_many_are_asked_at_once() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from family_cases import CASES
+from family_cases import CASES, statistics
 from small_tokenizers import KINDS, small_tokenizer
 
 from sweep.tasks.base import Row
@@ -103,7 +103,7 @@ def test_the_answers_of_xquad_can_be_found_again(shared_data: Path, kind: str, l
     tokenizer = small_tokenizer(kind, [row["context"] for row in rows], 4000)
     encoded = from_sequences(SPAN.encode(rows, tokenizer, 384))
     outputs = CASES["span"].perfect(encoded, rows)
-    details = SPAN.details(SPAN.statistics(outputs, encoded, rows, ()).sum(axis=0))
+    details = SPAN.details(statistics(SPAN, outputs, encoded, rows).sum(axis=0))
     # Not all: an answer may begin or end inside a token (half a word of Arabic, one of several Chinese characters).
     assert details["f1"] > (0.95 if language == "zh" else 0.99)
 
@@ -128,7 +128,7 @@ def test_every_tag_of_a_treebank_is_scored(shared_data: Path, kind: str, treeban
     assert {TOKEN.check(row, labels) for row in rows} == {None}
     tokenizer = small_tokenizer(kind, [" ".join(row["words"]) for row in rows[:50]], 300)
     encoded = from_sequences(TOKEN.encode(rows, tokenizer, 40))
-    sums = TOKEN.statistics(CASES["upos"].perfect(encoded, rows), encoded, rows, labels).sum(axis=0)
+    sums = statistics(TOKEN, CASES["upos"].perfect(encoded, rows), encoded, rows, labels).sum(axis=0)
     gold = [tag for row in rows for tag in row["tags"]]
     of_word = np.repeat(np.arange(len(rows)), [len(row["tags"]) for row in rows])
     assert (

@@ -131,7 +131,7 @@ def _evaluator(bench: Bench, model: Chainable, dev: Sequence[Sample]) -> Callabl
         values = []
         for one in dev:
             outputs = score_all(model, {"dev": one.encoded}, one.task.name, batch_tokens=tokens, precision=precision)
-            values.append(one.value(one.statistics(outputs["dev"])))
+            values.append(one.value(one.statistics(one.predictions(outputs["dev"]))))
         bench.meter.flops += flops
         return sum(values) / len(values)
 

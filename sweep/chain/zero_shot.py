@@ -39,7 +39,7 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     ):  # fmt: skip
         outputs = progress.outputs or outputs
         yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
-    statistics = {language: one.statistics(outputs[language]) for language, one in samples.items()}
+    statistics = {language: one.statistics(one.predictions(outputs[language])) for language, one in samples.items()}
     flops = sum(encoded_flops(bench.encoder.shape, part) for part in encoded.values())
     bench.meter.flops += flops
     record = ScoreRecord(

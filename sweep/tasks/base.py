@@ -1,9 +1,10 @@
 """The contract between data and training: what a task is, what its rows look like, how encoded data lies in memory.
 
 A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it
-turns rows into token sequences and outputs into statistics. A data set therefore needs no code of its own, and a metric
-is always `value(sum of per-example statistics)`: the same statistics give the score, its bootstrap interval and the
-paired comparison.
+turns rows into token sequences, outputs into predictions, and predictions into statistics. A data set therefore needs
+no code of its own, a prediction file of somebody else is judged as a chain's own outputs are, and a metric is always
+`value(sum of per-example statistics)`: the same statistics give the score, its bootstrap interval and the paired
+comparison.
 
 Numpy only: nothing here or beside it imports torch, ray or mlflow.
 """
@@ -24,8 +25,20 @@ Row = dict[str, Any]
     choice     prompt: str, options: list[str] (2 to 5), label: int
     token      words: list[str], tags: list[int]
     span       id: str, context: str, question: str, answers: list[{"text": str, "start": int}] (empty: unanswerable)
-    embedding  text: str (foreign side), pair: str (pivot side); row i of the sides are translations of each other
+    embedding  text: str (foreign side), pair: str (pivot side); row i of the sides are translations of each other,
+               unless `match: int` says which row's foreign side translates the pivot side
     masked     text: str
+"""
+
+Prediction = Any
+"""What a model says of one row, in plain values that a file can hold:
+
+    sequence   int: class
+    choice     int: option
+    token      a tag for every word: NDArray[int] or list[int]
+    span       str: answer as it stands in the context; empty: no answer
+    embedding  int: row whose foreign side is nearest to this row's pivot side
+    masked     (int, int): tokens guessed right, tokens masked
 """
 
 SPLITS = ("train", "dev", "test")
@@ -67,6 +80,7 @@ class Task:
     train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
     sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
     # () means no more than `trained_in`
+    normaliser: str = "squad"  # how span answers are compared: "squad", or "mlqa" (by language)
 
     @property
     def trained_in(self) -> tuple[str, ...]:
@@ -125,7 +139,7 @@ class EncodedSequence:
 class Family(Protocol):
     """An output shape. Stateless; one instance per family in sweep.tasks.FAMILIES.
 
-    `outputs` of `statistics` holds one array per sequence, in the order of `encoded`:
+    `outputs` of `predict` holds one array per sequence, in the order of `encoded`:
 
         sequence   [C] class logits
         choice     [1] score of the option
@@ -146,10 +160,15 @@ class Family(Protocol):
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
         """Sequences in the order of rows. `tokenizer` is a fast Hugging Face tokenizer."""
 
-    def statistics(
+    def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Prediction]:
+        """What the outputs say of each row."""
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, K] per-example statistics whose sum over examples determines the metric."""
+        """[N, K] per-example statistics whose sum over examples determines the metric, from predictions alone."""
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """[...] metric in 0..1 from [..., K] summed statistics; vectorised for bootstrap."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Row
+from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.subwords import frame, slices, subwords
 
 MIN_OPTIONS, MAX_OPTIONS = 2, 5
@@ -22,6 +22,12 @@ def accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """[...] share correct from [..., 2] sums of (correct, counted); 0 where nothing was counted."""
     counted = sums[..., 1]
     return np.divide(sums[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
+
+
+def right_or_wrong(predictions: Sequence[int], gold: Sequence[int]) -> NDArray[np.float64]:
+    """[N, 2] (correct, 1)."""
+    correct = np.asarray(predictions, dtype=np.int64) == np.asarray(gold, dtype=np.int64)
+    return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
 
 
 def _most_frequent(labels: Sequence[int]) -> float:
@@ -76,14 +82,18 @@ class SequenceFamily:
                 segments = around.segments(*map(len, shown))
                 yield EncodedSequence(around.join(*shown), number, [row["label"]], segments)
 
-    def statistics(
+    def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Prediction]:
+        """The greatest of the class logits [C] of each row; the first of equal ones."""
+        classes: list[Prediction] = np.stack(outputs).argmax(axis=1).tolist() if outputs else []
+        return classes
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 2] (correct, 1) from class logits [C] per row."""
-        if not outputs:
-            return np.zeros((0, 2))
-        correct = np.stack(outputs).argmax(axis=1) == encoded.targets
-        return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
+        """[N, 2] (correct, 1)."""
+        return right_or_wrong(predictions, [row["label"] for row in rows])
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Accuracy."""
@@ -131,16 +141,22 @@ class ChoiceFamily:
                     segments = around.segments(len(shown), len(option))
                     yield EncodedSequence(around.join(shown, option), number, targets, segments)
 
-    def statistics(
+    def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """[N, 2] (correct, 1) from the score [1] of every option; the first of equal options is the answer."""
+    ) -> list[Prediction]:
+        """The option of the greatest score [1] of each row; the first of equal ones."""
         if not outputs:
-            return np.zeros((0, 2))
+            return []
         firsts = encoded.example_bounds()[:-1]
         order = np.lexsort((-np.concatenate(outputs), encoded.example))  # stable: equal scores keep their order
-        correct = order[firsts] - firsts == encoded.targets
-        return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
+        options: list[Prediction] = (order[firsts] - firsts).tolist()
+        return options
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 2] (correct, 1)."""
+        return right_or_wrong(predictions, [row["label"] for row in rows])
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Accuracy."""

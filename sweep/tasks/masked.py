@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Row
+from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.classify import accuracy
 from sweep.tasks.subwords import frame, slices, subwords
 
@@ -48,13 +48,20 @@ class MaskedFamily:
                     segments = around.segments(len(shown))
                     yield EncodedSequence(around.join(shown), number, [*before, *maskable, *after], segments)
 
-    def statistics(
+    def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """[N, 2] (correct, masked) tokens from the counts [2] of every sequence."""
+    ) -> list[Prediction]:
+        """(correct, masked) tokens of each row from the counts [2] of every sequence."""
         if not outputs:
-            return np.zeros((0, 2))
-        return np.add.reduceat(np.stack(outputs).astype(np.float64), encoded.example_bounds()[:-1], axis=0)
+            return []
+        counts = np.add.reduceat(np.stack(outputs).astype(np.int64), encoded.example_bounds()[:-1], axis=0)
+        return [(right, masked) for right, masked in counts.tolist()]
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 2] (correct, masked)."""
+        return np.array(predictions, dtype=np.float64).reshape(-1, 2)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of masked tokens guessed right; 0 where none was masked."""

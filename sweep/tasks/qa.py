@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Row
+from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.subwords import frame, slices, subwords, subwords_with_offsets
 
 STRIDE = 128  # tokens from the start of a window to that of the next
@@ -139,22 +139,14 @@ class SpanFamily:
                         offsets=[NOWHERE] * before + offsets[first:last] + [NOWHERE] * len(around.gaps[2]),
                     )
 
-    def statistics(
+    def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """[N, 3] (F1, exact match, 1) from start and end logits [L, 2] of every window.
+    ) -> list[Prediction]:
+        """The text answered for each row, from start and end logits [L, 2] of every window.
 
-        Nothing is ever answered with "no answer" in a set where every question has one.
+        Nothing is ever answered with "no answer" in a set where every question has one. Raises ValueError where
+        `encoded` has no offsets.
         """
-        predicted = self.answers(outputs, encoded, rows)
-        scores = [
-            (*answer_scores(answer, [gold["text"] for gold in row["answers"]]), 1.0)
-            for answer, row in zip(predicted, rows, strict=True)
-        ]
-        return np.array(scores, dtype=np.float64).reshape(-1, 3)
-
-    def answers(self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row]) -> list[str]:
-        """The text answered for every row. Raises ValueError where `encoded` has no offsets."""
         if encoded.offsets is None:
             if rows:
                 raise ValueError("span data is encoded with offsets")
@@ -166,6 +158,16 @@ class SpanFamily:
             _answer(outputs[first:last], offsets[first:last], row["context"], may_lack)
             for first, last, row in zip(bounds, bounds[1:], rows, strict=False)
         ]
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 3] (F1, exact match, 1)."""
+        scores = [
+            (*answer_scores(answer, [gold["text"] for gold in row["answers"]]), 1.0)
+            for answer, row in zip(predictions, rows, strict=True)
+        ]
+        return np.array(scores, dtype=np.float64).reshape(-1, 3)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean F1."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Row
-from sweep.tasks.classify import accuracy
+from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.tasks.classify import accuracy, right_or_wrong
 from sweep.tasks.subwords import frame, slices, subwords
 
 QUERIES_AT_ONCE = 1024  # similarities held at a time: this many rows of N
@@ -59,15 +59,21 @@ class EmbeddingFamily:
                 shown = text[:room]
                 yield EncodedSequence(around.join(shown), position // 2, (), around.segments(len(shown)))
 
-    def statistics(
+    def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """[N, 2] (correct, 1) from the sentence vectors [D]; row i is the pivot sentence of row i as a query."""
+    ) -> list[Prediction]:
+        """The row whose foreign sentence is nearest to each row's pivot sentence, from the sentence vectors [D]."""
         if not outputs:
-            return np.zeros((0, 2))
+            return []
         vectors = np.stack(outputs)
-        correct = nearest_foreign(vectors[0::2], vectors[1::2]) == np.arange(encoded.examples)
-        return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
+        nearest: list[Prediction] = nearest_foreign(vectors[0::2], vectors[1::2]).tolist()
+        return nearest
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 2] (correct, 1)."""
+        return right_or_wrong(predictions, [row.get("match", position) for position, row in enumerate(rows)])
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Accuracy."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Row
+from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.subwords import frame, slices, subwords
 
 OUTSIDE = -1
@@ -70,7 +70,14 @@ def chunk_counts(
     wanted, wanted_ends = scheme.chunks(gold, sentence)
     right = (found == wanted) & (found != OUTSIDE) & (found_ends == wanted_ends)
     counted = (right, found != OUTSIDE, wanted != OUTSIDE)
-    return np.stack([np.bincount(sentence, weights=which, minlength=sentences) for which in counted], axis=1)
+    counts = [np.bincount(sentence, weights=which, minlength=sentences) for which in counted]
+    return np.stack(counts, axis=1).astype(np.float64)  # bincount of nothing is of integers
+
+
+def flat(tags: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[W] tags of all words and [W] their sentences."""
+    lengths = np.array([len(sentence) for sentence in tags], dtype=np.int64)
+    return np.concatenate([np.zeros(0, np.int64), *tags]).astype(np.int64), np.repeat(np.arange(len(tags)), lengths)
 
 
 def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
@@ -138,16 +145,25 @@ class TokenFamily:
         targets.extend([IGNORED] * len(around.gaps[1]))
         return EncodedSequence(around.join(tokens), number, targets, around.segments(len(tokens)))
 
-    def statistics(
+    def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """[N, 3] (right, predicted, gold) chunks from the predicted tag of every token position."""
+    ) -> list[Prediction]:
+        """[words] tags of each row, from the predicted tag of every token position."""
         if not outputs:
-            return np.zeros((0, 3))
+            return []
         tagged = encoded.targets != IGNORED
-        sentence = np.repeat(encoded.example, encoded.lengths())[tagged]
-        predicted = np.concatenate(outputs)[tagged].astype(np.int64)
-        return chunk_counts(predicted, encoded.targets[tagged], sentence, encoded.examples, labels)
+        words = np.bincount(np.repeat(encoded.example, encoded.lengths())[tagged], minlength=encoded.examples)
+        return np.split(np.concatenate(outputs)[tagged].astype(np.int64), np.cumsum(words)[:-1])
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 3] (right, predicted, gold) chunks. Raises ValueError where a row is not tagged word by word."""
+        gold, of_word = flat([row["tags"] for row in rows])
+        predicted, of_prediction = flat(predictions)
+        if not np.array_equal(of_word, of_prediction):
+            raise ValueError("every word has one predicted tag")
+        return chunk_counts(predicted, gold, of_word, len(rows), task.labels)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Micro F1 of chunks; 0 where there is none."""
@@ -156,10 +172,9 @@ class TokenFamily:
 
     def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
         """F1 of tagging every word with the most frequent tag; 0 where that is O."""
-        gold = np.array([tag for row in rows for tag in row["tags"]], dtype=np.int64)
+        gold, sentence = flat([row["tags"] for row in rows])
         if not len(gold):
             return 0.0
-        sentence = np.repeat(np.arange(len(rows)), [len(row["tags"]) for row in rows])
         constant = np.full_like(gold, np.bincount(gold).argmax())
         return float(self.value(chunk_counts(constant, gold, sentence, len(rows), labels).sum(axis=0)))
 

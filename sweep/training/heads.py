@@ -1,4 +1,4 @@
-"""One head per output shape: from hidden states to a summed loss, and to what `Family.statistics` reads.
+"""One head per output shape: from hidden states to a summed loss, and to what `Family.predict` reads.
 
 A head belongs to the phase that trained it; the encoder that travels is not in here. Losses are *sums* in fp32, and
 `count` says what to divide by, so that a batch cut into parts has the same gradient as a whole one.
