@@ -24,8 +24,8 @@ LAYERS = (
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
     tasks""",
     # 2  what the study says, what will run, what it costs
-    """planning planning.notation planning.spec planning.study_file planning.shapes planning.plan planning.resolve
-    planning.first_use planning.budget planning.ledger""",
+    """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
+    planning.plan planning.resolve planning.first_use planning.budget planning.ledger""",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store

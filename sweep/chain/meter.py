@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from sweep.planning.architecture import Shape
 from sweep.planning.budget import forward_flops
-from sweep.planning.shapes import Shape
 from sweep.tasks.base import Encoded
 
 
@@ -43,7 +46,8 @@ class Meter:
         return Event(phase, key, step, steps, float(self.flops), self.device_seconds, **rest)
 
 
-def encoded_flops(shape: Shape, encoded: Encoded) -> float:
-    """FLOPs of one forward pass over all sequences, padding left out."""
-    lengths = encoded.lengths()
-    return forward_flops(shape, int(lengths.sum()), int((lengths**2).sum()))
+def encoded_flops(shape: Shape, parts: Iterable[Encoded], batch_tokens: int) -> float:
+    """FLOPs of one forward pass over all sequences of all parts in full batches, padding left out."""
+    lengths = np.concatenate([part.lengths() for part in parts])
+    tokens = int(lengths.sum())
+    return forward_flops(shape, tokens, int((lengths**2).sum()), -(-tokens // batch_tokens))

@@ -93,7 +93,7 @@ class Logbook:
     def _step_flops(self, progress: Progress) -> float:
         shape = self._bench.encoder.shape
         fed = progress.padded_tokens - self.log["padded"]
-        flops = forward_flops(shape, fed, progress.attended_tokens - self.log["attended"])
+        flops = forward_flops(shape, fed, progress.attended_tokens - self.log["attended"], 1)
         return TRAINING * (flops + (masked_head_flops(shape, fed) if progress.task in self._masked else 0))
 
 
@@ -125,7 +125,7 @@ def _dev_sets(bench: Bench, tasks: Sequence[Task], phase: Phase) -> list[Sample]
 
 def _evaluator(bench: Bench, model: Chainable, dev: Sequence[Sample]) -> Callable[[], float]:
     tokens, precision = bench.runtime.score_batch_tokens, bench.precision
-    flops = sum(encoded_flops(bench.encoder.shape, one.encoded) for one in dev)
+    flops = encoded_flops(bench.encoder.shape, (one.encoded for one in dev), tokens)
 
     def evaluate() -> float:
         values = []

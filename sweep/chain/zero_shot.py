@@ -40,7 +40,7 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
         outputs = progress.outputs or outputs
         yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
     statistics = {language: one.statistics(one.predictions(outputs[language])) for language, one in samples.items()}
-    flops = sum(encoded_flops(bench.encoder.shape, part) for part in encoded.values())
+    flops = encoded_flops(bench.encoder.shape, encoded.values(), bench.runtime.score_batch_tokens)
     bench.meter.flops += flops
     record = ScoreRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family,

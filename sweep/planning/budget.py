@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sweep.planning.architecture import Shape
 from sweep.planning.plan import Cell, Chain, Plan, Recipe, coverage_order
-from sweep.planning.shapes import Shape
 from sweep.planning.spec import Budget
 from sweep.tasks.base import Size, Task
 
@@ -26,21 +26,28 @@ ASSUMED_FLOPS_PER_SECOND = {"core": 1e10, "gpu": 5e13}
 CHAIN_OVERHEAD_SECONDS = 2.0  # loading, encoding and writing around the computation
 
 
-def forward_flops(shape: Shape, tokens: float, attended: float) -> float:
-    """FLOPs of the encoder's layers; a multiply-add counts two. Exact for integers, so no sum depends on its order.
+def forward_flops(shape: Shape, tokens: float, attended: float, batches: float) -> float:
+    """FLOPs of the encoder; a multiply-add counts two. Exact for integers, so no sum depends on its order.
 
-    `tokens` are fed, `attended` is the sum of squared sequence lengths. Per token and layer: four projections of hidden
-    x hidden and the feed-forward's two (gated: three) matrices; per attended pair and layer: hidden for each of
-    attention's two products. Embedding look-ups, norms and heads on single vectors are left out (below 1%).
+    `tokens` are fed in so many `batches`, `attended` is the sum of squared sequence lengths. Per token and layer: the
+    projections of queries, keys, values and outputs, the feed-forward's two (gated: three) matrices, and the products
+    with relative positions; per attended pair and layer: hidden for each of attention's two products; per batch and
+    layer: the projections of the relative positions (He et al. 2021, arXiv 2006.03654, section 3). A window of local
+    attention saves nothing: torch's kernels compute the masked pairs too. Norms, look-ups and heads on single vectors
+    are left out (below 1%).
     """
-    projections = 4 * shape.hidden**2
-    feed_forward = (3 if shape.gated else 2) * shape.hidden * shape.feed_forward
-    return shape.layers * (2 * tokens * (projections + feed_forward) + 4 * attended * shape.hidden)
+    hidden, relative = shape.hidden, shape.relative
+    projections = 2 * hidden**2 + 2 * hidden * (shape.key_value or hidden)
+    feed_forward = (3 if shape.gated else 2) * hidden * shape.feed_forward
+    per_token = projections + feed_forward + relative * hidden
+    layer = 2 * tokens * per_token + 4 * attended * hidden + 2 * batches * relative * hidden**2
+    return shape.layers * layer + 2 * tokens * hidden * shape.embedding
 
 
 def masked_head_flops(shape: Shape, tokens: float) -> float:
-    """FLOPs of predicting 15% of `tokens`: a hidden x hidden transform and the vocabulary's matrix."""
-    return 3 * tokens * shape.hidden * (shape.hidden + shape.vocabulary) // 10
+    """FLOPs of predicting 15% of `tokens`: a transform to the embeddings' width and the vocabulary's matrix."""
+    width = shape.embedding or shape.hidden
+    return 3 * tokens * width * (shape.hidden + shape.vocabulary) // 10
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ class Costs:
         total = 0.0
         for name, size in zip(recipe.tasks, sizes, strict=True):
             part = share * size.examples * size.tokens
-            total += forward_flops(shape, part, part * _length(self.plan.tasks[name], size.tokens))
+            attended = part * _length(self.plan.tasks[name], size.tokens)
+            total += forward_flops(shape, part, attended, part / settings.batch_tokens)
             if self.plan.tasks[name].family == "masked":
                 total += masked_head_flops(shape, part)
         return TRAINING * total
@@ -113,7 +121,8 @@ class Costs:
     def _forward(self, cell: Cell, task: Task, examples: float, tokens: float) -> float:
         shape = self.plan.encoders[cell.encoder].shape
         fed = examples * tokens * PADDING
-        return forward_flops(shape, fed, fed * _length(task, tokens))
+        batches = fed / self.plan.study.runtime.score_batch_tokens
+        return forward_flops(shape, fed, fed * _length(task, tokens), batches)
 
 
 def _length(task: Task, tokens: float) -> float:

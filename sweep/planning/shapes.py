@@ -1,21 +1,16 @@
-"""Where an encoder comes from, what identifies it, and the shape that its cost is computed from. Loads no weights.
-
-Shapes of well-known encoders stand in a table, so that a plan needs no network; a folder's shape is read from its
-config.json.
-"""
+"""Where an encoder comes from, what identifies it, and its shape as far as a plan knows it. Loads no weights."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import KEY_LENGTH, file_digest, fingerprint
+from sweep.planning.architecture import KNOWN, Shape, shape_of
 from sweep.planning.spec import Encoder
 
 # A file above this size is sampled: hashing a month's checkpoints for every plan would make the plan slow, and no
@@ -23,29 +18,6 @@ from sweep.planning.spec import Encoder
 WHOLE_FILE_BYTES = 8 << 20
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 64 << 10
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the FLOPs of a transformer encoder depend on."""
-
-    layers: int
-    hidden: int
-    feed_forward: int
-    vocabulary: int
-    max_length: int  # tokens of a sequence, special tokens included
-    gated: bool = False  # feed-forward with a gate (GeGLU), three matrices instead of two
-
-
-_BASE, _LARGE = (12, 768, 3072), (24, 1024, 4096)
-KNOWN: Mapping[str, Shape] = {
-    "FacebookAI/xlm-roberta-base": Shape(*_BASE, 250_002, 512),
-    "FacebookAI/xlm-roberta-large": Shape(*_LARGE, 250_002, 512),
-    "google-bert/bert-base-multilingual-cased": Shape(*_BASE, 119_547, 512),
-    "microsoft/mdeberta-v3-base": Shape(*_BASE, 251_000, 512),
-    "jhu-clsp/mmBERT-base": Shape(22, 768, 1152, 256_000, 8192, gated=True),
-    "jhu-clsp/mmBERT-small": Shape(22, 384, 1152, 256_000, 8192, gated=True),
-}
 
 
 @dataclass(frozen=True)
@@ -110,7 +82,7 @@ def _random(name: str, described: Encoder, text_digest: str | None, where: str) 
     assert described.random_init is not None
     assert described.tokenizer is not None
     config, tokenizer = described.random_init, described.tokenizer
-    shape = _shape({**config, "vocab_size": tokenizer.vocab_size}, where)
+    shape = shape_of({**config, "vocab_size": tokenizer.vocab_size, "pad_token_id": 0}, where)
     identity = {"config": config, "tokenizer": tokenizer.model_dump(), "text": text_digest}
     return EncoderSource(
         name, None, shape, fingerprint(identity), config=json.dumps(config, sort_keys=True), text=tokenizer.text,
@@ -126,27 +98,7 @@ def _shape_of_folder(folder: Path, where: str) -> Shape:
         raise StudyError(
             where, f"the folder {folder} ({failure})", "a model folder with config.json is expected"
         ) from None
-    return _shape(config, where)
-
-
-def _shape(config: Mapping[str, Any], where: str) -> Shape:
-    def read(*names: str, default: int | None = None) -> int:
-        value = next((config[name] for name in names if name in config), default)
-        if not isinstance(value, int) or value < 1:
-            raise StudyError(
-                where, f"the configuration without {names[0]!r}", "a transformer's configuration is expected"
-            )
-        return value
-
-    hidden = read("hidden_size", "dim", "d_model")
-    return Shape(
-        layers=read("num_hidden_layers", "n_layers", "num_layers"),
-        hidden=hidden,
-        feed_forward=read("intermediate_size", "hidden_dim", "d_ff", default=4 * hidden),
-        vocabulary=read("vocab_size"),
-        max_length=min(read("max_position_embeddings", default=512), 8192),
-        gated=config.get("model_type") == "modernbert",
-    )
+    return shape_of(config, where)
 
 
 @cache
