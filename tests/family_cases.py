@@ -57,9 +57,9 @@ def statistics(
     return family.judge(family.predict(outputs, encoded, rows, labels), rows, task_of(family, labels), "en")
 
 
-def task_of(family: Family, labels: tuple[str, ...] = ()) -> Task:
+def task_of(family: Family, labels: tuple[str, ...] = (), normaliser: str = "squad") -> Task:
     """A task of the family; its source is never read."""
-    return Task("case", family.name, TASKS["world/nli"].source, ("en",), labels=labels)
+    return Task("case", family.name, TASKS["world/nli"].source, ("en",), labels=labels, normaliser=normaliser)
 
 
 def text(length: int) -> str:

@@ -13,7 +13,7 @@ from sweep.tasks.base import IGNORED, Encoded, Row
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.masked import MASKED
-from sweep.tasks.qa import SPAN, answer_scores, best_span, normalise
+from sweep.tasks.qa import SPAN, best_span
 from sweep.tasks.retrieval import EMBEDDING, QUERIES_AT_ONCE, nearest_foreign
 from sweep.tasks.token import TOKEN, chunk_counts
 
@@ -161,25 +161,6 @@ def test_a_prediction_must_tag_every_word() -> None:
 
 
 # span
-
-
-def test_normalisation_is_that_of_squad() -> None:
-    assert normalise("The  Cat's, a DOG; an—owl!") == "cats dog —owl"  # only ASCII punctuation goes
-
-
-@pytest.mark.parametrize(
-    ("prediction", "answers", "wanted"),
-    [
-        ("the cat", ["Cat."], (1.0, 1.0)),
-        ("black cat", ["cat", "black cats"], (2 / 3, 0.0)),
-        ("", ["cat"], (0.0, 0.0)),
-        ("the", ["a"], (0.0, 1.0)),  # nothing is left of either: no common word, but equal
-        ("", [], (1.0, 1.0)),
-        ("cat", [], (0.0, 0.0)),
-    ],
-)
-def test_answer_scores(prediction: str, answers: list[str], wanted: tuple[float, float]) -> None:
-    assert answer_scores(prediction, answers) == pytest.approx(wanted)
 
 
 def test_targets_and_offsets_point_at_the_answer_in_the_context_as_written(tokenizer: Any) -> None:

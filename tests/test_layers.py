@@ -18,7 +18,8 @@ LAYERS = (
     # 0  errors and identity
     "errors fingerprint",
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
-    """tasks.base tasks.subwords tasks.classify tasks.token tasks.qa tasks.retrieval tasks.masked tasks.encoding
+    """tasks.base tasks.subwords tasks.classify tasks.token tasks.normalise tasks.qa tasks.retrieval tasks.masked
+    tasks.encoding
     tasks.world tasks.synthetic_rows tasks.synthetic
     tasks.languages tasks.benchmarks
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources

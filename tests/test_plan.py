@@ -77,6 +77,20 @@ def test_how_scores_are_taken_changes_scores_and_no_phase(tmp_path):
     assert before.score != after.score
 
 
+def test_how_answers_are_compared_changes_scores_and_no_phase(tmp_path):
+    question = '{"id": "1", "context": "a", "question": "b?", "answers": {"text": ["a"], "answer_start": [0]}}\n'
+    (tmp_path / "qa.jsonl").write_text(question * 9)
+    task = {"family": "span", "format": "jsonl", "languages": ["en"]}
+    files = {"train": "qa.jsonl", "dev": 0.5, "test": "qa.jsonl"}
+    made = [
+        plan_of(study_file(tmp_path, {"target": ["qa"]}, tasks={"qa": task | files | {"normaliser": name}}))
+        for name in ("squad", "mlqa")
+    ]
+    before, after = (next(plan.planned_chains()) for plan in made)
+    assert keys(before) == keys(after)
+    assert before.score != after.score
+
+
 OWN = {
     "text": {"family": "masked", "format": "lines", "languages": ["en"], "train": "text.txt", "dev": 0.5},
     "topics": {

@@ -355,6 +355,7 @@ def test_all_options_of_a_choice_count_in_its_length(tmp_path):
         ({"quoting": "off"}, "tasks.topics.quoting: found 'off'; true or false"),
         ({"sizes": {"train": "many"}}, "tasks.topics.sizes: found {'train': 'many'}"),
         ({"sizes": {"tran": 3}}, "tasks.topics.sizes.tran: found an unknown key"),
+        ({"normaliser": "suqad"}, "tasks.topics.normaliser: found 'suqad'; one of squad, mlqa"),
         ({"tokens": 0}, "tasks.topics.tokens: found 0; a number above zero"),
         ({"keep": ["x"]}, "tasks.topics.keep: found ['x']"),
         ({"join": {"path": "x", "format": "csv"}}, "tasks.topics.join.on: found nothing"),

@@ -194,8 +194,9 @@ class Plan:
 
 
 def scoring_settings(study: Study, task: Task) -> dict[str, Any]:
-    """What of the study's scoring settings counts for a task."""
-    return study.scoring.model_dump(include=None if task.family == "embedding" else {"examples"})
+    """What of the study's scoring settings counts for a task, and how its answers are compared where it has some."""
+    settings = study.scoring.model_dump(include=None if task.family == "embedding" else {"examples"})
+    return settings | ({"normaliser": task.normaliser} if task.family == "span" else {})
 
 
 def _join(*parts: str) -> str:

@@ -36,7 +36,7 @@ Prediction = Any
     sequence   int: class
     choice     int: option
     token      a tag for every word: NDArray[int] or list[int]
-    span       str: answer as it stands in the context; empty: no answer
+    span       str: answer as it stands in the context; empty: no answer; None: nothing was said, which scores 0
     embedding  int: row whose foreign side is nearest to this row's pivot side
     masked     (int, int): tokens guessed right, tokens masked
 """
@@ -80,7 +80,7 @@ class Task:
     train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
     sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
     # () means no more than `trained_in`
-    normaliser: str = "squad"  # how span answers are compared: "squad", or "mlqa" (by language)
+    normaliser: str = "squad"  # how span answers are compared: a key of NORMALISERS in sweep.tasks.normalise
 
     @property
     def trained_in(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from sweep.errors import StudyError, nearest
 from sweep.tasks.base import SPLITS
 from sweep.tasks.mapping import COLUMNS, LABELLED, PLACEHOLDER, Columns
+from sweep.tasks.normalise import NORMALISERS
 
 OPTIONS = tuple("01234")  # how the answer of a choice is written where `labels` says nothing
 
@@ -118,6 +119,15 @@ def family(task: Section) -> str:
     if name not in COLUMNS:
         wanted = f"one of {', '.join(COLUMNS)} is expected"
         raise StudyError(task.place("family"), repr(name), wanted, nearest(name, COLUMNS))
+    return name
+
+
+def normaliser(task: Section) -> str:
+    """How the answers of a span task are compared."""
+    name = optional_text(task, "normaliser") or "squad"
+    if name not in NORMALISERS:
+        wanted = f"one of {', '.join(NORMALISERS)} is expected"
+        raise StudyError(task.place("normaliser"), repr(name), wanted, nearest(name, NORMALISERS))
     return name
 
 

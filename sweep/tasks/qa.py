@@ -2,14 +2,12 @@
 
 Windows, decoding and scores are those of the SQuAD script that XTREME uses for XQuAD and TyDiQA in every language:
 windows start 128 tokens apart, the best span of at most 30 tokens over all windows is the answer, cut from the context
-as it was written. Statistics are (F1, exact match, 1); the metric is mean F1. MLQA's normalisation is not done here.
+as it was written. Statistics are (F1, exact match, 1); the metric is mean F1. How answers are compared is the task's
+`normaliser`.
 """
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.tasks.normalise import NORMALISERS, answer_scores
 from sweep.tasks.subwords import frame, slices, subwords, subwords_with_offsets
 
 STRIDE = 128  # tokens from the start of a window to that of the next
@@ -24,32 +23,6 @@ QUESTION_TOKENS = 64
 N_BEST = 20
 ANSWER_TOKENS = 30
 NOWHERE = (-1, -1)
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def normalise(text: str) -> str:
-    """The text as SQuAD v1.1 compares it: lower case, no ASCII punctuation, no English articles, single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def answer_scores(prediction: str, answers: Sequence[str]) -> tuple[float, float]:
-    """(F1, exact match) in 0..1 against the best gold answer; without any, both say whether the prediction is empty.
-
-    As in SQuAD v1.1 two texts without a common word have F1 0, even where both are empty after normalisation.
-    """
-    found = normalise(prediction)
-    if not answers:
-        return (0.0, 0.0) if found else (1.0, 1.0)
-    wanted = [normalise(answer) for answer in answers]
-    return max(_f1(found, answer) for answer in wanted), float(found in wanted)
-
-
-def _f1(found: str, wanted: str) -> float:
-    found_words, wanted_words = found.split(), wanted.split()
-    common = (Counter(found_words) & Counter(wanted_words)).total()
-    return 2 * common / (len(found_words) + len(wanted_words)) if common else 0.0
 
 
 def best_span(logits: NDArray[Any], offsets: NDArray[np.int32]) -> tuple[float, int, int] | None:
@@ -162,9 +135,10 @@ class SpanFamily:
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 3] (F1, exact match, 1)."""
+        """[N, 3] (F1, exact match, 1). A prediction that is None, for a question left out, scores 0."""
+        normalise = NORMALISERS[task.normaliser](language)
         scores = [
-            (*answer_scores(answer, [gold["text"] for gold in row["answers"]]), 1.0)
+            (*answer_scores(answer, [gold["text"] for gold in row["answers"]], normalise), 1.0)
             for answer, row in zip(predictions, rows, strict=True)
         ]
         return np.array(scores, dtype=np.float64).reshape(-1, 3)

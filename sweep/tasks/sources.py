@@ -3,6 +3,7 @@
 Checks all that can be known without opening a file; each mistake is a StudyError with its place in the YAML. Keys:
 
     family, labels, languages, train_language or train_languages, corpora
+    normaliser         span only: how answers are compared, squad or mlqa
     train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for
                        this part alone; or a list of these. dev may also be a share of train such as 0.1
     reading keys       columns, keep, skip; files: format, header, quoting, lines, pair, join; hub: hub, config,
@@ -37,6 +38,7 @@ COMMON_KEYS = (
     "train_language",
     "train_languages",
     "corpora",
+    "normaliser",
     "sizes",
     "tokens",
     *SPLITS,
@@ -123,6 +125,7 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
         corpora=described.strings(task, "corpora"),
         train_languages=trained if task.get("train_languages") else (),
         sources=sources if set(sources) - set(trained) else (),
+        normaliser=described.normaliser(task),
     )
 
 

@@ -1,0 +1,82 @@
+"""When two answers are the same: the rules of the SQuAD v1.1 script and of the MLQA script.
+
+XTREME compares answers as SQuAD does in every language of XQuAD and TyDiQA, and as MLQA does in MLQA alone.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+Normaliser = Callable[[str], str]
+
+
+class _Punctuation(dict[int, int | None]):
+    """For str.translate: takes out Unicode's punctuation (categories P*) and what ASCII counts as such."""
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        dropped = character in string.punctuation or unicodedata.category(character).startswith("P")
+        self[code] = None if dropped else code
+        return self[code]
+
+
+_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_UNICODE_PUNCTUATION = _Punctuation()
+_ENGLISH = re.compile(r"\b(a|an|the)\b")
+_HAN = re.compile(r"([\u4e00-\u9fa5])")
+_ARTICLES = {
+    "ar": re.compile("ال"),  # the official pattern is `\sال^|ال`, whose first half nothing matches
+    "de": re.compile(r"\b(ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b"),
+    "en": _ENGLISH,
+    "es": re.compile(r"\b(un|una|unos|unas|el|la|los|las)\b"),
+    "vi": re.compile(r"\b(của|là|cái|chiếc|những)\b"),
+}
+
+
+def squad(text: str) -> str:
+    """Lower case, no ASCII punctuation, no English articles, single spaces; the same in every language."""
+    return " ".join(_ENGLISH.sub(" ", text.lower().translate(_ASCII_PUNCTUATION)).split())
+
+
+def mlqa(language: str) -> Normaliser:
+    """Lower case, no punctuation of any script, none of the language's articles, Chinese characters one by one.
+
+    The script knows en es de vi ar hi zh and refuses others; here those have no articles.
+    """
+    articles = _ARTICLES.get(language)
+
+    def normalised(text: str) -> str:
+        text = text.lower().translate(_UNICODE_PUNCTUATION)
+        if articles:
+            text = articles.sub(" ", text)
+        return " ".join((_HAN.sub(r" \1 ", text) if language == "zh" else text).split())
+
+    return normalised
+
+
+NORMALISERS: dict[str, Callable[[str], Normaliser]] = {"squad": lambda language: squad, "mlqa": mlqa}  # noqa: ARG005
+
+
+def answer_scores(prediction: str | None, answers: Sequence[str], normalise: Normaliser = squad) -> tuple[float, float]:
+    """(F1, exact match) in 0..1 against the best gold answer; without any, both say whether the prediction is empty.
+
+    As in both scripts two texts without a common word have F1 0, even where both are empty after normalisation, and a
+    question that nothing is predicted for (None) scores 0.
+    """
+    if prediction is None:
+        return 0.0, 0.0
+    found = normalise(prediction)
+    if not answers:
+        return (0.0, 0.0) if found else (1.0, 1.0)
+    wanted = [normalise(answer) for answer in answers]
+    return max(_f1(found, answer) for answer in wanted), float(found in wanted)
+
+
+def _f1(found: str, wanted: str) -> float:
+    found_words, wanted_words = found.split(), wanted.split()
+    common = (Counter(found_words) & Counter(wanted_words)).total()
+    return 2 * common / (len(found_words) + len(wanted_words)) if common else 0.0
