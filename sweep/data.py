@@ -46,10 +46,18 @@ class Reader:
         return fingerprint(self.tokenizer.backend_tokenizer.to_str())
 
 
-def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed: int) -> Encoded:
-    """The train splits of all languages in one, cut to `examples`."""
+def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed: int, nested: bool = False) -> Encoded:
+    """The train splits of all languages in one, cut to `examples`.
+
+    `nested` leaves them in the order in which they were drawn, so that a volume begins with each smaller one.
+    """
     parts = list(by_language.values())
-    return _first(parts[0] if len(parts) == 1 else concatenate(parts), examples, seed)
+    whole = parts[0] if len(parts) == 1 else concatenate(parts)
+    if nested:
+        return subset(whole, _drawn(whole.examples, seed)[:examples])
+    if examples is None or examples >= whole.examples:
+        return whole
+    return subset(whole, np.sort(_drawn(whole.examples, seed)[:examples]))
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,12 @@ def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int |
     rows = task.source.rows(split, language)
     if limit is None or limit >= len(rows):
         return Sample(task, language, rows, encoded)
-    chosen = _permutation(len(rows), limit, SAMPLE_SEED)
+    chosen = np.sort(_drawn(len(rows), SAMPLE_SEED)[:limit])
     return Sample(task, language, [rows[index] for index in chosen], subset(encoded, chosen))
 
 
 def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:
-    """The given examples, in ascending order of their index, as arrays of their own."""
+    """The given examples, in the order given, as arrays of their own."""
     bounds = encoded.example_bounds()
     counts = np.diff(bounds)[examples]
     sequences = _ranges(bounds[examples], counts)
@@ -114,16 +122,9 @@ def sizes(task: Task, split: str, parts: Mapping[str, Encoded]) -> dict[str, str
     }
 
 
-def _first(encoded: Encoded, examples: int | None, seed: int) -> Encoded:
-    if examples is None or examples >= encoded.examples:
-        return encoded
-    return subset(encoded, _permutation(encoded.examples, examples, seed))
-
-
-def _permutation(count: int, limit: int, seed: int) -> NDArray[np.int64]:
-    """The first `limit` of a seeded order of 0..count-1, ascending."""
-    order = np.random.Generator(np.random.PCG64([seed, count])).permutation(count)
-    return np.sort(order[:limit]).astype(np.int64)
+def _drawn(count: int, seed: int) -> NDArray[np.int64]:
+    """A seeded order of 0..count-1."""
+    return np.random.Generator(np.random.PCG64([seed, count])).permutation(count).astype(np.int64)
 
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

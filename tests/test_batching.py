@@ -7,9 +7,10 @@ import pytest
 import torch
 from tiny_models import HEADS, PAD, toy
 
+from sweep.data import subset
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
-from sweep.training.batching import DeviceData, epoch_batches, scoring_batches, split
+from sweep.training.batching import DeviceData, epoch_batches, nested_pools, scoring_batches, split
 from sweep.training.mixture import BLOCK, Mixture, Stream
 
 
@@ -162,6 +163,67 @@ def test_a_cap_limits_a_streams_share_and_not_its_data():
     batches = mixed.batches(0)
     seen = np.concatenate([next(batches) for _ in range(round(mixed.epoch_steps()[0]) * 10)])
     assert len(set(seen.tolist())) == 900
+
+
+# Volumes that begin with each other
+
+
+def first(encoded: Encoded, examples: int) -> Encoded:
+    return subset(encoded, np.arange(examples))
+
+
+def epoch_of(encoded, epoch=0, batch_tokens=256):
+    return [batch for pool in nested_pools(encoded, batch_tokens, 3, epoch) for batch in pool]
+
+
+@pytest.mark.parametrize("family", HEADS)
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_every_example_is_in_one_batch_of_a_nested_epoch_within_the_budget(family, epoch):
+    encoded = toy(family, 300)
+    batches = epoch_of(encoded, epoch)
+    assert sorted(np.concatenate(batches)) == list(range(300))
+    data = DeviceData(encoded, "cpu", PAD)
+    assert all(data.batch(ids).padded_tokens <= 256 for ids in batches)
+
+
+@pytest.mark.parametrize("volumes", [(200, 1000), (1000, 1001), (900, 5000), (4000, 5000)])
+def test_a_volume_begins_with_the_whole_pools_of_a_smaller_one(volumes, realistic):
+    small, large = (nested_pools(first(realistic, volume), 1024, 3, 0) for volume in volumes)
+    shared = [batch.tolist() for pool in small[:-1] for batch in pool]
+    assert [batch.tolist() for pool in large for batch in pool][: len(shared)] == shared
+
+
+@pytest.mark.parametrize("volume", [2000, 3000, 4100, 5000])
+def test_what_volumes_do_not_share_is_a_fifth_of_the_smaller_one_at_most(volume, realistic):
+    """From 80 batches on; before, a pool has 16."""
+    nested = Mixture((Stream("one", first(realistic, volume)),), 512, 3, nested=True)
+    assert 0.75 * nested.steps_for(1) <= nested.shared_steps() < nested.steps_for(1)
+
+
+def test_a_second_epoch_of_nested_data_is_another_order(realistic):
+    assert np.concatenate(epoch_of(realistic)).tolist() != np.concatenate(epoch_of(realistic, 1)).tolist()
+
+
+def test_nested_batches_are_shuffled_inside_their_pool(realistic):
+    longest = [realistic.lengths()[ids].max() for ids in nested_pools(realistic, 1024, 3, 0)[-2]]
+    assert longest != sorted(longest)
+
+
+def test_nested_data_of_a_few_hundred_batches_is_padded_by_less_than_a_tenth(realistic):
+    padded = sum(len(ids) * realistic.lengths()[ids].max() for ids in epoch_of(realistic, batch_tokens=1024))
+    assert padded / len(realistic.tokens) < 1.10
+
+
+def test_several_streams_are_not_known_to_share_steps_between_volumes():
+    assert mixture(nested=True).shared_steps() == 0
+    assert mixture().shared_steps() == 0
+
+
+def test_a_nested_stream_continues_where_it_was():
+    mixed = mixture(nested=True)
+    whole, rest = mixed.batches(0), mixed.batches(0, 50)
+    expected = [next(whole).tolist() for _ in range(150)][50:]
+    assert [next(rest).tolist() for _ in expected] == expected
 
 
 def test_a_short_run_takes_the_first_steps_of_a_long_one():

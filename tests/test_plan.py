@@ -107,10 +107,10 @@ OWN = {
 
 
 GOLDEN = (
-    "ca7f21c9a31af2d43a7506ea9f969854",  # pretrain
-    "899ee786ce5359ab07b42c032b4e4783",  # intermediate
-    "271f196ab4a6a3d1a10362e86a1fee48",  # target
-    "1fbae51e75a100fd3a2983debef99a95",  # score
+    "a29482158de83daa93b10baf142cd828",  # pretrain
+    "b9380a41f33827de5c03d3673537fd3c",  # intermediate
+    "e13e2d9e1a47ce2232602068159fe8d1",  # target
+    "ee71994d861c45cf0ed3d4d3250baa54",  # score
 )
 
 

@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import HEADS, PAD, tiny_model, toy
 
+from sweep.data import subset
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings, evaluated_steps, rate
 from sweep.training.scoring import score_all
-from sweep.training.train import State, fit
+from sweep.training.train import State, fit, start
 
 TRAINED = [family for family in HEADS if family != "embedding"]
 SETTINGS = FitSettings(learning_rate=3e-3, steps=12, seed=1, warmup=0.2)
@@ -77,6 +78,65 @@ def test_a_resumed_run_is_the_undisturbed_run(variant, interrupted, tmp_path):
     for a, b in zip(expected, [*first, *rest], strict=True):
         assert torch.equal(a.loss, b.loss)
         assert replace(a, loss=b.loss, snapshot=b.snapshot) == b
+
+
+WSD = replace(SETTINGS, schedule="wsd", warmup_steps=3, decay=0.25, evaluations=2)
+
+
+def reached(mixture, settings, step, resume=None):
+    """The state after a step of a run that goes no further."""
+    items = islice(
+        fit(tiny_model(), mixture, settings, resume=resume), step - (resume["values"]["step"] if resume else 0)
+    )
+    return list(items)[-1].snapshot()
+
+
+def ended(mixture, settings, seed=0, resume=None):
+    """Model and last step of a run that is evaluated on its way."""
+    model = tiny_model(seed=seed)
+    return model, list(fit(model, mixture, settings, lambda: dev_score(model), resume))[-1]
+
+
+@pytest.mark.parametrize("mixture", [ONE, MIXED], ids=["one task", "all families"])
+def test_a_branch_of_another_runs_trunk_is_the_run_done_alone(mixture, tmp_path):
+    """Runs of 12, 20 and 32 steps; the trunk of one is that of the next. Weights and AdamW's moments, bit for bit."""
+    state = None
+    for steps in (12, 20, 32):
+        settings = replace(WSD, steps=steps)
+        alone, last = ended(mixture, settings)
+        state = through_files(reached(mixture, replace(WSD, steps=99), settings.decay_start, state), tmp_path)
+        branch, branched = ended(mixture, settings, seed=7, resume=state)
+        assert same(alone, branch)
+        one, other = last.snapshot(), branched.snapshot()
+        assert one["values"] == other["values"]
+        assert one["tensors"].keys() == other["tensors"].keys()
+        assert all(torch.equal(tensor, other["tensors"][name]) for name, tensor in one["tensors"].items())
+
+
+def test_a_larger_volume_goes_on_from_the_trunk_of_a_smaller_one(tmp_path):
+    data = toy("sequence", 800)
+    small, large = (
+        Mixture((Stream("sequence", subset(data, np.arange(examples))),), 160, 2, nested=True)
+        for examples in (500, 800)
+    )
+    settings = replace(WSD, steps=large.steps_for(1))
+    end = min(replace(WSD, steps=small.steps_for(1)).decay_start, small.shared_steps())
+    assert end > 20
+    alone, branch = tiny_model(), tiny_model(seed=7)
+    expected = list(fit(alone, large, settings))[-1].snapshot()
+    rest = list(fit(branch, large, settings, resume=through_files(reached(small, settings, end), tmp_path)))
+    assert len(rest) == settings.steps - end
+    assert all(
+        torch.equal(tensor, expected["tensors"][name]) for name, tensor in rest[-1].snapshot()["tensors"].items()
+    )
+
+
+def test_a_run_may_go_on_from_before_its_first_step(tmp_path):
+    alone = trained(ONE, SETTINGS)[0]
+    state = through_files(start(tiny_model(), ONE, SETTINGS), tmp_path)
+    branch = tiny_model(seed=7)
+    assert len(list(fit(branch, ONE, SETTINGS, resume=state))) == SETTINGS.steps
+    assert same(alone, branch)
 
 
 def test_two_runs_are_equal_and_seeds_differ():
@@ -221,9 +281,20 @@ def test_wsd_falls_with_one_minus_root():
     assert rates(steps=10, warmup=0.2, schedule="wsd", decay=0.4) == pytest.approx(expected)
 
 
-def test_the_stable_part_of_wsd_does_not_depend_on_the_length():
-    short, long = (rates(steps=steps, warmup=0.0, schedule="wsd", decay=0.0) for steps in (5, 9))
-    assert short == long[:5]
+def test_before_its_decay_wsd_does_not_depend_on_the_length():
+    short, long = (rates(steps=steps, warmup_steps=3, schedule="wsd", decay=0.2) for steps in (10, 30))
+    assert short[:8] == long[:8] == pytest.approx([2 / 3, 4 / 3, 2, 2, 2, 2, 2, 2])
+
+
+def test_a_warm_up_that_reaches_into_the_decay_ends_low_all_the_same():
+    found = rates(steps=10, warmup_steps=20, schedule="wsd", decay=0.5)
+    assert found[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert found[-1] == pytest.approx(2 * (1 - 0.8**0.5))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_a_warm_up_in_steps_is_one_of_every_schedule(schedule):
+    assert rates(steps=10, warmup_steps=4, schedule=schedule)[:4] == pytest.approx([0.5, 1, 1.5, 2])
 
 
 def test_constant_stays():
@@ -233,6 +304,15 @@ def test_constant_stays():
 @pytest.mark.parametrize(("evaluations", "steps"), [(1, {10}), (2, {5, 10}), (4, {2, 5, 8, 10}), (0, set())])
 def test_evaluations_are_evenly_spaced_and_end_with_the_last_step(evaluations, steps):
     assert evaluated_steps(FitSettings(learning_rate=1, steps=10, seed=0, evaluations=evaluations)) == steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "decay", "evaluations", "expected"),
+    [(20, 0.2, 2, {18, 20}), (20, 0.2, 1, {20}), (20, 0.0, 3, {20}), (20, 1.0, 2, {10, 20}), (1, 0.5, 4, {1})],
+)
+def test_wsd_is_evaluated_in_its_decay_alone(steps, decay, evaluations, expected):
+    settings = FitSettings(1, steps, 0, schedule="wsd", decay=decay, evaluations=evaluations)
+    assert evaluated_steps(settings) == expected
 
 
 def test_more_evaluations_than_steps_are_one_each():

@@ -99,6 +99,7 @@ class Logbook:
 
 def _mixture(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[Mixture, dict[str, str]]:
     settings, streams, facts = phase.recipe.settings, [], {}
+    nested = settings.schedule == "wsd"
     for task in tasks:
         digest = bench.plan.data[task.name]
         by_language = {
@@ -106,10 +107,11 @@ def _mixture(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[Mixture
             for language in task.trained_in
         }
         facts.update(sizes(task, "train", by_language))
-        chosen = training_data(by_language, phase.recipe.examples, phase.seed)
+        chosen = training_data(by_language, phase.recipe.examples, phase.seed, nested)
         streams.append(Stream(task.name, chosen, settings.sampling.cap))
     sampling = settings.sampling
-    return Mixture(tuple(streams), settings.batch_tokens, phase.seed, sampling.by, sampling.temperature), facts
+    mixed = (sampling.by, sampling.temperature, nested)
+    return Mixture(tuple(streams), settings.batch_tokens, phase.seed, *mixed), facts
 
 
 def _dev_sets(bench: Bench, tasks: Sequence[Task], phase: Phase) -> list[Sample]:
@@ -142,7 +144,8 @@ def _settings(bench: Bench, phase: Phase, mixture: Mixture) -> FitSettings:
     settings = phase.recipe.settings
     return FitSettings(
         learning_rate=phase.learning_rate, steps=settings.steps or mixture.steps_for(settings.epochs or 0),
-        seed=phase.seed, warmup=settings.warmup, schedule=settings.schedule, decay=settings.decay,
+        seed=phase.seed, warmup=settings.warmup.share or 0.0, warmup_steps=settings.warmup.steps,
+        schedule=settings.schedule, decay=settings.decay,
         weight_decay=settings.weight_decay, clip=settings.clip, evaluations=settings.evaluations,
         select=settings.select, precision=bench.precision, micro_batch_tokens=bench.runtime.micro_batch_tokens,
     )  # fmt: skip

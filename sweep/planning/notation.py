@@ -29,6 +29,15 @@ def as_grid(value: object) -> object:
     return {"log": [value, value], "points": 1}
 
 
+def as_warmup(value: object) -> object:
+    """0.1 -> a tenth of the steps."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise PydanticCustomError("warmup", "a share of the steps such as 0.1, or {steps: 100}, is expected")
+    return {"share": value}
+
+
 def as_volume(value: object) -> object:
     """A number of examples, or 'full'."""
     if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sweep.planning.notation import as_budget, as_grid, as_volume
+from sweep.planning.notation import as_budget, as_grid, as_volume, as_warmup
 
 NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
 
@@ -67,6 +67,19 @@ class Sampling(Model):
     cap: Positive | None = None
 
 
+class Warmup(Model):
+    """Steps in which the learning rate rises. A plain number is a share of the phase's steps."""
+
+    share: Share | None = None
+    steps: Annotated[int, Strict(), Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Warmup:
+        if (self.share is None) == (self.steps is None):
+            raise PydanticCustomError("warmup", "exactly one of 'share' and 'steps' is expected")
+        return self
+
+
 class PhaseSettings(Model):
     """One training run. Everything here changes weights and is part of the key."""
 
@@ -74,7 +87,7 @@ class PhaseSettings(Model):
     batch_tokens: Positive
     epochs: Annotated[float, Strict(), Field(gt=0)] | None = None
     steps: Positive | None = None
-    warmup: Share = 0.1  # share of the steps
+    warmup: Annotated[Warmup, BeforeValidator(as_warmup)] = Warmup(share=0.1)
     schedule: Literal["linear", "wsd", "constant"] = "linear"
     decay: Share = 0.2  # share of the steps in which `wsd` decays
     weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
@@ -91,6 +104,13 @@ class PhaseSettings(Model):
     def _one_length(self) -> PhaseSettings:
         if (self.epochs is None) == (self.steps is None):
             raise PydanticCustomError("length", "exactly one of 'epochs' and 'steps' is expected")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_of_wsd(self) -> PhaseSettings:
+        # A share would make the first steps depend on the last one, and runs of several lengths share nothing.
+        if self.schedule == "wsd" and self.warmup.steps is None:
+            raise PydanticCustomError("warmup", "with 'wsd' a warm-up in steps is expected, as in warmup: {steps: 100}")
         return self
 
 

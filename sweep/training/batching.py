@@ -21,6 +21,7 @@ from sweep.tasks.base import IGNORED, Encoded
 POOL_BATCHES = (
     64  # length buckets are cut within so many batches: padding stays below 5%, and batches differ between epochs
 )
+FIRST_POOL_BATCHES = 16  # of nested data, whose pools grow
 
 Ids = NDArray[np.int64]
 
@@ -138,9 +139,30 @@ def epoch_batches(encoded: Encoded, batch_tokens: int, seed: int, epoch: int) ->
     pools = np.searchsorted(spent, np.arange(batch_tokens * POOL_BATCHES, spent[-1], batch_tokens * POOL_BATCHES))
     batches: list[Ids] = []
     for pool in np.split(shuffled, pools):
-        ascending = pool[np.argsort(longest[pool], kind="stable")]
-        batches += _even_end(_cut(ascending, sequences, longest, batch_tokens), sequences, longest, batch_tokens)
+        batches += _bucketed(pool, sequences, longest, batch_tokens)
     return [batches[index] for index in order.permutation(len(batches))]
+
+
+def nested_pools(encoded: Encoded, batch_tokens: int, seed: int, epoch: int) -> list[list[Ids]]:
+    """Batches of one pass, pool after pool, such that a larger volume begins with the whole pools of a smaller one.
+
+    The first epoch takes the examples in their own order, which is to be a random one; what is cut off their end
+    changes the last pool alone. A pool is a fifth of the data that it reaches: volumes share less of a larger one, and
+    a smaller one is more padding.
+    """
+    order = np.random.default_rng([seed, epoch])
+    sequences, longest = _shapes(encoded)
+    ids = order.permutation(encoded.examples) if epoch else np.arange(encoded.examples)
+    spent = np.cumsum((sequences * longest)[ids])
+    edges, edge = [], FIRST_POOL_BATCHES
+    while edge * batch_tokens < spent[-1]:
+        edges.append(edge * batch_tokens)
+        edge += min(max(edge // 4, FIRST_POOL_BATCHES), POOL_BATCHES)
+    pools = []
+    for pool in np.split(ids, np.searchsorted(spent, edges)):
+        batches = _bucketed(pool, sequences, longest, batch_tokens)
+        pools.append([batches[index] for index in order.permutation(len(batches))])
+    return pools
 
 
 def scoring_batches(encoded: Encoded, batch_tokens: int) -> list[Ids]:
@@ -156,6 +178,12 @@ def _shapes(encoded: Encoded) -> tuple[Ids, Ids]:
         raise ValueError("no examples to make batches of")
     bounds = encoded.example_bounds()
     return np.diff(bounds), np.maximum.reduceat(encoded.lengths(), bounds[:-1])
+
+
+def _bucketed(pool: Ids, sequences: Ids, longest: Ids, batch_tokens: int) -> list[Ids]:
+    """Batches of one pool of examples, short ones first."""
+    ascending = pool[np.argsort(longest[pool], kind="stable")]
+    return _even_end(_cut(ascending, sequences, longest, batch_tokens), sequences, longest, batch_tokens)
 
 
 def _cut(ascending: Ids, sequences: Ids, longest: Ids, batch_tokens: int) -> list[Ids]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.tasks.base import Encoded
-from sweep.training.batching import Ids, epoch_batches
+from sweep.training.batching import Ids, epoch_batches, nested_pools
 
 BLOCK = 32  # steps within which every stream gets its share, give or take one step
 
@@ -38,12 +38,13 @@ class Mixture:
     seed: int
     sampling: Sampling = "proportional"
     temperature: float = 1.0
+    nested: bool = False  # streams are in random order, and a smaller volume of one is the beginning of a larger one
 
     def epoch_steps(self) -> NDArray[np.float64]:
         """[streams] steps of one pass over each stream: its batches, times min(cap, examples) / examples."""
         steps = []
         for index, stream in enumerate(self.streams):
-            whole = len(epoch_batches(stream.encoded, self.batch_tokens, self._stream_seed(index), 0))
+            whole = len(self._epoch(index, 0))
             share = 1.0 if stream.cap is None else min(stream.cap / stream.encoded.examples, 1.0)
             steps.append(max(whole * share, 1.0))
         return np.array(steps)
@@ -51,6 +52,16 @@ class Mixture:
     def steps_for(self, epochs: float) -> int:
         """Optimizer steps of so many passes over all streams, caps counted; at least 1."""
         return max(round(epochs * float(self.epoch_steps().sum())), 1)
+
+    def shared_steps(self) -> int:
+        """Steps that the run over any larger volume of the same data begins with; 0 where it is not known to.
+
+        With several streams, how often each is drawn depends on the sizes of all.
+        """
+        if not self.nested or len(self.streams) > 1:
+            return 0
+        pools = nested_pools(self.streams[0].encoded, self.batch_tokens, self._stream_seed(0), 0)
+        return sum(len(pool) for pool in pools[:-1])
 
     def weights(self) -> NDArray[np.float64]:
         """[streams] probability that a step trains the stream: p ~ epoch_steps ** (1 / temperature).
@@ -77,12 +88,16 @@ class Mixture:
 
     def batches(self, index: int, start: int = 0) -> Iterator[Ids]:
         """Example ids of the stream's batches from its batch number `start` on, epoch after epoch, without end."""
-        epoch, seed = 0, self._stream_seed(index)
+        epoch = 0
         while True:
-            batches = epoch_batches(self.streams[index].encoded, self.batch_tokens, seed, epoch)
+            batches = self._epoch(index, epoch)
             yield from batches[start:]
             start = max(start - len(batches), 0)
             epoch += 1
+
+    def _epoch(self, index: int, epoch: int) -> list[Ids]:
+        told = self.streams[index].encoded, self.batch_tokens, self._stream_seed(index), epoch
+        return [batch for pool in nested_pools(*told) for batch in pool] if self.nested else epoch_batches(*told)
 
     def _stream_seed(self, index: int) -> int:
         return int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])

@@ -82,6 +82,11 @@ def fit(
     model.eval()
 
 
+def start(model: Chainable, mixture: Mixture, settings: FitSettings) -> State:
+    """The state before the first step."""
+    return _Run(model, mixture, settings).snapshot()
+
+
 class _Run:
     """The state of one fit between steps."""
 
