@@ -3,7 +3,7 @@
 Order: the first candidate of every cell, then the second, ...; a cell's other seeds follow as soon as its candidates
 are compared, and fill workers that would be idle. A chain that needs a phase which is being trained elsewhere waits
 here, holding nothing. Rebuilt from plan and store at every start: a chain that the store has finished is done without a
-trial.
+trial, and so is one that needs a phase which has collapsed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.ledger import DONE, FAILED, RUNNING, STOPPED, ChainRow, Ledger
-from sweep.planning.plan import REPLICA, Cell, Chain, Plan, coverage_order
+from sweep.planning.ledger import COLLAPSED, DONE, FAILED, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.planning.plan import REPLICA, Cell, Chain, Phase, Plan, coverage_order
 from sweep.stock import Stock
 from sweep.tuning import Tried, rates_for, winner
 
@@ -67,6 +67,7 @@ class Admission:
         self.running: dict[str, Running] = {}
         self.done: list[Chain] = []
         self.failed: list[tuple[Chain, str]] = []
+        self.collapsed: list[tuple[Chain, str]] = []  # ended at a phase that learned nothing
         self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
@@ -99,9 +100,9 @@ class Admission:
             chain = self._chain(work)
             if chain is None or self._blocked(chain):
                 position += 1
-            elif self._is_done(chain):
+            elif self._is_over(chain):
                 self._waiting.pop(position)
-                self._record_done(chain)
+                self._record(chain)
                 position = 0  # its result may have opened what was passed over
             elif not self._affordable(chain):
                 if self.running:
@@ -146,8 +147,9 @@ class Admission:
             return True
         return any(phase.key in self._claimed for phase in self.stock.to_train(chain))
 
-    def _is_done(self, chain: Chain) -> bool:
-        return self.stock.has_score(chain.score)
+    def _is_over(self, chain: Chain) -> bool:
+        """Scored, or without a way to its scores: nothing is left to do for it."""
+        return self.stock.has_score(chain.score) or self.stock.dead_end(chain) is not None
 
     def _affordable(self, chain: Chain) -> bool:
         budget = self.plan.study.budget
@@ -218,15 +220,32 @@ class Admission:
             self.stock.learn(claimed)
         self.ledger.settle(key, running.attempt, now)
         self._learn_speed(running)
-        if self._is_done(chain):
-            self._record_done(chain)
+        if self._is_over(chain):
+            self._record(chain)
         elif failure is not None:
             self.failed.append((chain, failure))
             self.ledger.close_chain(key, FAILED, None, now, failure)
-            self._note(chain, None)
+            self._note(chain, Tried(chain.rates, None))
         else:
             self.unpaid.append(chain)
             self.ledger.close_chain(key, STOPPED, None, now, "stopped; its work is kept")
+
+    def _record(self, chain: Chain) -> None:
+        dead_end = self.stock.dead_end(chain)
+        if self.stock.has_score(chain.score) or dead_end is None:
+            self._record_done(chain)
+        else:
+            self._record_collapsed(chain, dead_end)
+
+    def _record_collapsed(self, chain: Chain, dead_end: Phase) -> None:
+        reason = self.stock.why_collapsed(dead_end)
+        self.collapsed.append((chain, reason))
+        now = self.clock()
+        self.ledger.open_chain(self._row(chain, COLLAPSED, now))
+        self.ledger.close_chain(chain.key, COLLAPSED, None, now, reason)
+        if self.cells[self.position(chain)].count == 1:
+            self.ledger.select(chain.cell.name, chain.candidate)  # nothing to choose: the cell's result, such as it is
+        self._note(chain, Tried(chain.rates, None, collapsed=True))
 
     def _record_done(self, chain: Chain) -> None:
         self.done.append(chain)
@@ -238,15 +257,15 @@ class Admission:
             self.ledger.select(chain.cell.name, chain.candidate)
         else:
             # Where nothing is trained there is nothing to compare; any number will do.
-            self._note(chain, dev if dev is not None else 0.0)
+            self._note(chain, Tried(chain.rates, dev if dev is not None else 0.0))
 
-    def _note(self, chain: Chain, value: float | None) -> None:
+    def _note(self, chain: Chain, result: Tried) -> None:
         """A candidate's result; with the last one of a cell, its other seeds may run."""
         if chain.role == REPLICA:
             return
         index = self.position(chain)
         state = self.cells[index]
-        state.tried[chain.candidate] = Tried(chain.rates, value)
+        state.tried[chain.candidate] = result
         best = winner(state.tried)
         if best is not None:
             self.ledger.select(chain.cell.name, best)
@@ -283,6 +302,6 @@ class Admission:
         for chain in [*self.left(), *(running.chain for running in self.running.values())]:
             parts = self.costs.parts(chain)
             wanted = [phase.key for phase in self.stock.to_train(chain)]
-            wanted += [] if self._is_done(chain) else [chain.score]
+            wanted += [] if self._is_over(chain) else [chain.score]
             left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
         return sum(self.speed.device_seconds(encoder, flops) for encoder, flops in left.values())

@@ -124,8 +124,11 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
     lines = [f"{done}, in {duration(outcome.seconds)}"]
     for chain, reason in admission.failed:
         lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
+    for chain, reason in admission.collapsed:
+        lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
     if admission.unpaid and not outcome.interrupted:
-        left = admission.total - len(admission.done) - len(admission.failed)  # with those that depend on unpaid ones
+        ended = len(admission.done) + len(admission.failed) + len(admission.collapsed)
+        left = admission.total - ended  # with those that depend on unpaid ones
         lines.append(
             f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
             " a larger budget in the file and the same command continue the study"

@@ -29,7 +29,9 @@ def study_line(admission: Admission, slots: int) -> str:
     devices = slots * (runtime.gpu or runtime.cores)
     left = admission.device_seconds_left() / max(devices, 1e-9)
     failed = f", {len(admission.failed)} failed" if admission.failed else ""
-    done = f"{len(admission.done)} of {admission.total} chains done{failed}, {len(admission.running)} running"
+    collapsed = f", {len(admission.collapsed)} collapsed" if admission.collapsed else ""
+    ended = f"{len(admission.done)} of {admission.total} chains done{failed}{collapsed}"
+    done = f"{ended}, {len(admission.running)} running"
     return f"{admission.plan.study.study}: {done}; {money}; about {duration(left)} left"
 
 
@@ -42,7 +44,8 @@ def chain_line(running: Running, now: float) -> str:
     loss = f", loss {latest['loss']:.3f}" if latest.get("loss") is not None else ""
     dev = f", dev {latest['dev']:.3f}" if latest.get("dev") is not None else ""
     step = f" {latest['step']}/{latest['steps']}" if latest.get("steps") else ""
-    return f"  {where}: {latest['phase']}{step}{loss}{dev}, {duration(now - running.started)}"
+    again = f" (collapsed, attempt {latest['attempt'] + 1})" if latest.get("attempt") else ""
+    return f"  {where}: {latest['phase']}{again}{step}{loss}{dev}, {duration(now - running.started)}"
 
 
 def duration(seconds: float) -> str:
@@ -54,6 +57,10 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def _ended(admission: Admission) -> int:
+    return len(admission.done) + len(admission.failed) + len(admission.collapsed)
+
+
 class Display:
     """Writes progress to a stream, as often as its reader can use it."""
 
@@ -62,7 +69,7 @@ class Display:
         self._terminal = stream.isatty()
         self._drawn = 0  # lines on the terminal that are redrawn
         self._next = 0.0
-        self._ended = len(admission.done) + len(admission.failed)
+        self._ended = _ended(admission)
 
     def update(self) -> None:
         """Called at every report and suggestion; writes only when it is time."""
@@ -96,7 +103,7 @@ class Display:
         self._drawn = len(lines)
 
     def _log_ended(self) -> None:
-        ended = len(self._admission.done) + len(self._admission.failed)
+        ended = _ended(self._admission)
         if ended > self._ended:
             self._ended = ended
             self._write(study_line(self._admission, self._slots))

@@ -52,7 +52,7 @@ def _named(phases: Sequence[PhaseRecord]) -> Iterator[tuple[str, PhaseRecord]]:
         yield phase.kind if seen[phase.kind] == 1 else f"{phase.kind}.{seen[phase.kind]}", phase
 
 
-def tags(chain: ChainRow) -> dict[str, str]:
+def tags(chain: ChainRow, phases: Sequence[PhaseRecord]) -> dict[str, str]:
     """What may change about a chain, and how the UI calls its run."""
     setting = chain.intermediate if chain.volume in ("-", "full") else f"{chain.intermediate} ({chain.volume})"
     return {
@@ -63,6 +63,8 @@ def tags(chain: ChainRow) -> dict[str, str]:
         "sweep.cell": chain.cell,
         "sweep.phases": " ".join(chain.phases)[:TAG_LENGTH],
         "sweep.score": chain.score,
+        "sweep.collapsed": " ".join(phase.kind for phase in phases if phase.collapsed),
+        "sweep.retries": str(sum(max(len(phase.attempts) - 1, 0) for phase in phases)),
         "sweep.message": chain.message[:TAG_LENGTH],
     }
 

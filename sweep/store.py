@@ -17,7 +17,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,21 +41,28 @@ class PhaseRecord:
     parent: str | None  # key of the phase it started from; None: the encoder as it was published
     recipe: dict[str, Any]
     curve: list[dict[str, float]]  # step, loss, tokens, time (epoch seconds)
-    dev: list[dict[str, float]]  # step, value (0..1), time
-    dev_score: float | None  # of the weights that were kept; None where there is no dev data
-    majority: float | None  # dev score of the best constant answer
-    collapsed: bool  # dev_score is not above majority: nothing was learned
+    dev: list[dict[str, Any]]  # step, value (0..1), time, and value per task
+    dev_score: float | None  # of the weights that were kept, mean over tasks; None where there is no dev data
+    majority: float | None  # dev score of the best constant answer, mean over tasks
+    collapsed: bool  # nothing was learned, in no attempt: of what was tried last this record holds curve and scores
     selected_step: int
     steps: int
     tokens: int  # real tokens, padding excluded
     examples: int
-    flops: float  # computed from the encoder's shape and what was really fed, padding included
-    device_seconds: float
+    flops: float  # computed from the encoder's shape and what was really fed, padding included; all attempts
+    device_seconds: float  # of all attempts
     started: float
     ended: float
     versions: dict[str, str]
     files: dict[str, str]  # name -> sha256
     released: bool = False  # weights were deleted after scoring
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)  # dev task -> dev, majority, collapsed
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # seed, dev, steps, flops, device_seconds, collapsed
+
+    @property
+    def dead_end(self) -> bool:
+        """It collapsed before the target phase: it has no weights, and nothing may start from it."""
+        return self.collapsed and self.kind != "target"
 
 
 @dataclass(frozen=True)
@@ -97,13 +104,18 @@ class Store:
     def has_weights(self, key: str) -> bool:
         """Whether a child can start from this phase."""
         record = self.phase(key)
+        return record is not None and not record.released and not record.dead_end
+
+    def is_trained(self, key: str) -> bool:
+        """Whether training this phase again would bring nothing: its weights are there, or it has collapsed."""
+        record = self.phase(key)
         return record is not None and not record.released
 
     def weights(self, key: str) -> Path:
         """Folder of a finished phase, every file verified against its checksum. Raises StoreError."""
         folder = self.root / "phases" / key
         record = self.phase(key)
-        if record is None or record.released:
+        if record is None or record.released or record.dead_end:
             raise StoreError(folder, "no weights", f"run the study again: it trains what is missing ({key})")
         _verify(folder, record.files)
         return folder
@@ -133,7 +145,7 @@ class Store:
         # Not of one thread: whoever drops a half-done chain may be another one.
         with FileLock(self.scratch(key) / ".lock", thread_local=False):
             yield self.scratch(key)
-        if self.has_weights(key):  # whoever waited has made the folder anew
+        if self.is_trained(key):  # whoever waited has made the folder anew
             shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
 
     def commit_phase(self, record: PhaseRecord, files: Mapping[str, Path]) -> PhaseRecord:

@@ -28,7 +28,7 @@ from sweep import mirror
 from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
 from sweep.mirror import Point
-from sweep.planning.ledger import DONE, FAILED, FILE, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.planning.ledger import COLLAPSED, DONE, FAILED, FILE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.store import Store, write_atomically
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 MEMORY = "tracking.json"
 METRICS_PER_CALL = 1000  # MLflow's limit; a chain has far fewer parameters and tags than the 100 allowed
 INTERVAL = 10.0  # seconds between two looks at the ledger
-STATUS = {DONE: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED", RUNNING: "RUNNING"}
+# A collapse is a result, not a fault.
+STATUS = {DONE: "FINISHED", COLLAPSED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED", RUNNING: "RUNNING"}
 ENVIRONMENT = {
     # By default a server that is away blocks each call for four minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -143,11 +144,11 @@ def _send(
 ) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    tags = {**mirror.tags(chain), "mlflow.parentRunId": parent}
+    phases = [record for record in map(store.phase, chain.phases) if record is not None]
+    tags = {**mirror.tags(chain, phases), "mlflow.parentRunId": parent}
     run, _ = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
     params = [Param(name, value) for name, value in mirror.parameters(chain).items()]
     client.log_batch(run, params=params, tags=[RunTag(name, value) for name, value in tags.items()])
-    phases = [record for record in map(store.phase, chain.phases) if record is not None]
     score = store.score(chain.score) if chain.state == DONE else None
     for batch in _chunks(mirror.metrics(chain, score, phases, groups)):
         client.log_batch(run, metrics=[Metric(*point) for point in batch])
@@ -224,7 +225,8 @@ class Tracker:
                 chains = ledger.chains()
             finally:
                 ledger.close()
-            state = RUNNING if not closing else DONE if all(chain.state == DONE for chain in chains) else STOPPED
+            complete = all(chain.state in (DONE, COLLAPSED) for chain in chains)
+            state = RUNNING if not closing else DONE if complete else STOPPED
             sync(*self._study, chains, self._store, self._groups, state=state)
             self._told = False
         except Exception as failure:  # the study goes on whatever happens to its mirror

@@ -16,10 +16,11 @@ from sweep.planning.plan import Cell, Plan, spread
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate and its dev score; None where it failed."""
+    """A candidate and its dev score; None where it failed or collapsed before its target phase."""
 
     rates: Mapping[str, float]
     value: float | None
+    collapsed: bool = False
 
 
 def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried]) -> dict[str, float]:
@@ -32,7 +33,7 @@ def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried]) -
 
 
 def winner(tried: Mapping[int, Tried]) -> int | None:
-    """Number of the candidate with the highest dev score, the earlier among equals; None where all failed.
+    """Number of the candidate with the highest dev score, the earlier among equals; None where all failed or collapsed.
 
     Where nothing was trained there is no dev score, and no choice: the only candidate wins.
     """
@@ -59,8 +60,10 @@ def _asked(
     for one in before:
         point = dict(zip(grid, _point(grid, one.rates), strict=True))
         params = {kind: point[kind] for kind in space}
-        state = optuna.trial.TrialState.COMPLETE if one.value is not None else optuna.trial.TrialState.FAIL
-        study.add_trial(optuna.create_trial(params=params, distributions=space, value=one.value, state=state))
+        # Optuna forgets a failed trial, but a collapsed one says where not to look: no metric is below 0.
+        value = 0.0 if one.collapsed else one.value
+        state = optuna.trial.TrialState.COMPLETE if value is not None else optuna.trial.TrialState.FAIL
+        study.add_trial(optuna.create_trial(params=params, distributions=space, value=value, state=state))
     asked = study.ask(fixed_distributions=space).params
     return tuple(int(asked.get(kind, 0)) for kind in grid)
 

@@ -29,13 +29,15 @@ TINY = {
     },
     "tokenizer": {"text": "world/raw", "vocab_size": 1500, "algorithm": "wordpiece"},
 }
+# Phases of a few steps learn next to nothing, and are passed on all the same.
+PHASE: dict[str, Any] = {"learning_rate": 1e-3, "batch_tokens": 512, "collapse_margin": -1}
 SMALL: dict[str, Any] = {
     "study": "small",
     "axes": {"encoder": ["tiny"], "intermediate": ["none"], "target": ["world/topic"], "seed": [1]},
     "encoders": {"tiny": TINY},
-    "pretrain": {"task": "world/raw", "learning_rate": 1e-3, "batch_tokens": 512, "steps": 20, "evaluations": 1},
-    "intermediate": {"learning_rate": 1e-3, "batch_tokens": 512, "steps": 8, "evaluations": 2},
-    "target": {"learning_rate": 1e-3, "batch_tokens": 512, "steps": 8, "evaluations": 2},
+    "pretrain": {**PHASE, "task": "world/raw", "steps": 20, "evaluations": 1},
+    "intermediate": {**PHASE, "steps": 8, "evaluations": 2},
+    "target": {**PHASE, "steps": 8, "evaluations": 2},
     "scoring": {"examples": 50},
 }
 MEASURED = ("started", "ended", "device_seconds", "time")  # what a clock says; all else must be equal in equal runs

@@ -41,6 +41,7 @@ class Lab:
         self.store, self.ledger = Store(folder / "store"), Ledger(folder / "ledger.sqlite")
         self.admission = Admission(plan, Stock(self.store), self.ledger, Costs(plan), gpu=False)
         self.workers, self.busy, self.started = workers, list[Chain](), list[Chain]()
+        self.collapsing = set[str]()  # keys of phases that learn nothing
         self.trained: Counter[str] = Counter()
         self.clock = itertools.count(1)
 
@@ -65,8 +66,11 @@ class Lab:
         for phase in self.admission.stock.to_train(chain):
             self.trained[phase.key] += 1
             spent += factor * self.admission.costs.parts(chain)[phase.key]
-            self.store.commit_phase(phase_record(phase), {})
+            self.store.commit_phase(phase_record(phase, phase.key in self.collapsing), {})
             self.hear(chain, spent, phase=phase.recipe.kind, key=phase.key, committed=True)
+            if self.admission.stock.dead_end(chain) is not None:
+                self.admission.ended(chain.key)
+                return
         spent += factor * self.admission.costs.parts(chain)[chain.score]
         self.store.commit_score(score_record(chain), {"en": np.ones((3, 2))})
         self.hear(chain, spent, phase="score", key=chain.score, committed=True)
@@ -81,11 +85,11 @@ class Lab:
         return {row.cell: (row.candidate, row.rates) for row in rows}
 
 
-def phase_record(phase) -> PhaseRecord:
+def phase_record(phase, collapsed: bool = False) -> PhaseRecord:
     dev = int(phase.key[:6], 16) / 16**6  # any function of the key will do: the same in every run
     return PhaseRecord(
         key=phase.key, kind=phase.recipe.kind, parent=phase.parent, recipe=phase.record(), curve=[], dev=[],
-        dev_score=dev, majority=0.0, collapsed=False, selected_step=1, steps=1, tokens=1, examples=1, flops=1.0,
+        dev_score=dev, majority=0.0, collapsed=collapsed, selected_step=1, steps=1, tokens=1, examples=1, flops=1.0,
         device_seconds=1.0, started=0.0, ended=1.0, versions={}, files={},
     )  # fmt: skip
 
@@ -222,6 +226,76 @@ def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
     assert len(lab.admission.done) == lab.admission.total - 1
 
 
+def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:
+    """All phases of a kind on these tasks will learn nothing."""
+    chains = lab.admission.plan.planned_chains()
+    phases = [phase for chain in chains for phase in chain.phases]
+    lab.collapsing |= {phase.key for phase in phases if (phase.recipe.kind, phase.recipe.tasks) == (kind, tasks)}
+    return lab
+
+
+def test_all_chains_of_a_collapsed_phase_end_collapsed_and_one_of_them_had_a_worker(tmp_path):
+    lab = collapsing(Lab(study(tmp_path), tmp_path, workers=3), "intermediate", ("world/nli",)).run()
+    ended = [chain for chain, _ in lab.admission.collapsed]
+    assert {chain.cell.intermediate for chain in ended} == {("world/nli",)}
+    assert len({chain.cell.target for chain in ended}) == 3
+    started = [chain for chain in lab.started if chain.cell.intermediate == ("world/nli",)]
+    assert len(started) == len({chain.phases[1].key for chain in started}) == 2  # one per seed
+    assert all(lab.trained[phase.key] <= 1 for chain in ended for phase in chain.phases)
+    assert not lab.admission.failed
+    assert lab.admission.finished
+    states = Counter(row.state for row in lab.ledger.chains())
+    assert states == {"done": len(lab.admission.done), "collapsed": len(ended)}
+
+
+def test_a_restart_tries_no_collapsed_chain_again(tmp_path):
+    lab = collapsing(Lab(study(tmp_path), tmp_path, workers=3), "intermediate", ("world/nli",)).run()
+    again = Lab(study(tmp_path), tmp_path)
+    assert again.admission.next() is None
+    assert again.admission.finished
+    assert {chain.key for chain, _ in again.admission.collapsed} == {chain.key for chain, _ in lab.admission.collapsed}
+
+
+def test_a_collapsed_only_candidate_is_its_cells_result_whichever_chain_ends_first(tmp_path):
+    """Its other seeds are run: they may learn something."""
+    for workers in (1, 3):
+        folder = tmp_path / str(workers)
+        lab = Lab(study(folder, tuning={"candidates": 1}, target={"learning_rate": 1e-3}), folder, workers)
+        first = next(c for c in lab.admission.plan.planned_chains() if c.cell.intermediate == ("world/nli",))
+        lab.collapsing.add(first.phases[1].key)
+        lab.run()
+        rows = [row for row in lab.ledger.chains() if row.intermediate == "world/nli" and row.target == "world/ner"]
+        assert {(row.seed, row.state, row.selected) for row in rows} == {(1, "collapsed", True), (2, "done", True)}
+
+
+def test_a_collapsed_candidate_never_wins_and_the_others_are_compared_without_it(tmp_path):
+    middle = {"learning_rate": {"log": [1e-4, 1e-2], "points": 4}}
+    fixed = {"learning_rate": 1e-3}
+    plan = study(tmp_path, intermediate=middle, target=fixed)
+    lab = Lab(plan, tmp_path)
+    chains = [chain for chain in plan.planned_chains() if chain.role == "candidate" and chain.cell.intermediate]
+    lab.collapsing |= {chain.phases[1].key for chain in chains if chain.candidate == 0}
+    lab.run()
+    won = {row.cell: row.candidate for row in lab.ledger.chains() if row.selected and row.role == "candidate"}
+    cells = {chain.cell.name for chain in chains}
+    assert cells <= won.keys()
+    assert all(won[cell] != 0 for cell in cells)
+
+
+def test_a_cell_whose_every_candidate_collapsed_has_no_winner_and_no_other_seeds(tmp_path):
+    lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
+    rows = [row for row in lab.ledger.chains() if row.intermediate == "world/nli" and row.target == "world/ner"]
+    assert {(row.role, row.state, row.selected) for row in rows} == {("candidate", "collapsed", False)}
+    assert "learned nothing in" in rows[0].message
+
+
+def test_the_studys_line_counts_collapsed_chains_apart_from_failed_ones(tmp_path):
+    lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
+    line = study_line(lab.admission, slots=2)
+    assert f"{len(lab.admission.collapsed)} collapsed, 0 running" in line
+    assert "failed" not in line
+
+
 def test_a_worker_that_begins_a_chain_anew_leaves_its_first_attempt_charged(tmp_path):
     lab = Lab(study(tmp_path), tmp_path)
     lab.fill()
@@ -269,7 +343,24 @@ def test_start_up_candidates_are_those_of_the_plan(tmp_path):
             assert rates_for(plan, cell, number, []) == plan.planned_rates(cell, number)
 
 
+def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_nothing(tmp_path):
+    """Three candidates, the last at the upper end: proposals differ by what became of it."""
+    plan = study(tmp_path, target={"learning_rate": {"log": [1e-4, 1e-1], "points": 40}}, tuning={"candidates": 30})
+    cell = next(cell for cell in plan.cells if not cell.intermediate and cell.target == "world/topic")
+    rates = plan.grid(cell)["target"]
+
+    def proposed(**fate: object) -> float:
+        tried = [Tried({"pretrain": 1e-3, "target": rate}, 0.5 + 0.01 * index) for index, rate in enumerate(rates[:12])]
+        upper = [Tried({"pretrain": 1e-3, "target": rate}, None, **fate) for rate in rates[28:]]
+        found = [rates_for(plan, cell, number, [*tried, *upper])["target"] for number in range(24, 30)]
+        return float(np.mean([rates.index(rate) for rate in found]))
+
+    assert proposed(collapsed=True) < proposed()
+
+
 def test_the_best_dev_score_wins_the_earlier_among_equals_and_nobody_where_all_failed():
     scores = {0: Tried({}, 0.4), 1: Tried({}, 0.7), 2: Tried({}, None), 3: Tried({}, 0.7)}
     assert winner(scores) == 1
     assert winner({0: Tried({}, None)}) is None
+    assert winner({0: Tried({}, None, collapsed=True)}) is None
+    assert winner({0: Tried({}, None, collapsed=True), 1: Tried({}, 0.0)}) == 1

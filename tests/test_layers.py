@@ -33,7 +33,7 @@ LAYERS = (
     """training training.batching training.mixture training.linear training.heads training.model training.schedule
     training.vocabulary training.encoders training.train training.scoring""",
     # 5  one chain; knows no Ray
-    "chain chain.meter chain.checkpoint chain.bench chain.phase chain.zero_shot chain.trial",
+    "chain chain.meter chain.checkpoint chain.bench chain.dev chain.logbook chain.phase chain.zero_shot chain.trial",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning admission search scheduler worker",
     # 7  the study at work, and what comes of it

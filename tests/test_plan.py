@@ -107,10 +107,10 @@ OWN = {
 
 
 GOLDEN = (
-    "a29482158de83daa93b10baf142cd828",  # pretrain
-    "b9380a41f33827de5c03d3673537fd3c",  # intermediate
-    "e13e2d9e1a47ce2232602068159fe8d1",  # target
-    "ee71994d861c45cf0ed3d4d3250baa54",  # score
+    "6c62da46920facdc4d3d8e6720f7dcb7",  # pretrain
+    "c70b07df7461f53d0eb5a81ca450ed6d",  # intermediate
+    "8e28c8dab5d4d8ebd4fff0d77c2eca3c",  # target
+    "1a1c61df7bb546095916ab5b7e648ea1",  # score
 )
 
 

@@ -62,9 +62,9 @@ def set_up(chain: Chain, plan: Plan, store: Store, started: float | None = None)
     return Bench(plan, store, encoder, reader, device, meter)
 
 
-def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase) -> Chainable:
-    """The parent's encoder with a fresh head per task; heads and random weights depend on the phase's seed alone."""
-    return _model(bench, tasks, phase.parent, phase.seed, phase.recipe.settings.dropout)
+def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int) -> Chainable:
+    """The parent's encoder with a fresh head per task; heads and random weights depend on the attempt's seed alone."""
+    return _model(bench, tasks, phase.parent, seed, phase.recipe.settings.dropout)
 
 
 def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:

@@ -17,7 +17,10 @@ FILE = "checkpoint.safetensors"
 
 
 def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
-    """State and log of a half-done phase, or (None, {}) where there is none. Raises StoreError for a damaged file."""
+    """State and log of a half-done phase, or (None, {}) where there is none. Raises StoreError for a damaged file.
+
+    There is a log without a state where an attempt has collapsed and the next one is to begin.
+    """
     path = folder / FILE
     if not path.exists():
         return None, {}
@@ -27,11 +30,13 @@ def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as damage:
         raise StoreError(path, f"a damaged checkpoint ({damage})", "delete it: the phase begins anew") from damage
-    return State(tensors=tensors, values=header["state"]), header["log"]
+    state = None if header["state"] is None else State(tensors=tensors, values=header["state"])
+    return state, header["log"]
 
 
-def write_checkpoint(folder: Path, state: State, log: Mapping[str, Any]) -> None:
+def write_checkpoint(folder: Path, state: State | None, log: Mapping[str, Any]) -> None:
     """Replaces the checkpoint in one move: a kill leaves the previous one or this one."""
+    tensors, values = (state["tensors"], state["values"]) if state is not None else ({}, None)
     unfinished = folder / f".{FILE}"
-    save_file(state["tensors"], unfinished, metadata={"values": json.dumps({"state": state["values"], "log": log})})
+    save_file(tensors, unfinished, metadata={"values": json.dumps({"state": values, "log": log})})
     unfinished.replace(folder / FILE)

@@ -26,6 +26,8 @@ class Event:
     device_seconds: float
     loss: float | None = None
     dev: float | None = None
+    attempt: int = 0  # of the phase: a collapsed one is tried again
+    collapsed: bool = False  # the committed phase has learned nothing
     committed: bool = False  # the phase or the scores are in the store now
     facts: dict[str, str] = field(default_factory=dict)
 

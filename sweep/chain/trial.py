@@ -19,10 +19,17 @@ from sweep.store import Store
 
 
 def run(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Generator[Event]:
-    """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault."""
+    """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault.
+
+    A chain ends, without scores, at a phase before the target phase that has collapsed.
+    """
     stock = Stock(store)
-    if not stock.has_score(chain.score):
-        bench = set_up(chain, plan, store, started)
-        for phase in stock.to_train(chain):
-            yield from train_phase(bench, phase)
-        yield from score_chain(bench, chain)
+    if stock.has_score(chain.score) or stock.dead_end(chain) is not None:
+        return
+    bench = set_up(chain, plan, store, started)
+    for phase in stock.to_train(chain):
+        yield from train_phase(bench, phase)
+        stock.learn(phase.key)
+        if stock.dead_end(chain) is not None:
+            return
+    yield from score_chain(bench, chain)

@@ -15,6 +15,7 @@ from pathlib import Path
 FILE = "ledger.sqlite"
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
+COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
 
 _SCHEMA = """
 create table if not exists chains (
@@ -47,7 +48,7 @@ class ChainRow:
     rates: dict[str, float]  # learning rate per kind of phase
     phases: tuple[str, ...]
     score: str
-    state: str  # running | done | failed | stopped
+    state: str  # running | done | failed | stopped | collapsed
     dev: float | None
     flops: float  # really spent by this chain, all attempts; a shared phase found in the store costs nothing
     device_seconds: float

@@ -20,7 +20,7 @@ from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import NONE, Phases, PhaseSettings, Pretrain, Study
 from sweep.tasks.base import Task
 
-PHASE_VERSION = 1  # raised when the same recipe would give other weights
+PHASE_VERSION = 2  # raised when the same recipe would give other weights
 SCORE_VERSION = 1  # raised when the same weights would give other scores
 
 PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
@@ -197,6 +197,14 @@ def scoring_settings(study: Study, task: Task) -> dict[str, Any]:
     """What of the study's scoring settings counts for a task, and how its answers are compared where it has some."""
     settings = study.scoring.model_dump(include=None if task.family == "embedding" else {"examples"})
     return settings | ({"normaliser": task.normaliser} if task.family == "span" else {})
+
+
+def attempt_seed(seed: int, attempt: int) -> int:
+    """The seed with which a phase is tried: its own at first, then 32 bits of sha256 of (seed, attempt).
+
+    Not seed + attempt: that may be another seed of the study, whose run would then count twice.
+    """
+    return seed if attempt == 0 else int(fingerprint([seed, attempt])[:8], 16)
 
 
 def _join(*parts: str) -> str:

@@ -96,6 +96,9 @@ class PhaseSettings(Model):
     max_length: Annotated[int, Strict(), Field(ge=8)] | None = None  # tokens; None: what the family usually takes
     select: Literal["best", "last"] = "best"  # checkpoint: best on English dev, or last
     evaluations: Positive = 4  # evenly spaced dev evaluations, the last step included
+    # A dev score this near to the best constant answer has learned nothing; -1: whatever is learned is passed on.
+    collapse_margin: Annotated[float, Strict(), Field(ge=-1, le=1)] = 0.01
+    retries: Annotated[int, Strict(), Field(ge=0)] = 2  # further attempts, with other seeds, of a phase that collapsed
     dev_examples: Positive = 500  # at most so many dev examples per evaluation
     examples: Positive | None = None  # at most so many training examples per task
     sampling: Sampling = Sampling()

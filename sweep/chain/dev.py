@@ -1,0 +1,72 @@
+"""What a phase is judged by: the dev scores of its tasks, and whether it has learned anything.
+
+A task has collapsed where its dev score is within the phase's `collapse_margin` of the best constant answer. A phase
+has collapsed where every task that judges it has; one that collapsed beside others that did not is marked, and the
+phase is passed on. Mixed-in text is there to keep the encoder multilingual, not to be good at: it judges a phase only
+where it is alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweep.chain.bench import Bench
+from sweep.chain.meter import encoded_flops
+from sweep.data import Sample, sample
+from sweep.planning.plan import Phase
+from sweep.tasks.base import Task
+from sweep.training.model import Chainable
+from sweep.training.scoring import score_all
+
+
+class DevSets:
+    """The dev sets of a phase, in the first language of each task's training data."""
+
+    def __init__(self, bench: Bench, tasks: Sequence[Task], phase: Phase) -> None:
+        self._bench, self._settings = bench, phase.recipe.settings
+        judging = [task for task in tasks if task.family != "masked"] or tasks
+        self._dev = [self._sample(task) for task in judging]
+        self._flops = encoded_flops(
+            bench.encoder.shape, (one.encoded for one in self._dev), bench.runtime.score_batch_tokens
+        )
+        self._majority = {one.task.name: one.majority() for one in self._dev}
+        self.latest: dict[str, float] = {}  # task -> dev score of the last evaluation
+
+    def evaluate(self, model: Chainable) -> float:
+        """Mean over the tasks of their metrics, 0..1."""
+        tokens, precision = self._bench.runtime.score_batch_tokens, self._bench.precision
+        for one in self._dev:
+            name = one.task.name
+            outputs = score_all(model, {"dev": one.encoded}, name, batch_tokens=tokens, precision=precision)
+            self.latest[name] = one.value(one.statistics(one.predictions(outputs["dev"])))
+        self._bench.meter.flops += self._flops
+        return sum(self.latest.values()) / len(self.latest)
+
+    def selected(self, points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Of the evaluations of an attempt, the one whose weights were kept."""
+        best = self._settings.select == "best"
+        return max(points, key=lambda point: (point["value"], -point["step"])) if best else points[-1]
+
+    def verdict(self, values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+        """Per task its dev score, that of the best constant answer, and whether it collapsed."""
+        margin = self._settings.collapse_margin
+        return {
+            name: {"dev": value, "majority": self._majority[name], "collapsed": value <= self._majority[name] + margin}
+            for name, value in values.items()
+        }
+
+    def majority(self) -> float:
+        """Mean over the tasks of the best constant answers' dev scores."""
+        return sum(self._majority.values()) / len(self._majority)
+
+    def _sample(self, task: Task) -> Sample:
+        language = task.trained_in[0]
+        digest = self._bench.plan.data[task.name]
+        encoded = self._bench.reader.encoded(task, digest, "dev", language, self._settings.max_length)
+        return sample(encoded, task, "dev", language, self._settings.dev_examples)
+
+
+def has_collapsed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether no task of a phase has learned anything."""
+    return all(entry["collapsed"] for entry in verdict.values())

@@ -1,0 +1,70 @@
+"""Curve, dev scores and cost of a phase's attempts: plain data, part of its checkpoint, so a resumed phase has one
+history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.chain.bench import Bench
+from sweep.chain.meter import Event
+from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
+from sweep.planning.plan import Phase
+from sweep.training.train import Progress
+
+CURVE_POINTS = 200
+
+
+def new_log(before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The log of an attempt that begins; `before` is that of the collapsed one before it."""
+    kept = {name: before[name] for name in ("began", "attempts")} if before else {"began": time.time(), "attempts": []}
+    return {**kept, "curve": [], "dev": [], "flops": 0, "seconds": 0.0, "padded": 0, "attended": 0}
+
+
+class Logbook:
+    """Writes the log of one attempt. `log["attempts"]` are the collapsed ones before it."""
+
+    def __init__(self, bench: Bench, phase: Phase, log: dict[str, Any]) -> None:
+        self.log = log
+        self.bench, self.phase = bench, phase
+        self._flops_before = log["flops"] - bench.meter.flops
+        self._seconds_before = log["seconds"] - bench.meter.device_seconds
+        self._masked = {name for name in phase.recipe.tasks if bench.plan.tasks[name].family == "masked"}
+
+    def note(self, progress: Progress, by_task: Mapping[str, float]) -> None:
+        """Keeps what the step cost and, every so often, its loss; `by_task` are the dev scores, where it has some."""
+        log, meter = self.log, self.bench.meter
+        meter.flops += self._step_flops(progress)
+        log.update(
+            padded=progress.padded_tokens, attended=progress.attended_tokens, tokens=progress.tokens,
+            examples=progress.examples, steps=progress.step,
+            flops=self._flops_before + meter.flops, seconds=self._seconds_before + meter.device_seconds,
+        )  # fmt: skip
+        now = time.time()
+        if progress.step % max(1, progress.steps // CURVE_POINTS) == 0 or progress.step == progress.steps:
+            point = {"step": progress.step, "loss": progress.loss_value(), "tokens": progress.tokens, "time": now}
+            log["curve"].append(point)
+        if progress.dev is not None:
+            log["dev"].append({"step": progress.step, "value": progress.dev, "time": now, "tasks": dict(by_task)})
+
+    def event(self, progress: Progress) -> Event:
+        loss = self.log["curve"][-1]["loss"] if self.log["curve"] else None
+        return self.bench.meter.event(
+            self.phase.recipe.kind, self.phase.key, progress.step, progress.steps, loss=loss, dev=progress.dev,
+            attempt=len(self.log["attempts"]),
+        )  # fmt: skip
+
+    def close(self, seed: int, dev: float, collapsed: bool) -> None:
+        """The attempt is over: one line about it."""
+        log = self.log
+        log["attempts"].append({
+            "seed": seed, "dev": dev, "steps": log["steps"], "flops": float(log["flops"]),
+            "device_seconds": log["seconds"], "collapsed": collapsed,
+        })  # fmt: skip
+
+    def _step_flops(self, progress: Progress) -> float:
+        shape = self.bench.encoder.shape
+        fed = progress.padded_tokens - self.log["padded"]
+        flops = forward_flops(shape, fed, progress.attended_tokens - self.log["attended"], 1)
+        return TRAINING * (flops + (masked_head_flops(shape, fed) if progress.task in self._masked else 0))
