@@ -45,6 +45,7 @@ def test_good_data_passes_the_check(tmp_path):
         ({"target": ["world/topik"]}, {}, ["axes.target[0]", "'world/topik'", "did you mean 'world/topic'"]),
         ({"intermediate": ["none", "world/nil"]}, {}, ["axes.intermediate[1]", "did you mean 'world/nli'"]),
         ({"intermediate": ["world/retrieval"]}, {}, ["axes.intermediate[0]", "no training data"]),
+        ({"intermediate": ["none", "ccg"]}, {}, ["tasks.ccg", "LDC2005T13", "format: conll", "udpos"]),
         ({"encoder": ["tinny"]}, {}, ["axes.encoder[0]", "'tinny'", "did you mean 'tiny'"]),
         ({}, {"language_groups": {"low": ["svo86"]}}, ["language_groups.low[0]", "did you mean 'svo85'"]),
         ({}, {"scoring": {"layer": 9}}, ["scoring.layer", "9"]),

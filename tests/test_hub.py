@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,20 +9,17 @@ from pathlib import Path
 
 import datasets
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import Value
+from hub_folders import offline
+from hub_folders import repository as write_repository
+from hub_rows import ANSWERS, NLI
 
 from sweep.errors import DataError, StudyError
-from sweep.fingerprint import fingerprint
 from sweep.tasks import FAMILIES, HUB, TASKS
 from sweep.tasks.base import Size
 from sweep.tasks.sources import check, hub_task
 
-NLI = ClassLabel(names=["entailment", "neutral", "contradiction"])
-UPOS = ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT"]
-UPOS += ["SCONJ", "SYM", "VERB", "X"]
-ENTITIES = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
 TEXT = Value("string")
-ANSWERS = {"text": List(TEXT), "answer_start": List(Value("int32"))}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of a repository that is made up here
 
 
@@ -39,27 +35,10 @@ def _cache(tmp_path, monkeypatch):
 def repository(tmp_path):
     """Writes a folder laid out like a hub repository: {config: {split: rows}}."""
 
-    def write(name: str, features: dict, configs: dict[str, dict[str, list[dict]]]) -> Path:
-        folder = tmp_path / name.replace("/", "__")
-        lines = ["---", "configs:"]
-        for config, splits in configs.items():
-            (folder / config).mkdir(parents=True, exist_ok=True)
-            lines += [f"- config_name: {config}", "  data_files:"]
-            for split, rows in splits.items():
-                Dataset.from_list(rows, features=Features(features)).to_parquet(folder / config / f"{split}-0.parquet")
-                lines += [f"  - split: {split}", f"    path: {config}/{split}-*"]
-        (folder / "README.md").write_text("\n".join([*lines, "---", ""]), encoding="utf-8")
-        return folder
+    def write(name, features, configs):
+        return write_repository(tmp_path / name.replace("/", "__"), features, configs)
 
     return write
-
-
-def offline(name: str, folders: dict[str, Path], **changes):
-    """The table's task with every hub id replaced by a local folder."""
-    text = json.dumps({**HUB[name], **changes})
-    for identifier, folder in folders.items():
-        text = text.replace(f'"{identifier}"', json.dumps(str(folder)))
-    return hub_task(name, json.loads(text), f"tasks.{name}")
 
 
 def pair(label):
@@ -88,39 +67,6 @@ def test_a_check_reads_the_splits_of_all_languages(xnli):
     assert check(task, FAMILIES["sequence"]) == 3 + 1 + 1 + 2
 
 
-def test_snli_rows_without_label_are_dropped(repository):
-    features = {"premise": TEXT, "hypothesis": TEXT, "label": NLI}
-    folder = repository("snli", features, {"plain_text": {"train": [pair(-1), pair(1), pair(-1)]}})
-    rows = offline("snli", {"stanfordnlp/snli": folder}).source.rows("train", "en")
-    assert [row["label"] for row in rows] == [1]
-
-
-def test_mnli_is_read_from_glue(repository):
-    features = {"premise": TEXT, "hypothesis": TEXT, "label": NLI, "idx": Value("int32")}
-    splits = {split: [{**pair(2), "idx": 0}] for split in ("train", "validation_matched", "validation_mismatched")}
-    task = offline("mnli", {"nyu-mll/glue": repository("glue", features, {"mnli": splits})})
-    assert task.source.rows("train", "en") == [{"text": "p", "pair": "h", "label": 2}]
-    assert check(task, FAMILIES["sequence"]) == 3
-
-
-def test_pawsx_labels_are_digits_that_get_names(repository):
-    features = {"id": Value("int32"), "sentence1": TEXT, "sentence2": TEXT, "label": ClassLabel(names=["0", "1"])}
-    rows = [{"id": 1, "sentence1": "a", "sentence2": "b", "label": 1}]
-    folder = repository("paws-x", features, {"ko": {"test": rows}})
-    task = offline("pawsx", {"google-research-datasets/paws-x": folder})
-    assert task.labels == ("different", "paraphrase")
-    assert task.source.rows("test", "ko") == [{"text": "a", "pair": "b", "label": 1}]
-
-
-def test_squad_answers_are_a_mapping_of_lists(repository):
-    features = {"id": TEXT, "title": TEXT, "context": TEXT, "question": TEXT, "answers": ANSWERS}
-    answers = {"text": ["c"], "answer_start": [0]}
-    rows = [{"id": "7", "title": "t", "context": "c d", "question": "q", "answers": answers}]
-    task = offline("squad", {"rajpurkar/squad": repository("squad", features, {"plain_text": {"validation": rows}})})
-    answer = {"text": "c", "start": 0}
-    assert task.source.rows("test", "en") == [{"id": "7", "context": "c d", "question": "q", "answers": [answer]}]
-
-
 def test_xquad_is_trained_on_squad_and_tested_in_its_own_languages(repository):
     features = {"id": TEXT, "context": TEXT, "question": TEXT, "answers": ANSWERS}
     answers = {"text": ["c"], "answer_start": [0]}
@@ -138,67 +84,6 @@ def test_xquad_is_trained_on_squad_and_tested_in_its_own_languages(repository):
     dev = {row["context"] for row in task.source.rows("dev", "en")}
     assert dev == {"c0", "c20"}
     assert not dev & {row["context"] for row in task.source.rows("train", "en")}
-
-
-def test_hellaswag_labels_are_text_and_its_endings_one_column(repository):
-    features = {"ind": Value("int32"), "activity_label": TEXT, "ctx": TEXT, "endings": List(TEXT), "label": TEXT}
-    row = {"ind": 1, "activity_label": "Roofing", "ctx": "A man", "endings": ["a", "b", "c", "d"], "label": "3"}
-    folder = repository("hellaswag", features, {"default": {"validation": [row]}})
-    task = offline("hellaswag", {"Rowan/hellaswag": folder})
-    options = ["a", "b", "c", "d"]
-    assert task.source.rows("test", "en") == [{"prompt": "Roofing: A man", "options": options, "label": 3}]
-
-
-def test_siqa_answers_are_three_columns_counted_from_one(repository):
-    features = dict.fromkeys(("context", "question", "answerA", "answerB", "answerC", "label"), TEXT)
-    row = {"context": "c", "question": "q", "answerA": "x", "answerB": "y", "answerC": "z", "label": "3"}
-    folder = repository("siqa", features, {"default": {"validation": [row]}})
-    task = offline("siqa", {"lighteval/siqa": folder})
-    assert task.source.rows("test", "en") == [{"prompt": "c q", "options": ["x", "y", "z"], "label": 2}]
-
-
-def test_commonsense_qa_choices_lie_inside_a_column(repository):
-    features = {"question": TEXT, "choices": {"label": List(TEXT), "text": List(TEXT)}, "answerKey": TEXT}
-    options = ["v", "w", "x", "y", "z"]
-    row = {"question": "q", "choices": {"label": list("ABCDE"), "text": options}, "answerKey": "D"}
-    folder = repository("commonsense_qa", features, {"default": {"validation": [row]}})
-    task = offline("commonsense_qa", {"tau/commonsense_qa": folder})
-    assert task.source.rows("test", "en") == [{"prompt": "q", "options": options, "label": 3}]
-
-
-def test_tags_of_panx_and_udpos_are_read_by_name(repository):
-    features = {"tokens": List(TEXT), "ner_tags": List(ClassLabel(names=ENTITIES)), "langs": List(TEXT)}
-    row = {"tokens": ["In", "Ulm"], "ner_tags": [0, 5], "langs": ["de", "de"]}
-    folder = repository("xtreme-ner", features, {"PAN-X.de": {"test": [row]}})
-    task = offline("panx", {"google/xtreme": folder})
-    assert task.source.rows("test", "de") == [{"words": ["In", "Ulm"], "tags": [0, 5]}]
-
-    features = {"tokens": List(TEXT), "pos_tags": List(ClassLabel(names=UPOS))}
-    folder = repository("xtreme-pos", features, {"udpos.Yoruba": {"test": [{"tokens": ["a"], "pos_tags": [15]}]}})
-    task = offline("udpos", {"google/xtreme": folder})
-    assert task.source.rows("test", "yo") == [{"words": ["a"], "tags": [task.labels.index("VERB")]}]
-
-
-def test_xcopa_asks_for_cause_or_effect_and_english_is_copa(repository):
-    features = {"premise": TEXT, "choice1": TEXT, "choice2": TEXT, "question": TEXT, "idx": Value("int32")}
-    row = {"premise": "p.", "choice1": "x", "choice2": "y", "question": "cause", "idx": 0, "label": 1}
-    copa = {**features, "label": ClassLabel(names=["choice1", "choice2"])}
-    folders = {
-        "aps/super_glue": repository("super_glue", copa, {"copa": {"validation": [{**row, "question": "effect"}]}}),
-        "cambridgeltl/xcopa": repository("xcopa", {**features, "label": Value("int32")}, {"qu": {"test": [row]}}),
-    }
-    task = offline("xcopa", folders)
-    assert task.source.rows("test", "qu") == [{"prompt": "p. This is because", "options": ["x", "y"], "label": 1}]
-    assert task.source.rows("test", "en") == [{"prompt": "p. As a result", "options": ["x", "y"], "label": 1}]
-
-
-def test_tatoeba_sentences_lose_their_line_ends(repository):
-    features = dict.fromkeys(("source_sentence", "target_sentence", "source_lang", "target_lang"), TEXT)
-    row = {"source_sentence": "Hei.\n", "target_sentence": "Hi.\n", "source_lang": "/tmp/x", "target_lang": "eng"}
-    folder = repository("xtreme-tatoeba", features, {"tatoeba.fin": {"validation": [row]}})
-    task = offline("tatoeba", {"google/xtreme": folder})
-    assert task.train_language is None
-    assert task.source.rows("test", "fi") == [{"text": "Hei.", "pair": "Hi."}]
 
 
 def test_languages_that_are_stacked_in_one_split_are_told_apart_by_a_column(repository):
@@ -223,38 +108,35 @@ def test_languages_that_are_stacked_in_one_split_are_told_apart_by_a_column(repo
 # What a plan knows without a network
 
 
-@pytest.mark.parametrize("name", sorted(HUB))
-def test_every_row_of_the_table_has_sizes_for_its_splits(name):
-    task = TASKS[name]
-    for language in task.languages:
-        assert task.source.size("test", language).examples > 0
-    for language in task.trained_in:
-        train, dev = task.source.size("train", language), task.source.size("dev", language)
-        assert train.examples > dev.examples > 0
-    fingerprint(task.source.identity())
-
-
 def test_a_share_of_train_is_taken_from_its_size():
     assert TASKS["squad"].source.size("dev", "en") == Size(4380, 175.0)
     assert TASKS["squad"].source.size("train", "en") == Size(87_599 - 4380, 175.0)
-
-
-@pytest.mark.parametrize(("name", "count"), [("xnli", 15), ("pawsx", 7)])
-def test_training_data_is_there_in_other_languages(name, count):
-    assert len(TASKS[name].sources) == count
-    assert TASKS[name].trained_in == ("en",)
-    for language in TASKS[name].sources:
-        assert TASKS[name].source.size("train", language).examples > 0
 
 
 def test_an_unresolved_source_says_so():
     assert TASKS["xcopa"].source.identity()["revision"] is None
 
 
-def test_sizes_are_asked_for():
-    description = {**HUB["xnli"], "sizes": {"train": 3}}
-    with pytest.raises(StudyError, match=r"tasks\.xnli\.sizes: found nothing; the rows per language of dev, test"):
+@pytest.mark.parametrize(
+    ("sizes", "lacking"),
+    [({"train": 3}, "dev, test"), ({"train": {"en": 3}, "dev": 3, "test": {"other": 3}}, "train")],
+)
+def test_sizes_are_asked_for(sizes, lacking):
+    description = {**HUB["xnli"], "sizes": sizes}
+    with pytest.raises(StudyError, match=rf"tasks\.xnli\.sizes: found nothing; the rows per language of {lacking}"):
         hub_task("xnli", description, "tasks.xnli")
+
+
+def test_sizes_may_differ_by_language():
+    assert TASKS["tatoeba"].source.size("test", "te").examples == 234
+    assert TASKS["tatoeba"].source.size("test", "fi").examples == 1000
+
+
+def test_only_the_first_rows_of_a_large_data_set_are_read(xnli):
+    task = offline("xnli", {"facebook/xnli": xnli}, first=2)
+    assert [row["label"] for row in task.source.rows("train", "en")] == [0, 1]
+    with pytest.raises(StudyError, match=r"tasks\.xnli\.first: found 0; a number of rows above zero"):
+        offline("xnli", {}, first=0)
 
 
 # Revisions

@@ -23,6 +23,7 @@ LAYERS = (
     tasks.world tasks.synthetic_rows tasks.synthetic
     tasks.languages tasks.benchmarks
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
+    tasks.english tasks.targets tasks.provided
     tasks""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes

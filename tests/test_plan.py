@@ -107,10 +107,10 @@ OWN = {
 
 
 GOLDEN = (
-    "6c62da46920facdc4d3d8e6720f7dcb7",  # pretrain
-    "c70b07df7461f53d0eb5a81ca450ed6d",  # intermediate
-    "8e28c8dab5d4d8ebd4fff0d77c2eca3c",  # target
-    "1a1c61df7bb546095916ab5b7e648ea1",  # score
+    "cb1c327c16a3a632b7f9ef78628a52c7",  # pretrain
+    "f5d2454efcc155b40365e2cb05ddff3e",  # intermediate
+    "26ad5861abdca4b5d0f707c562ed61bd",  # target
+    "2c48987aeeb8dd3fd53126fa6764f5cc",  # score
 )
 
 

@@ -225,6 +225,41 @@ def test_rows_are_kept_and_skipped_by_the_values_of_columns(tmp_path):
     assert made.source.size("test", "en").examples == 1
 
 
+def test_a_star_in_keep_stands_for_any_ending(tmp_path):
+    rows = [{"id": f"{name}-1", "text": name, "label": "x"} for name in ("finnish", "indonesian", "finnishy")]
+    write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))
+    keep = {"id": ["finnish-*"]}
+    made = only(tmp_path, family="sequence", format="jsonl", labels=["x"], keep=keep, test="x.jsonl")
+    assert [row["text"] for row in made.source.rows("test", "en")] == ["finnish"]
+
+
+def test_items_of_a_list_are_named_by_number(tmp_path):
+    write(tmp_path / "x.jsonl", json.dumps({"a": "he", "b": ["sat.", "ran."], "label": 1}))
+    columns = {"prompt": "a", "options": ["{a} {b.0}", "{a} {b.1}"]}
+    made = only(tmp_path, family="choice", format="jsonl", columns=columns, test="x.jsonl")
+    assert made.source.rows("test", "en") == [{"prompt": "he", "options": ["he sat.", "he ran."], "label": 1}]
+    made = only(tmp_path, family="choice", format="jsonl", columns={**columns, "prompt": "b.2"}, test="x.jsonl")
+    assert "x.jsonl:1: found no column 'b.2'; the columns are a, b, label" in data_error(
+        lambda: made.source.rows("test", "en")
+    )
+
+
+def test_words_with_a_tag_that_is_omitted_are_left_out(tmp_path):
+    write(tmp_path / "x.conll", "du\t_\nde\tADP\nle\tDET\n\n")
+    made = only(tmp_path, family="token", format="conll", labels=["ADP", "DET"], omit=["_"], test="x.conll")
+    assert made.source.rows("test", "en") == [{"words": ["de", "le"], "tags": [0, 1]}]
+
+
+@pytest.mark.parametrize("answer", [("b", 0), ("b", -1), ("", 0), ("z", 2)])
+def test_questions_whose_answer_is_elsewhere_can_be_left_out(tmp_path, answer):
+    def row(number, text, start):
+        return {"id": number, "context": "a b", "question": "q", "answers": {"text": [text], "answer_start": [start]}}
+
+    write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, [row("1", "b", 2), row("2", *answer)])))
+    made = only(tmp_path, family="span", format="jsonl", columns={"id": "id"}, skip_misplaced=True, test="x.jsonl")
+    assert [row["id"] for row in made.source.rows("test", "en")] == ["1"]
+
+
 def test_tags_of_conllu_are_its_fourth_column_if_nothing_is_said(tmp_path):
     write(tmp_path / "x.conllu", "1\ta\ta\tDET\tD\n2\tb\tb\tCONJ\tC\n\n")
     labels = {"CCONJ": ["CONJ"], "DET": []}
@@ -354,6 +389,9 @@ def test_all_options_of_a_choice_count_in_its_length(tmp_path):
         ({"train_languages": []}, "tasks.topics.train_languages: found an empty list"),
         ({"quoting": "off"}, "tasks.topics.quoting: found 'off'; true or false"),
         ({"sizes": {"train": "many"}}, "tasks.topics.sizes: found {'train': 'many'}"),
+        ({"sizes": {"train": {"en": 0}}}, "tasks.topics.sizes: found {'train': {'en': 0}}"),
+        ({"omit": "O"}, "tasks.topics.omit: found 'O'; a list of texts"),
+        ({"skip_misplaced": "yes"}, "tasks.topics.skip_misplaced: found 'yes'; true or false"),
         ({"sizes": {"tran": 3}}, "tasks.topics.sizes.tran: found an unknown key"),
         ({"normaliser": "suqad"}, "tasks.topics.normaliser: found 'suqad'; one of squad, mlqa"),
         ({"tokens": 0}, "tasks.topics.tokens: found 0; a number above zero"),

@@ -81,6 +81,7 @@ class Task:
     sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
     # () means no more than `trained_in`
     normaliser: str = "squad"  # how span answers are compared: a key of NORMALISERS in sweep.tasks.normalise
+    licence: str = ""  # a short note on the terms of its data
 
     @property
     def trained_in(self) -> tuple[str, ...]:

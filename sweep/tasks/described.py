@@ -101,16 +101,19 @@ def share(task: Section) -> Fraction | None:
     return Fraction(str(value))
 
 
-def sizes(task: Section) -> tuple[dict[str, int], float | None]:
-    """Rows per split and mean tokens, as far as they are stated."""
-    rows, tokens = task.get("sizes") or {}, task.get("tokens")
-    known = isinstance(rows, Mapping) and all(type(count) is int and count > 0 for count in rows.values())
-    if not known:
-        raise StudyError(task.place("sizes"), repr(rows), "{split: rows per language} is expected")
-    known_keys(rows, SPLITS, task.place("sizes"))
+def sizes(task: Section) -> tuple[dict[str, dict[str, int]], float | None]:
+    """Rows per split and language (or "other") and mean tokens, as far as they are stated."""
+    given, tokens = task.get("sizes") or {}, task.get("tokens")
+    if not isinstance(given, Mapping):
+        raise StudyError(task.place("sizes"), repr(given), "{split: rows per language} is expected")
+    known_keys(given, SPLITS, task.place("sizes"))
+    rows = {split: dict(count) if isinstance(count, Mapping) else {"other": count} for split, count in given.items()}
+    if not all(type(count) is int and count > 0 for counts in rows.values() for count in counts.values()):
+        wanted = "{split: rows per language} is expected, or {split: {language: rows, other: rows}}"
+        raise StudyError(task.place("sizes"), repr(given), wanted)
     if tokens is not None and (type(tokens) not in (int, float) or tokens <= 0):
         raise StudyError(task.place("tokens"), repr(tokens), "a number above zero is expected")
-    return dict(rows), None if tokens is None else float(tokens)
+    return rows, None if tokens is None else float(tokens)
 
 
 def family(task: Section) -> str:
@@ -223,7 +226,8 @@ def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Co
     for at, raw in used:
         if has and raw not in has:
             raise StudyError(at, f"no column {raw!r}", f"the columns are {', '.join(has)}", nearest(raw, has))
-    return Columns(kind, taken, spellings(part), keep, skip)
+    omit, skip_misplaced = strings(part, "omit"), bool(flag(part, "skip_misplaced"))
+    return Columns(kind, taken, spellings(part), keep, skip, omit, skip_misplaced)
 
 
 def _plain(spec: Any, where: str) -> Any:

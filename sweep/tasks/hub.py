@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,16 @@ class HubPart(Part):
     config: str | None
     split: str
     revision: str | None  # branch, tag or commit that the study file asks for; None: the main branch
+    fallback: str | None = None  # revision whose Parquet files are read where that one cannot be loaded
+    first: int | None = None  # so many rows, streamed, of what is too large to fetch; None: all
 
 
 @dataclass(frozen=True)
 class HubSource(PartedSource[HubPart]):
     """base.Source over hub data sets."""
 
-    revision: str | None = None  # commits of the data sets in their order, joined by "+"; None: not resolved yet
+    # Commits of the data sets in their order, joined by "+"; `commit@fallback` where only the fallback could be loaded.
+    revision: str | None = None  # None: not resolved yet
 
     @property
     def data_sets(self) -> tuple[HubPart, ...]:
@@ -62,23 +67,23 @@ class HubSource(PartedSource[HubPart]):
 
         Raises DataError where neither knows a data set.
         """
-        return self if self.revision else replace(self, revision="+".join(_commit(part) for part in self.data_sets))
+        return self if self.revision else replace(self, revision="+".join(map(_version, self.data_sets)))
 
     def size(self, split: str, language: str) -> Size:
         """What the description states."""
         self.parts(split, language)
-        return Size(self.portion(split, self.sizes[self.origin(split)]), self.tokens or 0.0)
+        return Size(self.portion(split, self.stated(split, language) or 0), self.tokens or 0.0)
 
     def part_rows(self, part: HubPart, language: str) -> Located:
         """(id config split:row, row) of a part. Raises DataError."""
         data_sets = [(one.id, one.revision) for one in self.data_sets]
-        commit = self.revision.split("+")[data_sets.index((part.id, part.revision))] if self.revision else None
-        raw = _raw(part, language, commit, self.part_place(part, language))
+        version = self.revision.split("+")[data_sets.index((part.id, part.revision))] if self.revision else None
+        raw = _raw(part, language, version, self.part_place(part, language))
         return part.columns.rows(raw, part.names(language))
 
     def part_digest(self, part: HubPart, language: str) -> str:
         """Of how the data set is read; its contents are its commit's business."""
-        how = replace(part, id=_name(part.id), revision=None, where="", languages={})
+        how = replace(part, id=_name(part.id), revision=None, fallback=None, where="", languages={})
         return fingerprint({"how": how, "names": part.names(language)})
 
     def part_place(self, part: HubPart, language: str) -> str:
@@ -91,12 +96,13 @@ def _name(identifier: str) -> str:
     return Path(identifier).name if Path(identifier).is_dir() else identifier
 
 
-def _raw(part: HubPart, language: str, commit: str | None, place: str) -> Iterator[tuple[str, Raw]]:
+def _raw(part: HubPart, language: str, version: str | None, place: str) -> Iterator[tuple[str, Raw]]:
     """Raw rows with class labels by name. Raises DataError where the data set cannot be had."""
-    data = _load(part, language, commit, place)
-    names = {column: known for column, feature in data.features.items() if (known := _label_names(feature))}
-    for number, row in enumerate(data):
-        yield f"{place}:{number}", parquet.named(dict(row), names)
+    data = _load(part, language, version, place)
+    names = {column: known for column, feature in (data.features or {}).items() if (known := _label_names(feature))}
+    with _explained(part, place):
+        for number, row in enumerate(islice(data, part.first)):
+            yield f"{place}:{number}", parquet.named(dict(row), names)
 
 
 def _label_names(feature: Any) -> list[str] | None:
@@ -104,22 +110,47 @@ def _label_names(feature: Any) -> list[str] | None:
     return getattr(inner, "names", None)
 
 
-def _load(part: HubPart, language: str, commit: str | None, place: str) -> Any:
+def _load(part: HubPart, language: str, version: str | None, place: str) -> Any:
+    """The split at a version that `resolve` found; None: at the main revision, or the fallback where that fails."""
+    local = Path(part.id).is_dir()
+    if local and version and _folder_digest(Path(part.id)) != version:
+        raise DataError(place, "a folder that has changed since the study began", "restore it or begin a new study")
+    if version is not None or part.fallback is None:
+        return _load_at(part, language, None if local else version or part.revision, place)
+    try:
+        return _load_at(part, language, part.revision, place)
+    except DataError as first:
+        try:
+            return _load_at(part, language, f"{part.fallback}@{part.fallback}", place)
+        except DataError:
+            raise first from None
+
+
+def _load_at(part: HubPart, language: str, version: str | None, place: str) -> Any:
+    """The split at a revision, written `revision@fallback` where it is one of the fallback's folders of Parquet."""
     import datasets
 
-    names = part.names(language)
-    local = Path(part.id).is_dir()
-    if local and commit and _folder_digest(Path(part.id)) != commit:
-        raise DataError(place, "a folder that has changed since the study began", "restore it or begin a new study")
-    config = None if part.config is None else fill(part.config, names)
-    revision = None if local else commit or part.revision
-    try:
-        data = datasets.load_dataset(part.id, config, split=fill(part.split, names), revision=revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise _unavailable(part, place, error) from error
-    if commit and not local:
-        _check_commit(data, commit, place)
+    revision, _, fallback = (version or "").partition("@")
+    config = None if part.config is None else fill(part.config, part.names(language))
+    what = {"data_dir": config or "default"} if fallback else {"name": config}
+    split, streaming = fill(part.split, part.names(language)), part.first is not None
+    with _explained(part, place):
+        data = datasets.load_dataset(part.id, split=split, revision=revision or None, streaming=streaming, **what)
+    if COMMIT.fullmatch(revision) and not streaming:
+        _check_commit(data, revision, place)
     return data
+
+
+@contextmanager
+def _explained(part: HubPart, place: str) -> Iterator[None]:
+    """Turns what `datasets` raises where it cannot load into a DataError."""
+    import datasets
+    from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
+        raise _unavailable(part, place, error) from error
 
 
 def _unavailable(part: HubPart, place: str, error: Exception) -> DataError:
@@ -137,35 +168,67 @@ def _check_commit(data: Any, commit: str, place: str) -> None:
         raise DataError(place, found, f"the study was begun with {commit}: go online to fetch it")
 
 
-def _commit(part: HubPart) -> str:
+def _version(part: HubPart) -> str:
+    """The commit that the part's revision is now; `commit@fallback` where only the fallback can be loaded."""
     if Path(part.id).is_dir():
         return _folder_digest(Path(part.id))
     if part.revision and COMMIT.fullmatch(part.revision):
         return part.revision
-    import huggingface_hub
-    from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
+    from httpx2 import HTTPError
 
     try:
-        return str(huggingface_hub.HfApi().dataset_info(part.id, revision=part.revision, timeout=20.0).sha)
+        commit = _commit(part, part.revision)
     except (OSError, HTTPError) as error:
-        cached = _cached_commit(part)
+        cached = _cached_version(part)
         if cached is None:
             raise _unavailable(part, part.id, error) from error
         return cached
+    if part.fallback is None or _loads(part, commit):
+        return commit
+    with _explained(part, part.id):
+        return f"{_commit(part, part.fallback)}@{part.fallback}"
 
 
-def _cached_commit(part: HubPart) -> str | None:
-    """What the local caches know: the hub's reference, else the newest commit that `datasets` has prepared."""
+def _commit(part: HubPart, revision: str | None) -> str:
+    import huggingface_hub
+
+    return str(huggingface_hub.HfApi().dataset_info(part.id, revision=revision, timeout=20.0).sha)
+
+
+def _loads(part: HubPart, commit: str) -> bool:
+    """Whether `datasets` can load this commit: it refuses those with a loading script."""
+    import datasets
+
+    language = next(iter(part.languages))
+    config = None if part.config is None else fill(part.config, part.names(language))
+    try:
+        with _explained(part, part.id):
+            datasets.load_dataset_builder(part.id, config, revision=commit)
+    except DataError:
+        return False
+    return True
+
+
+def _cached_version(part: HubPart) -> str | None:
+    """What the local caches know: the hub's references, else the newest commit that `datasets` has prepared.
+
+    A fallback is in the cache only where the main revision could not be loaded.
+    """
     import datasets
     from huggingface_hub import constants
 
-    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{part.id.replace('/', '--')}"
-    reference = folder / "refs" / (part.revision or "main")
-    if reference.is_file():
-        return reference.read_text(encoding="utf-8").strip()
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{part.id.replace('/', '--')}" / "refs"
+    if part.fallback and (folder / part.fallback).is_file():
+        return f"{_read(folder / part.fallback)}@{part.fallback}"
+    if (folder / (part.revision or "main")).is_file():
+        return _read(folder / (part.revision or "main"))
     prepared = Path(datasets.config.HF_DATASETS_CACHE) / part.id.replace("/", "___")
     commits = [path for path in prepared.glob("*/*/*") if COMMIT.fullmatch(path.name)]
     return max(commits, key=lambda path: path.stat().st_mtime).name if commits and part.revision is None else None
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _folder_digest(folder: Path) -> str:

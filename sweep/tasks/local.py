@@ -66,7 +66,7 @@ class LocalSource(PartedSource[Files]):
     def size(self, split: str, language: str) -> Size:
         """Rows counted by bytes, where the description does not state them; rows that are to be filtered are read."""
         parts = self.parts(split, language)
-        examples = self.sizes.get(self.origin(split)) or sum(self._count(part, language) for part in parts)
+        examples = self.stated(split, language) or sum(self._count(part, language) for part in parts)
         sample = [row for part in parts for _, row in islice(self.part_rows(part, language), SAMPLE)]
         tokens = self.tokens or sum(map(guess_tokens, sample)) / max(len(sample), 1)
         return Size(max(self.portion(split, examples), 1), tokens)

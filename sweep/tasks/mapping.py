@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sweep.errors import DataError, nearest
@@ -37,7 +38,8 @@ class Columns:
 
     A column is the name of one in the file; a text with `{names}` in it; a list of these; or a mapping
     `{"by": column, value: text}`, where the value of a column chooses the text. `keep` and `skip` hold, per raw column,
-    the values that rows must or must not have; they may contain {code} and {language}.
+    the values that rows must or must not have; they may contain {code} and {language}, and a final `*` stands for any
+    ending.
     """
 
     family: str
@@ -45,17 +47,21 @@ class Columns:
     spellings: Mapping[str, int]  # a label as the file spells it -> its integer
     keep: Mapping[str, tuple[str, ...]]
     skip: Mapping[str, tuple[str, ...]]
+    omit: tuple[str, ...] = ()  # token: words with these tags are left out
+    skip_misplaced: bool = False  # span: rows with an answer that is not at its offset are left out
 
     def rows(self, numbered: Iterable[tuple[str, Raw]], names: Mapping[str, str]) -> Located:
         """(place, row) of the raw rows that are kept. `names` fills {code} and {language}. Raises DataError."""
-        keep = {column: {fill(value, names) for value in values} for column, values in self.keep.items()}
-        skip = {column: {fill(value, names) for value in values} for column, values in self.skip.items()}
+        keep = {column: [fill(value, names) for value in values] for column, values in self.keep.items()}
+        skip = {column: [fill(value, names) for value in values] for column, values in self.skip.items()}
         build = _BUILDERS[self.family]
         for where, raw in numbered:
-            if all(str(_column(raw, column, where)) in values for column, values in keep.items()) and not any(
-                str(_column(raw, column, where)) in values for column, values in skip.items()
+            if all(_among(_column(raw, column, where), values) for column, values in keep.items()) and not any(
+                _among(_column(raw, column, where), values) for column, values in skip.items()
             ):
-                yield where, build(self, raw, where)
+                row = build(self, raw, where)
+                if not (self.skip_misplaced and any(map(partial(_misplaced, row["context"]), row["answers"]))):
+                    yield where, row
 
     def value(self, raw: Raw, canonical: str, where: str) -> Any:
         """What the raw row has for a canonical column. Raises DataError where the column is absent."""
@@ -80,15 +86,30 @@ def fill(template: str, names: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda match: names.get(match[1], match[0]), template)
 
 
+def _among(value: object, values: Iterable[str]) -> bool:
+    """Whether a value is one of these, or begins as one that ends in `*` does."""
+    text = str(value)
+    return any(text.startswith(known[:-1]) if known.endswith("*") else text == known for known in values)
+
+
+def _misplaced(context: str, answer: Mapping[str, Any]) -> bool:
+    """Whether the answer is not where its offset says, as in some machine-translated data."""
+    text, start = answer["text"], answer["start"]
+    return not text or start < 0 or not context.startswith(text, start)
+
+
 def _column(raw: Raw, name: str, where: str) -> Any:
-    """The value of a column; `a.b` is b inside a where no column has that very name."""
+    """The value of a column; where none has that very name, `a.b` is b inside a, and `a.0` the first item of a."""
     if name in raw:
         return raw[name]
     value: Any = raw
     for step in name.split("."):
-        if not isinstance(value, Mapping) or step not in value:
+        if isinstance(value, (list, tuple)) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        elif isinstance(value, Mapping) and step in value:
+            value = value[step]
+        else:
             raise DataError(where, f"no column {name!r}", f"the columns are {', '.join(raw)}", nearest(name, raw))
-        value = value[step]
     return value
 
 
@@ -133,6 +154,9 @@ def _choice(columns: Columns, raw: Raw, where: str) -> Row:
 def _token(columns: Columns, raw: Raw, where: str) -> Row:
     tags = _texts(columns.value(raw, "tags", where), "tags", where)
     words = _texts(columns.value(raw, "words", where), "words", where)
+    if columns.omit and len(words) == len(tags):
+        words = [word for word, tag in zip(words, tags, strict=True) if tag not in columns.omit]
+        tags = [tag for tag in tags if tag not in columns.omit]
     return {"words": words, "tags": [columns.label(tag, where) for tag in tags]}
 
 

@@ -39,7 +39,7 @@ class PartedSource(ABC, Generic[AnyPart]):
 
     splits: Mapping[str, tuple[AnyPart, ...]]
     dev_share: Fraction | None  # of train, where there is no dev data
-    sizes: Mapping[str, int]  # split -> rows per language, as far as the description states them
+    sizes: Mapping[str, Mapping[str, int]]  # split -> language, or "other" -> rows, as far as they are stated
     tokens: float | None  # mean subword tokens of an example, if stated
     where: str  # place in the study file
 
@@ -85,6 +85,11 @@ class PartedSource(ABC, Generic[AnyPart]):
     def share(self, split: str) -> Fraction | None:
         """The share of train that dev takes, for the two splits that this concerns."""
         return self.dev_share if split in ("train", "dev") else None
+
+    def stated(self, split: str, language: str) -> int | None:
+        """Rows of the split's parts as the description states them."""
+        rows = self.sizes.get(self.origin(split), {})
+        return rows.get(language, rows.get("other"))
 
     def origin(self, split: str) -> str:
         """The split whose parts are read."""

@@ -2,14 +2,15 @@
 
 Checks all that can be known without opening a file; each mistake is a StudyError with its place in the YAML. Keys:
 
-    family, labels, languages, train_language or train_languages, corpora
+    family, labels, languages, train_language or train_languages, corpora, licence
     normaliser         span only: how answers are compared, squad or mlqa
     train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for
                        this part alone; or a list of these. dev may also be a share of train such as 0.1
-    reading keys       columns, keep, skip; files: format, header, quoting, lines, pair, join; hub: hub, config,
-                       revision
-    sizes, tokens      rows per split and language, mean subword tokens; needed for the hub, for a plan has no network;
-                       otherwise what would take long to count
+    reading keys       columns, keep, skip, omit (tags), skip_misplaced (answers); files: format, header, quoting,
+                       lines, pair, join; hub: hub, config, revision, fallback (a revision for where the main one cannot
+                       be loaded), first (so many rows, streamed)
+    sizes, tokens      rows per split (or {split: {language: rows, other: rows}}), mean subword tokens; needed for the
+                       hub, for a plan has no network; otherwise what would take long to count
 
 {language} and {code} in paths, configurations, `keep` and `skip` stand for the language and what `languages` makes of
 it.
@@ -39,12 +40,14 @@ COMMON_KEYS = (
     "train_languages",
     "corpora",
     "normaliser",
+    "licence",
     "sizes",
     "tokens",
     *SPLITS,
 )
-LOCAL_KEYS = ("format", "columns", "keep", "skip", "header", "quoting", "lines", "pair", "join")
-HUB_KEYS = ("hub", "config", "revision", "columns", "keep", "skip")
+READING_KEYS = ("columns", "keep", "skip", "omit", "skip_misplaced")
+LOCAL_KEYS = (*READING_KEYS, "format", "header", "quoting", "lines", "pair", "join")
+HUB_KEYS = (*READING_KEYS, "hub", "config", "revision", "fallback", "first")
 JOIN_KEYS = ("path", "format", "on", "header", "quoting")
 
 # the raw columns of formats that have no header, and those that canonical columns are where nothing is said
@@ -74,10 +77,8 @@ def hub_task(name: str, description: Mapping[str, Any], where: str) -> Task:
         split: tuple(_hub_part(part, split) for part in parts) for split, parts in _splits(task, HUB_KEYS, "split")
     }
     sizes, tokens = described.sizes(task)
-    if lacking := set(splits) - set(sizes):
-        raise StudyError(
-            task.place("sizes"), "nothing", f"the rows per language of {', '.join(sorted(lacking))} are expected"
-        )
+    if lacking := [split for split, parts in splits.items() if not _sized(sizes.get(split, {}), _languages(parts))]:
+        raise StudyError(task.place("sizes"), "nothing", f"the rows per language of {', '.join(lacking)} are expected")
     if tokens is None:
         wanted = "the mean subword tokens of an example are expected; a guess will do"
         raise StudyError(task.place("tokens"), "nothing", wanted)
@@ -123,10 +124,15 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
         train_language=trained[0] if trained else None,
         labels=described.label_names(task),
         corpora=described.strings(task, "corpora"),
+        licence=described.optional_text(task, "licence") or "",
         train_languages=trained if task.get("train_languages") else (),
         sources=sources if set(sources) - set(trained) else (),
         normaliser=described.normaliser(task),
     )
+
+
+def _sized(rows: Mapping[str, int], languages: Iterable[str]) -> bool:
+    return "other" in rows or set(languages) <= set(rows)
 
 
 def _languages(parts: Iterable[Part]) -> tuple[str, ...]:
@@ -175,7 +181,10 @@ def _hub_part(part: Section, split: str) -> HubPart:
     identifier, name = described.text(part, "hub"), described.text(part, "split")
     config, revision = described.optional_text(part, "config"), described.optional_text(part, "revision")
     described.one_file_each((config or "", name, *_kept(columns)), languages, part.where)
-    return HubPart(columns, languages, part.where, identifier, config, name, revision)
+    fallback, first = described.optional_text(part, "fallback"), part.get("first")
+    if first is not None and (type(first) is not int or first <= 0):
+        raise StudyError(part.place("first"), repr(first), "a number of rows above zero is expected")
+    return HubPart(columns, languages, part.where, identifier, config, name, revision, fallback, first)
 
 
 def _format(section: Section) -> str:
