@@ -83,7 +83,7 @@ class Sample:
 
     def majority(self) -> float:
         """The metric of the best constant answer, 0..1."""
-        return FAMILIES[self.task.family].majority(self.rows, self.task.labels)
+        return FAMILIES[self.task.family].majority(self.rows, self.encoded, self.task, self.language)
 
 
 def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:

@@ -49,6 +49,11 @@ class Case:
         """What comes of outputs by way of predictions."""
         return statistics(self.family, outputs, encoded, self.rows if rows is None else rows, self.labels)
 
+    def majority(self, encoded: Encoded, rows: list[Row] | None = None) -> float:
+        return self.family.majority(
+            self.rows if rows is None else rows, encoded, task_of(self.family, self.labels), "en"
+        )
+
 
 def statistics(
     family: Family, outputs: Outputs, encoded: Encoded, rows: list[Row], labels: tuple[str, ...] = ()
@@ -156,7 +161,8 @@ def _span(unanswerable: bool) -> Case:
     rows: list[Row] = []
     for number in range(80):
         words = text(5 + number * 2).split()
-        first = _random.randrange(len(words))
+        # Where every question has an answer, every other one begins the context.
+        first = 0 if not unanswerable and number % 2 else _random.randrange(len(words))
         answer, start = " ".join(words[first : first + 2]), sum(len(word) + 1 for word in words[:first])
         answers = [] if unanswerable and number % 3 == 0 else [{"text": answer, "start": start}]
         row = {"id": str(number), "context": " ".join(words), "question": text(1 + number % 12), "answers": answers}
@@ -167,7 +173,7 @@ def _span(unanswerable: bool) -> Case:
         rows,
         (),
         perfect=lambda encoded, rows: _certain(encoded, encoded.targets.reshape(-1, 2)),
-        constant=lambda encoded, rows: [_silence(length) for length in encoded.lengths().tolist()],
+        constant=lambda encoded, rows: _silences(encoded) if unanswerable else _beginnings(encoded, rows),
         guess=lambda encoded, rows: guesses(encoded, -1, 2),
         chance=(0.0, 0.3),
         columns=3,
@@ -179,6 +185,23 @@ def _span(unanswerable: bool) -> Case:
             "empty answer text": good | {"answers": [{"text": "", "start": 0}]},
         },
     )
+
+
+def _silences(encoded: Encoded) -> Outputs:
+    return [_silence(length) for length in encoded.lengths().tolist()]
+
+
+def _beginnings(encoded: Encoded, rows: list[Row]) -> Outputs:
+    """Start and end logits that say the first two words of every context."""
+    assert encoded.offsets is not None
+    outputs = []
+    for example, offsets in zip(encoded.example, np.split(encoded.offsets, encoded.bounds[1:-1]), strict=True):
+        end = len(" ".join(rows[example]["context"].split()[:2]))
+        logits = np.zeros((len(offsets), 2))
+        logits[offsets[:, 0] == 0, 0] = 9.0
+        logits[offsets[:, 1] == end, 1] = 9.0
+        outputs.append(logits)
+    return outputs
 
 
 def _silence(length: int) -> NDArray[np.float64]:
@@ -220,9 +243,9 @@ def _masked() -> Case:
         rows,
         (),
         perfect=lambda encoded, rows: _counts(encoded, encoded.targets == 1),
-        constant=lambda encoded, rows: [
-            np.array([row["text"].split().count("bo"), len(row["text"].split())]) for row in rows
-        ],
+        constant=lambda encoded, rows: _counts(
+            encoded, encoded.tokens == np.bincount(encoded.tokens[encoded.targets == 1]).argmax()
+        ),
         guess=lambda encoded, rows: _counts(encoded, np.random.default_rng(0).random(len(encoded.tokens)) < 0.1),
         chance=(0.07, 0.13),
         columns=2,

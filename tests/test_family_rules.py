@@ -9,7 +9,7 @@ import pytest
 from family_cases import BIO, UPOS, WORDS, statistics, task_of, text
 from small_tokenizers import KINDS, small_tokenizer
 
-from sweep.tasks.base import IGNORED, Encoded, Row
+from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Row
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.masked import MASKED
@@ -269,3 +269,28 @@ def test_a_long_line_is_several_sequences_of_one_example(tokenizer: Any) -> None
     assert encoded.examples == 1
     assert len(encoded.example) > 3
     assert encoded.tokens[encoded.targets == 1].tolist() == tokenizer(line, add_special_tokens=False)["input_ids"]
+
+
+def test_the_majority_of_questions_with_answers_is_the_best_blind_answer():
+    """The first word is the answer: saying the first word always is worth everything, whatever was learned."""
+    rows = [
+        {"id": str(n), "context": f"{word} came by boat", "question": "who?", "answers": [{"text": word, "start": 0}]}
+        for n, word in enumerate(["ann", "ben", "cleo"])
+    ]
+    none = np.zeros(0)
+    assert SPAN.majority(rows, none, task_of(SPAN), "en") == 1.0
+    last = [{**row, "answers": [{"text": "boat", "start": row["context"].index("boat")}]} for row in rows[:2]]
+    assert SPAN.majority([*last, rows[2]], none, task_of(SPAN), "en") == pytest.approx(2 / 3)
+
+
+def test_the_majority_of_mostly_unanswerable_questions_is_saying_nothing():
+    rows = [{"id": "1", "context": "a b c d e f", "question": "?", "answers": []}] * 3
+    rows += [{"id": "2", "context": "a b c d e f", "question": "?", "answers": [{"text": "d", "start": 6}]}]
+    assert SPAN.majority(rows, np.zeros(0), task_of(SPAN), "en") == 0.75
+
+
+def test_the_majority_of_masked_text_is_that_of_its_tokens_special_ones_left_out():
+    encoded = from_sequences(
+        [EncodedSequence([1, 7, 7, 8, 2], 0, [0, 1, 1, 1, 0]), EncodedSequence([1, 9, 2], 1, [0, 1, 0])]
+    )
+    assert MASKED.majority([{"text": "a a b"}, {"text": "c"}], encoded, task_of(MASKED), "en") == 0.5

@@ -88,8 +88,8 @@ def test_mixed_in_text_does_not_select_where_a_task_with_labels_is_trained(store
     path = study_file(tmp_path, {"intermediate": [["world/rte", "world/raw"]]})
     (chain,) = finish(path, store)
     _, middle, _ = phases(chain, store)
-    rows = plan_of(path).tasks["world/rte"].source.rows("dev", "pivot")
-    assert middle.majority == FAMILIES["sequence"].majority(rows, ("entailment", "not_entailment"))
+    labels = [row["label"] for row in plan_of(path).tasks["world/rte"].source.rows("dev", "pivot")]
+    assert middle.majority == max(map(labels.count, labels)) / len(labels)
 
 
 # What is shared

@@ -174,5 +174,8 @@ class Family(Protocol):
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """[...] metric in 0..1 from [..., K] summed statistics; vectorised for bootstrap."""
 
-    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
-        """The metric in 0..1 of the best constant answer: at or below it a run has learned nothing."""
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+        """The metric in 0..1 of the best answer that is the same for every row: at or below it nothing was learned.
+
+        `rows` of a split in a language, and `encoded` the same rows.
+        """

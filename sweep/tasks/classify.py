@@ -99,7 +99,7 @@ class SequenceFamily:
         """Accuracy."""
         return accuracy(sums)
 
-    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """Share of the most frequent class."""
         return _most_frequent([row["label"] for row in rows])
 
@@ -162,7 +162,7 @@ class ChoiceFamily:
         """Accuracy."""
         return accuracy(sums)
 
-    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """Share of the most frequent position of the answer."""
         return _most_frequent([row["label"] for row in rows])
 

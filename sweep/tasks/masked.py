@@ -6,8 +6,6 @@ text and the metric is the share of masked tokens guessed right.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,8 +15,6 @@ from numpy.typing import NDArray
 from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.classify import accuracy
 from sweep.tasks.subwords import frame, slices, subwords
-
-_WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class MaskedFamily:
@@ -67,15 +63,10 @@ class MaskedFamily:
         """Share of masked tokens guessed right; 0 where none was masked."""
         return accuracy(sums)
 
-    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
-        """Share of the most frequent word or punctuation mark.
-
-        Words stand in for tokens, as no tokenizer is known here; the most frequent of either is a whole word or a mark.
-        """
-        counts: Counter[str] = Counter()
-        for row in rows:
-            counts.update(_WORD.findall(row["text"]))
-        return counts.most_common(1)[0][1] / counts.total() if counts else 0.0
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+        """Share of the most frequent token among those that may be masked: what guessing it every time is worth."""
+        maskable = encoded.tokens[encoded.targets == 1]
+        return float(np.unique(maskable, return_counts=True)[1].max() / len(maskable)) if len(maskable) else 0.0
 
 
 MASKED = MaskedFamily()

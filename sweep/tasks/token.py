@@ -170,13 +170,13 @@ class TokenFamily:
         both = sums[..., 1] + sums[..., 2]
         return np.divide(2 * sums[..., 0], both, out=np.zeros_like(both), where=both > 0)
 
-    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """F1 of tagging every word with the most frequent tag; 0 where that is O."""
         gold, sentence = flat([row["tags"] for row in rows])
         if not len(gold):
             return 0.0
         constant = np.full_like(gold, np.bincount(gold).argmax())
-        return float(self.value(chunk_counts(constant, gold, sentence, len(rows), labels).sum(axis=0)))
+        return float(self.value(chunk_counts(constant, gold, sentence, len(rows), task.labels).sum(axis=0)))
 
 
 TOKEN = TokenFamily()
