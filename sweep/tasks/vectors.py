@@ -1,0 +1,37 @@
+"""What retrieval families ask of sentence vectors: which are nearest to which. sweep.training.neighbours answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest of M keys for each of N queries, the nearest first; of equally near ones the lower key first."""
+
+    keys: Ids  # [N, k] positions among the keys; k is the smaller of what was asked for and M
+    cosine: NDArray[np.float32]  # [N, k]
+
+
+class Vectors(Protocol):
+    """One vector per sequence, and the search among them. Rows are numbers of sequences."""
+
+    def __len__(self) -> int:
+        """Sequences."""
+
+    def nearest(self, queries: Ids, keys: Ids, count: int) -> Neighbours:
+        """The `count` rows of `keys` nearest to each row of `queries`, by cosine."""
+
+    def mutual(self, one: Ids, other: Ids, count: int) -> tuple[Neighbours, Neighbours]:
+        """`nearest` from one side to the other, and back, for the price of one matrix product."""
+
+
+def positions(flags: Any) -> Ids:
+    """Where the flags are set."""
+    return np.flatnonzero(np.asarray(flags, dtype=np.bool_)).astype(np.int64)
