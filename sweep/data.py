@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from sweep.fingerprint import fingerprint
 from sweep.store import Store
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Encoded, Prediction, Row, Task
+from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
 
-ENCODING_VERSION = 1  # raised when the same rows would be encoded otherwise
+ENCODING_VERSION = 2  # raised when the same rows would be encoded otherwise
 SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all are compared on the same ones
 
 
@@ -69,7 +69,7 @@ class Sample:
     rows: list[Row]
     encoded: Encoded
 
-    def predictions(self, outputs: Sequence[NDArray[Any]]) -> list[Prediction]:
+    def predictions(self, outputs: Outputs) -> list[Prediction]:
         """What a model's outputs say of each row."""
         return FAMILIES[self.task.family].predict(outputs, self.encoded, self.rows, self.task.labels)
 

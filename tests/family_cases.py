@@ -6,20 +6,25 @@ Rows are generated from a seed; their words are nonsense of several syllables, s
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from sweep.tasks import TASKS
+from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import IGNORED, Encoded, Family, Row, Task
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.masked import MASKED
+from sweep.tasks.mining import MINING
 from sweep.tasks.qa import SPAN
+from sweep.tasks.ranking import RANKING
 from sweep.tasks.retrieval import EMBEDDING
 from sweep.tasks.token import TOKEN
+from sweep.training.neighbours import DeviceVectors
 
 Outputs = list[NDArray[Any]]
 Model = Callable[[Encoded, list[Row]], Outputs]
@@ -59,7 +64,11 @@ def statistics(
     family: Family, outputs: Outputs, encoded: Encoded, rows: list[Row], labels: tuple[str, ...] = ()
 ) -> NDArray[np.float64]:
     """Outputs of a model on rows of a family, predicted and judged."""
-    return family.judge(family.predict(outputs, encoded, rows, labels), rows, task_of(family, labels), "en")
+    found = (
+        DeviceVectors(np.array(outputs, dtype=np.float32), torch.device("cpu")) if family.name in VECTORS else outputs
+    )
+    known = RANKING.pool(rows) if family is RANKING else rows
+    return family.judge(family.predict(found, encoded, known, labels), known, task_of(family, labels), "en")
 
 
 def task_of(family: Family, labels: tuple[str, ...] = (), normaliser: str = "squad") -> Task:
@@ -236,6 +245,59 @@ def _embedding() -> Case:
     )
 
 
+def _mining() -> Case:
+    """The sides are translations of each other, in another order but for the first."""
+    order = [0, *_random.sample(range(1, 150), 149)]
+    rows: list[Row] = [
+        {"id": f"t{number}", "side": "text", "text": text(4 + number % 30), "links": [f"p{number}"]}
+        for number in range(150)
+    ]
+    rows += [{"id": f"p{number}", "side": "pair", "text": text(8), "links": []} for number in order]
+    return Case(
+        MINING,
+        rows,
+        (),
+        perfect=lambda encoded, rows: [_own_vector(row["id"][1:]) for row in rows],
+        constant=lambda encoded, rows: [np.eye(16)[0]] * len(rows),
+        guess=lambda encoded, rows: guesses(encoded, 16),
+        chance=(0.0, 0.05),
+        columns=3,
+        broken={"side 'left' is not text or pair": rows[0] | {"side": "left"}, "empty text": rows[0] | {"text": " "}},
+    )
+
+
+def _ranking() -> Case:
+    """Links on queries, links on candidates, and rows with both sides."""
+    rows: list[Row] = []
+    for number in range(60):
+        query, candidate = f"q{number}", f"c{number}"
+        asked, answered = ([candidate], []) if number % 2 else ([], [query])
+        rows.append({"id": query, "query": text(5), "candidate": None, "links": asked})
+        rows.append({"id": candidate, "query": None, "candidate": text(30), "links": answered})
+        rows.append({"id": f"b{number}", "query": text(5), "candidate": text(9), "links": []})
+    return Case(
+        RANKING,
+        rows,
+        (),
+        perfect=lambda encoded, rows: [
+            _own_vector(row["id"].replace("q", "c")) for row in rows for side in ("query", "candidate") if row[side]
+        ],
+        constant=lambda encoded, rows: [np.eye(16)[0]] * len(encoded.lengths()),
+        guess=lambda encoded, rows: guesses(encoded, 16),
+        chance=(0.0, 0.1),
+        columns=2,
+        broken={
+            "neither a query nor a candidate": rows[0] | {"query": None},
+            "empty query": rows[0] | {"query": " "},
+            "empty candidate": rows[1] | {"candidate": 5},
+        },
+    )
+
+
+def _own_vector(name: str) -> NDArray[np.float64]:
+    return np.random.default_rng(zlib.crc32(name.encode())).normal(size=16)
+
+
 def _masked() -> Case:
     rows: list[Row] = [{"text": "bo " * (number % 9) + text(1 + number % 40)} for number in range(200)]
     return Case(
@@ -266,5 +328,7 @@ CASES: dict[str, Case] = {
     "span": _span(unanswerable=False),
     "span or none": _span(unanswerable=True),
     "embedding": _embedding(),
+    "mining": _mining(),
+    "ranking": _ranking(),
     "masked": _masked(),
 }

@@ -14,7 +14,7 @@ from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.masked import MASKED
 from sweep.tasks.qa import SPAN, best_span
-from sweep.tasks.retrieval import EMBEDDING, QUERIES_AT_ONCE, nearest_foreign
+from sweep.tasks.retrieval import EMBEDDING
 from sweep.tasks.token import TOKEN, chunk_counts
 
 
@@ -232,25 +232,15 @@ def test_exact_match_is_told_beside_f1() -> None:
 
 def test_each_pivot_sentence_looks_for_its_foreign_one() -> None:
     foreign, pivot = np.eye(3)[[0, 1, 1]], np.eye(3)[[0, 0, 1]]
-    assert nearest_foreign(foreign, pivot).tolist() == [0, 0, 1]
     outputs = list(np.stack([foreign, pivot], axis=1).reshape(6, 3))
     rows: list[Row] = [{"text": "a", "pair": "b"}] * 3
     encoded = Encoded(*(np.zeros(0),) * 2, np.repeat(np.arange(3), 2), *(np.zeros(0),) * 2)  # type: ignore[arg-type]
-    assert EMBEDDING.predict(outputs, encoded, rows, ()) == [0, 0, 1]
     assert statistics(EMBEDDING, outputs, encoded, rows).tolist() == [[1, 1], [0, 1], [0, 1]]
 
 
 def test_a_row_may_say_which_foreign_sentence_is_its_own() -> None:
     rows: list[Row] = [{"text": "a", "pair": "b", "match": match} for match in (2, 0, 1)]
     assert EMBEDDING.judge([2, 1, 1], rows, task_of(EMBEDDING), "de").tolist() == [[1, 1], [0, 1], [1, 1]]
-
-
-def test_neighbours_are_by_angle_and_do_not_depend_on_how_many_are_asked_at_once() -> None:
-    rng = np.random.default_rng(0)
-    pivot = rng.normal(size=(2 * QUERIES_AT_ONCE + 5, 8))
-    order = rng.permutation(len(pivot))
-    foreign = pivot[order] * rng.uniform(0.1, 10, size=(len(pivot), 1))
-    np.testing.assert_array_equal(order[nearest_foreign(foreign, pivot)], np.arange(len(pivot)))
 
 
 # masked

@@ -18,8 +18,8 @@ LAYERS = (
     # 0  errors and identity
     "errors fingerprint",
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
-    """tasks.base tasks.subwords tasks.classify tasks.token tasks.normalise tasks.qa tasks.retrieval tasks.masked
-    tasks.encoding
+    """tasks.base tasks.subwords tasks.classify tasks.token tasks.normalise tasks.qa tasks.vectors tasks.retrieval
+    tasks.mining tasks.ranking tasks.masked tasks.encoding
     tasks.world tasks.synthetic_rows tasks.synthetic
     tasks.languages tasks.benchmarks
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
@@ -32,7 +32,7 @@ LAYERS = (
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
     """training training.batching training.mixture training.linear training.heads training.model training.schedule
-    training.vocabulary training.encoders training.train training.scoring""",
+    training.vocabulary training.encoders training.train training.neighbours training.scoring""",
     # 5  one chain; knows no Ray
     "chain chain.meter chain.checkpoint chain.bench chain.dev chain.logbook chain.phase chain.zero_shot chain.trial",
     # 6  what may start, what goes on; the policies know no Ray
@@ -60,7 +60,7 @@ DOORS = {
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
     "torch": """training.batching training.linear training.heads training.model training.encoders training.train
-    training.scoring chain.bench""",
+    training.neighbours training.scoring chain.bench""",
     "transformers": "training.vocabulary training.encoders training.model",
 }
 

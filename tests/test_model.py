@@ -18,11 +18,24 @@ from sweep.training.encoders import cpu_weights, load_encoder, load_tokenizer, l
 from sweep.training.heads import HeadSpec, mask_tokens
 from sweep.training.linear import linear
 from sweep.training.model import Chainable
+from sweep.training.neighbours import DeviceVectors
 from sweep.training.scoring import score, score_all
 from sweep.training.vocabulary import train_tokenizer
 
-TRAINED = [family for family in HEADS if family != "embedding"]
+READ_AT_THE_END = [family for family in HEADS if family != "embedding"]
+ALONE = [family for family in HEADS if family not in ("masked", "embedding")]  # losses that know only their example
 TEXTS = [f"the river runs to town number {number} and back to the {number % 7} hills" for number in range(200)]
+
+
+def arrays(outputs):
+    """One array per sequence."""
+    return list(outputs.array) if isinstance(outputs, DeviceVectors) else outputs
+
+
+def layers_of(model, encoded, family, layers, pooling=None):
+    """What `score` puts out per layer for one language."""
+    *_, last = score(model, {"en": encoded}, family, batch_tokens=99, layers=layers, pooling=pooling)
+    return [outputs["en"] for outputs in last.outputs]
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -34,12 +47,12 @@ def test_padding_does_not_change_an_output(kind, family):
         model, {"en": encoded, "de": toy(family, 6, seed=1, lengths=(40, 60))}, family, batch_tokens=9999
     )
     alone = score_all(model, {"en": encoded}, family, batch_tokens=1)["en"]
-    for a, b in zip(together["en"], alone, strict=True):
+    for a, b in zip(arrays(together["en"]), arrays(alone), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("family", TRAINED)
+@pytest.mark.parametrize("family", HEADS)
 def test_the_gradient_of_a_loss_reaches_the_encoder(kind, family):
     model = tiny_model(kind, families=(family,))
     batch = model.prepare(DeviceData(toy(family), "cpu", PAD).batch(np.arange(24)), family, seed=0)
@@ -49,7 +62,7 @@ def test_the_gradient_of_a_loss_reaches_the_encoder(kind, family):
     assert model.embeddings.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("family", [family for family in TRAINED if family != "masked"])
+@pytest.mark.parametrize("family", ALONE)
 def test_the_loss_of_parts_sums_to_the_loss_of_the_batch(family):
     model = tiny_model().eval()
     data = DeviceData(toy(family), "cpu", PAD)
@@ -81,7 +94,7 @@ def test_outputs_have_the_shapes_that_families_read():
     for family, shape in shapes.items():
         encoded = toy(family)
         outputs = score_all(model, {"en": encoded}, family, batch_tokens=64)["en"]
-        assert [output.shape for output in outputs] == [shape(length) for length in encoded.lengths()]
+        assert [output.shape for output in arrays(outputs)] == [shape(length) for length in encoded.lengths()]
 
 
 def test_options_compete_within_their_example_only():
@@ -100,10 +113,10 @@ def test_segments_go_only_to_encoders_that_know_them(kind):
     assert np.allclose(np.stack(with_), np.stack(none), atol=1e-6) == (kind != "bert")
 
 
-@pytest.mark.parametrize("family", TRAINED)
+@pytest.mark.parametrize("family", READ_AT_THE_END)
 def test_a_trained_head_reads_the_last_layer_whatever_is_asked_for_retrieval(family):
     model, data = tiny_model(), {"en": toy(family)}
-    asked = score_all(model, data, family, batch_tokens=99, layer=1, pooling="cls")["en"]
+    asked = layers_of(model, data["en"], family, (1,), "cls")[0]
     for a, b in zip(asked, score_all(model, data, family, batch_tokens=99)["en"], strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -111,12 +124,19 @@ def test_a_trained_head_reads_the_last_layer_whatever_is_asked_for_retrieval(fam
 @pytest.mark.parametrize("kind", SHAPES)
 def test_layers_count_from_the_embedding_layer(kind):
     model = tiny_model(kind)
-    data = {"en": toy("embedding")}
-    layers = [np.stack(score_all(model, data, "embedding", batch_tokens=99, layer=n)["en"]) for n in (0, 1, 2, -1)]
+    data = toy("embedding")
+    layers = [found.array for found in layers_of(model, data, "embedding", (0, 1, 2, -1))]
     assert np.allclose(layers[2], layers[3], atol=1e-6)
     assert not np.allclose(layers[0], layers[1], atol=1e-3)
     with pytest.raises(ValueError, match="layer 3 of an encoder with 2 layers"):
-        score_all(model, data, "embedding", batch_tokens=99, layer=3)
+        layers_of(model, data, "embedding", (3,))
+
+
+def test_one_forward_pass_gives_every_layer():
+    model, data = tiny_model(), toy("embedding")
+    together = layers_of(model, data, "embedding", (0, 1, 2))
+    for layer, found in enumerate(together):
+        np.testing.assert_array_equal(found.array, layers_of(model, data, "embedding", (layer,))[0].array)
 
 
 def test_mean_pooling_includes_special_tokens_and_no_padding():
@@ -125,8 +145,8 @@ def test_mean_pooling_includes_special_tokens_and_no_padding():
         model.eval().hidden(DeviceData(encoded, "cpu", PAD).batch(np.array([n])), layer=0).detach() for n in range(24)
     ]
     lengths = encoded.lengths()
-    pooled = score_all(model, {"en": encoded}, "embedding", batch_tokens=999, layer=0)["en"]
-    first = score_all(model, {"en": encoded}, "embedding", batch_tokens=999, layer=0, pooling="cls")["en"]
+    pooled = layers_of(model, encoded, "embedding", (0,))[0].array
+    first = layers_of(model, encoded, "embedding", (0,), "cls")[0].array
     for row, length in enumerate(lengths):
         tokens = states[row // 2][row % 2, :length].numpy()
         np.testing.assert_allclose(pooled[row], tokens.mean(axis=0), atol=1e-5)
@@ -139,10 +159,11 @@ def test_languages_are_scored_in_one_stream_and_come_back_apart():
     items = list(score(model, data, "span", batch_tokens=100))
     assert [item.outputs is None for item in items] == [True] * (len(items) - 1) + [False]
     assert items[-1].tokens == items[-1].total_tokens == sum(len(encoded.tokens) for encoded in data.values())
+    (outputs,) = items[-1].outputs
     for name, encoded in data.items():
-        assert [len(array) for array in items[-1].outputs[name]] == encoded.lengths().tolist()
+        assert [len(array) for array in outputs[name]] == encoded.lengths().tolist()
     joined = score_all(model, {"all": concatenate(list(data.values()))}, "span", batch_tokens=100)["all"]
-    for a, b in zip([array for name in data for array in items[-1].outputs[name]], joined, strict=True):
+    for a, b in zip([array for name in data for array in outputs[name]], joined, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -75,7 +75,7 @@ def _sequences(
             yield EncodedSequence(
                 tokens=tokens.tolist(),
                 example=example,
-                targets=_targets(family, tokens, option, draw),
+                targets=_targets(family, tokens, option, draw) if family != "embedding" else [example] * option,
                 segments=[0] * 2 + [1] * (len(tokens) - 2),
             )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from sweep.data import Sample, sample, sizes
 from sweep.planning.plan import TARGET, Chain, scoring_settings
 from sweep.store import ScoreRecord
 from sweep.tasks import FAMILIES
+from sweep.tasks.base import Outputs
 from sweep.training.scoring import score
 
 
@@ -32,12 +32,12 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
         samples[language] = sample(part, task, "test", language, settings["examples"])
     encoded = {language: one.encoded for language, one in samples.items()}
     scoring = bench.plan.study.scoring
-    outputs: Mapping[str, list[NDArray[Any]]] = {}
+    outputs: Mapping[str, Outputs] = {}
     for progress in score(
         model, encoded, task.name, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision,
-        layer=scoring.layer, pooling=scoring.pooling,
+        layers=(scoring.layer,), pooling=scoring.pooling,
     ):  # fmt: skip
-        outputs = progress.outputs or outputs
+        outputs = progress.outputs[0] if progress.outputs else outputs
         yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
     statistics = {language: one.statistics(one.predictions(outputs[language])) for language, one in samples.items()}
     flops = encoded_flops(bench.encoder.shape, encoded.values(), bench.runtime.score_batch_tokens)

@@ -27,6 +27,10 @@ Row = dict[str, Any]
     span       id: str, context: str, question: str, answers: list[{"text": str, "start": int}] (empty: unanswerable)
     embedding  text: str (foreign side), pair: str (pivot side); row i of the sides are translations of each other,
                unless `match: int` says which row's foreign side translates the pivot side
+    mining     id: str, side: "text" (foreign) or "pair" (pivot), text: str,
+               links: list[str] (of side text: ids of its translations on the other side)
+    ranking    id: str, query: str | None, candidate: str | None, links: list[str] (of a query: ids of right candidates;
+               of a candidate: ids of queries that it answers; either will do). A training row has both sides.
     masked     text: str
 """
 
@@ -38,7 +42,20 @@ Prediction = Any
     token      a tag for every word: NDArray[int] or list[int]
     span       str: answer as it stands in the context; empty: no answer; None: nothing was said, which scores 0
     embedding  int: row whose foreign side is nearest to this row's pivot side
+    mining     {id of a translation on the other side: its score}; empty: none, and of side pair always
+    ranking    ids of candidates, the best first, at most 20; empty for a row without a query
     masked     (int, int): tokens guessed right, tokens masked
+"""
+
+Outputs = Any
+"""What a model puts out for an `Encoded`: one array per sequence, in its order; of embedding, mining and ranking tasks
+the vectors of all sequences as sweep.tasks.vectors.Vectors.
+
+    sequence   [C] class logits
+    choice     [1] score of the option
+    token      [len] predicted tag of every token position
+    span       [len, 2] start and end logits
+    masked     [2] correctly predicted masked tokens, masked tokens
 """
 
 SPLITS = ("train", "dev", "test")
@@ -110,7 +127,9 @@ class Encoded:
     #   choice     [label] on the first option's sequence, [] on the others
     #   token      one per token: tag on a word's first subword, IGNORED elsewhere
     #   span       [start, end] token positions inside this sequence, both 0 where the answer is not in it
-    #   embedding  []
+    #   embedding  [identity of the text] on the pair's sequence, [] on the other: equal ones are no negatives
+    #   mining     []
+    #   ranking    as embedding, where a row has both sides; else []
     #   masked     one per token: 1 where the token may be masked, 0 for special tokens
 
     @property
@@ -138,20 +157,10 @@ class EncodedSequence:
 
 
 class Family(Protocol):
-    """An output shape. Stateless; one instance per family in sweep.tasks.FAMILIES.
-
-    `outputs` of `predict` holds one array per sequence, in the order of `encoded`:
-
-        sequence   [C] class logits
-        choice     [1] score of the option
-        token      [len] predicted tag of every token position
-        span       [len, 2] start and end logits
-        embedding  [D] pooled sentence vector
-        masked     [2] correctly predicted masked tokens, masked tokens
-    """
+    """An output shape. Stateless; one instance per family in sweep.tasks.FAMILIES."""
 
     name: str
-    metric: str  # "accuracy", "f1", "masked_accuracy"
+    metric: str  # "accuracy", "f1", "map@20", "masked_accuracy"
     required: tuple[str, ...]  # canonical columns of a row
     default_max_length: int
 
@@ -162,7 +171,7 @@ class Family(Protocol):
         """Sequences in the order of rows. `tokenizer` is a fast Hugging Face tokenizer."""
 
     def predict(
-        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+        self, outputs: Outputs, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
         """What the outputs say of each row."""
 

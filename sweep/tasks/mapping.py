@@ -25,6 +25,8 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "token": (("words", "tags"), ()),
     "span": (("context", "question", "answers"), ("id",)),
     "embedding": (("text", "pair"), ()),
+    "mining": (("id", "side", "text", "links"), ()),
+    "ranking": (("id",), ("query", "candidate", "links")),
     "masked": (("text",), ()),
 }
 LABELLED = ("sequence", "token")  # families whose labels must be named; options are numbered where nothing is said
@@ -189,6 +191,25 @@ def _embedding(columns: Columns, raw: Raw, where: str) -> Row:
     return {"text": columns.text(raw, "text", where), "pair": columns.text(raw, "pair", where)}
 
 
+def _mining(columns: Columns, raw: Raw, where: str) -> Row:
+    return {
+        "id": str(columns.value(raw, "id", where)),
+        "side": columns.text(raw, "side", where),
+        "text": columns.text(raw, "text", where),
+        "links": _texts(columns.value(raw, "links", where), "links", where),
+    }
+
+
+def _ranking(columns: Columns, raw: Raw, where: str) -> Row:
+    row: Row = {"id": str(columns.value(raw, "id", where)), "query": None, "candidate": None, "links": []}
+    for side in ("query", "candidate"):
+        if side in columns.columns and columns.value(raw, side, where) is not None:
+            row[side] = columns.text(raw, side, where)
+    if "links" in columns.columns:
+        row["links"] = _texts(columns.value(raw, "links", where), "links", where)
+    return row
+
+
 def _masked(columns: Columns, raw: Raw, where: str) -> Row:
     return {"text": columns.text(raw, "text", where)}
 
@@ -199,5 +220,7 @@ _BUILDERS: dict[str, Callable[[Columns, Raw, str], Row]] = {
     "token": _token,
     "span": _span,
     "embedding": _embedding,
+    "mining": _mining,
+    "ranking": _ranking,
     "masked": _masked,
 }

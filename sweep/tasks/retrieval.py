@@ -1,13 +1,13 @@
-"""The family without a head (`embedding`): find the translation of a sentence by the nearest vector.
+"""The family `embedding`: find the translation of a sentence by the nearest vector.
 
-As XTREME scores Tatoeba: vectors are scaled to length 1, and for every sentence of the PIVOT side the nearest sentence
-of the FOREIGN side is looked up; it is right where both have the same row. No margin, no centring, no pardon for
-duplicates. Statistics are (correct, 1), the metric is accuracy. Which layer and pooling gave the vectors is not decided
-here.
+As XTREME scores Tatoeba: for every sentence of the PIVOT side the FOREIGN sentence of greatest cosine is looked up; it
+is right where both have the same row. No margin, no centring, no pardon for duplicates. Statistics are (correct, 1),
+the metric is accuracy. Which layer and pooling gave the vectors is not decided here.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,25 +17,30 @@ from numpy.typing import NDArray
 from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.classify import accuracy, right_or_wrong
 from sweep.tasks.subwords import frame, slices, subwords
+from sweep.tasks.vectors import Vectors
 
-QUERIES_AT_ONCE = 1024  # similarities held at a time: this many rows of N
-
-
-def nearest_foreign(foreign: NDArray[Any], pivot: NDArray[Any]) -> NDArray[np.int64]:
-    """[N] row of the foreign vector [N, D] of the greatest cosine to each pivot vector [N, D]; the first of equals."""
-    keys, queries = _unit(foreign), _unit(pivot)
-    starts = range(0, len(queries), QUERIES_AT_ONCE)
-    found = [(queries[start : start + QUERIES_AT_ONCE] @ keys.T).argmax(axis=1) for start in starts]
-    return np.concatenate([np.zeros(0, dtype=np.int64), *found]).astype(np.int64)
+Text = tuple[str, Sequence[int]]  # a text and the targets of its sequence
 
 
-def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+def text_sequences(rows: Sequence[Row], texts: Any, tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+    """One sequence [CLS] text [SEP] for each of `texts(row)`, in order; ends are cut."""
+    around = frame(tokenizer, pair=False)
+    room = around.room(max_length)
+    for start, part in slices(rows):
+        owned = [(number, text) for number, row in enumerate(part, start) for text in texts(row)]
+        pieces = subwords(tokenizer, [text for _, (text, _) in owned])
+        for (number, (_, targets)), piece in zip(owned, pieces, strict=True):
+            shown = piece[:room]
+            yield EncodedSequence(around.join(shown), number, targets, around.segments(len(shown)))
+
+
+def identity(text: str) -> int:
+    """A number that equal texts share: what a training batch must not take for a wrong answer."""
+    return zlib.crc32(text.encode()) >> 1
 
 
 class EmbeddingFamily:
-    """Two sequences per row: [CLS] text [SEP] of the foreign side, then that of the pivot side; ends are cut."""
+    """Two sequences per row, the foreign side first."""
 
     name = "embedding"
     metric = "accuracy"
@@ -50,23 +55,21 @@ class EmbeddingFamily:
         return None
 
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
-        """Two sequences per row, without targets."""
-        around = frame(tokenizer, pair=False)
-        room = around.room(max_length)
-        for start, part in slices(rows):
-            texts = subwords(tokenizer, [text for row in part for text in (row["text"], row["pair"])])
-            for position, text in enumerate(texts, 2 * start):
-                shown = text[:room]
-                yield EncodedSequence(around.join(shown), position // 2, (), around.segments(len(shown)))
+        """Two sequences per row; the second has its identity as target."""
+        return text_sequences(rows, self._texts, tokenizer, max_length)
+
+    def _texts(self, row: Row) -> list[Text]:
+        return [(row["text"], ()), (row["pair"], (identity(row["pair"]),))]
 
     def predict(
-        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+        self, outputs: Vectors, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The row whose foreign sentence is nearest to each row's pivot sentence, from the sentence vectors [D]."""
-        if not outputs:
+        """The row whose foreign sentence is nearest to each row's pivot sentence."""
+        if not rows:
             return []
-        vectors = np.stack(outputs)
-        nearest: list[Prediction] = nearest_foreign(vectors[0::2], vectors[1::2]).tolist()
+        sequences = np.arange(2 * len(rows), dtype=np.int64)
+        found = outputs.nearest(sequences[1::2], sequences[0::2], 1)
+        nearest: list[Prediction] = found.keys[:, 0].tolist()
         return nearest
 
     def judge(

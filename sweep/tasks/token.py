@@ -80,6 +80,12 @@ def flat(tags: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.concatenate([np.zeros(0, np.int64), *tags]).astype(np.int64), np.repeat(np.arange(len(tags)), lengths)
 
 
+def micro_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[...] F1 from [..., 3] sums of (right, predicted, gold); 0 where there is none of either."""
+    both = sums[..., 1] + sums[..., 2]
+    return np.divide(2 * sums[..., 0], both, out=np.zeros_like(both), where=both > 0)
+
+
 def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
     """Subwords of each distinct word as it stands inside a sentence; never none."""
     together, first, second, spaced = subwords(tokenizer, ["a b", "a", "b", " b"])
@@ -167,8 +173,7 @@ class TokenFamily:
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Micro F1 of chunks; 0 where there is none."""
-        both = sums[..., 1] + sums[..., 2]
-        return np.divide(2 * sums[..., 0], both, out=np.zeros_like(both), where=both > 0)
+        return micro_f1(sums)
 
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """F1 of tagging every word with the most frequent tag; 0 where that is O."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,3 @@ class Vectors(Protocol):
 
     def mutual(self, one: Ids, other: Ids, count: int) -> tuple[Neighbours, Neighbours]:
         """`nearest` from one side to the other, and back, for the price of one matrix product."""
-
-
-def positions(flags: Any) -> Ids:
-    """Where the flags are set."""
-    return np.flatnonzero(np.asarray(flags, dtype=np.bool_)).astype(np.int64)

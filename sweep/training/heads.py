@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sweep.tasks import VECTORS
 from sweep.tasks.base import IGNORED
 from sweep.training.batching import Batch
 from sweep.training.linear import linear
@@ -24,7 +25,11 @@ from sweep.training.linear import linear
 MASKED_SHARE = 0.15  # of maskable tokens; of these 80% become [MASK], 10% a random token, 10% stay (Devlin et al. 2019)
 
 Pooling = Literal["mean", "cls"]
-Outputs = list[NDArray[Any]]
+Outputs = list[NDArray[Any]]  # one array per sequence
+
+# XTREME's dual encoders scale cosines by 100 (third_party/bert.py of google-research/xtreme; learned there, but at the
+# rates of fine-tuning it stays where it starts).
+TEMPERATURE = 0.01
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,13 @@ class SpanHead(Head):
         return _unpadded(self(hidden), batch)
 
 
-class EmbeddingHead(nn.Module):
-    """No parameters: what is scored is the encoder's own pooled vector."""
+class VectorHead(nn.Module):
+    """No parameters: what is scored and trained is the encoder's own pooled vector.
+
+    An example to train on is a pair of sequences. Each first one is to find its second one among those of the batch, by
+    a softmax over cosines divided by TEMPERATURE. Seconds of equal text (equal targets) are no wrong answers. Where a
+    batch is cut into parts, the wrong answers are those of the part.
+    """
 
     def __init__(self, pooling: Pooling) -> None:
         super().__init__()
@@ -131,10 +141,18 @@ class EmbeddingHead(nn.Module):
         return batch.examples
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        raise NotImplementedError("an embedding task has nothing to train")
+        vectors = functional.normalize(self.vectors(hidden, batch), dim=1)
+        first = torch.from_numpy(batch.first[:-1]).to(vectors.device)
+        with torch.autocast(vectors.device.type, enabled=False):  # bf16 would round logits of up to 100 by up to 0.25
+            logits = vectors[first] @ vectors[first + 1].T / TEMPERATURE
+        names = batch.targets[first + 1, 0]
+        right = torch.arange(len(first), device=first.device)
+        same = (names[:, None] == names) & (right[:, None] != right)
+        return functional.cross_entropy(logits.masked_fill(same, -torch.inf), right, reduction="sum")
 
-    def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
-        return list(pool(hidden, batch.attention_mask, self.pooling).cpu().numpy())
+    def vectors(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """[S, H] fp32."""
+        return pool(hidden, batch.attention_mask, self.pooling)
 
 
 class MaskedHead(nn.Module):
@@ -174,13 +192,13 @@ class MaskedHead(nn.Module):
         return list(counts.cpu().numpy())
 
 
-AnyHead = Head | EmbeddingHead | MaskedHead
+AnyHead = Head | VectorHead | MaskedHead
 
 
 def make_head(spec: HeadSpec, hidden: int, embeddings: Tensor, pooling: Pooling, dropout: float, seed: int) -> AnyHead:
     """The head of a family, its weights drawn from `seed` alone (normal, 0.02; biases 0)."""
-    if spec.family == "embedding":
-        return EmbeddingHead(pooling)
+    if spec.family in VECTORS:
+        return VectorHead(pooling)
     head: AnyHead
     if spec.family == "masked":
         head = MaskedHead(hidden, embeddings)

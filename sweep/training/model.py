@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sweep.training.batching import Batch
-from sweep.training.heads import AnyHead, HeadSpec, Outputs, Pooling, make_head, mask_batch
+from sweep.training.heads import AnyHead, HeadSpec, Outputs, Pooling, VectorHead, make_head, mask_batch
 from sweep.training.linear import use_one_dnn
 
 Precision = Literal["fp32", "bf16"]
@@ -73,35 +73,36 @@ class Chainable(nn.Module):
         """Summed loss of a prepared batch, 0-d fp32."""
         return self._head(task).loss(self.hidden(batch), batch)
 
-    def outputs(self, batch: Batch, task: str, layer: int = -1, pooling: Pooling | None = None) -> Outputs:
-        """One array per sequence, as base.Family wants them.
-
-        `layer` and `pooling` are for embedding tasks: trained heads read the layer that they were trained on.
-        """
+    def outputs(self, batch: Batch, task: str) -> Outputs:
+        """One array per sequence, as base.Outputs says; not of tasks whose outputs are vectors."""
         head = self._head(task)
-        if self.specs[task].family != "embedding":
-            return head.outputs(self.hidden(batch), batch)
-        if pooling is not None:
-            head = make_head(self.specs[task], 0, self.embeddings, pooling, 0.0, 0)
-        return head.outputs(self.hidden(batch, layer), batch)
+        assert not isinstance(head, VectorHead)
+        return head.outputs(self.hidden(batch), batch)
+
+    def vectors(
+        self, batch: Batch, task: str, layers: Sequence[int] = (-1,), pooling: Pooling | None = None
+    ) -> list[Tensor]:
+        """[S, H] fp32 per layer; `pooling` is the one trained with where none is asked for."""
+        head = self._head(task) if pooling is None else VectorHead(pooling)
+        assert isinstance(head, VectorHead)
+        return [head.vectors(hidden, batch) for hidden in self.layers(batch, layers)]
 
     def hidden(self, batch: Batch, layer: int = -1) -> Tensor:
-        """[S, L, H] hidden states; layer 0 is the embedding layer, n the output of block n, -1 the last one's.
+        """[S, L, H] hidden states of one layer."""
+        return self.layers(batch, (layer,))[0]
 
-        Raises ValueError for a layer that the encoder does not have.
+    def layers(self, batch: Batch, layers: Sequence[int]) -> list[Tensor]:
+        """[S, L, H] hidden states per layer asked for, of one forward pass.
+
+        Layer 0 is the embedding layer, n the output of block n; -1 is the last one, final norm included where there is
+        one. Raises ValueError for a layer that the encoder does not have.
         """
         segments = {"token_type_ids": batch.segments} if self._segments and batch.segments is not None else {}
-        inner = layer != -1
+        inner = any(layer != -1 for layer in layers)
         states = self.encoder(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=inner, **segments
         )
-        if not inner:
-            last: Tensor = states.last_hidden_state
-            return last
-        if not -len(states.hidden_states) <= layer < len(states.hidden_states):
-            raise ValueError(f"layer {layer} of an encoder with {len(states.hidden_states) - 1} layers")
-        chosen: Tensor = states.hidden_states[layer]
-        return chosen
+        return [states.last_hidden_state if layer == -1 else _inner(states.hidden_states, layer) for layer in layers]
 
     def autocast(self, precision: Precision) -> torch.autocast:
         """bf16 only on CUDA: on a CPU without native bf16 it was measured 27 times slower than fp32."""
@@ -112,6 +113,12 @@ class Chainable(nn.Module):
         head = self.heads[_module_name(task)]
         assert isinstance(head, AnyHead)
         return head
+
+
+def _inner(states: Sequence[Tensor], layer: int) -> Tensor:
+    if not -len(states) <= layer < len(states):
+        raise ValueError(f"layer {layer} of an encoder with {len(states) - 1} layers")
+    return states[layer]
 
 
 def seed_for(*parts: object) -> int:

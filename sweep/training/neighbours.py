@@ -83,10 +83,10 @@ def search(
     forward = Best(len(queries), min(count, len(keys)), device)
     backward = Best(len(keys), min(count, len(queries)), device) if both else None
     for row, column, block in _blocks(queries, keys, block_bytes or _block_bytes(device)):
-        by_column = block.unflatten(1, (-1, GROUP))
+        by_column = block.view(len(block), -1, GROUP)
         forward.add(by_column, by_column.amax(dim=2), row, column)
         if backward is not None:
-            by_row = block.unflatten(0, (-1, GROUP))
+            by_row = block.view(-1, GROUP, block.shape[1])
             backward.add(by_row.permute(2, 0, 1), by_row.amax(dim=1).T.contiguous(), column, row)
     return forward.found(), backward.found() if backward is not None else None
 
@@ -117,14 +117,17 @@ def block_shape(queries: int, keys: int, block_bytes: int) -> tuple[int, int]:
     """Rows and columns of a block of float32, as square as the matrix allows; multiples of GROUP."""
     elements = max(block_bytes // 4, GROUP * GROUP)
     side = math.isqrt(elements)
-    columns = min(_multiple(side), -(-keys // GROUP) * GROUP)
-    rows = min(_multiple(elements // columns), -(-queries // GROUP) * GROUP)
-    columns = min(_multiple(elements // rows), -(-keys // GROUP) * GROUP)
-    return rows, columns
+    columns = min(_down(side), _up(keys))
+    rows = min(_down(elements // columns), _up(queries))
+    return rows, min(_down(elements // rows), _up(keys))
 
 
-def _multiple(size: int) -> int:
+def _down(size: int) -> int:
     return max(size // GROUP, 1) * GROUP
+
+
+def _up(size: int) -> int:
+    return max(-(-size // GROUP), 1) * GROUP
 
 
 def _block_bytes(device: torch.device) -> int:

@@ -6,28 +6,32 @@ batch comes first: a score that fits into memory at its start fits to its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
-from sweep.tasks.base import Encoded
+from sweep.tasks import VECTORS
+from sweep.tasks.base import Encoded, Outputs
 from sweep.tasks.encoding import concatenate
-from sweep.training.batching import DeviceData, scoring_batches
-from sweep.training.heads import Outputs, Pooling, mask_tokens
+from sweep.training.batching import Batch, DeviceData, Ids, scoring_batches
+from sweep.training.heads import Pooling, mask_tokens
 from sweep.training.model import Chainable, Precision
+from sweep.training.neighbours import DeviceVectors
 
 
 @dataclass(frozen=True)
 class ScoreProgress:
-    """Real tokens scored so far; the last one carries outputs by language, per sequence, in the order of the data."""
+    """Real tokens scored so far; the last one carries outputs, as base.Outputs says, by language.
+
+    There is one mapping per layer asked for.
+    """
 
     tokens: int
     total_tokens: int
-    outputs: dict[str, Outputs] | None
+    outputs: list[dict[str, Outputs]] | None
 
 
 def score(
@@ -37,31 +41,31 @@ def score(
     *,
     batch_tokens: int,
     precision: Precision = "fp32",
-    layer: int = -1,
+    layers: Sequence[int] = (-1,),
     pooling: Pooling | None = None,
     seed: int = 0,
 ) -> Iterator[ScoreProgress]:
-    """Outputs of the task's head; `layer` and `pooling` are for embedding tasks, `seed` masks the text of masked ones.
+    """Outputs of the task's head for every language.
 
-    Outputs are what is kept: beside them memory holds the tokens and one batch of `batch_tokens` padded tokens.
+    `layers` and `pooling` are for tasks whose outputs are vectors: trained heads read the layer that they were trained
+    on. `seed` masks the text of masked tasks. Outputs are what is kept: beside them memory holds the tokens and one
+    batch of `batch_tokens` padded tokens.
     """
     whole = concatenate([_masked(model, data, task, seed) for data in encoded.values()])
     data, firsts = DeviceData(whole, model.device, model.pad_id), whole.example_bounds()
-    outputs: Outputs = [np.empty(0)] * len(whole.lengths())
+    ends = np.cumsum([len(part.lengths()) for part in encoded.values()])
+    vectors = model.specs[task].family in VECTORS
+    kept = _Vectors(model, task, ends, layers, pooling) if vectors else _Arrays(model, task, ends)
     done, total = 0, len(whole.tokens)
     for ids in scoring_batches(whole, batch_tokens):
         batch = data.batch(ids)
+        rows = np.repeat(firsts[ids] - batch.first[:-1], np.diff(batch.first)) + np.arange(len(batch.lengths))
         with _inference(model), model.autocast(precision):
-            arrays = model.outputs(batch, task, layer, pooling)
-        rows = np.repeat(firsts[ids] - batch.first[:-1], np.diff(batch.first)) + np.arange(len(arrays))
-        for row, array in zip(rows, arrays, strict=True):
-            outputs[row] = array
+            kept.take(batch, rows)
         done += batch.tokens
         if done < total:
             yield ScoreProgress(done, total, None)
-    ends = np.cumsum([len(part.lengths()) for part in encoded.values()])
-    parts = zip(encoded, [0, *ends[:-1]], ends, strict=True)
-    yield ScoreProgress(total, total, {language: outputs[begin:end] for language, begin, end in parts})
+    yield ScoreProgress(total, total, [dict(zip(encoded, parts, strict=True)) for parts in kept.parts()])
 
 
 def score_all(
@@ -71,15 +75,49 @@ def score_all(
     *,
     batch_tokens: int,
     precision: Precision = "fp32",
-    layer: int = -1,
-    pooling: Pooling | None = None,
     seed: int = 0,
 ) -> dict[str, Outputs]:
-    """The outputs alone, for a dev set that is scored in one go; arguments as `score`."""
-    settings: dict[str, Any] = {"precision": precision, "layer": layer, "pooling": pooling, "seed": seed}
-    *_, last = score(model, encoded, task, batch_tokens=batch_tokens, **settings)
+    """The outputs of the last layer alone, for a dev set that is scored in one go; arguments as `score`."""
+    *_, last = score(model, encoded, task, batch_tokens=batch_tokens, precision=precision, seed=seed)
     assert last.outputs is not None
-    return last.outputs
+    return last.outputs[0]
+
+
+class _Arrays:
+    """What heads with an array per sequence put out, in the order of the data."""
+
+    def __init__(self, model: Chainable, task: str, ends: Ids) -> None:
+        self.model, self.task, self.ends = model, task, ends
+        self.arrays = [np.empty(0)] * int(ends[-1])
+
+    def take(self, batch: Batch, rows: Ids) -> None:
+        for row, array in zip(rows.tolist(), self.model.outputs(batch, self.task), strict=True):
+            self.arrays[row] = array
+
+    def parts(self) -> list[list[Outputs]]:
+        return [[self.arrays[begin:end] for begin, end in _ranges(self.ends)]]
+
+
+class _Vectors:
+    """One float32 array [S, H] per layer: half a million vectors are no half a million objects."""
+
+    def __init__(self, model: Chainable, task: str, ends: Ids, layers: Sequence[int], pooling: Pooling | None) -> None:
+        self.model, self.task, self.ends, self.layers, self.pooling = model, task, ends, layers, pooling
+        shape = (int(ends[-1]), model.encoder.config.hidden_size)
+        self.arrays = [np.empty(shape, dtype=np.float32) for _ in layers]
+
+    def take(self, batch: Batch, rows: Ids) -> None:
+        found = self.model.vectors(batch, self.task, self.layers, self.pooling)
+        for array, vectors in zip(self.arrays, found, strict=True):
+            array[rows] = vectors.cpu().numpy()
+
+    def parts(self) -> list[list[Outputs]]:
+        device = self.model.device
+        return [[DeviceVectors(array[begin:end], device) for begin, end in _ranges(self.ends)] for array in self.arrays]
+
+
+def _ranges(ends: Ids) -> list[tuple[int, int]]:
+    return list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
 
 
 @contextmanager

@@ -1,0 +1,153 @@
+"""The family `mining`: find the translations that two comparable corpora share, as XTREME does with BUCC 2018.
+
+Both sides lose their duplicates (the last occurrence gives the vector). A pair's score is its cosine over the mean
+cosine of both sentences to their four nearest neighbours (the ratio margin of Artetxe and Schwenk 2019, arXiv
+1811.01136). The best candidate of every sentence, in both directions, is taken in the order of scores, each sentence
+once. Pairs of a sentence that its corpus has more than once (blanks around it aside) name no single id and are dropped.
+
+A pair counts from a threshold on, which is calibrated on dev: the middle between the score at the best F1 and the next.
+Statistics are (right, predicted, gold) pairs of a foreign sentence, the metric is their micro F1.
+Source: third_party/utils_retrieve.py of google-research/xtreme.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.tasks.retrieval import Text, text_sequences
+from sweep.tasks.token import micro_f1
+from sweep.tasks.vectors import Ids, Neighbours, Vectors
+
+SIDES = ("text", "pair")
+NEIGHBOURS = 4
+
+
+class MiningFamily:
+    """One sequence per row."""
+
+    name = "mining"
+    metric = "f1"
+    required: tuple[str, ...] = ("id", "side", "text", "links")
+    default_max_length = 512
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        if row["side"] not in SIDES:
+            return f"side {row['side']!r} is not text or pair"
+        if not isinstance(row["text"], str) or not row["text"].strip():
+            return "empty text"
+        return None
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """One sequence per row, without targets."""
+        return text_sequences(rows, self._texts, tokenizer, max_length)
+
+    def _texts(self, row: Row) -> list[Text]:
+        return [(row["text"], ())]
+
+    def predict(
+        self, outputs: Vectors, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Prediction]:
+        """The pair of every foreign sentence that has one, with its score; nothing is below a threshold yet."""
+        texts, pairs = (_distinct(rows, side) for side in SIDES)
+        found: list[Prediction] = [{} for _ in rows]
+        if not len(texts) or not len(pairs):
+            return found
+        once = [_once(rows, side) for side in SIDES]
+        for one, other, score in _candidates(*outputs.mutual(texts, pairs, NEIGHBOURS)):
+            text, pair = int(texts[one]), int(pairs[other])
+            if rows[text]["text"].strip() in once[0] and rows[pair]["text"].strip() in once[1]:
+                found[text] = {rows[pair]["id"]: score}
+        return found
+
+    def calibrate(self, predictions: Sequence[Prediction], rows: Sequence[Row]) -> float:
+        """The threshold of best F1, the highest of several; 0 where no pair is right, as in XTREME's code."""
+        scored = [
+            (score, other in row["links"])
+            for row, prediction in zip(rows, predictions, strict=True)
+            for other, score in prediction.items()
+        ]
+        scores = np.array([score for score, _ in scored])
+        order = np.argsort(-scores, kind="stable")
+        right = np.cumsum(np.array([hit for _, hit in scored], dtype=np.float64)[order])
+        if not len(right) or not right[-1]:
+            return 0.0
+        precision = right / np.arange(1, len(right) + 1)
+        recall = right / sum(len(set(row["links"])) for row in rows if row["side"] == "text")
+        both = precision + recall
+        f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+        best = int(f1.argmax())
+        descending = scores[order]
+        return float((descending[best] + descending[min(best + 1, len(descending) - 1)]) / 2)
+
+    def above(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
+        """What remains from the threshold on."""
+        return [{other: score for other, score in one.items() if score >= threshold} for one in predictions]
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 3] (right, predicted, gold) pairs; the rows of the other side have none."""
+        counts = np.zeros((len(rows), 3))
+        for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True)):
+            if row["side"] == "text":
+                gold = set(row["links"])
+                counts[number] = len(gold.intersection(prediction)), len(prediction), len(gold)
+        return counts
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Micro F1 of pairs; 0 where there is none."""
+        return micro_f1(sums)
+
+    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+        """One right pair: the same translation for all, which only one of them can keep."""
+        gold = sum(len(set(row["links"])) for row in rows if row["side"] == "text")
+        return 2 / (1 + gold) if gold else 0.0
+
+
+def _distinct(rows: Sequence[Row], side: str) -> Ids:
+    """The rows of a side without duplicates, in the order of first occurrence; the last occurrence stands for all."""
+    last = {row["text"]: number for number, row in enumerate(rows) if row["side"] == side}
+    return np.array(list(last.values()), dtype=np.int64)
+
+
+def _once(rows: Sequence[Row], side: str) -> set[str]:
+    """The texts that occur once on a side, blanks around them aside."""
+    counts = Counter(row["text"].strip() for row in rows if row["side"] == side)
+    return {text for text, count in counts.items() if count == 1}
+
+
+def _candidates(forward: Neighbours, backward: Neighbours) -> Iterator[tuple[int, int, float]]:
+    """(foreign, pivot, score) of the pairs that remain, by descending score: each sentence once, scores above 0."""
+    near, far = (found.cosine.mean(axis=1, dtype=np.float64) for found in (forward, backward))
+    others, forward_scores = _best(forward, near, far)
+    ones, backward_scores = _best(backward, far, near)
+    one = np.concatenate([np.arange(len(others)), ones])
+    other = np.concatenate([others, np.arange(len(ones))])
+    scores = np.concatenate([forward_scores, backward_scores])
+    taken_ones, taken_others = bytearray(len(others)), bytearray(len(ones))
+    order = np.argsort(-scores, kind="stable")
+    for left, right, score in zip(one[order].tolist(), other[order].tolist(), scores[order].tolist(), strict=True):
+        if score <= 0:
+            return
+        if not taken_ones[left] and not taken_others[right]:
+            taken_ones[left] = taken_others[right] = 1
+            yield left, right, score
+
+
+def _best(found: Neighbours, mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[Ids, NDArray[np.float64]]:
+    """The neighbour of greatest margin for each sentence, and that margin."""
+    between = (mine[:, None] + theirs[found.keys]) / 2
+    margins = np.divide(found.cosine, between, out=np.zeros_like(between), where=between != 0)
+    best = margins.argmax(axis=1)
+    rows = np.arange(len(best))
+    return found.keys[rows, best], margins[rows, best]
+
+
+MINING = MiningFamily()
