@@ -105,7 +105,7 @@ class MiningFamily:
         """Micro F1 of pairs; 0 where there is none."""
         return micro_f1(sums)
 
-    def majority(self, rows: Sequence[Row], labels: Sequence[str]) -> float:
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """One right pair: the same translation for all, which only one of them can keep."""
         gold = sum(len(set(row["links"])) for row in rows if row["side"] == "text")
         return 2 / (1 + gold) if gold else 0.0
