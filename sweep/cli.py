@@ -1,4 +1,4 @@
-"""The command line: check, plan, run, report, ui. A study is complete in its file: no hyperparameters here.
+"""The command line: check, plan, run, report, ui, tasks. A study is complete in its file: no hyperparameters here.
 
 Exit codes: 0 all is well (also where the budget ended the study), 1 some chains failed, 2 a mistake that its user can
 mend, 130 interrupted.
@@ -91,6 +91,19 @@ def ui(options: argparse.Namespace) -> int:
     return open_ui(options.results.absolute(), mirror(options.results), options.port)
 
 
+def tasks(options: argparse.Namespace) -> int:
+    """Lists the data sets that a study can name, or says all of one: family, languages, sizes, licence, overlaps."""
+    from sweep.tasks import TASKS
+    from sweep.tasks.listing import details, facts, table
+
+    names = [options.name] if options.name else list(TASKS)
+    if options.json:
+        print(json.dumps([facts(name) for name in names], indent=1))
+    else:
+        print(details(options.name) if options.name else table(names))
+    return 0
+
+
 def _plan_text(planned: Any, found: dict[str, Any]) -> str:
     axes = planned.study.axes
     shown = {
@@ -145,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
         _command(commands, command).add_argument("file", type=Path, help="the study file")
     for command in (report, ui):
         _command(commands, command).add_argument("results", type=Path, help="the results folder of a study")
-    commands.choices["plan"].add_argument("--json", action="store_true", help="print machine-readable figures")
+    _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see all that is known")
+    for name in ("plan", "tasks"):
+        commands.choices[name].add_argument("--json", action="store_true", help="print machine-readable figures")
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     return parser
 

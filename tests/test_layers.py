@@ -23,8 +23,8 @@ LAYERS = (
     tasks.world tasks.synthetic_rows tasks.synthetic
     tasks.languages tasks.benchmarks
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
-    tasks.english tasks.targets tasks.provided
-    tasks""",
+    tasks.english tasks.targets tasks.provided tasks.overlap
+    tasks tasks.listing""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
     planning.plan planning.resolve planning.first_use planning.budget planning.ledger""",

@@ -17,6 +17,7 @@ from sweep.planning.shapes import EncoderSource, encoder_source
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS
 from sweep.tasks.base import Task
+from sweep.tasks.overlap import overlap
 from sweep.tasks.sources import hub_task, local_task
 
 
@@ -174,8 +175,8 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
         yield "one seed: differences between seeds are not seen, intervals are over examples only"
     for target in study.axes.target:
         for intermediate in sorted({name for names in study.axes.intermediate for name in names}):
-            if shared := _overlap(tasks[intermediate], tasks[target]):
-                yield f"overlap: {intermediate} and {target} share training data ({shared})"
+            if reason := overlap(tasks[intermediate], tasks[target]):
+                yield f"overlap: {intermediate} and {target} {reason}"
     for group, languages in study.language_groups.items():
         for target in study.axes.target:
             if not set(languages) & set(tasks[target].languages):
@@ -183,12 +184,6 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
 
 
 def overlaps(study: Study, tasks: Mapping[str, Task]) -> set[tuple[str, str]]:
-    """(intermediate task, target) where some training data of the two is the same."""
+    """(intermediate task, target) where a gain is no fair one."""
     names = {name for setting in study.axes.intermediate for name in setting}
-    return {(name, target) for name in names for target in study.axes.target if _overlap(tasks[name], tasks[target])}
-
-
-def _overlap(one: Task, other: Task) -> str:
-    if one.name == other.name:
-        return "the same task"
-    return ", ".join(sorted(set(one.corpora) & set(other.corpora)))
+    return {(name, target) for name in names for target in study.axes.target if overlap(tasks[name], tasks[target])}
