@@ -1,6 +1,6 @@
 """Finished phases and scores, by key. What has no record does not exist; what does not match its record is an error.
 
-    <root>/phases/<key>/record.json  model.safetensors  head-<task>.safetensors
+    <root>/phases/<key>/record.json  encoder.safetensors  heads.safetensors, or checkpoint.safetensors of a trunk
     <root>/scores/<key>/record.json  statistics.npz
     <root>/scratch/<key>/            a phase that is half done, with its last checkpoint
     <root>/data/, <root>/encoders/   made once per key by whoever comes first, under a lock
@@ -37,7 +37,7 @@ class PhaseRecord:
     """What a finished phase was, cost and reached."""
 
     key: str
-    kind: str  # pretrain | intermediate | target
+    kind: str  # pretrain | intermediate | target | trunk
     parent: str | None  # key of the phase it started from; None: the encoder as it was published
     recipe: dict[str, Any]
     curve: list[dict[str, float]]  # step, loss, tokens, time (epoch seconds)
@@ -58,6 +58,7 @@ class PhaseRecord:
     released: bool = False  # weights were deleted after scoring
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)  # dev task -> dev, majority, collapsed
     attempts: list[dict[str, Any]] = field(default_factory=list)  # seed, dev, steps, flops, device_seconds, collapsed
+    resumes: str | None = None  # key of the trunk segment that it went on from; its costs are those after it
 
     @property
     def dead_end(self) -> bool:
@@ -96,6 +97,18 @@ class Store:
     def phase(self, key: str) -> PhaseRecord | None:
         """The record of a finished phase, or None. Raises StoreError where the record cannot be read."""
         return _read(self.root / "phases" / key, PhaseRecord)
+
+    def history(self, key: str) -> tuple[PhaseRecord, ...]:
+        """Records of a finished phase and, before it, of the trunk segments that it went on from; () where it is not.
+
+        Their costs add up to those of the phase done alone.
+        """
+        found: list[PhaseRecord] = []
+        wanted: str | None = key
+        while wanted is not None and (record := self.phase(wanted)) is not None:
+            found.insert(0, record)
+            wanted = record.resumes
+        return tuple(found)
 
     def score(self, key: str) -> ScoreRecord | None:
         """The record of finished scores, or None. Raises StoreError where the record cannot be read."""

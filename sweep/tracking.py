@@ -144,7 +144,7 @@ def _send(
 ) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    phases = [record for record in map(store.phase, chain.phases) if record is not None]
+    phases = [record for key in chain.phases for record in store.history(key)]
     tags = {**mirror.tags(chain, phases), "mlflow.parentRunId": parent}
     run, _ = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
     params = [Param(name, value) for name, value in mirror.parameters(chain).items()]

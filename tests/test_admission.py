@@ -67,7 +67,7 @@ class Lab:
             self.trained[phase.key] += 1
             spent += factor * self.admission.costs.parts(chain)[phase.key]
             self.store.commit_phase(phase_record(phase, phase.key in self.collapsing), {})
-            self.hear(chain, spent, phase=phase.recipe.kind, key=phase.key, committed=True)
+            self.hear(chain, spent, phase=phase.kind, key=phase.key, committed=True)
             if self.admission.stock.dead_end(chain) is not None:
                 self.admission.ended(chain.key)
                 return
@@ -88,7 +88,7 @@ class Lab:
 def phase_record(phase, collapsed: bool = False) -> PhaseRecord:
     dev = int(phase.key[:6], 16) / 16**6  # any function of the key will do: the same in every run
     return PhaseRecord(
-        key=phase.key, kind=phase.recipe.kind, parent=phase.parent, recipe=phase.record(), curve=[], dev=[],
+        key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=[], dev=[],
         dev_score=dev, majority=0.0, collapsed=collapsed, selected_step=1, steps=1, tokens=1, examples=1, flops=1.0,
         device_seconds=1.0, started=0.0, ended=1.0, versions={}, files={},
     )  # fmt: skip
@@ -230,7 +230,7 @@ def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:
     """All phases of a kind on these tasks will learn nothing."""
     chains = lab.admission.plan.planned_chains()
     phases = [phase for chain in chains for phase in chain.phases]
-    lab.collapsing |= {phase.key for phase in phases if (phase.recipe.kind, phase.recipe.tasks) == (kind, tasks)}
+    lab.collapsing |= {phase.key for phase in phases if (phase.kind, phase.recipe.tasks) == (kind, tasks)}
     return lab
 
 

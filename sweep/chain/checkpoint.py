@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sweep.errors import StoreError
 from sweep.training.train import State
 
-FILE = "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
@@ -21,7 +21,7 @@ def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
 
     There is a log without a state where an attempt has collapsed and the next one is to begin.
     """
-    path = folder / FILE
+    path = folder / CHECKPOINT
     if not path.exists():
         return None, {}
     try:
@@ -37,6 +37,6 @@ def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
 def write_checkpoint(folder: Path, state: State | None, log: Mapping[str, Any]) -> None:
     """Replaces the checkpoint in one move: a kill leaves the previous one or this one."""
     tensors, values = (state["tensors"], state["values"]) if state is not None else ({}, None)
-    unfinished = folder / f".{FILE}"
+    unfinished = folder / f".{CHECKPOINT}"
     save_file(tensors, unfinished, metadata={"values": json.dumps({"state": values, "log": log})})
-    unfinished.replace(folder / FILE)
+    unfinished.replace(folder / CHECKPOINT)

@@ -11,15 +11,33 @@ from sweep.chain.bench import Bench
 from sweep.chain.meter import Event
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.planning.plan import Phase
-from sweep.training.train import Progress
+from sweep.training.train import Progress, State
 
 CURVE_POINTS = 200
+COUNTERS = {  # in a log -> in Progress and State; all from the first step of the run on
+    "steps": "step",
+    "tokens": "tokens",
+    "padded": "padded_tokens",
+    "attended": "attended_tokens",
+    "examples": "examples",
+}
 
 
-def new_log(before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The log of an attempt that begins; `before` is that of the collapsed one before it."""
-    kept = {name: before[name] for name in ("began", "attempts")} if before else {"began": time.time(), "attempts": []}
-    return {**kept, "curve": [], "dev": [], "flops": 0, "seconds": 0.0, "padded": 0, "attended": 0}
+def new_log(state: State | None = None, resumes: str | None = None) -> dict[str, Any]:
+    """The log of a phase that begins: at its first step, or at the `state` of the trunk segment that it `resumes`."""
+    log: dict[str, Any] = {"began": time.time(), "attempts": [], "resumes": resumes}
+    return log | _unspent(state["values"] if state is not None else {})
+
+
+def next_log(collapsed: Mapping[str, Any]) -> dict[str, Any]:
+    """The log of an attempt after the one that has collapsed."""
+    return {name: collapsed[name] for name in ("began", "attempts", "resumes")} | _unspent({})
+
+
+def _unspent(counted: Mapping[str, int]) -> dict[str, Any]:
+    """Nothing spent and nothing seen yet; steps and tokens count on from those of the run's trunk."""
+    counters = {name: counted.get(counter, 0) for name, counter in COUNTERS.items()}
+    return {"curve": [], "dev": [], "flops": 0, "seconds": 0.0, **counters}
 
 
 class Logbook:
@@ -37,8 +55,7 @@ class Logbook:
         log, meter = self.log, self.bench.meter
         meter.flops += self._step_flops(progress)
         log.update(
-            padded=progress.padded_tokens, attended=progress.attended_tokens, tokens=progress.tokens,
-            examples=progress.examples, steps=progress.step,
+            {name: getattr(progress, counter) for name, counter in COUNTERS.items()},
             flops=self._flops_before + meter.flops, seconds=self._seconds_before + meter.device_seconds,
         )  # fmt: skip
         now = time.time()
@@ -51,7 +68,7 @@ class Logbook:
     def event(self, progress: Progress) -> Event:
         loss = self.log["curve"][-1]["loss"] if self.log["curve"] else None
         return self.bench.meter.event(
-            self.phase.recipe.kind, self.phase.key, progress.step, progress.steps, loss=loss, dev=progress.dev,
+            self.phase.kind, self.phase.key, progress.step, progress.steps, loss=loss, dev=progress.dev,
             attempt=len(self.log["attempts"]),
         )  # fmt: skip
 

@@ -3,22 +3,27 @@
 A phase that learned nothing is tried again with another seed, as often as its recipe says; which attempt succeeds is
 therefore a function of the phase's key. Attempts differ in random weights, heads, order and dropout; the examples that
 a volume has are those of the phase's own seed in all of them, so volumes stay nested.
+
+A trunk segment is the beginning of a run whose schedule is wsd: it stops before the decay and leaves its state, with
+the optimizer's, to runs of other lengths that begin with the same steps. Each of them equals itself done alone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
 from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS, Bench, model_to_train
-from sweep.chain.checkpoint import read_checkpoint, write_checkpoint
+from sweep.chain.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from sweep.chain.dev import DevSets, has_collapsed
-from sweep.chain.logbook import Logbook, new_log
+from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
 from sweep.data import sizes, training_data
 from sweep.planning.plan import Phase, attempt_seed
@@ -28,50 +33,82 @@ from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings
-from sweep.training.train import State, fit
+from sweep.training.train import Progress, State, fit, start
 
 
 def train_phase(bench: Bench, phase: Phase) -> Iterator[Event]:
     """Trains a phase from its start or its last checkpoint, and commits it."""
     with bench.store.training(phase.key) as scratch:
         if not bench.store.is_trained(phase.key):
-            yield from _train(bench, phase, scratch)
+            yield from (_train_trunk if phase.trunk else _train)(bench, phase, scratch)
+
+
+def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
+    tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
+    data, facts = _training_data(bench, tasks, phase)
+    yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
+    mixture, model = _mixture(phase, data, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
+    settings, end = _settings(bench, phase, mixture), _trunk_end(bench, phase, mixture)
+    state, log = _beginning(bench, phase, scratch, end)
+    state = state or start(model, mixture, settings)
+    if state["values"]["step"] == end:
+        write_checkpoint(scratch, state, log)
+    book = Logbook(bench, phase, log)
+    yield from _steps(book, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
+    bench.store.commit_phase(_record(book), {CHECKPOINT: scratch / CHECKPOINT})
+    yield bench.meter.event(phase.kind, phase.key, end, end, committed=True)
 
 
 def _train(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
     data, facts = _training_data(bench, tasks, phase)
-    yield bench.meter.event(phase.recipe.kind, phase.key, 0, 0, facts=facts)
+    yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
     dev = DevSets(bench, tasks, phase)
-    state, log = read_checkpoint(scratch)
-    log = log or new_log()
+    state, log = _beginning(bench, phase, scratch, _trunk_end(bench, phase, _mixture(phase, data, phase.seed)))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         model = model_to_train(bench, tasks, phase, seed)
         book = Logbook(bench, phase, log)
-        yield from _attempt(book, model, _mixture(phase, data, seed), dev, state, scratch)
+        mixture = _mixture(phase, data, seed)
+        run = fit(model, mixture, _settings(bench, phase, mixture), partial(dev.evaluate, model), state)
+        yield from _steps(book, run, dev.latest, scratch)
         chosen = dev.selected(log["dev"])
         collapsed = has_collapsed(dev.verdict(chosen["tasks"]))
         book.close(seed, chosen["value"], collapsed)
         if not collapsed or len(log["attempts"]) > phase.recipe.settings.retries:
             break
-        state, log = None, new_log(log)
+        state, log = None, next_log(log)
         write_checkpoint(scratch, state, log)
     _commit(book, model, dev, scratch)
     steps, attempt = log["steps"], len(log["attempts"]) - 1
-    yield bench.meter.event(
-        phase.recipe.kind, phase.key, steps, steps, committed=True, attempt=attempt, collapsed=collapsed
-    )
+    yield bench.meter.event(phase.kind, phase.key, steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
 
 
-def _attempt(
-    book: Logbook, model: Chainable, mixture: Mixture, dev: DevSets, state: State | None, scratch: Path
+def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[State | None, dict[str, Any]]:
+    """State and log of the phase's last checkpoint, else of the trunk where it is not beyond the step `latest`."""
+    state, log = read_checkpoint(scratch)
+    if not log and phase.resumes is not None and bench.store.has_weights(phase.resumes):
+        trunk, _ = read_checkpoint(bench.store.weights(phase.resumes))
+        # An example more may make a batch fewer: then the trunk of the smaller volume ends too late.
+        if trunk is not None and trunk["values"]["step"] <= latest:
+            return trunk, new_log(trunk, phase.resumes)
+    return state, log or new_log()
+
+
+def _trunk_end(bench: Bench, phase: Phase, mixture: Mixture) -> int:
+    """The last step before the decay; of a trunk, the last one that larger volumes begin with."""
+    before_decay = _settings(bench, phase, mixture).decay_start
+    return min(before_decay, mixture.shared_steps()) if phase.trunk else before_decay
+
+
+def _steps(
+    book: Logbook, run: Iterable[Progress], by_task: Mapping[str, float], scratch: Path, end: int | None = None
 ) -> Iterator[Event]:
-    """Fits the model from its start or from `state`; at its end it holds the selected weights."""
-    saved, settings = time.time(), _settings(book.bench, book.phase, mixture)
-    for progress in fit(model, mixture, settings, partial(dev.evaluate, model), state):
-        book.note(progress, dev.latest)
-        if time.time() - saved > book.bench.runtime.checkpoint_seconds:
+    """Goes through a run and keeps a checkpoint now and then, and one of the step `end`."""
+    saved = time.time()
+    for progress in run:
+        book.note(progress, by_task)
+        if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
             write_checkpoint(scratch, progress.snapshot(), book.log)
             saved = time.time()
         yield book.event(progress)
@@ -112,16 +149,11 @@ def _settings(bench: Bench, phase: Phase, mixture: Mixture) -> FitSettings:
 
 def _commit(book: Logbook, model: Chainable, dev: DevSets, scratch: Path) -> None:
     """The record of all attempts; weights and curve are those of the last, and nobody gets those of a dead end."""
-    phase, log, attempts = book.phase, book.log, book.log["attempts"]
-    chosen = dev.selected(log["dev"])
-    record = PhaseRecord(
-        key=phase.key, kind=phase.recipe.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"],
-        dev=log["dev"], dev_score=chosen["value"], majority=dev.majority(), collapsed=attempts[-1]["collapsed"],
-        selected_step=chosen["step"], steps=log["steps"], tokens=log["tokens"], examples=log["examples"],
-        flops=sum(attempt["flops"] for attempt in attempts),
-        device_seconds=sum(attempt["device_seconds"] for attempt in attempts),
-        started=log["began"], ended=time.time(), versions=_versions(), files={},
-        tasks=dev.verdict(chosen["tasks"]), attempts=attempts,
+    attempts, chosen = book.log["attempts"], dev.selected(book.log["dev"])
+    record = replace(
+        _record(book), dev_score=chosen["value"], majority=dev.majority(), collapsed=attempts[-1]["collapsed"],
+        selected_step=chosen["step"], flops=sum(attempt["flops"] for attempt in attempts),
+        device_seconds=sum(attempt["device_seconds"] for attempt in attempts), tasks=dev.verdict(chosen["tasks"]),
     )  # fmt: skip
     files = {}
     if not record.dead_end:
@@ -129,6 +161,18 @@ def _commit(book: Logbook, model: Chainable, dev: DevSets, scratch: Path) -> Non
         save_file(cpu_weights(model.encoder), files[ENCODER_WEIGHTS])
         save_file(cpu_weights(model.heads), files[HEAD_WEIGHTS])
     book.bench.store.commit_phase(record, files)
+
+
+def _record(book: Logbook) -> PhaseRecord:
+    """The record of what has no dev scores."""
+    phase, log = book.phase, book.log
+    return PhaseRecord(
+        key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"], dev=log["dev"],
+        dev_score=None, majority=None, collapsed=False, selected_step=log["steps"], steps=log["steps"],
+        tokens=log["tokens"], examples=log["examples"], flops=float(log["flops"]), device_seconds=log["seconds"],
+        started=log["began"], ended=time.time(), versions=_versions(), files={}, attempts=log["attempts"],
+        resumes=log["resumes"],
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)

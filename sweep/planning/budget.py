@@ -58,11 +58,12 @@ class Costs:
     measured: Mapping[tuple[str, str, str], Size] = field(default_factory=dict)
     _memo: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
 
-    def phase(self, cell: Cell, recipe: Recipe) -> float:
-        """FLOPs of training one phase, its dev evaluations included."""
-        memo = (cell.encoder, recipe.digest)
+    def phase(self, cell: Cell, recipe: Recipe, trunk: bool = False) -> float:
+        """FLOPs of training one phase alone, its dev evaluations included; or of the trunk that it has in common."""
+        memo = (cell.encoder, recipe.digest, trunk)
         if memo not in self._memo:
-            self._memo[memo] = self._training(cell, recipe) + self._evaluating(cell, recipe)
+            training = self._training(cell, recipe)
+            self._memo[memo] = training * self._common(recipe) if trunk else training + self._evaluating(cell, recipe)
         return self._memo[memo]
 
     def score(self, cell: Cell) -> float:
@@ -77,20 +78,35 @@ class Costs:
 
     def parts(self, chain: Chain) -> dict[str, float]:
         """key -> FLOPs of everything a chain needs: its phases and its scores."""
-        found = {phase.key: self.phase(chain.cell, phase.recipe) for phase in chain.phases}
+        found, before = {}, 0.0
+        for phase in chain.phases:
+            reached = self.phase(chain.cell, phase.recipe, phase.trunk)
+            found[phase.key] = max(reached - before, 0.0) if phase.resumes else reached
+            before = reached
         found[chain.score] = self.score(chain.cell)
         return found
 
     def size(self, task: Task, split: str, language: str) -> Size:
         return self.measured.get((task.name, split, language)) or task.source.size(split, language)
 
+    def _passes(self, recipe: Recipe, tokens: float) -> float:
+        """How often the phase sees its data."""
+        settings = recipe.settings
+        if settings.steps:
+            return settings.steps * settings.batch_tokens / (tokens * PADDING) if tokens else 0.0
+        return settings.epochs or 0.0
+
+    def _common(self, recipe: Recipe) -> float:
+        """Share of a run that longer ones begin with: what lies before its decay, in its first pass over its data."""
+        sizes = [self._train_size(name, recipe) for name in recipe.tasks]
+        passes = self._passes(recipe, sum(size.examples * size.tokens for size in sizes))
+        return min(1 - recipe.settings.decay, 1 / passes if passes else 1.0)
+
     def _training(self, cell: Cell, recipe: Recipe) -> float:
         shape = self.plan.encoders[cell.encoder].shape
         sizes = [self._train_size(name, recipe) for name in recipe.tasks]
-        tokens = sum(size.examples * size.tokens for size in sizes)
+        share = PADDING * self._passes(recipe, sum(size.examples * size.tokens for size in sizes))
         settings = recipe.settings
-        fed = settings.steps * settings.batch_tokens if settings.steps else (settings.epochs or 0) * tokens * PADDING
-        share = fed / tokens if tokens else 0.0
         total = 0.0
         for name, size in zip(recipe.tasks, sizes, strict=True):
             part = share * size.examples * size.tokens

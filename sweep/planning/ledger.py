@@ -46,7 +46,7 @@ class ChainRow:
     role: str  # "candidate" (first seed, tuning) | "replica" (the winner's rates, another seed)
     selected: bool  # the cell's winner or a replica of it: these rows make the tables
     rates: dict[str, float]  # learning rate per kind of phase
-    phases: tuple[str, ...]
+    phases: tuple[str, ...]  # keys, trunk segments left out
     score: str
     state: str  # running | done | failed | stopped | collapsed
     dev: float | None

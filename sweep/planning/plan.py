@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -24,9 +24,11 @@ PHASE_VERSION = 2  # raised when the same recipe would give other weights
 SCORE_VERSION = 1  # raised when the same weights would give other scores
 
 PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
+TRUNK = "trunk"  # what runs of several lengths begin with
 CANDIDATE, REPLICA = "candidate", "replica"
 
 Rates = Mapping[str, float]  # learning rate per kind of phase
+Origin = tuple[float, int, str | None, EncoderSource]  # learning rate, seed, key of the parent, encoder
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class Phase:
     learning_rate: float
     seed: int
     parent: str | None  # key of the parent phase; None: the encoder as published
+    trunk: bool = False  # stops before the decay, for longer runs to go on from
+    resumes: str | None = None  # key of the trunk segment whose weights and optimizer state it goes on from
+
+    @property
+    def kind(self) -> str:
+        return TRUNK if self.trunk else self.recipe.kind
 
     def record(self) -> dict[str, Any]:
         return {**self.recipe.record(), "learning_rate": self.learning_rate, "seed": self.seed}
@@ -125,7 +133,7 @@ class Plan:
             assert self.study.pretrain is not None
             found.append(self._recipe(PRETRAIN, (self.study.pretrain.task,), None, self.study.pretrain))
         if cell.intermediate:
-            found.append(self._recipe(INTERMEDIATE, cell.intermediate, cell.volume, self.study.intermediate))
+            found.append(self._intermediate(cell))
         if self.tasks[cell.target].trained_in:
             found.append(self._recipe(TARGET, (cell.target,), None, self.study.target))
         return tuple(found)
@@ -135,7 +143,8 @@ class Plan:
         encoder = self.encoders[cell.encoder]
         phases: list[Phase] = []
         for recipe in self.recipes(cell):
-            phases.append(self._phase(recipe, rates[recipe.kind], seed, phases[-1].key if phases else None, encoder))
+            origin = rates[recipe.kind], seed, phases[-1].key if phases else None, encoder
+            phases += self._run(self._lengths(cell, recipe), recipe, origin)
         score = self._score_key(cell, phases[-1].key if phases else encoder.digest)
         key = _join("chain", cell.name, score, str(seed), str(candidate))
         return Chain(key, cell, dict(rates), seed, candidate, role, tuple(phases), score)
@@ -167,6 +176,9 @@ class Plan:
             for seed in others:
                 yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
 
+    def _intermediate(self, cell: Cell) -> Recipe:
+        return self._recipe(INTERMEDIATE, cell.intermediate, cell.volume, self.study.intermediate)
+
     def _recipe(
         self, kind: str, tasks: tuple[str, ...], volume: int | None, settings: Phases | Pretrain | None
     ) -> Recipe:
@@ -179,12 +191,35 @@ class Plan:
             self._recipes[memo] = Recipe(kind, tasks, data, examples, chosen)
         return self._recipes[memo]
 
-    def _phase(self, recipe: Recipe, rate: float, seed: int, parent: str | None, encoder: EncoderSource) -> Phase:
-        memo = (recipe.digest, rate, seed, parent or encoder.name)
+    def _lengths(self, cell: Cell, recipe: Recipe) -> tuple[Recipe, ...]:
+        """Runs of several lengths that begin with the same steps, shortest first; most runs share none.
+
+        How often each of several tasks is drawn depends on the volumes of all, so only a single one shares its steps.
+        """
+        if recipe.settings.schedule != "wsd" or recipe.kind != INTERMEDIATE or len(recipe.tasks) > 1:
+            return (recipe,)
+        volumes = sorted(self.study.axes.volume, key=lambda volume: math.inf if volume == "full" else int(volume))
+        cells = (replace(cell, volume=None if volume == "full" else int(volume)) for volume in volumes)
+        lengths = (self._intermediate(other) for other in cells)
+        return tuple({recipe.digest: recipe for recipe in lengths}.values())
+
+    def _run(self, lengths: tuple[Recipe, ...], recipe: Recipe, origin: Origin) -> Iterator[Phase]:
+        """A phase, before it the trunk segments that it shares with shorter runs and offers to longer ones."""
+        resumes = None
+        for length in lengths[: min(lengths.index(recipe) + 1, len(lengths) - 1)]:
+            segment = self._phase(length, origin, trunk=True, resumes=resumes)
+            resumes = segment.key
+            yield segment
+        yield self._phase(recipe, origin, resumes=resumes)
+
+    def _phase(self, recipe: Recipe, origin: Origin, trunk: bool = False, resumes: str | None = None) -> Phase:
+        rate, seed, parent, encoder = origin
+        # Neither key holds what it goes on from: that is only a way of getting there.
+        memo = (recipe.digest, rate, seed, parent or encoder.name, trunk)
         if memo not in self._phases:
-            origin = parent or _join(encoder.digest, encoder.pooling)
-            key = _join("phase", origin, recipe.digest, repr(rate), str(seed))
-            self._phases[memo] = Phase(key, recipe, rate, seed, parent)
+            weights = parent or _join(encoder.digest, encoder.pooling)
+            key = _join(TRUNK if trunk else "phase", weights, recipe.digest, repr(rate), str(seed))
+            self._phases[memo] = Phase(key, recipe, rate, seed, parent, trunk, resumes)
         return self._phases[memo]
 
     def _score_key(self, cell: Cell, weights: str) -> str:

@@ -177,10 +177,25 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
         for intermediate in sorted({name for names in study.axes.intermediate for name in names}):
             if reason := overlap(tasks[intermediate], tasks[target]):
                 yield f"overlap: {intermediate} and {target} {reason}"
+    yield from _trunk_flags(study)
     for group, languages in study.language_groups.items():
         for target in study.axes.target:
             if not set(languages) & set(tasks[target].languages):
                 yield f"group {group}: {target} has none of its languages"
+
+
+def _trunk_flags(study: Study) -> Iterator[str]:
+    settings = study.intermediate
+    if settings is None or len(study.axes.volume) == 1:
+        return
+    for tasks in study.axes.intermediate:
+        chosen = settings.of(tasks)
+        if chosen.schedule != "wsd" or not tasks:
+            continue
+        if len(tasks) > 1:
+            yield f"volumes of {'+'.join(tasks)} share no steps: how its tasks are mixed depends on the volume"
+        elif chosen.epochs and chosen.epochs > 1:
+            yield f"volumes of {tasks[0]} share their first pass alone: epochs is {chosen.epochs:g}"
 
 
 def overlaps(study: Study, tasks: Mapping[str, Task]) -> set[tuple[str, str]]:

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Looks = Mapping[str, Mapping[str, Any]]  # intermediate -> colour and marker
-KIND_COLOURS = {"pretrain": "#bbbbbb", "intermediate": "#0072B2", "target": "#E69F00", "scoring": "#009E73"}
+KIND_COLOURS = {
+    "pretrain": "#bbbbbb",
+    "trunk": "#56B4E9",
+    "intermediate": "#0072B2",
+    "target": "#E69F00",
+    "scoring": "#009E73",
+}
 
 
 def curves(found: Sequence[Result], styles: Styles) -> Figure | None:
@@ -134,7 +140,7 @@ def spending(saved: pd.DataFrame) -> Figure | None:
             _draw_bars(axes, saved, unit)
             axes.set_title(name)
         handles = [matplotlib.patches.Patch(color=KIND_COLOURS[kind], label=kind) for kind in saved["kind"]]
-        figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False)
+        figure.legend(handles=handles, loc="outside lower left", ncols=len(KIND_COLOURS), frameon=False)
     return figure
 
 

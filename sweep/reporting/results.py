@@ -6,6 +6,7 @@ and comparisons are not here (gains), nor is what was really spent (spending).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,18 +58,17 @@ class Result:
 
 def results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
     """Done chains whose scores are in the store, in an order that does not depend on when they ran."""
-    phases: dict[str, PhaseRecord | None] = {}
+    phases: dict[str, tuple[PhaseRecord, ...]] = {}
     scores: dict[str, ScoreRecord | None] = {}
     found = []
     for chain in sorted((chain for chain in chains if chain.state == DONE), key=chain_order):
         if chain.score not in scores:
             scores[chain.score] = store.score(chain.score)
         score = scores[chain.score]
-        phases.update({key: store.phase(key) for key in chain.phases if key not in phases})
+        phases.update({key: store.history(key) for key in chain.phases if key not in phases})
         records = [phases[key] for key in chain.phases]
-        known = tuple(record for record in records if record is not None)
-        if score is not None and len(known) == len(records):
-            found.append(Result(chain, known, score))
+        if score is not None and all(records):
+            found.append(Result(chain, tuple(itertools.chain.from_iterable(records)), score))
     return found
 
 

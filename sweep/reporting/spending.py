@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORING = "scoring"
-KINDS = ("pretrain", "intermediate", "target", SCORING)
+KINDS = ("pretrain", "trunk", "intermediate", "target", SCORING)
 FEW_EXAMPLES = 500
 FEW_SEEDS = 3
 

@@ -59,16 +59,18 @@ def fit(
     settings: FitSettings,
     evaluate: Callable[[], float] | None = None,
     resume: State | None = None,
+    stop: int | None = None,
 ) -> Iterator[Progress]:
     """Train the model where it is; after the last step it holds the selected weights and is in eval mode.
 
     `evaluate` scores the model on dev, higher is better; the earliest best counts. Without it the last weights stay.
+    `stop` ends the run early, after that step.
     """
     run = _Run(model, mixture, settings)
     if resume is not None:
         run.restore(resume)
     evaluated = evaluated_steps(settings) if evaluate is not None else frozenset()
-    for task, batch in run.batches():
+    for task, batch in run.batches(stop):
         if not model.training:
             model.train()
         loss = run.advance(task, batch)
@@ -82,9 +84,9 @@ def fit(
     model.eval()
 
 
-def start(model: Chainable, mixture: Mixture, settings: FitSettings) -> State:
-    """The state before the first step."""
-    return _Run(model, mixture, settings).snapshot()
+def start(model: Chainable, mixture: Mixture, settings: FitSettings, resume: State | None = None) -> State:
+    """The state before the first step that is left."""
+    return resume or _Run(model, mixture, settings).snapshot()
 
 
 class _Run:
@@ -102,14 +104,14 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.micro_batch_tokens = settings.micro_batch_tokens
 
-    def batches(self) -> Iterator[tuple[str, Batch]]:
-        """Task and batch of every step that is left."""
+    def batches(self, stop: int | None) -> Iterator[tuple[str, Batch]]:
+        """Task and batch of every step that is left, up to the step `stop`."""
         order = self.mixture.schedule(self.settings.steps)
         done = np.bincount(order[: self.step], minlength=len(self.mixture.streams))
         streams = self.mixture.streams
         data = [DeviceData(stream.encoded, self.model.device, self.model.pad_id) for stream in streams]
         ids: list[Iterator[Ids]] = [self.mixture.batches(index, int(done[index])) for index in range(len(streams))]
-        for index in order[self.step :]:
+        for index in order[self.step : stop]:
             yield streams[index].task, data[index].batch(next(ids[index]))
 
     def advance(self, task: str, batch: Batch) -> Tensor:
