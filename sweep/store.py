@@ -83,6 +83,8 @@ class ScoreRecord:
     started: float
     ended: float
     files: dict[str, str]
+    # Intermediate task -> what its scores are about, then before, saved_head, fresh_head (0..1, or None).
+    retention: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 Record = TypeVar("Record", PhaseRecord, ScoreRecord)
@@ -172,7 +174,7 @@ class Store:
         return complete
 
     def commit_score(self, record: ScoreRecord, statistics: Mapping[str, NDArray[np.float64]]) -> ScoreRecord:
-        """Writes per-example statistics and the record."""
+        """Writes per-example statistics, by language and what else was scored, and the record."""
         with self._new_folder(self.root / "scores" / record.key) as folder:
             with (folder / STATISTICS).open("wb") as stream:
                 np.savez_compressed(stream, **dict(statistics))  # type: ignore[arg-type]

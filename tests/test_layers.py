@@ -32,9 +32,11 @@ LAYERS = (
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
     """training training.batching training.mixture training.linear training.heads training.model training.schedule
-    training.vocabulary training.encoders training.train training.neighbours training.scoring""",
+    training.vocabulary training.encoders training.train training.neighbours training.scoring
+    training.probe""",
     # 5  one chain; knows no Ray
-    "chain chain.meter chain.checkpoint chain.bench chain.dev chain.logbook chain.phase chain.zero_shot chain.trial",
+    """chain chain.meter chain.checkpoint chain.bench chain.dev chain.logbook chain.phase
+    chain.retention chain.zero_shot chain.trial""",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning admission search scheduler worker",
     # 7  the study at work, and what comes of it
@@ -60,7 +62,7 @@ DOORS = {
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
     "torch": """training.batching training.linear training.heads training.model training.encoders training.train
-    training.neighbours training.scoring chain.bench""",
+    training.neighbours training.scoring training.probe chain.bench""",
     "transformers": "training.vocabulary training.encoders training.model",
 }
 

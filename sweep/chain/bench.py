@@ -75,6 +75,16 @@ def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
     return model
 
 
+def model_with_heads(bench: Bench, tasks: Sequence[Task], encoder: Phase, heads: Phase) -> Chainable:
+    """The encoder as one phase left it, with the heads that another one trained, or the same; those of all its tasks.
+
+    `tasks` are all tasks of the phase that trained the heads.
+    """
+    model = _model(bench, tasks, encoder.key, seed=0, dropout=0.0)
+    load_weights(model.heads, bench.store.weights(heads.key) / HEAD_WEIGHTS)
+    return model
+
+
 def _model(bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float) -> Chainable:
     source, tokenizer = bench.encoder, bench.reader.tokenizer
     weights = bench.store.weights(parent) / ENCODER_WEIGHTS if parent is not None else None

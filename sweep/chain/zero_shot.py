@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sweep.chain.bench import Bench, model_to_score
 from sweep.chain.meter import Event, encoded_flops
+from sweep.chain.retention import measure
 from sweep.data import Sample, sample, sizes
 from sweep.planning.plan import TARGET, Chain, scoring_settings
 from sweep.store import ScoreRecord
@@ -42,14 +43,16 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     statistics = {language: one.statistics(one.predictions(outputs[language])) for language, one in samples.items()}
     flops = encoded_flops(bench.encoder.shape, encoded.values(), bench.runtime.score_batch_tokens)
     bench.meter.flops += flops
+    del model
+    again = yield from measure(bench, chain)
     record = ScoreRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family,
         metric=FAMILIES[task.family].metric, train_language=task.train_language, settings=settings,
         languages={language: _judged(one, statistics[language]) for language, one in samples.items()},
-        flops=float(flops), device_seconds=bench.meter.device_seconds - spent, started=started, ended=time.time(),
-        files={},
+        flops=float(flops + again.flops), device_seconds=bench.meter.device_seconds - spent, started=started,
+        ended=time.time(), files={}, retention=again.tasks,
     )  # fmt: skip
-    bench.store.commit_score(record, statistics)
+    bench.store.commit_score(record, {**statistics, **again.statistics})
     # Before the last report: a stop may come with it, and a scored chain is never run again.
     if last is not None and last.recipe.kind == TARGET and not bench.runtime.keep_target_weights:
         bench.store.release(last.key)

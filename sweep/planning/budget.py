@@ -21,6 +21,10 @@ from sweep.tasks.base import Size, Task
 TRAINING = 3
 PADDING = 1.04  # padded over real tokens with length buckets; what was really fed is counted when it runs
 
+LINEAR = ("sequence", "choice", "token", "span")  # families whose head is one matrix, which can be fitted alone
+PROBE_EXAMPLES = 2000  # enough for a linear head; its features are kept in memory while it is fitted
+PROBE_VECTORS = 200_000
+
 # Assumed until something was measured. Small encoders on a core reach far less than its peak.
 ASSUMED_FLOPS_PER_SECOND = {"core": 1e10, "gpu": 5e13}
 CHAIN_OVERHEAD_SECONDS = 2.0  # loading, encoding and writing around the computation
@@ -42,6 +46,15 @@ def forward_flops(shape: Shape, tokens: float, attended: float, batches: float) 
     per_token = projections + feed_forward + relative * hidden
     layer = 2 * tokens * per_token + 4 * attended * hidden + 2 * batches * relative * hidden**2
     return shape.layers * layer + 2 * tokens * hidden * shape.embedding
+
+
+def probe_examples(task: Task, train: Size) -> int:
+    """How many train examples a fresh head is fitted on: PROBE_EXAMPLES, or as many as have PROBE_VECTORS vectors.
+
+    A text and an option are one vector, words and spans one per token; the same number for encoders of all sizes.
+    """
+    vectors = train.tokens if task.family in ("token", "span") else 1.0
+    return max(min(PROBE_EXAMPLES, int(PROBE_VECTORS / max(vectors, 1.0)), train.examples), 1)
 
 
 def masked_head_flops(shape: Shape, tokens: float) -> float:
@@ -67,13 +80,29 @@ class Costs:
         return self._memo[memo]
 
     def score(self, cell: Cell) -> float:
-        """FLOPs of scoring the target in every language."""
+        """FLOPs of scoring the target in every language, and the intermediate tasks again where that is asked for."""
+        return self._score_target(cell) + sum(self._score_again(cell, name) for name in self.plan.retained(cell))
+
+    def _score_target(self, cell: Cell) -> float:
         memo = (cell.encoder, cell.target)
         if memo not in self._memo:
             task = self.plan.tasks[cell.target]
             sizes = [self.size(task, "test", language) for language in task.languages]
             limit = self.plan.study.scoring.examples or math.inf
             self._memo[memo] = sum(self._forward(cell, task, min(size.examples, limit), size.tokens) for size in sizes)
+        return self._memo[memo]
+
+    def _score_again(self, cell: Cell, name: str) -> float:
+        """Before and after the target phase, the latter with two heads, one of them fitted on train examples."""
+        memo = (cell.encoder, "again", name)
+        if memo not in self._memo:
+            task, limit = self.plan.tasks[name], self.plan.study.scoring.examples or math.inf
+            split, language = task.held_out
+            held_out, train = self.size(task, split, language), self.size(task, "train", language)
+            linear = task.family in LINEAR
+            passes = (3 if linear else 2) * self._forward(cell, task, min(held_out.examples, limit), held_out.tokens)
+            fitted = probe_examples(task, train) if linear else 0
+            self._memo[memo] = passes + self._forward(cell, task, fitted, train.tokens)
         return self._memo[memo]
 
     def parts(self, chain: Chain) -> dict[str, float]:

@@ -149,6 +149,11 @@ class Plan:
         key = _join("chain", cell.name, score, str(seed), str(candidate))
         return Chain(key, cell, dict(rates), seed, candidate, role, tuple(phases), score)
 
+    def retained(self, cell: Cell) -> tuple[str, ...]:
+        """The intermediate tasks that are scored again after the target phase."""
+        asked = self.study.scoring.retention and self.tasks[cell.target].trained_in
+        return cell.intermediate if asked else ()
+
     def grid(self, cell: Cell) -> dict[str, tuple[float, ...]]:
         """Learning rates to choose from per kind of phase."""
         return {recipe.kind: recipe.rates for recipe in self.recipes(cell)}
@@ -225,12 +230,14 @@ class Plan:
     def _score_key(self, cell: Cell, weights: str) -> str:
         task = self.tasks[cell.target]
         reading = json.dumps(scoring_settings(self.study, task), sort_keys=True)
-        return _join("score", str(SCORE_VERSION), weights, task.name, self.tests[task.name], reading)
+        again = [part for name in self.retained(cell) for part in (name, self.tests[name])]
+        return _join("score", str(SCORE_VERSION), weights, task.name, self.tests[task.name], reading, *again)
 
 
 def scoring_settings(study: Study, task: Task) -> dict[str, Any]:
     """What of the study's scoring settings counts for a task, and how its answers are compared where it has some."""
-    settings = study.scoring.model_dump(include=None if task.family == "embedding" else {"examples"})
+    wanted = None if task.family == "embedding" else {"examples"}
+    settings = study.scoring.model_dump(include=wanted, exclude={"retention"})
     return settings | ({"normaliser": task.normaliser} if task.family == "span" else {})
 
 

@@ -223,6 +223,7 @@ class Scoring(Model):
     examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
     layer: Int = -1  # retrieval: index into hidden states; 0 is the embedding layer, -1 the last
     pooling: Literal["mean", "cls"] = "mean"  # retrieval
+    retention: Annotated[bool, Strict()] = False  # score intermediate tasks again after the target phase
 
 
 class Tuning(Model):

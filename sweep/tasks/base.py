@@ -105,6 +105,12 @@ class Task:
         """The languages whose train split a phase reads."""
         return self.train_languages or ((self.train_language,) if self.train_language else ())
 
+    @property
+    def held_out(self) -> tuple[str, str]:
+        """(split, language) that show how well a trained task is done: test, or dev where it has no test, at home."""
+        language = self.trained_in[0]
+        return ("test" if language in self.languages else "dev"), language
+
 
 @dataclass(frozen=True)
 class Encoded:

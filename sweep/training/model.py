@@ -67,15 +67,15 @@ class Chainable(nn.Module):
 
     def count(self, batch: Batch, task: str) -> Tensor | int:
         """How many terms `loss` sums over a prepared batch."""
-        return self._head(task).count(batch)
+        return self.head(task).count(batch)
 
     def loss(self, batch: Batch, task: str) -> Tensor:
         """Summed loss of a prepared batch, 0-d fp32."""
-        return self._head(task).loss(self.hidden(batch), batch)
+        return self.head(task).loss(self.hidden(batch), batch)
 
     def outputs(self, batch: Batch, task: str) -> Outputs:
         """One array per sequence, as base.Outputs says; not of tasks whose outputs are vectors."""
-        head = self._head(task)
+        head = self.head(task)
         assert not isinstance(head, VectorHead)
         return head.outputs(self.hidden(batch), batch)
 
@@ -83,7 +83,7 @@ class Chainable(nn.Module):
         self, batch: Batch, task: str, layers: Sequence[int] = (-1,), pooling: Pooling | None = None
     ) -> list[Tensor]:
         """[S, H] fp32 per layer; `pooling` is the one trained with where none is asked for."""
-        head = self._head(task) if pooling is None else VectorHead(pooling)
+        head = self.head(task) if pooling is None else VectorHead(pooling)
         assert isinstance(head, VectorHead)
         return [head.vectors(hidden, batch) for hidden in self.layers(batch, layers)]
 
@@ -109,7 +109,8 @@ class Chainable(nn.Module):
         kind = self.device.type
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16" and kind == "cuda")
 
-    def _head(self, task: str) -> AnyHead:
+    def head(self, task: str) -> AnyHead:
+        """The head of a task."""
         head = self.heads[_module_name(task)]
         assert isinstance(head, AnyHead)
         return head

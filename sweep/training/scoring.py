@@ -60,7 +60,7 @@ def score(
     for ids in scoring_batches(whole, batch_tokens):
         batch = data.batch(ids)
         rows = np.repeat(firsts[ids] - batch.first[:-1], np.diff(batch.first)) + np.arange(len(batch.lengths))
-        with _inference(model), model.autocast(precision):
+        with inference(model), model.autocast(precision):
             kept.take(batch, rows)
         done += batch.tokens
         if done < total:
@@ -121,7 +121,7 @@ def _ranges(ends: Ids) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def _inference(model: Chainable) -> Iterator[None]:
+def inference(model: Chainable) -> Iterator[None]:
     """Evaluation mode without gradients, for one batch: between batches the caller may train."""
     training = model.training
     if training:

@@ -1,0 +1,109 @@
+"""What is left of the intermediate tasks after the target phase, on their held-out data in their training language.
+
+Three scores per task: `before`, right after the intermediate phase; `saved_head`, the head of that phase on the target
+phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (sweep/training/probe.py). The first
+gap says what head and encoder have lost of each other, the second what the encoder has lost. Masked tasks and those
+that are answered by vectors have no linear head, and no fresh one. Retention is after divided by before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.chain.bench import Bench, model_with_heads
+from sweep.chain.meter import Event, encoded_flops
+from sweep.data import SAMPLE_SEED, Sample, sample, training_data
+from sweep.planning.budget import LINEAR, probe_examples
+from sweep.planning.plan import INTERMEDIATE, Chain, Phase
+from sweep.tasks import FAMILIES
+from sweep.tasks.base import Encoded, Size, Task
+from sweep.training.model import Chainable
+from sweep.training.probe import fit_head
+from sweep.training.scoring import score_all
+
+BEFORE, SAVED_HEAD, FRESH_HEAD = "before", "saved_head", "fresh_head"
+
+
+@dataclass
+class Retention:
+    """Scores per task, per-example statistics by `statistics_name`, and FLOPs."""
+
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    statistics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    flops: float = 0
+
+
+def statistics_name(task: str, head: str) -> str:
+    """Under which a task's statistics lie beside those of the languages."""
+    return f"retention/{task}/{head}"
+
+
+def measure(bench: Bench, chain: Chain) -> Generator[Event, None, Retention]:
+    """Retention of a chain's intermediate tasks; nothing where the study does not ask for it."""
+    found, names = Retention(), bench.plan.retained(chain.cell)
+    if not names:
+        return found
+    phase, last = [one for one in chain.phases if one.recipe.kind == INTERMEDIATE][-1], chain.phases[-1]
+    tasks = [bench.plan.tasks[name] for name in names]
+    samples = [_held_out(bench, task, phase) for task in tasks]
+    _score(bench, found, model_with_heads(bench, tasks, phase, phase), samples, BEFORE)
+    yield bench.meter.event("score", chain.score, 0, 0)
+    after = model_with_heads(bench, tasks, last, phase)
+    _score(bench, found, after, samples, SAVED_HEAD)
+    yield bench.meter.event("score", chain.score, 0, 0)
+    linear = [one for one in samples if one.task.family in LINEAR]
+    for one in linear:
+        _fit(bench, found, after, one.task, phase)
+        yield bench.meter.event("score", chain.score, 0, 0)
+    _score(bench, found, after, linear, FRESH_HEAD)
+    return found
+
+
+def _score(bench: Bench, found: Retention, model: Chainable, samples: Sequence[Sample], head: str) -> None:
+    tokens = bench.runtime.score_batch_tokens
+    for one in samples:
+        name = one.task.name
+        outputs = score_all(model, {"": one.encoded}, name, batch_tokens=tokens, precision=bench.precision)[""]
+        statistics = one.statistics(one.predictions(outputs))
+        found.statistics[statistics_name(name, head)] = statistics
+        found.tasks.setdefault(name, _facts(one))[head] = one.value(statistics)
+        _charge(bench, found, one.encoded)
+
+
+def _facts(one: Sample) -> dict[str, Any]:
+    split, language = one.task.held_out
+    family = FAMILIES[one.task.family]
+    return {
+        "family": family.name, "metric": family.metric, "split": split, "language": language,
+        "examples": len(one.rows), "majority": one.majority(), FRESH_HEAD: None,
+    }  # fmt: skip
+
+
+def _held_out(bench: Bench, task: Task, phase: Phase) -> Sample:
+    split, language = task.held_out
+    plan, length = bench.plan, phase.recipe.settings.max_length
+    digest = plan.tests[task.name] if split == "test" else plan.data[task.name]
+    encoded = bench.reader.encoded(task, digest, split, language, length)
+    return sample(encoded, task, split, language, plan.study.scoring.examples)
+
+
+def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> None:
+    """On train examples that depend on no chain: a volume of the phase does not cut them."""
+    _, language = task.held_out
+    digest = bench.plan.data[task.name]
+    whole = bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
+    examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
+    chosen = training_data({language: whole}, examples, SAMPLE_SEED)
+    fit_head(model, task.name, chosen, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision)
+    _charge(bench, found, chosen)
+
+
+def _charge(bench: Bench, found: Retention, encoded: Encoded) -> None:
+    flops = encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)
+    bench.meter.flops += flops
+    found.flops += flops

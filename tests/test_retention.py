@@ -1,0 +1,234 @@
+"""Facts about retention: intermediate tasks scored before and after the target phase, with saved and fresh heads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_studies import chains_of, finish, keys, plan_of, study_file, unmeasured, with_data_of
+from tiny_models import tiny_model, toy
+
+from sweep.chain.bench import model_with_heads, set_up
+from sweep.chain.trial import run
+from sweep.errors import StudyError
+from sweep.planning.budget import Costs, probe_examples
+from sweep.store import Store
+from sweep.tasks import FAMILIES
+from sweep.tasks.base import Size
+from sweep.training.heads import Head
+from sweep.training.probe import fit_head
+from sweep.training.scoring import score_all
+
+ASKED = {"retention": True}
+LINEAR = ("sequence", "choice", "token", "span")
+
+
+# The fresh head
+
+
+def fitted(family: str, seed: int = 0, examples: int = 60):
+    model, data = tiny_model(seed=seed), toy(family, examples)
+    fit_head(model, family, data, batch_tokens=256, precision="fp32")
+    return model, data
+
+
+def loss(model, family: str, data) -> float:
+    from sweep.training.batching import DeviceData, scoring_batches
+
+    device, total = DeviceData(data, "cpu", model.pad_id), 0.0
+    model.eval()
+    with torch.no_grad():
+        for ids in scoring_batches(data, 256):
+            total += float(model.loss(device.batch(ids), family))
+    return total
+
+
+@pytest.mark.parametrize("family", LINEAR)
+def test_a_fresh_head_fits_its_data_better_than_a_head_that_knows_nothing(family):
+    model, data = fitted(family)
+    blank = tiny_model()
+    with torch.no_grad():
+        blank.head(family).linear.weight.zero_()
+    assert loss(model, family, data) < 0.97 * loss(blank, family, data)
+
+
+@pytest.mark.parametrize("family", LINEAR)
+def test_a_fresh_head_depends_neither_on_the_head_before_nor_on_how_batches_are_cut(family):
+    data, heads = toy(family, 40), []
+    for batch_tokens in (100, 4000):
+        model = tiny_model()
+        with torch.no_grad():
+            model.head(family).linear.weight.normal_(generator=torch.Generator().manual_seed(batch_tokens))
+        fit_head(model, family, data, batch_tokens=batch_tokens, precision="fp32")
+        heads.append(model.head(family).linear.weight.detach())
+    assert torch.allclose(*heads, atol=2e-2, rtol=2e-2)
+
+
+def test_a_fresh_head_is_logistic_regression():
+    """Its gradient is zero where that of the penalised mean loss is, in standardised vectors."""
+    model, data = fitted("sequence", examples=80)
+    outputs = np.stack(score_all(model, {"": data}, "sequence", batch_tokens=4000)[""])
+    shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    # The biases carry no penalty: at the minimum the mean predicted shares are those of the labels.
+    assert shares.mean(axis=0) == pytest.approx(np.bincount(data.targets, minlength=3) / 80, abs=1e-3)
+
+
+def test_fitting_a_head_leaves_the_encoder_as_it_was():
+    model, before = tiny_model(), tiny_model()
+    fit_head(model, "token", toy("token"), batch_tokens=256, precision="fp32")
+    pairs = zip(model.encoder.state_dict().values(), before.encoder.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    assert isinstance(model.head("token"), Head)
+
+
+@pytest.mark.parametrize("family", ["masked", "embedding"])
+def test_a_task_without_a_linear_head_is_refused(family):
+    with pytest.raises(ValueError, match="no linear head"):
+        fit_head(tiny_model(), family, toy(family), batch_tokens=256, precision="fp32")
+
+
+def test_a_fresh_head_on_an_encoder_that_blew_up_says_one_thing_of_everything():
+    model = tiny_model()
+    with torch.no_grad():
+        model.embeddings.fill_(torch.nan)
+    fit_head(model, "sequence", toy("sequence"), batch_tokens=256, precision="fp32")
+    data = toy("sequence")
+    assert torch.isfinite(model.head("sequence").linear.bias).all()
+    assert np.bincount(data.targets).argmax() == int(model.head("sequence").linear.bias.argmax())
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "examples"),
+    [
+        ("world/rte", Size(50_000, 30.0), 2000), ("world/rte", Size(70, 30.0), 70),
+        ("world/pos", Size(50_000, 25.0), 2000), ("world/qa", Size(50_000, 400.0), 500),
+    ],
+)  # fmt: skip
+def test_the_examples_of_a_fresh_head_are_bounded_by_their_vectors(task, train, examples, tmp_path):
+    axes = {"intermediate": [task]}
+    assert probe_examples(plan_of(study_file(tmp_path, axes)).tasks[task], train) == examples
+
+
+# A chain
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    made, folder = Store(tmp_path_factory.mktemp("prepared") / "store"), tmp_path_factory.mktemp("study")
+    finish(study_file(folder), made)
+    return made
+
+
+@pytest.fixture
+def store(prepared, tmp_path):
+    return with_data_of(prepared, tmp_path / "store")
+
+
+@pytest.mark.parametrize("intermediate", ["world/rte", "world/copa", "world/pos", "world/qa_small"])
+def test_an_intermediate_task_of_any_family_is_scored_before_and_after_with_both_heads(intermediate, store, tmp_path):
+    (chain,) = finish(study_file(tmp_path, {"intermediate": [intermediate]}, scoring=ASKED), store)
+    score, statistics = store.score(chain.score), store.statistics(chain.score)
+    assert list(score.retention) == [intermediate]
+    entry = score.retention[intermediate]
+    assert (entry["split"], entry["language"], entry["examples"]) == ("test", "pivot", 50)
+    assert set(score.languages) < set(statistics)
+    for head in ("before", "saved_head", "fresh_head"):
+        table = statistics[f"retention/{intermediate}/{head}"]
+        assert len(table) == 50
+        assert entry[head] == FAMILIES[entry["family"]].value(table.sum(axis=0))
+
+
+def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):
+    """Scored again from the store by hand: its encoder, its head."""
+    ((chain, plan),) = chains_of(study_file(tmp_path, {"intermediate": ["world/pos"]}, scoring=ASKED))
+    list(run(chain, plan, store))
+    bench, task = set_up(chain, plan, store), plan.tasks["world/pos"]
+    model = model_with_heads(bench, [task], chain.phases[1], chain.phases[1])
+    encoded = bench.reader.encoded(task, plan.tests[task.name], "test", "pivot")
+    outputs = score_all(model, {"": encoded}, task.name, batch_tokens=4000)[""]
+    rows = task.source.rows("test", "pivot")
+    family = FAMILIES["token"]
+    table = family.judge(family.predict(outputs, encoded, rows, task.labels), rows, task, "pivot")
+    found = store.statistics(chain.score)["retention/world/pos/before"]
+    assert {tuple(row) for row in found} <= {tuple(row) for row in table}
+    assert found.sum() < table.sum()
+
+
+def test_a_target_phase_that_changes_nothing_retains_everything(store, tmp_path):
+    path = study_file(
+        tmp_path, {"intermediate": ["world/pos"]}, scoring=ASKED,
+        intermediate={"steps": 30, "learning_rate": 1e-2}, target={"learning_rate": 1e-12},
+    )  # fmt: skip
+    (chain,) = finish(path, store)
+    entry = store.score(chain.score).retention["world/pos"]
+    assert entry["saved_head"] == pytest.approx(entry["before"], abs=0.01)
+    assert entry["before"] > 0.5
+    assert entry["fresh_head"] > 0.3
+
+
+def test_every_task_of_a_multi_task_phase_is_scored_again_and_text_without_a_fresh_head(store, tmp_path):
+    tasks = ["world/rte", "world/pos", "world/raw"]
+    (chain,) = finish(study_file(tmp_path, {"intermediate": [tasks]}, scoring=ASKED), store)
+    found = store.score(chain.score).retention
+    assert set(found) == set(tasks)
+    assert [found[task]["fresh_head"] is None for task in tasks] == [False, False, True]
+    assert (found["world/raw"]["split"], found["world/raw"]["metric"]) == ("test", "masked_accuracy")
+
+
+def test_retention_is_measured_before_the_target_weights_are_released(store, tmp_path):
+    (chain,) = finish(study_file(tmp_path, {"intermediate": ["world/rte"]}, scoring=ASKED), store)
+    assert store.phase(chain.phases[-1].key).released
+    assert store.score(chain.score).retention
+
+
+def test_two_runs_of_a_chain_measure_the_same_retention(prepared, tmp_path):
+    found = []
+    for name in ("one", "other"):
+        made = with_data_of(prepared, tmp_path / name)
+        (chain,) = finish(study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}, scoring=ASKED), made)
+        found.append((unmeasured(made.score(chain.score)), made.statistics(chain.score)))
+    (one, first), (other, second) = found
+    assert one == other
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+# Keys and costs
+
+
+AXES = {"intermediate": ["none", "world/rte", ["world/rte", "world/pos"]], "target": ["world/topic", "world/retrieval"]}
+
+
+def test_only_chains_with_an_intermediate_and_a_target_phase_have_other_score_keys(tmp_path):
+    plain = [chain for chain, _ in chains_of(study_file(tmp_path, AXES))]
+    asked = [chain for chain, _ in chains_of(study_file(tmp_path, AXES, scoring=ASKED))]
+    assert [one.phases == other.phases for one, other in zip(plain, asked, strict=True)] == [True] * 6
+    changed = [one.cell for one, other in zip(plain, asked, strict=True) if one.score != other.score]
+    assert [(cell.intermediate_name, cell.target) for cell in changed] == [
+        ("world/rte", "world/topic"), ("world/rte+world/pos", "world/topic"),
+    ]  # fmt: skip
+
+
+def test_a_plan_counts_what_retention_costs_and_no_more(store, tmp_path):
+    """Planned from the real lengths, which the measured facts give; padding and its allowance make the difference."""
+    path = study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}, scoring=ASKED)
+    ((chain, plan),) = chains_of(path)
+    list(run(chain, plan, store))
+    plain = plan_of(study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}))
+    more = Costs(plan).score(chain.cell) - Costs(plain).score(chain.cell)
+    (other,) = finish(study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}), store)
+    spent = store.score(chain.score).flops - store.score(other.score).flops
+    assert more > 0
+    assert 0.7 < more / spent < 1.4
+
+
+def test_a_study_that_asks_later_trains_nothing_but_released_target_phases_again(store, tmp_path):
+    finish(study_file(tmp_path, {"intermediate": ["world/rte"]}), store)
+    before = keys(store, "phases")
+    finish(study_file(tmp_path, {"intermediate": ["world/rte"]}, scoring=ASKED), store)
+    assert keys(store, "phases") == before
+
+
+def test_a_setting_that_is_no_yes_or_no_is_a_mistake_at_its_place(tmp_path):
+    with pytest.raises(StudyError, match=r"scoring\.retention"):
+        plan_of(study_file(tmp_path, scoring={"retention": "often"}))
