@@ -72,6 +72,7 @@ class Admission:
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
+        self._stuck = False  # nothing may start before something is finished: asked ten times a second, answered once
         self._gpu = gpu
         # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
         self._finished_work = [(row.encoder, row.flops, row.device_seconds) for row in ledger.chains() if row.flops > 0]
@@ -94,6 +95,8 @@ class Admission:
 
     def next(self) -> Chain | None:
         """A chain to start now, its phases claimed and its cost reserved; None where none may start at this moment."""
+        if self._stuck:
+            return None
         position = 0
         while position < len(self._waiting) and not self.closing:
             work = self._waiting[position]
@@ -106,7 +109,7 @@ class Admission:
                 position = 0  # its result may have opened what was passed over
             elif not self._affordable(chain):
                 if self.running:
-                    return None  # what is held may be set free: never prefer a later chain because it is cheaper
+                    break  # what is held may be set free: never prefer a later chain because it is cheaper
                 self._waiting.pop(position)
                 self.unpaid.append(chain)
             else:
@@ -115,6 +118,7 @@ class Admission:
                 return chain
         if not self.running:
             self._waiting.clear()  # what is left depends on candidates that were not paid for: nobody will try them
+        self._stuck = bool(self.running)
         return None
 
     @property
@@ -207,6 +211,7 @@ class Admission:
         if report.get("facts"):
             self.ledger.remember(report["facts"])
         if report.get("committed"):
+            self._stuck = False
             self.trained += report["phase"] != "score"
             self._claimed.pop(report["key"], None)
             self.stock.learn(report["key"])
@@ -214,6 +219,7 @@ class Admission:
     def ended(self, key: str, failure: str | None = None) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells)."""
         running = self.running.pop(key)
+        self._stuck = False
         chain, now = running.chain, self.clock()
         for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
             del self._claimed[claimed]

@@ -24,6 +24,7 @@ DRIVER_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the only way to a silent console
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours stops chains cleanly
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune would save what is never restored, all trials each time
     "TUNE_MAX_PENDING_TRIALS_PG": "16",  # lets an autoscaling cluster see work that waits
 }
 WORKER_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE")

@@ -13,9 +13,10 @@ from sweep.admission import Admission, Running
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 30.0
+FORECAST_SHARE = 0.01  # of the driver's time: with thousands of chains left a forecast takes half a second
 
 
-def study_line(admission: Admission, slots: int) -> str:
+def study_line(admission: Admission, slots: int, device_seconds_left: float) -> str:
     """Chains done and running, budget spent, time left."""
     budget = admission.plan.study.budget
     spent = admission.spent()
@@ -27,7 +28,7 @@ def study_line(admission: Admission, slots: int) -> str:
         money = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
     runtime = admission.plan.study.runtime
     devices = slots * (runtime.gpu or runtime.cores)
-    left = admission.device_seconds_left() / max(devices, 1e-9)
+    left = device_seconds_left / max(devices, 1e-9)
     failed = f", {len(admission.failed)} failed" if admission.failed else ""
     collapsed = f", {len(admission.collapsed)} collapsed" if admission.collapsed else ""
     ended = f"{len(admission.done)} of {admission.total} chains done{failed}{collapsed}"
@@ -70,6 +71,8 @@ class Display:
         self._drawn = 0  # lines on the terminal that are redrawn
         self._next = 0.0
         self._ended = _ended(admission)
+        self._left = 0.0  # device-seconds, as last forecast
+        self._next_forecast = 0.0
 
     def update(self) -> None:
         """Called at every report and suggestion; writes only when it is time."""
@@ -82,7 +85,7 @@ class Display:
         if self._terminal:
             self._redraw(now)
         else:
-            self._write(study_line(self._admission, self._slots))
+            self._write(self._study_line())
 
     def say(self, line: str) -> None:
         """One line that stays."""
@@ -97,16 +100,23 @@ class Display:
 
     def _redraw(self, now: float) -> None:
         lines = [chain_line(running, now) for running in self._admission.running.values()]
-        lines.append(study_line(self._admission, self._slots))
+        lines.append(self._study_line())
         self.clear()
         self._write("\n".join(line[:160] for line in lines))
         self._drawn = len(lines)
+
+    def _study_line(self) -> str:
+        if time.time() >= self._next_forecast:
+            began = time.time()
+            self._left = self._admission.device_seconds_left()
+            self._next_forecast = time.time() + (time.time() - began) / FORECAST_SHARE
+        return study_line(self._admission, self._slots, self._left)
 
     def _log_ended(self) -> None:
         ended = _ended(self._admission)
         if ended > self._ended:
             self._ended = ended
-            self._write(study_line(self._admission, self._slots))
+            self._write(self._study_line())
             self._next = time.time() + LOG_SECONDS
 
     def _write(self, text: str) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MEMORY = "tracking.json"
-METRICS_PER_CALL = 1000  # MLflow's limit; a chain has far fewer parameters and tags than the 100 allowed
+METRICS_PER_CALL = 900  # MLflow takes 1000 of all kinds; a chain has far fewer than 100 parameters and tags
 INTERVAL = 10.0  # seconds between two looks at the ledger
 # A collapse is a result, not a fault.
 STATUS = {DONE: "FINISHED", COLLAPSED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED", RUNNING: "RUNNING"}
@@ -147,11 +147,12 @@ def _send(
     phases = [record for key in chain.phases for record in store.history(key)]
     tags = {**mirror.tags(chain, phases), "mlflow.parentRunId": parent}
     run, _ = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
-    params = [Param(name, value) for name, value in mirror.parameters(chain).items()]
-    client.log_batch(run, params=params, tags=[RunTag(name, value) for name, value in tags.items()])
     score = store.score(chain.score) if chain.state == DONE else None
-    for batch in _chunks(mirror.metrics(chain, score, phases, groups)):
-        client.log_batch(run, metrics=[Metric(*point) for point in batch])
+    params = [Param(name, value) for name, value in mirror.parameters(chain).items()]
+    shown = [RunTag(name, value) for name, value in tags.items()]
+    for batch in _chunks(mirror.metrics(chain, score, phases, groups)):  # never without one: a chain has costs
+        client.log_batch(run, metrics=[Metric(*point) for point in batch], params=params, tags=shown)
+        params, shown = [], []  # a call takes 10 ms and more, so they go with the first
     client.set_terminated(run, STATUS[chain.state], mirror.milliseconds(chain.ended or chain.started))
 
 
@@ -195,6 +196,7 @@ class Tracker:
         self._study = (uri, study_name, results)
         self._store, self._groups, self._warn, self._interval = store, groups, warn, interval
         self._told = False
+        self._seen = 0  # the ledger's change up to which everything was sent
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
 
@@ -222,12 +224,16 @@ class Tracker:
             # A connection of its own: SQLite transactions belong to a connection, not to a thread.
             ledger = Ledger(results / FILE)
             try:
-                chains = ledger.chains()
+                change = ledger.change()
+                chains = ledger.chains(after=0 if closing else self._seen)
             finally:
                 ledger.close()
+            if not chains and not closing:
+                return  # with thousands of ended chains, looking at all of them each time would cost a processor
             complete = all(chain.state in (DONE, COLLAPSED) for chain in chains)
             state = RUNNING if not closing else DONE if complete else STOPPED
             sync(*self._study, chains, self._store, self._groups, state=state)
+            self._seen = change
             self._told = False
         except Exception as failure:  # the study goes on whatever happens to its mirror
             self._tell(f"MLflow: {type(failure).__name__}: {_first_line(failure)}")

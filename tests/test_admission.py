@@ -314,9 +314,9 @@ def test_nothing_starts_once_the_user_wants_to_stop(tmp_path):
 
 def test_the_studys_line_says_how_far_it_is(tmp_path):
     lab = Lab(study(tmp_path, budget="1000 device-seconds"), tmp_path).run(chains=2)
-    line = study_line(lab.admission, slots=2)
+    line = study_line(lab.admission, slots=2, device_seconds_left=60.0)
     assert line.startswith(f"small: 2 of {lab.admission.total} chains done, 0 running; ")
-    assert "of 1,000 device-seconds spent; about" in line
+    assert "of 1,000 device-seconds spent; about 30 s left" in line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (95, "1 min 35 s"), (7260, "2 h 01 min"), (-1, "0 s")])

@@ -140,6 +140,37 @@ def test_the_winner_and_its_other_seeds_are_selected(tmp_path):
     assert {chain.key for chain in ledger.chains() if chain.selected} == {"b", "c"}
 
 
+def test_the_ledger_says_which_chains_have_changed_since(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    changed = []
+    for change in (
+        lambda: [ledger.open_chain(row("a")), ledger.open_chain(row("b", candidate=1))],
+        lambda: ledger.charge("b", ledger.reserve("b", 10.0, started=1.0), flops=3.0, device_seconds=1.0),
+        lambda: ledger.settle("b", 0, ended=2.0),
+        lambda: ledger.close_chain("a", DONE, 0.7, ended=2.0),
+        lambda: ledger.select("cell", 1),
+        lambda: ledger.select("cell", 1),
+        lambda: ledger.settle_all(ended=9.0),
+    ):
+        before = ledger.change()
+        change()
+        changed.append([chain.key for chain in ledger.chains(after=before)])
+    # What a running attempt spends is no change of its chain before it is settled; a second same choice is none.
+    assert changed == [["a", "b"], [], ["b"], ["a"], ["b"], [], ["b"]]
+
+
+def test_what_is_spent_is_the_same_however_often_it_is_asked(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for number in range(3):
+        attempt = ledger.reserve("chain", 10.0, started=1.0)
+        ledger.charge("chain", attempt, flops=2.0, device_seconds=1.0)
+        ledger.charge("chain", attempt, flops=4.0, device_seconds=1.0)
+        assert ledger.spent() == (4.0 * (number + 1), number + 1)
+        for _ in range(2):
+            ledger.settle("chain", attempt, ended=2.0)
+            assert ledger.spent() == Ledger(tmp_path / "ledger.sqlite").spent() == (4.0 * (number + 1), number + 1)
+
+
 def toy_encoded(examples: int):
     return from_sequences(
         EncodedSequence(tokens=[number, side, 7], example=number, targets=[number] * (2 - side), segments=[0, 0, side])

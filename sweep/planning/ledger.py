@@ -22,11 +22,14 @@ create table if not exists chains (
     key text primary key, cell text not null, encoder text not null, intermediate text not null, volume text not null,
     target text not null, seed integer not null, candidate integer not null, role text not null,
     selected integer not null default 0, rates text not null, phases text not null, score text not null,
-    state text not null, dev real, started real not null, ended real, message text not null default '');
+    state text not null, dev real, started real not null, ended real, message text not null default '',
+    changed integer not null default 0);
+create index if not exists chains_by_change on chains (changed);
 create table if not exists attempts (
     chain text not null, attempt integer not null, reserved real not null, settled integer not null default 0,
     flops real not null default 0, device_seconds real not null default 0, started real not null, ended real,
     primary key (chain, attempt));
+create index if not exists open_attempts on attempts (settled) where settled = 0;
 create table if not exists facts (name text primary key, value text not null);
 """
 
@@ -57,6 +60,7 @@ class ChainRow:
     message: str = ""
 
 
+_NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain
 _SPENT = ("flops", "device_seconds")  # kept per attempt
 _WRITTEN = tuple(field.name for field in fields(ChainRow) if field.name not in (*_SPENT, "ended", "message"))
 
@@ -70,6 +74,7 @@ class Ledger:
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")
         self._db.executescript(_SCHEMA)
+        self._settled: tuple[float, float] | None = None  # what settled attempts have spent, once somebody asked
 
     def close(self) -> None:
         self._db.close()
@@ -79,20 +84,26 @@ class Ledger:
         values = {name: getattr(row, name) for name in _WRITTEN}
         values.update(rates=json.dumps(row.rates), phases=json.dumps(row.phases))
         self._db.execute(
-            f"insert into chains ({', '.join(_WRITTEN)}) values ({', '.join(f':{name}' for name in _WRITTEN)})"
-            " on conflict (key) do update set state = excluded.state, message = ''",
+            f"insert into chains ({', '.join(_WRITTEN)}, changed)"
+            f" values ({', '.join(f':{name}' for name in _WRITTEN)}, {_NOW})"
+            " on conflict (key) do update set state = excluded.state, message = '', changed = excluded.changed",
             values,
         )
 
     def close_chain(self, key: str, state: str, dev: float | None, ended: float, message: str = "") -> None:
         self._db.execute(
-            "update chains set state = ?, dev = coalesce(?, dev), ended = ?, message = ? where key = ?",
+            f"update chains set state = ?, dev = coalesce(?, dev), ended = ?, message = ?, changed = {_NOW}"
+            " where key = ?",
             (state, dev, ended, message, key),
         )
 
     def select(self, cell: str, candidate: int) -> None:
         """Marks the winner of a cell's tuning, and the replicas that carry its rates."""
-        self._db.execute("update chains set selected = (candidate = ?) where cell = ?", (candidate, cell))
+        self._db.execute(
+            f"update chains set selected = (candidate = ?1), changed = {_NOW}"
+            " where cell = ?2 and selected != (candidate = ?1)",
+            (candidate, cell),
+        )
 
     def reserve(self, chain: str, amount: float, started: float) -> int:
         """Opens an attempt and holds `amount` (in the budget's unit) for it; returns the attempt's number."""
@@ -113,19 +124,28 @@ class Ledger:
 
     def settle(self, chain: str, attempt: int, ended: float) -> None:
         """The attempt is over: what it spent stays, what it held is free."""
-        self._db.execute(
-            "update attempts set settled = 1, ended = ? where chain = ? and attempt = ?", (ended, chain, attempt)
-        )
+        settled = self._db.execute(
+            "update attempts set settled = 1, ended = ? where chain = ? and attempt = ? and settled = 0"
+            " returning flops, device_seconds",
+            (ended, chain, attempt),
+        ).fetchone()
+        if settled and self._settled is not None:
+            self._settled = (self._settled[0] + settled[0], self._settled[1] + settled[1])
+        self._db.execute(f"update chains set changed = {_NOW} where key = ?", (chain,))
 
     def settle_all(self, ended: float) -> None:
         """At start: nothing of an earlier run is running any more."""
         self._db.execute("update attempts set settled = 1, ended = coalesce(ended, ?) where settled = 0", (ended,))
-        self._db.execute("update chains set state = ? where state = ?", (STOPPED, RUNNING))
+        self._db.execute(f"update chains set state = ?, changed = {_NOW} where state = ?", (STOPPED, RUNNING))
+        self._settled = None
 
     def spent(self) -> tuple[float, float]:
         """(FLOPs, device-seconds) of all attempts, finished or not."""
-        found = self._db.execute("select total(flops), total(device_seconds) from attempts").fetchone()
-        return float(found[0]), float(found[1])
+        total = "select total(flops), total(device_seconds) from attempts where settled = "
+        if self._settled is None:
+            self._settled = self._db.execute(f"{total} 1").fetchone()
+        running = self._db.execute(f"{total} 0").fetchone()  # asked at every report: few rows, whatever has run before
+        return float(self._settled[0] + running[0]), float(self._settled[1] + running[1])
 
     def held(self, unit: str) -> float:
         """What open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
@@ -135,13 +155,17 @@ class Ledger:
         ).fetchone()
         return float(found[0])
 
-    def chains(self) -> list[ChainRow]:
-        """All chains that were ever started, in the order of their start."""
+    def change(self) -> int:
+        """The number of the latest change of any chain."""
+        return int(self._db.execute("select coalesce(max(changed), 0) from chains").fetchone()[0])
+
+    def chains(self, after: int = 0) -> list[ChainRow]:
+        """All chains that were ever started and have changed `after` that change, in the order of their start."""
         query = (
             "select c.*, total(a.flops) as flops, total(a.device_seconds) as device_seconds from chains c"
-            " left join attempts a on a.chain = c.key group by c.key order by c.rowid"
+            " left join attempts a on a.chain = c.key where c.changed > ? group by c.key order by c.rowid"
         )
-        return [_row(found) for found in self._db.execute(query)]
+        return [_row(found) for found in self._db.execute(query, (after,))]
 
     def facts(self) -> dict[str, str]:
         return {str(name): str(value) for name, value in self._db.execute("select name, value from facts")}
