@@ -1,0 +1,203 @@
+"""What the driver costs: thousands of chains of no work, a few that run, the gap between two, a plan of 100,000.
+
+    python benchmarks/driver.py chains [--chains 10000]    Ray, warm workers, chains that only report and commit
+    python benchmarks/driver.py running [--chains 10000]   8 chains that report every second while the others wait
+    python benchmarks/driver.py gap                        a real study on one core: from one chain to the next
+    python benchmarks/driver.py plan                       `sweep plan` of 100,000 chains
+
+Driver, ledger, store, searcher, scheduler, display and MLflow's mirror are those of `sweep run`; in the first two only
+the worker's function is another one, which trains nothing. Processor seconds are the driver process's, all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from sweep.planning.ledger import Ledger
+from sweep.planning.plan import Chain, Phase, Plan
+from sweep.stock import Stock
+from sweep.store import PhaseRecord, ScoreRecord, Store
+
+REPOSITORY = Path(__file__).parents[1]
+WORKERS = 8
+TASKS = ("world/rte", "world/ner", "world/topic", "world/pos", "world/nli", "world/qa", "world/qa_small", "world/raw")
+TINY = {
+    "random_init": {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+                    "intermediate_size": 64, "max_position_embeddings": 64, "hidden_dropout_prob": 0.0},
+    "tokenizer": {"text": "world/raw", "vocab_size": 1000, "algorithm": "wordlevel"},
+}  # fmt: skip
+
+
+def main() -> None:
+    """Runs the named measurement in a folder of its own."""
+    parser = argparse.ArgumentParser(description="what the driver costs")
+    parser.add_argument("what", choices=["chains", "running", "gap", "plan"])
+    parser.add_argument("--chains", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long `running` looks on")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sweep-driver-") as folder:
+        {"chains": _chains, "running": _running, "gap": _gap, "plan": _plan}[arguments.what](Path(folder), arguments)
+
+
+def _study(folder: Path, axes: dict[str, Any], **changes: Any) -> Path:
+    phase = {"learning_rate": 1e-3, "batch_tokens": 512, "steps": 8, "evaluations": 1}
+    path = folder / "study.yaml"
+    path.write_text(json.dumps({
+        "study": "driver", "results": str(folder / "results"), "axes": {"encoder": ["tiny"], "seed": [1], **axes},
+        "encoders": {"tiny": TINY}, "pretrain": {"task": "world/raw", **phase}, "intermediate": phase, "target": phase,
+        "budget": "1e30 flops", **changes,
+    }))  # fmt: skip
+    return path
+
+
+def _many(folder: Path, chains: int) -> Path:
+    """10 cells, as many seeds as it takes."""
+    axes = {"intermediate": ["none", *TASKS[3:6], [*TASKS[3:5]]], "target": list(TASKS[:2])}
+    return _study(folder, {**axes, "seed": list(range(chains // 10))})
+
+
+# ---- chains of no work -----------------------------------------------------------------------------------------------
+
+
+def _chains(folder: Path, arguments: argparse.Namespace) -> None:
+    _with_workers(lambda config, plan, store_root: _idle(config, plan, store_root, 0.0))
+    from sweep.study import run
+
+    begun, before = time.time(), time.process_time()
+    outcome = run(_many(folder, arguments.chains))
+    wall, spent = time.time() - begun, time.process_time() - before
+    done = len(outcome.admission.done)
+    assert done == outcome.admission.total, f"{done} of {outcome.admission.total} chains"
+    print(f"{done:,} chains of no work on {WORKERS} workers: {wall:.0f} s, {done / wall:.1f} chains/s; driver: "
+          f"{spent:.0f} processor seconds, {1000 * spent / done:.1f} ms a chain, {_peak():.0f} MB")  # fmt: skip
+
+
+def _running(folder: Path, arguments: argparse.Namespace) -> None:
+    _with_workers(lambda config, plan, store_root: _idle(config, plan, store_root, 10.0))
+    from sweep import study
+
+    used: list[float] = []
+
+    def look() -> None:
+        """Once the workers are there: processor seconds of a minute, then the same end as Ctrl-C."""
+        time.sleep(40.0)
+        begun, before = time.time(), time.process_time()
+        time.sleep(arguments.seconds)
+        used.append((time.process_time() - before) / (time.time() - begun))
+        os.kill(os.getpid(), 2)
+
+    threading.Thread(target=look, daemon=True).start()
+    outcome = study.run(_many(folder, arguments.chains))
+    print(f"{WORKERS} running chains of 10 s, {len(outcome.admission.done)} of {outcome.admission.total:,} done: "
+          f"driver {100 * used[0]:.1f}% of one core, {_peak():.0f} MB at most")  # fmt: skip
+
+
+def _with_workers(trial: Any) -> None:
+    """So many workers whatever the machine has, and their function."""
+    os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is imported, which here is before the study does
+    import sweep.worker
+
+    everywhere = set(range(WORKERS))
+    os.sched_getaffinity = lambda _pid: everywhere  # what the driver asks for Ray's number of cores
+    sweep.worker.chain_trial = trial
+
+
+def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -> None:
+    """What sweep.worker.chain_trial does, but for the work: reports, records, the last report."""
+    from ray import tune
+
+    started = time.time()
+    cell = plan.cells[config["cell"]]
+    chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
+    store = Store(Path(store_root))
+    report: dict[str, Any] = {"objective": 0.0, "started": started, "flops": 1.0, "phase": "target", "key": ""}
+    report |= {"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}
+    from sweep.worker import REPORT_SECONDS
+
+    for _ in range(round(seconds / REPORT_SECONDS)):
+        tune.report({**report, "device_seconds": time.time() - started})
+        time.sleep(REPORT_SECONDS)
+    for phase in Stock(store).to_train(chain):
+        store.commit_phase(_phase_record(phase), {})
+        tune.report({**report, "phase": phase.recipe.kind, "key": phase.key, "committed": True})
+    store.commit_score(_score_record(chain), {"pivot": np.ones((3, 2))})
+    tune.report({**report, "phase": "score", "key": chain.score, "committed": True})
+    tune.report({**report, "finished": True})
+
+
+def _phase_record(phase: Phase) -> PhaseRecord:
+    curve = [{"step": n, "loss": 0.5, "tokens": n, "time": time.time()} for n in range(50)]
+    return PhaseRecord(
+        key=phase.key, kind=phase.recipe.kind, parent=phase.parent, recipe=phase.record(), curve=curve, dev=[],
+        dev_score=0.5, majority=0.0, collapsed=False, selected_step=1, steps=1, tokens=1, examples=1, flops=1.0,
+        device_seconds=1.0, started=time.time(), ended=time.time(), versions={}, files={},
+    )  # fmt: skip
+
+
+def _score_record(chain: Chain) -> ScoreRecord:
+    return ScoreRecord(
+        key=chain.score, phase=chain.phases[-1].key, task=chain.cell.target, family="sequence", metric="accuracy",
+        train_language="pivot", settings={}, languages={"pivot": {"value": 0.5, "examples": 3, "majority": 0.3}},
+        flops=1.0, device_seconds=1.0, started=time.time(), ended=time.time(), files={},
+    )  # fmt: skip
+
+
+def _peak() -> float:
+    """Largest resident size of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# ---- between two chains ----------------------------------------------------------------------------------------------
+
+
+def _gap(folder: Path, _arguments: argparse.Namespace) -> None:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    path = _study(folder, {"intermediate": ["none"], "target": list(TASKS[:3]), "seed": [1, 2, 3, 4]})
+    subprocess.run([sys.executable, "-m", "sweep", "run", str(path)], check=True, cwd=REPOSITORY, capture_output=True)
+    store, ledger = Store(folder / "results/store"), Ledger(folder / "results/ledger.sqlite")
+    spans = []
+    for row in ledger.chains():
+        score = store.score(row.score)
+        steps = [record.curve[0]["time"] for key in row.phases if (record := store.phase(key))]
+        first = min((step for step in steps if step > row.started), default=None)
+        if score is not None and first is not None:
+            spans.append((first, score.ended))
+    ledger.close()
+    spans.sort()
+    gaps = sorted(first - ended for (_, ended), (first, _) in itertools.pairwise(spans))
+    print(f"end of a chain to the end of the next one's first step, one warm worker: median {np.median(gaps):.2f} s, "
+          f"{gaps[0]:.2f} to {gaps[-1]:.2f} s over {len(gaps)} pairs")  # fmt: skip
+
+
+# ---- planning --------------------------------------------------------------------------------------------------------
+
+
+def _plan(folder: Path, _arguments: argparse.Namespace) -> None:
+    axes = {"intermediate": ["none", *TASKS[3:7], [*TASKS[3:5]]], "target": list(TASKS[:3]), "volume": [100, 200, 300]}
+    path = _study(folder, {**axes, "seed": list(range(2084))})
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-m", "sweep", "plan", "--json", str(path)], check=True, cwd=REPOSITORY,
+                           capture_output=True, text=True)  # fmt: skip
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"sweep plan of {json.loads(shown.stdout)['chains']:,} chains: {wall:.1f} s, "
+          f"{after.ru_utime - before.ru_utime:.1f} processor seconds, {after.ru_maxrss / 1024:.0f} MB")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The plain way: Ray Tune as it comes, each trial a chain of Hugging Face Trainers, scored language by language.
+
+    python benchmarks/stock.py SPEC RESULTS        (benchmarks/sweep.py writes SPEC and reads RESULTS, both JSON)
+
+What people write who want this grid: `grid_search` over chains, `AutoModelFor...` from the folder that the phase before
+has saved, dynamic padding, `predict` per language. Rows, tokens and metrics come from sweep.tasks, so that both sides
+read the same data and mean the same scores. Each trial reports the FLOPs that its forward passes were fed, by the same
+formula as ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from sweep.planning.architecture import shape_of
+from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
+from sweep.tasks import FAMILIES, TASKS
+from sweep.tasks.base import Encoded, Row, Task
+from sweep.tasks.encoding import from_sequences
+
+MASKED_SHARE = 0.15
+
+
+def trial(config: dict[str, Any]) -> None:
+    """One chain: load, train on the intermediate task, train on the target, score every language."""
+    import torch
+    import transformers
+    from ray import tune
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    config, begun, spent = config["chain"], time.time(), [0.0]
+    settings, seed = config["settings"], config["seed"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(config["encoder"])
+    weights = config["encoder"]
+    with tempfile.TemporaryDirectory() as folder:
+        if config["intermediate"]:
+            task = TASKS[config["intermediate"]]
+            trainer = trained(weights, task, config["volume"], tokenizer, settings["intermediate"], seed, spent)
+            trainer.model.base_model.save_pretrained(folder)
+            weights = folder
+        task = TASKS[config["target"]]
+        trainer = trained(weights, task, None, tokenizer, settings["target"], seed, spent)
+    scores = {
+        language: score(trainer, task, task.source.rows("test", language), tokenizer) for language in task.languages
+    }
+    tune.report({"scores": scores, "flops": spent[0], "seconds": time.time() - begun})
+
+
+def training_rows(task: Task, volume: int | None, seed: int) -> list[Row]:
+    """The training rows of all the task's training languages, or so many of them drawn at random."""
+    rows = [row for language in task.trained_in for row in task.source.rows("train", language)]
+    order = np.random.default_rng(seed).permutation(len(rows))[:volume]
+    return [rows[index] for index in order]
+
+
+def trained(  # noqa: PLR0917
+    weights: str, task: Task, volume: int | None, tokenizer: Any, settings: dict[str, Any], seed: int,
+    spent: list[float],
+) -> Any:  # fmt: skip
+    """A Trainer that has trained a fresh head on an encoder and looked at dev once."""
+    from transformers import Trainer, TrainingArguments, set_seed
+
+    set_seed(seed)
+    model = load_model(weights, task)
+    count_flops(model, task, spent)
+    data = examples(task, training_rows(task, volume, seed), tokenizer)
+    batch = max(round(settings["batch_tokens"] * len(data) / sum(len(one["input_ids"]) for one in data)), 1)
+    arguments = TrainingArguments(
+        tempfile.gettempdir(), use_cpu=True, report_to="none", save_strategy="no", logging_strategy="no",
+        disable_tqdm=True, seed=seed, learning_rate=settings["learning_rate"], num_train_epochs=settings["epochs"],
+        warmup_steps=0.1, weight_decay=0.01, max_grad_norm=1.0, per_device_train_batch_size=batch,
+        per_device_eval_batch_size=64, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = Trainer(model, arguments, train_dataset=data, data_collator=collator(task, tokenizer))
+    trainer.train()
+    dev = task.source.rows("dev", task.trained_in[0])
+    if task.family == "masked":
+        trainer.evaluate(examples(task, dev, tokenizer))
+    else:
+        score(trainer, task, dev, tokenizer)
+    return trainer
+
+
+def load_model(weights: str, task: Task) -> Any:
+    """The usual class of the task's family; its head is new."""
+    import transformers
+
+    if task.family == "masked":
+        return transformers.AutoModelForMaskedLM.from_pretrained(weights)
+    if task.family == "span":
+        return transformers.AutoModelForQuestionAnswering.from_pretrained(weights, num_labels=2)
+    if task.family == "token":
+        return transformers.AutoModelForTokenClassification.from_pretrained(weights, num_labels=len(task.labels))
+    return transformers.AutoModelForSequenceClassification.from_pretrained(weights, num_labels=len(task.labels))
+
+
+def collator(task: Task, tokenizer: Any) -> Any:
+    """Pads to the longest of a batch."""
+    import transformers
+
+    if task.family == "masked":
+        return transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
+    if task.family == "token":
+        return transformers.DataCollatorForTokenClassification(tokenizer)
+    return transformers.DataCollatorWithPadding(tokenizer)
+
+
+def encode(task: Task, rows: list[Row], tokenizer: Any) -> Encoded:
+    """Token sequences and targets."""
+    family = FAMILIES[task.family]
+    return from_sequences(family.encode(rows, tokenizer, min(family.default_max_length, tokenizer.model_max_length)))
+
+
+def examples(task: Task, rows: list[Row], tokenizer: Any) -> list[dict[str, Any]]:
+    """What a Trainer takes: a mapping per sequence."""
+    encoded = encode(task, rows, tokenizer)
+    tokens = np.split(encoded.tokens, encoded.bounds[1:-1])
+    targets = np.split(encoded.targets, encoded.target_bounds[1:-1])
+    return [
+        {"input_ids": ids.tolist(), "attention_mask": [1] * len(ids), **labels(task, target.tolist())}
+        for ids, target in zip(tokens, targets, strict=True)
+    ]
+
+
+def labels(task: Task, target: list[int]) -> dict[str, Any]:
+    """What the task's model calls its targets; a masked model's come from the collator."""
+    if task.family == "masked":
+        return {}
+    if task.family == "span":
+        return {"start_positions": target[0], "end_positions": target[1]}
+    return {"labels": target if task.family == "token" else target[0]}
+
+
+def score(trainer: Any, task: Task, rows: list[Row], tokenizer: Any) -> float:
+    """The task's metric on one language's rows."""
+    family, encoded = FAMILIES[task.family], encode(task, rows, tokenizer)
+    found = trainer.predict(examples(task, rows, tokenizer)).predictions
+    lengths = encoded.lengths()
+    if task.family == "span":
+        found = np.stack(found, axis=-1)
+    elif task.family == "token":
+        found = found.argmax(axis=-1)
+    outputs = list(found) if task.family == "sequence" else [one[:n] for one, n in zip(found, lengths, strict=True)]
+    return float(family.value(family.statistics(outputs, encoded, rows, task.labels).sum(axis=0)))
+
+
+def count_flops(model: Any, task: Task, spent: list[float]) -> None:
+    """Adds what every forward pass (and its backward pass) costs to `spent`."""
+    shape = shape_of(model.config.to_dict(), "the plain way's encoder")
+
+    def before(module: Any, _arguments: Any, named: dict[str, Any]) -> None:
+        tokens, length = named["input_ids"].numel(), named["input_ids"].shape[1]
+        flops = forward_flops(shape, tokens, tokens * length, 1)
+        if task.family == "masked":  # its head reads every token, not the masked ones alone
+            flops += masked_head_flops(shape, tokens / MASKED_SHARE)
+        spent[0] += (TRAINING if module.training else 1) * flops
+
+    model.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def main() -> None:
+    """Runs the chains of SPEC as one grid on so many cores and writes what they reported."""
+    spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    from ray import tune
+
+    folder = tempfile.mkdtemp(prefix="stock-", dir="/tmp")
+    here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    ray.init(
+        address="local", num_cpus=spec["cores"], include_dashboard=False, _temp_dir=folder, log_to_driver=False,
+        object_store_memory=100 * 2**20, runtime_env={"env_vars": here},
+    )  # fmt: skip
+    begun = time.time()
+    grid = tune.Tuner(
+        tune.with_resources(trial, {"cpu": 1}),
+        param_space={"chain": tune.grid_search(spec["chains"])},
+        run_config=tune.RunConfig(storage_path=folder, verbose=0),
+    ).fit()
+    seconds = time.time() - begun
+    found = [
+        {"chain": result.config["chain"], **{name: result.metrics[name] for name in ("scores", "flops", "seconds")}}
+        for result in grid
+    ]
+    Path(sys.argv[2]).write_text(json.dumps({"seconds": seconds, "trials": found}), encoding="utf-8")
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
