@@ -132,6 +132,13 @@ def test_a_finished_study_starts_nothing(tmp_path):
     assert len(again.admission.done) == again.admission.total
 
 
+def test_a_restart_changes_nothing_about_chains_that_are_done(tmp_path):
+    before = Lab(study(tmp_path), tmp_path).run().ledger.chains()
+    again = Lab(study(tmp_path), tmp_path)
+    again.admission.next()
+    assert again.ledger.chains() == before
+
+
 def test_a_phase_in_flight_holds_back_the_chains_that_need_it(tmp_path):
     lab = Lab(study(tmp_path), tmp_path, workers=9)
     lab.fill()
@@ -291,7 +298,7 @@ def test_a_cell_whose_every_candidate_collapsed_has_no_winner_and_no_other_seeds
 
 def test_the_studys_line_counts_collapsed_chains_apart_from_failed_ones(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
-    line = study_line(lab.admission, slots=2)
+    line = study_line(lab.admission, slots=2, device_seconds_left=0.0)
     assert f"{len(lab.admission.collapsed)} collapsed, 0 running" in line
     assert "failed" not in line
 

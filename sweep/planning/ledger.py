@@ -86,14 +86,16 @@ class Ledger:
         self._db.execute(
             f"insert into chains ({', '.join(_WRITTEN)}, changed)"
             f" values ({', '.join(f':{name}' for name in _WRITTEN)}, {_NOW})"
-            " on conflict (key) do update set state = excluded.state, message = '', changed = excluded.changed",
+            " on conflict (key) do update set state = excluded.state, message = '', changed = excluded.changed,"
+            f" ended = case when excluded.state = '{RUNNING}' then null else ended end",
             values,
         )
 
     def close_chain(self, key: str, state: str, dev: float | None, ended: float, message: str = "") -> None:
+        # A chain that a later run finds finished keeps the time at which it ended: nothing about it has changed.
         self._db.execute(
-            f"update chains set state = ?, dev = coalesce(?, dev), ended = ?, message = ?, changed = {_NOW}"
-            " where key = ?",
+            "update chains set state = ?, dev = coalesce(?, dev), ended = coalesce(ended, ?), message = ?,"
+            f" changed = {_NOW} where key = ?",
             (state, dev, ended, message, key),
         )
 
