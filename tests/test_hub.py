@@ -210,6 +210,7 @@ def test_offline_an_absent_data_set_is_named_with_what_would_do():
         message = str(caught.value)
         assert "facebook/xnli" in message
         assert "a folder with its README.md and Parquet files, written for 'facebook/xnli' in tasks.xnli" in message
+        assert "the benchmark's own files, read by `format: xtreme` in tasks.xnli" in message
         assert "\n" not in message
 
 

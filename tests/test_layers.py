@@ -22,8 +22,9 @@ LAYERS = (
     tasks.mining tasks.ranking tasks.masked tasks.encoding
     tasks.world tasks.synthetic_rows tasks.synthetic
     tasks.languages tasks.benchmarks
+    tasks.english tasks.targets tasks.official tasks.treebank
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
-    tasks.english tasks.targets tasks.provided tasks.overlap
+    tasks.provided tasks.overlap
     tasks tasks.listing""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes

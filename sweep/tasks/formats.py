@@ -13,12 +13,12 @@ import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import IO, Any, cast
 
 from sweep.errors import DataError
-from sweep.tasks import parquet
+from sweep.tasks import parquet, treebank
 
 Raw = dict[str, Any]
 Numbered = Iterator[tuple[int, Raw]]
@@ -36,6 +36,7 @@ class Layout:
     lines: tuple[str, ...] = ()  # blocks: the names of a record's lines
     numbers: tuple[int, ...] = ()  # conllu, conll: the columns to keep, counted from 1; they are named "1", "2", ...
     pair: Path | None = None  # parallel: the file whose line n translates line n
+    language: str = ""  # conllu-written: the language, some of which rank parts of speech in their own way
 
 
 def read(path: Path, form: str, layout: Layout = Layout()) -> Numbered:
@@ -218,6 +219,45 @@ def _sentences(path: Path, words: Iterator[tuple[int, list[str] | None]], column
         yield first, {str(column): values for column, values in zip(columns, kept, strict=True)}
 
 
+def _conllu_written(path: Path, layout: Layout) -> Numbered:
+    """CoNLL-U with its words as they are written; without sentences whose words were not published."""
+    sentence: list[list[str]] = []
+    first = 0
+    for number, line in chain(text_lines(path), [(0, "")]):
+        if line.startswith("#"):
+            continue
+        if line.strip():
+            fields = line.split("\t")
+            if len(fields) != treebank.COLUMNS:
+                wanted = f"a line of CoNLL-U has {treebank.COLUMNS}, parted by tabs"
+                raise DataError(f"{path}:{number}", f"{len(fields)} columns", wanted)
+            first = first if sentence else number
+            sentence.append(fields)
+        elif sentence:
+            words, tags = treebank.written_words(sentence, layout.language)
+            if treebank.is_whole(words):
+                yield first, {"words": words, "tags": tags}
+            sentence = []
+
+
+def _panx(path: Path, _layout: Layout) -> Numbered:
+    """WikiANN's own files: `en:word`, tab, tag. Lines of two columns without a colon are no words."""
+    words: list[str] = []
+    tags: list[str] = []
+    first = 0
+    for number, line in chain(text_lines(path), [(0, "")]):
+        fields = line.strip().split("\t")
+        if len(fields) == 2:
+            _, colon, word = fields[0].partition(":")
+            if colon:
+                first = first or number
+                words.append(word.strip())
+                tags.append(fields[1].strip())
+        elif words:
+            yield first, {"words": words, "tags": tags}
+            words, tags, first = [], [], 0
+
+
 def _lines(path: Path, _layout: Layout) -> Numbered:
     for number, line in text_lines(path):
         if line.strip():
@@ -254,7 +294,9 @@ READERS: dict[str, Callable[[Path, Layout], Numbered]] = {
     "parquet": _parquet,
     "squad": _squad,
     "conllu": _conllu,
+    "conllu-written": _conllu_written,
     "conll": _conll,
+    "panx": _panx,
     "lines": _lines,
     "parallel": _parallel,
     "blocks": _blocks,

@@ -35,6 +35,7 @@ class HubPart(Part):
     revision: str | None  # branch, tag or commit that the study file asks for; None: the main branch
     fallback: str | None = None  # revision whose Parquet files are read where that one cannot be loaded
     first: int | None = None  # so many rows, streamed, of what is too large to fetch; None: all
+    instead: str = ""  # what else would do without a network, for messages
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class HubSource(PartedSource[HubPart]):
 
     def part_digest(self, part: HubPart, language: str) -> str:
         """Of how the data set is read; its contents are its commit's business."""
-        how = replace(part, id=_name(part.id), revision=None, fallback=None, where="", languages={})
+        how = replace(part, id=_name(part.id), revision=None, fallback=None, instead="", where="", languages={})
         return fingerprint({"how": how, "names": part.names(language)})
 
     def part_place(self, part: HubPart, language: str) -> str:
@@ -156,7 +157,8 @@ def _explained(part: HubPart, place: str) -> Iterator[None]:
 def _unavailable(part: HubPart, place: str, error: Exception) -> DataError:
     found = f"a data set that cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]})"
     folder = f"a folder with its README.md and Parquet files, written for {part.id!r} in {part.where}, would do"
-    wanted = f"check id, config and split, or go online once; without a network {folder}"
+    instead = f", and so would {part.instead}" if part.instead else ""
+    wanted = f"check id, config and split, or go online once; without a network {folder}{instead}"
     return DataError(place, found, wanted)
 
 

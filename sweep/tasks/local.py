@@ -41,7 +41,10 @@ class Join:
 
 @dataclass(frozen=True)
 class Files(Part):
-    """Files of a split that are read alike: one, or one per language where the path has {language} or {code}."""
+    """Files of a split that are read alike: one, or one per language where the path has {language} or {code}.
+
+    A `*` in a path stands for any part of a name: all files with such a name are read, in the order of their names.
+    """
 
     path: str
     format: str
@@ -73,15 +76,18 @@ class LocalSource(PartedSource[Files]):
 
     def part_rows(self, part: Files, language: str) -> Located:
         """(file:line, row) of a part. Raises DataError."""
+        beside = self._beside(part, language)
+        pair = beside[0] if part.pair else None
+        layout = Layout(part.header, part.quoting, part.lines, part.numbers, pair, language)
         files = self._files(part, language)
-        layout = Layout(part.header, part.quoting, part.lines, part.numbers, files[1] if part.pair else None)
-        raw = ((f"{files[0]}:{number}", row) for number, row in read(files[0], part.format, layout))
-        joined = _joined(raw, part.join, files[-1]) if part.join else raw
+        raw = ((f"{file}:{number}", row) for file in files for number, row in read(file, part.format, layout))
+        joined = _joined(raw, part.join, beside[-1]) if part.join else raw
         return part.columns.rows(joined, part.names(language))
 
     def part_digest(self, part: Files, language: str) -> str:
         """Of the files' contents and of how they are read, not of their names."""
-        files = [_digest(*_state(file)) for file in self._files(part, language)]
+        paths = (*self._files(part, language), *self._beside(part, language))
+        files = [_digest(*_state(file)) for file in paths]
         how = replace(part, path="", pair=None, where="", languages={}, join=_unnamed(part.join))
         return fingerprint({"files": files, "how": how, "names": part.names(language)})
 
@@ -92,17 +98,27 @@ class LocalSource(PartedSource[Files]):
     def _count(self, part: Files, language: str) -> int:
         if part.columns.keep or part.columns.skip:
             return sum(1 for _ in self.part_rows(part, language))
-        return _count(self._files(part, language)[0], part)
+        return sum(_count(file, part) for file in self._files(part, language))
 
     def _files(self, part: Files, language: str) -> list[Path]:
-        """The part's file for a language, then its second side and its joined file. Raises DataError."""
-        templates = [part.path, part.pair, part.join.path if part.join else None]
-        files = [self.root / fill(template, part.names(language)) for template in templates if template is not None]
-        for file in files:
-            if not file.is_file():
-                found = "a folder" if file.is_dir() else "no such file"
-                raise DataError(file, found, f"correct {part.where} or data_root in the study file")
-        return files
+        """The part's files for a language: one, or all that a `*` stands for. Raises DataError."""
+        path = fill(part.path, part.names(language))
+        if "*" not in path:
+            return [self._there(path, part)]
+        found = sorted(self.root.glob(path), key=lambda file: (file.name, str(file)))
+        return [self._there(str(file), part) for file in found] or [self._there(path, part)]
+
+    def _beside(self, part: Files, language: str) -> list[Path]:
+        """The second side of the part's file and its joined file, where it has them. Raises DataError."""
+        templates = [part.pair, part.join.path if part.join else None]
+        return [self._there(fill(path, part.names(language)), part) for path in templates if path is not None]
+
+    def _there(self, path: str, part: Files) -> Path:
+        file = self.root / path
+        if not file.is_file():
+            found = "a folder" if file.is_dir() else "no such file"
+            raise DataError(file, found, f"correct {part.where} or data_root in the study file")
+        return file
 
 
 def _unnamed(join: Join | None) -> Join | None:
@@ -181,7 +197,7 @@ def _count(path: Path, part: Files) -> int:
     counts = _scan(*_state(path))
     if part.format == "squad":
         return counts["questions"]
-    if part.format in ("conllu", "conll"):
+    if part.format in ("conllu", "conllu-written", "conll", "panx"):
         return counts["gaps"]
     if part.format == "blocks":
         return counts["lines"] // len(part.lines)

@@ -19,11 +19,12 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import DataError, StudyError, nearest
-from sweep.tasks import described
+from sweep.tasks import described, official
 from sweep.tasks.base import SPLITS, Family, Task
 from sweep.tasks.described import Section
 from sweep.tasks.formats import READERS
@@ -55,12 +56,17 @@ FIXED_COLUMNS = {
     "squad": ("id", "title", "context", "question", "answers", "is_impossible"),
     "lines": ("text",),
     "parallel": ("text", "pair"),
+    "conllu-written": ("words", "tags"),
+    "panx": ("words", "tags"),
 }
 NUMBERED_COLUMNS = {"conllu": {"words": "2", "tags": "4"}, "conll": {"words": "1", "tags": "2"}}
 
 
 def local_task(name: str, description: Mapping[str, Any], data_root: Path, where: str) -> Task:
     """A task on local files. Raises StudyError with a place below `where`, such as `tasks.topics.columns.label`."""
+    if description.get("format") == official.FORMAT:
+        whole = local_task(name, official.description(name, description, where), data_root, where)
+        return _limited(whole, description.get("languages"), f"{where}.languages")
     task = Section(description, where)
     described.known_keys(description, (*COMMON_KEYS, *LOCAL_KEYS), where)
     splits = {
@@ -139,6 +145,35 @@ def _languages(parts: Iterable[Part]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(language for part in parts for language in part.languages))
 
 
+def _limited(task: Task, languages: Any, where: str) -> Task:
+    """The task in some of its languages, and its train language; all of them where nothing is said."""
+    assert isinstance(task.source, LocalSource)
+    if languages is None:
+        return task
+    known = dict.fromkeys((*task.languages, *task.sources))
+    for language in (chosen := tuple(described.language_codes(languages, where))):
+        if language not in known:
+            wanted = f"its languages are {', '.join(known)}"
+            raise StudyError(where, f"language {language!r}", wanted, nearest(language, known))
+    splits = {
+        split: tuple(_spoken(parts, chosen if split == "test" else (*task.trained_in, *chosen)))
+        for split, parts in task.source.splits.items()
+    }
+    return replace(
+        task,
+        source=replace(task.source, splits=splits),
+        languages=tuple(language for language in task.languages if language in chosen),
+        sources=tuple(language for language in task.sources if language in (*task.trained_in, *chosen)),
+    )
+
+
+def _spoken(parts: Iterable[Files], languages: Iterable[str]) -> Iterator[Files]:
+    """The parts in these languages alone."""
+    for part in parts:
+        if kept := {language: code for language, code in part.languages.items() if language in languages}:
+            yield replace(part, languages=kept)
+
+
 def _splits(task: Section, keys: tuple[str, ...], main: str) -> Iterator[tuple[str, list[Section]]]:
     """(split, its parts). `main` is the key that a part must have and that a plain text stands for."""
     for split in SPLITS:
@@ -184,7 +219,10 @@ def _hub_part(part: Section, split: str) -> HubPart:
     fallback, first = described.optional_text(part, "fallback"), part.get("first")
     if first is not None and (type(first) is not int or first <= 0):
         raise StudyError(part.place("first"), repr(first), "a number of rows above zero is expected")
-    return HubPart(columns, languages, part.where, identifier, config, name, revision, fallback, first)
+    here = part.task.where
+    files = f"the benchmark's own files, read by `format: {official.FORMAT}` in {here}"
+    instead = files if here.removeprefix("tasks.") in official.FILES else ""
+    return HubPart(columns, languages, part.where, identifier, config, name, revision, fallback, first, instead)
 
 
 def _format(section: Section) -> str:

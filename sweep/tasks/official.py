@@ -1,0 +1,154 @@
+"""XTREME's data as its publishers give it out: descriptions of local files for `format: xtreme`.
+
+`path` is a folder with the archives that the benchmark's download script fetches, unpacked in it, and single files in
+folders named after their task. Not what that script leaves behind: it removes the labels of all test data.
+
+    xnli      XNLI-1.0/xnli.{dev,test}.tsv, XNLI-MT-1.0/multinli/multinli.train.{language}.tsv
+    pawsx     x-final/{language}/{train,translated_train,dev_2k,test_2k}.tsv
+    panx      panx_dataset/{language}-{train,dev,test}
+    udpos     ud-treebanks-v2.5/*/{language}_*-ud-{train,dev,test}.conllu, and v2.7 for lt pl ro uk wo
+    xquad     xquad/xquad.{language}.json, squad/train-v1.1.json
+    mlqa      MLQA_V1/test/test-context-{language}-question-{language}.json, squad/train-v1.1.json
+    tydiqa    tydiqa/tydiqa-goldp-v1.1-train.json, tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-{name}.json
+    tatoeba   tatoeba/tatoeba.{code}-eng.{code} and .eng
+    xcopa     xcopa/{language}/test.{language}.jsonl, COPA/{train,val}.jsonl
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.errors import StudyError, nearest
+from sweep.tasks.base import SPLITS
+from sweep.tasks.benchmarks import BENCHMARKS, languages_of
+from sweep.tasks.languages import THREE_LETTERS
+from sweep.tasks.targets import TARGETS, TYDIQA, UD_25, UD_25_TRAIN, UD_27
+
+FORMAT = "xtreme"
+KEYS = ("format", "path", "task", "languages")
+# What of a hub row also holds for files.
+KEPT = ("family", "labels", "corpora", "licence", "normaliser")
+
+_SQUAD = {"path": "squad/train-v1.1.json", "languages": ["en"]}
+_TREEBANKS = "ud-treebanks-v{version}/*/{{language}}_*-ud-{split}.conllu"
+
+
+def _treebanks(split: str, languages: list[str]) -> list[dict[str, Any]]:
+    """The split in the two releases that the versions of the benchmark were made of."""
+    releases = (("2.5", languages), ("2.7", sorted(UD_27)))
+    return [
+        {"path": _TREEBANKS.format(version=version, split=split), "languages": spoken} for version, spoken in releases
+    ]
+
+
+FILES: dict[str, dict[str, Any]] = {
+    "xnli": {
+        "format": "tsv",
+        "labels": {"entailment": [], "neutral": [], "contradiction": ["contradictory"]},
+        "columns": {"text": "sentence1", "pair": "sentence2", "label": "gold_label"},
+        "train": {
+            "path": "XNLI-MT-1.0/multinli/multinli.train.{language}.tsv",
+            "columns": {"text": "premise", "pair": "hypo", "label": "label"},
+            "languages": list(TARGETS["xnli"]["languages"]),
+        },
+        "dev": {
+            "path": "XNLI-1.0/xnli.dev.tsv",
+            "keep": {"language": "{language}"},
+            "languages": list(TARGETS["xnli"]["languages"]),
+        },
+        "test": {"path": "XNLI-1.0/xnli.test.tsv", "keep": {"language": "{language}"}},
+    },
+    "pawsx": {
+        "format": "tsv",
+        "columns": {"text": "sentence1", "pair": "sentence2"},
+        "train": [
+            {"path": "x-final/{language}/train.tsv", "languages": ["en"]},
+            {
+                "path": "x-final/{language}/translated_train.tsv",
+                "languages": [language for language in languages_of("pawsx") if language != "en"],
+                "skip": {"sentence1": ["NS", ""], "sentence2": ["NS", ""]},
+            },
+        ],
+        "dev": {
+            "path": "x-final/{language}/dev_2k.tsv",
+            "languages": list(languages_of("pawsx")),
+            "skip": {"sentence1": ["NS", ""], "sentence2": ["NS", ""]},
+        },
+        "test": "x-final/{language}/test_2k.tsv",
+    },
+    "panx": {
+        "format": "panx",
+        **{
+            split: {"path": f"panx_dataset/{{language}}-{split}", "languages": sorted(languages_of("panx"))}
+            for split in SPLITS
+        },
+    },
+    "udpos": {
+        "format": "conllu-written",
+        "train": _treebanks("train", sorted(UD_25_TRAIN)),
+        "dev": _treebanks("dev", sorted(UD_25_TRAIN)),
+        "test": _treebanks("test", sorted(UD_25)),
+    },
+    "xquad": {"format": "squad", "train": _SQUAD, "dev": 0.05, "test": "xquad/xquad.{language}.json"},
+    "mlqa": {
+        "format": "squad",
+        "train": _SQUAD,
+        "dev": 0.05,
+        "test": "MLQA_V1/test/test-context-{language}-question-{language}.json",
+    },
+    "tydiqa": {
+        "format": "squad",
+        "languages": TYDIQA,
+        "train": {"path": "tydiqa/tydiqa-goldp-v1.1-train.json", "keep": {"id": ["{code}-*"]}, "languages": TYDIQA},
+        "dev": 0.1,
+        "test": "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-{code}.json",
+    },
+    "tatoeba": {
+        "format": "parallel",
+        "languages": THREE_LETTERS,
+        "test": {"path": "tatoeba/tatoeba.{code}-eng.{code}", "pair": "tatoeba/tatoeba.{code}-eng.eng"},
+    },
+    "xcopa": {
+        "format": "jsonl",
+        "labels": ["0", "1"],
+        "columns": TARGETS["xcopa"]["columns"],
+        "train": "COPA/train.jsonl",
+        "dev": 0.1,
+        "test": [
+            {"path": "COPA/val.jsonl", "languages": ["en"]},
+            {"path": "xcopa/{language}/test.{language}.jsonl", "languages": list(languages_of("xcopa"))},
+        ],
+    },
+}
+
+
+def description(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The description of the files that `{format: xtreme, path: folder}` stands for. Raises StudyError.
+
+    `task` names the benchmark's task where the study calls it otherwise.
+    """
+    for key in given:
+        if key not in KEYS:
+            wanted = f"with `format: xtreme` known are {', '.join(KEYS)}"
+            raise StudyError(f"{where}.{key}", "an unknown key", wanted, nearest(str(key), KEYS))
+    task, folder = str(given.get("task", name)), given.get("path")
+    if task not in FILES:
+        wanted = f"a task of {' or '.join(BENCHMARKS)} is expected: {', '.join(FILES)}"
+        raise StudyError(f"{where}.task", repr(task), wanted, nearest(task, FILES))
+    if not isinstance(folder, str):
+        raise StudyError(f"{where}.path", repr(folder), "the folder with the benchmark's files is expected")
+    row = {key: value for key, value in TARGETS[task].items() if key in KEPT}
+    files = {"languages": list(languages_of(task)), **row, **FILES[task]}
+    return {key: _placed(value, folder) if key in SPLITS else value for key, value in files.items()}
+
+
+def _placed(parts: Any, folder: str) -> Any:
+    """The parts of a split with their paths below the folder."""
+    if isinstance(parts, list):
+        return [_placed(part, folder) for part in parts]
+    if isinstance(parts, str):
+        return f"{folder}/{parts}"
+    if isinstance(parts, dict):
+        return {key: f"{folder}/{value}" if key in ("path", "pair") else value for key, value in parts.items()}
+    return parts
