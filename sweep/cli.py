@@ -110,6 +110,7 @@ def _plan_text(planned: Any, found: dict[str, Any]) -> str:
         "encoder": axes.encoder,
         "intermediate": ["+".join(names) or "none" for names in axes.intermediate],
         "volume": axes.volume,
+        "source": axes.source,
         "target": axes.target,
         "seed": axes.seed,
     }

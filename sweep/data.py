@@ -5,7 +5,7 @@ A volume is nested: for one seed, the first thousand examples are among the firs
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,6 +58,18 @@ def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed
     if examples is None or examples >= whole.examples:
         return whole
     return subset(whole, np.sort(_drawn(whole.examples, seed)[:examples]))
+
+
+def divided(
+    by_language: Mapping[str, Encoded], examples: int | None, apart: bool
+) -> Iterator[tuple[Mapping[str, Encoded], int | None]]:
+    """(train splits, examples to cut them to): all languages joined, or each `apart` with its share of the examples."""
+    total = sum(part.examples for part in by_language.values())
+    if not apart:
+        yield by_language, examples
+        return
+    for language, part in by_language.items():
+        yield {language: part}, None if examples is None else max(round(examples * part.examples / total), 1)
 
 
 @dataclass(frozen=True)

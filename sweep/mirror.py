@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.planning.ledger import ChainRow
+from sweep.planning.settings import Setting
 from sweep.store import PhaseRecord, ScoreRecord
 
 TAG_LENGTH = 8000  # MLflow's limit
@@ -17,7 +18,7 @@ Point = tuple[str, float, int, int]  # metric, value, milliseconds since the epo
 
 def parameters(chain: ChainRow) -> dict[str, str]:
     """What a chain is; never changes."""
-    names = ("encoder", "intermediate", "volume", "target", "seed", "candidate", "role")
+    names = ("encoder", "intermediate", "volume", "source", "target", "seed", "candidate", "role")
     rates = {f"lr.{phase}": f"{rate:.6g}" for phase, rate in sorted(chain.rates.items())}
     return {name: str(getattr(chain, name)) for name in names} | rates
 
@@ -54,7 +55,7 @@ def _named(phases: Sequence[PhaseRecord]) -> Iterator[tuple[str, PhaseRecord]]:
 
 def tags(chain: ChainRow, phases: Sequence[PhaseRecord]) -> dict[str, str]:
     """What may change about a chain, and how the UI calls its run."""
-    setting = chain.intermediate if chain.volume in ("-", "full") else f"{chain.intermediate} ({chain.volume})"
+    setting = Setting(chain.intermediate, chain.volume, chain.source).name
     return {
         "mlflow.runName": f"{setting} → {chain.target}, seed {chain.seed}, candidate {chain.candidate}",
         "sweep.kind": "chain",

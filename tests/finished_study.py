@@ -16,6 +16,7 @@ import pandas as pd
 
 from sweep.fingerprint import fingerprint
 from sweep.planning.ledger import DONE, FILE, ChainRow, Ledger
+from sweep.planning.settings import Setting
 from sweep.reporting.gains import Estimates, estimate
 from sweep.reporting.results import results
 from sweep.store import PhaseRecord, ScoreRecord, Store
@@ -34,7 +35,10 @@ def accuracy(_encoder: str, intermediate: str, _volume: str, _target: str, langu
 
 @dataclass
 class FinishedStudy:
-    """Writes chains whose accuracy is `accuracy(encoder, intermediate, volume, target, language, seed)`."""
+    """Writes chains whose accuracy is `accuracy(encoder, intermediate, volume, target, language, seed)`.
+
+    An intermediate in another language than its own is "nli in de" there.
+    """
 
     folder: Path
     accuracy: Accuracy = accuracy
@@ -57,23 +61,25 @@ class FinishedStudy:
         *,
         encoder: str = "tiny",
         volume: str = "full",
+        source: str = "own",
         candidate: int = 0,
         selected: bool = True,
         state: str = DONE,
     ) -> ChainRow:
         """One chain through the public write calls of store and ledger."""
-        names = (encoder, intermediate, "-" if intermediate == "none" else volume, target)
+        setting = Setting(intermediate) if intermediate == "none" else Setting(intermediate, volume, source)
+        names, known = (encoder, *setting, target), (encoder, setting.arm, setting.volume, target)
         kinds = [*(["intermediate"] * (intermediate != "none")), *(["target"] * (target not in self.retrieval))]
         rates = dict.fromkeys(kinds, 1e-4 * (1 + candidate))
         spent, phases = 1.0, list[str]()
         for kind in kinds:
-            task = names[1:3] if kind == "intermediate" else (target, "full")
+            task = (setting.arm, setting.volume) if kind == "intermediate" else (target, "full")
             parent = phases[-1] if phases else None
             phases.append(fingerprint([kind, encoder, task, seed, candidate, parent]))
             collapsed = kind == "target" and (intermediate, target) in self.collapsed
             spent += self._phase(phases[-1], parent, kind, task, seed, collapsed)
         score = fingerprint(["score", *names, seed, candidate])
-        self._score(score, phases[-1] if phases else None, names, seed)
+        self._score(score, phases[-1] if phases else None, known, seed)
         key, started = fingerprint(["chain", *names, seed, candidate]), self.clock
         role = "candidate" if seed == 0 else "replica"
         row = ChainRow(
@@ -85,7 +91,7 @@ class FinishedStudy:
         self.clock += spent
         self.ledger.charge(key, attempt, 1e12 * spent, spent)
         self.ledger.settle(key, attempt, self.clock)
-        dev = self.accuracy(*names, SOURCE, seed) - 0.01 * candidate
+        dev = self.accuracy(*known, SOURCE, seed) - 0.01 * candidate
         self.ledger.close_chain(key, state, dev, self.clock, "" if state == DONE else "it broke")
         return row
 

@@ -8,6 +8,7 @@ import torch
 from tiny_models import HEADS, PAD, toy
 
 from sweep.data import subset
+from sweep.planning.spec import Sampling
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.training.batching import DeviceData, epoch_batches, nested_pools, scoring_batches, split
@@ -131,9 +132,9 @@ def test_a_split_batch_is_the_batch_in_parts(family, micro_tokens):
     assert all(part.first[0] == 0 and part.first[-1] == len(part.input_ids) for part in parts)
 
 
-def mixture(**settings):
+def mixture(nested=False, **settings):
     streams = (Stream("big", toy("sequence", 900)), Stream("small", toy("token", 100)))
-    return Mixture(streams, batch_tokens=128, seed=5, **settings)
+    return Mixture(streams, batch_tokens=128, seed=5, nested=nested, sampling=Sampling(**settings))
 
 
 def shares(mixed, steps=20 * BLOCK):
@@ -146,23 +147,46 @@ def test_proportional_sampling_passes_over_every_stream_equally_often():
 
 
 def test_uniform_sampling_gives_equal_shares():
-    assert shares(mixture(sampling="uniform")).tolist() == [0.5, 0.5]
+    assert shares(mixture(by="uniform")).tolist() == [0.5, 0.5]
 
 
 def test_temperature_lies_between_proportional_and_uniform():
-    small = [shares(mixture(sampling="temperature", temperature=t))[1] for t in (1, 3, 100)]
+    small = [shares(mixture(by="temperature", temperature=t))[1] for t in (1, 3, 100)]
     assert small[0] < small[1] < small[2]
     assert small[0] == pytest.approx(shares(mixture())[1])
     assert small[2] == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_cap_limits_a_streams_share_and_not_its_data():
-    streams = (Stream("big", toy("sequence", 900), cap=100), Stream("small", toy("sequence", 100)))
-    mixed = Mixture(streams, batch_tokens=128, seed=0)
+    streams = (Stream("big", toy("sequence", 900)), Stream("small", toy("sequence", 100)))
+    mixed = Mixture(streams, batch_tokens=128, seed=0, sampling=Sampling(cap=100))
     assert mixed.weights() == pytest.approx([0.5, 0.5], abs=0.05)
     batches = mixed.batches(0)
     seen = np.concatenate([next(batches) for _ in range(round(mixed.epoch_steps()[0]) * 10)])
     assert len(set(seen.tolist())) == 900
+
+
+def test_a_ratio_is_a_share_of_steps_whatever_the_sizes_are():
+    mixed = mixture(ratios={"small": 0.75})
+    assert shares(mixed).tolist() == [0.25, 0.75]
+    assert mixed.steps_for(1) == round(mixed.epoch_steps()[0] / 0.25)  # a pass over what has no ratio
+
+
+@pytest.mark.parametrize("smoothing", [1.0, 3.0, 1e9])
+def test_streams_of_one_task_divide_its_share_and_leave_that_of_others_alone(smoothing):
+    languages = (Stream("text", toy("sequence", 900)), Stream("text", toy("sequence", 100)))
+    streams = (*languages, Stream("task", toy("token", 300)))
+    weights = Mixture(streams, 128, 0, Sampling(ratios={"text": 0.5}), smoothing).weights()
+    assert weights.sum() == pytest.approx(1)
+    assert weights[2] == pytest.approx(0.5)
+    sizes = Mixture(streams, 128, 0).epoch_steps()
+    assert weights[0] / weights[1] == pytest.approx((sizes[0] / sizes[1]) ** (1 / smoothing))
+
+
+def test_a_cap_on_a_task_is_shared_by_its_streams():
+    streams = tuple(Stream("text", toy("sequence", count)) for count in (900, 100))
+    whole, capped = (Mixture(streams, 128, 0, Sampling(cap=cap)).epoch_steps() for cap in (None, 500))
+    assert capped == pytest.approx(whole / 2)
 
 
 # Volumes that begin with each other

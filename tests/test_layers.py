@@ -28,7 +28,8 @@ LAYERS = (
     tasks tasks.listing""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
-    planning.plan planning.resolve planning.first_use planning.budget planning.ledger""",
+    planning.settings planning.sources planning.mixing planning.plan planning.resolve planning.first_use
+    planning.budget planning.ledger""",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store

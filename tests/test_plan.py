@@ -107,10 +107,10 @@ OWN = {
 
 
 GOLDEN = (
-    "cb1c327c16a3a632b7f9ef78628a52c7",  # pretrain
-    "f5d2454efcc155b40365e2cb05ddff3e",  # intermediate
-    "26ad5861abdca4b5d0f707c562ed61bd",  # target
-    "2c48987aeeb8dd3fd53126fa6764f5cc",  # score
+    "037e5da1a0ccbb320383f15104d71c06",  # pretrain
+    "89ad598a479d7b1fd394c5788ec8954d",  # intermediate
+    "91f631c2522ac27ac70bcc385ad2a2b5",  # target
+    "3f1e4a14a69f91dab5bd3e810f44ebc5",  # score
 )
 
 

@@ -92,10 +92,29 @@ def tokens(text):
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_training_and_dev_rows_are_in_the_pivot_alone_but_for_raw_text(name):
-    for code in FOREIGN:
-        assert bool(rows(name, "train", code)) == (name == "raw")
-        assert bool(rows(name, "dev", code)) == (name == "raw")
+def test_training_and_dev_rows_are_in_the_languages_that_the_task_names(name):
+    task = BY_NAME[name]
+    for split in ("train", "dev"):
+        found = tuple(code for code in LANGUAGE if rows(name, split, code))
+        assert set(found) == set(task.sources or task.trained_in)
+
+
+@pytest.mark.parametrize(("name", "count"), [("nli", 7), ("qa", 4), ("pos", 1)])
+def test_some_tasks_are_translated_into_all_languages_some_into_near_ones(name, count):
+    assert len(BY_NAME[name].sources or BY_NAME[name].trained_in) == count
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_translation_says_what_the_pivot_says(split):
+    here = world(0)
+
+    def meant(row, code):
+        meaning = {form: number for number, form in enumerate(here.forms[code])}
+        words = re.findall(r"\w+", f"{row['text']} {row['pair']}")
+        return row["label"], sorted(meaning[word] for word in words)
+
+    for one, other in list(zip(rows("nli", split), rows("nli", split, FOREIGN[-1]), strict=True))[:50]:
+        assert meant(one, PIVOT.code) == meant(other, FOREIGN[-1])
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -82,6 +82,7 @@ def test_a_chain_has_its_parameters_scores_groups_and_costs(study: FinishedStudy
         "encoder": "tiny",
         "intermediate": "nli",
         "volume": "full",
+        "source": "own",
         "target": "topic",
         "seed": run.data.params["seed"],
         "candidate": "0",

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import HEADS, PAD, tiny_model, toy
 
 from sweep.data import subset
+from sweep.planning.spec import Sampling
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
@@ -24,7 +25,9 @@ from sweep.training.train import State, fit, start
 
 TRAINED = [family for family in HEADS if family != "embedding"]
 SETTINGS = FitSettings(learning_rate=3e-3, steps=12, seed=1, warmup=0.2)
-MIXED = Mixture(tuple(Stream(family, toy(family)) for family in TRAINED), batch_tokens=160, seed=2, sampling="uniform")
+MIXED = Mixture(
+    tuple(Stream(family, toy(family)) for family in TRAINED), batch_tokens=160, seed=2, sampling=Sampling(by="uniform")
+)
 ONE = Mixture((Stream("sequence", toy("sequence")),), batch_tokens=160, seed=2)
 
 

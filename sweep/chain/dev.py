@@ -21,12 +21,12 @@ from sweep.training.scoring import score_all
 
 
 class DevSets:
-    """The dev sets of a phase, in the first language of each task's training data."""
+    """The dev sets of a phase, each in its task's own language, English, whatever language it is trained in."""
 
     def __init__(self, bench: Bench, tasks: Sequence[Task], phase: Phase) -> None:
         self._bench, self._settings = bench, phase.recipe.settings
         judging = [task for task in tasks if task.family != "masked"] or tasks
-        self._dev = [self._sample(task) for task in judging]
+        self._dev = [self._sample(task, phase) for task in judging]
         self._flops = encoded_flops(
             bench.encoder.shape, (one.encoded for one in self._dev), bench.runtime.score_batch_tokens
         )
@@ -60,8 +60,9 @@ class DevSets:
         """Mean over the tasks of the best constant answers' dev scores."""
         return sum(self._majority.values()) / len(self._majority)
 
-    def _sample(self, task: Task) -> Sample:
-        language = task.trained_in[0]
+    def _sample(self, task: Task, phase: Phase) -> Sample:
+        trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
+        language = trained[0] if task.family == "masked" else task.trained_in[0]
         digest = self._bench.plan.data[task.name]
         encoded = self._bench.reader.encoded(task, digest, "dev", language, self._settings.max_length)
         return sample(encoded, task, "dev", language, self._settings.dev_examples)

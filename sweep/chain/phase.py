@@ -25,10 +25,10 @@ from sweep.chain.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from sweep.chain.dev import DevSets, has_collapsed
 from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
-from sweep.data import sizes, training_data
+from sweep.data import divided, sizes, training_data
 from sweep.planning.plan import Phase, attempt_seed
 from sweep.store import PhaseRecord
-from sweep.tasks.base import Encoded, Task
+from sweep.tasks.base import Task
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
@@ -45,9 +45,9 @@ def train_phase(bench: Bench, phase: Phase) -> Iterator[Event]:
 
 def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    data, facts = _training_data(bench, tasks, phase)
+    streams, facts = _training_data(bench, tasks, phase)
     yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
-    mixture, model = _mixture(phase, data, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
+    mixture, model = _mixture(phase, streams, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
     settings, end = _settings(bench, phase, mixture), _trunk_end(bench, phase, mixture)
     state, log = _beginning(bench, phase, scratch, end)
     state = state or start(model, mixture, settings)
@@ -61,15 +61,15 @@ def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
 
 def _train(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    data, facts = _training_data(bench, tasks, phase)
+    streams, facts = _training_data(bench, tasks, phase)
     yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
     dev = DevSets(bench, tasks, phase)
-    state, log = _beginning(bench, phase, scratch, _trunk_end(bench, phase, _mixture(phase, data, phase.seed)))
+    state, log = _beginning(bench, phase, scratch, _trunk_end(bench, phase, _mixture(phase, streams, phase.seed)))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         model = model_to_train(bench, tasks, phase, seed)
         book = Logbook(bench, phase, log)
-        mixture = _mixture(phase, data, seed)
+        mixture = _mixture(phase, streams, seed)
         run = fit(model, mixture, _settings(bench, phase, mixture), partial(dev.evaluate, model), state)
         yield from _steps(book, run, dev.latest, scratch)
         chosen = dev.selected(log["dev"])
@@ -114,26 +114,26 @@ def _steps(
         yield book.event(progress)
 
 
-def _training_data(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[dict[str, Encoded], dict[str, str]]:
-    """Encoded train splits by task, cut to the phase's volume, and facts about their sizes."""
-    settings, data, facts = phase.recipe.settings, {}, {}
-    for task in tasks:
+def _training_data(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[tuple[Stream, ...], dict[str, str]]:
+    """Encoded train splits, cut to the phase's volume, and facts about their sizes."""
+    settings, streams, facts = phase.recipe.settings, list[Stream](), dict[str, str]()
+    nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1
+    for task, languages in zip(tasks, phase.recipe.languages, strict=True):
         digest = bench.plan.data[task.name]
         by_language = {
             language: bench.reader.encoded(task, digest, "train", language, settings.max_length)
-            for language in task.trained_in
+            for language in languages
         }
         facts.update(sizes(task, "train", by_language))
-        nested = settings.schedule == "wsd"
-        data[task.name] = training_data(by_language, phase.recipe.examples, phase.seed, nested)
-    return data, facts
+        for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family == "masked"):
+            streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))
+    return tuple(streams), facts
 
 
-def _mixture(phase: Phase, data: dict[str, Encoded], seed: int) -> Mixture:
-    settings, sampling = phase.recipe.settings, phase.recipe.settings.sampling
-    streams = tuple(Stream(name, encoded, sampling.cap) for name, encoded in data.items())
-    nested = settings.schedule == "wsd"
-    return Mixture(streams, settings.batch_tokens, seed, sampling.by, sampling.temperature, nested)
+def _mixture(phase: Phase, streams: tuple[Stream, ...], seed: int) -> Mixture:
+    settings = phase.recipe.settings
+    nested, smoothing = settings.schedule == "wsd", settings.text.temperature
+    return Mixture(streams, settings.batch_tokens, seed, settings.sampling, smoothing, nested)
 
 
 def _settings(bench: Bench, phase: Phase, mixture: Mixture) -> FitSettings:

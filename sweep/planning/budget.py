@@ -118,36 +118,40 @@ class Costs:
     def size(self, task: Task, split: str, language: str) -> Size:
         return self.measured.get((task.name, split, language)) or task.source.size(split, language)
 
-    def _passes(self, recipe: Recipe, tokens: float) -> float:
+    def _passes(self, recipe: Recipe) -> float:
         """How often the phase sees its data."""
         settings = recipe.settings
+        sizes = self._train_sizes(recipe)
+        tokens = settings.sampling.one_pass({name: size.examples * size.tokens for name, size in sizes.items()})
         if settings.steps:
             return settings.steps * settings.batch_tokens / (tokens * PADDING) if tokens else 0.0
         return settings.epochs or 0.0
 
     def _common(self, recipe: Recipe) -> float:
         """Share of a run that longer ones begin with: what lies before its decay, in its first pass over its data."""
-        sizes = [self._train_size(name, recipe) for name in recipe.tasks]
-        passes = self._passes(recipe, sum(size.examples * size.tokens for size in sizes))
+        passes = self._passes(recipe)
         return min(1 - recipe.settings.decay, 1 / passes if passes else 1.0)
 
     def _training(self, cell: Cell, recipe: Recipe) -> float:
-        shape = self.plan.encoders[cell.encoder].shape
-        sizes = [self._train_size(name, recipe) for name in recipe.tasks]
-        share = PADDING * self._passes(recipe, sum(size.examples * size.tokens for size in sizes))
-        settings = recipe.settings
+        shape, settings = self.plan.encoders[cell.encoder].shape, recipe.settings
+        sizes = self._train_sizes(recipe)
+        tokens = {name: size.examples * size.tokens for name, size in sizes.items()}
+        fed = PADDING * self._passes(recipe) * settings.sampling.one_pass(tokens)
         total = 0.0
-        for name, size in zip(recipe.tasks, sizes, strict=True):
-            part = share * size.examples * size.tokens
-            attended = part * _length(self.plan.tasks[name], size.tokens)
+        for name, share in settings.sampling.shares(tokens).items():
+            part = fed * share
+            attended = part * _length(self.plan.tasks[name], sizes[name].tokens)
             total += forward_flops(shape, part, attended, part / settings.batch_tokens)
             if self.plan.tasks[name].family == "masked":
                 total += masked_head_flops(shape, part)
         return TRAINING * total
 
-    def _train_size(self, name: str, recipe: Recipe) -> Size:
-        task = self.plan.tasks[name]
-        sizes = [self.size(task, "train", language) for language in task.trained_in]
+    def _train_sizes(self, recipe: Recipe) -> dict[str, Size]:
+        named = zip(recipe.tasks, recipe.languages, strict=True)
+        return {name: self._train_size(self.plan.tasks[name], languages, recipe) for name, languages in named}
+
+    def _train_size(self, task: Task, languages: Sequence[str], recipe: Recipe) -> Size:
+        sizes = [self.size(task, "train", language) for language in languages]
         examples = sum(size.examples for size in sizes)
         tokens = sum(size.examples * size.tokens for size in sizes) / max(examples, 1)
         limits = [limit for limit in (recipe.examples, recipe.settings.sampling.cap) if limit is not None]

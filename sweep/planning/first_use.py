@@ -11,6 +11,7 @@ from pathlib import Path
 from sweep.errors import StudyError
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import data_fact, encoder_fact
+from sweep.planning.sources import trained_in
 from sweep.tasks import FAMILIES
 from sweep.tasks.hub import HubSource
 from sweep.tasks.sources import check
@@ -32,10 +33,13 @@ def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
 def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
     """Reads every split of every task that the study uses. Raises DataError; its facts spare it the next time."""
     found = {}
+    settings = {(cell.intermediate, cell.source): None for cell in plan.cells}
     for name, task in plan.tasks.items():
-        fact = f"checked:{name}:{plan.data[name]}:{plan.tests[name]}"
+        used = [trained_in(task, source) for names, source in settings if name in names]
+        sources = sorted({language for languages in used for language in languages})
+        fact = ":".join(["checked", name, plan.data[name], plan.tests[name], *sources])
         if fact not in facts:
-            found[fact] = str(check(task, FAMILIES[task.family]))
+            found[fact] = str(check(task, FAMILIES[task.family], sources))
     return found
 
 

@@ -20,7 +20,7 @@ COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and 
 _SCHEMA = """
 create table if not exists chains (
     key text primary key, cell text not null, encoder text not null, intermediate text not null, volume text not null,
-    target text not null, seed integer not null, candidate integer not null, role text not null,
+    source text not null, target text not null, seed integer not null, candidate integer not null, role text not null,
     selected integer not null default 0, rates text not null, phases text not null, score text not null,
     state text not null, dev real, started real not null, ended real, message text not null default '',
     changed integer not null default 0);
@@ -43,6 +43,7 @@ class ChainRow:
     encoder: str
     intermediate: str  # "none", "nli", "nli+pos"
     volume: str  # "full", "1000"; "-" where there is no intermediate phase
+    source: str  # "own", "all" or a language; "-" where there is no intermediate phase
     target: str
     seed: int
     candidate: int  # index among the candidates of its cell

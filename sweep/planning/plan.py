@@ -10,14 +10,17 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
 from sweep.fingerprint import KEY_LENGTH, fingerprint
+from sweep.planning.settings import FULL, NOTHING
 from sweep.planning.shapes import EncoderSource
-from sweep.planning.spec import NONE, Phases, PhaseSettings, Pretrain, Study
+from sweep.planning.sources import trained_in
+from sweep.planning.spec import NONE, OWN, Phases, PhaseSettings, Pretrain, Study, Text
 from sweep.tasks.base import Task
 
 PHASE_VERSION = 2  # raised when the same recipe would give other weights
@@ -38,6 +41,7 @@ class Recipe:
     kind: str
     tasks: tuple[str, ...]
     data: tuple[str, ...]  # digest per task
+    languages: tuple[tuple[str, ...], ...]  # of the training data, per task
     examples: int | None  # at most so many training examples per task
     settings: PhaseSettings
 
@@ -53,7 +57,8 @@ class Recipe:
     def record(self) -> dict[str, Any]:
         """Plain data for keys and records."""
         settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides", "examples"})
-        return {**settings, "kind": self.kind, "tasks": self.tasks, "data": self.data, "examples": self.examples}
+        names = ("kind", "tasks", "data", "languages", "examples")
+        return {**settings, **{name: getattr(self, name) for name in names}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Cell:
     encoder: str
     intermediate: tuple[str, ...]  # () is none
     volume: int | None  # None: all of the data
+    source: str  # OWN, "all", or the language that the intermediate tasks are trained in
     target: str
 
     @property
@@ -91,11 +97,16 @@ class Cell:
 
     @property
     def volume_name(self) -> str:
-        return "-" if not self.intermediate else "full" if self.volume is None else str(self.volume)
+        return NOTHING if not self.intermediate else FULL if self.volume is None else str(self.volume)
+
+    @property
+    def source_name(self) -> str:
+        return self.source if self.intermediate else NOTHING
 
     @property
     def name(self) -> str:
-        return f"{self.encoder} | {self.intermediate_name} | {self.volume_name} | {self.target}"
+        source = [] if self.source == OWN else [self.source]
+        return " | ".join([self.encoder, self.intermediate_name, self.volume_name, *source, self.target])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +142,11 @@ class Plan:
         found = []
         if self.encoders[cell.encoder].random:
             assert self.study.pretrain is not None
-            found.append(self._recipe(PRETRAIN, (self.study.pretrain.task,), None, self.study.pretrain))
+            found.append(self._recipe(PRETRAIN, (self.study.pretrain.task,), self.study.pretrain))
         if cell.intermediate:
             found.append(self._intermediate(cell))
         if self.tasks[cell.target].trained_in:
-            found.append(self._recipe(TARGET, (cell.target,), None, self.study.target))
+            found.append(self._recipe(TARGET, (cell.target,), self.study.target))
         return tuple(found)
 
     def chain(self, cell: Cell, rates: Rates, seed: int, candidate: int = 0, role: str = CANDIDATE) -> Chain:
@@ -182,26 +193,40 @@ class Plan:
                 yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
 
     def _intermediate(self, cell: Cell) -> Recipe:
-        return self._recipe(INTERMEDIATE, cell.intermediate, cell.volume, self.study.intermediate)
+        return self._recipe(INTERMEDIATE, cell.intermediate, self.study.intermediate, cell.volume, cell.source)
 
     def _recipe(
-        self, kind: str, tasks: tuple[str, ...], volume: int | None, settings: Phases | Pretrain | None
+        self,
+        kind: str,
+        tasks: tuple[str, ...],
+        settings: Phases | Pretrain | None,
+        volume: int | None = None,
+        source: str = OWN,
     ) -> Recipe:
-        memo = (kind, tasks, volume)
+        memo = (kind, tasks, volume, source)
         if memo not in self._recipes:
             assert settings is not None
             chosen = settings.of(tasks) if isinstance(settings, Phases) else settings
             examples = min((limit for limit in (volume, chosen.examples) if limit is not None), default=None)
             data = tuple(self.data[task] for task in tasks)
-            self._recipes[memo] = Recipe(kind, tasks, data, examples, chosen)
+            languages = tuple(self._languages(self.tasks[task], source, chosen.text) for task in tasks)
+            # Languages are said per task, and raw text's settings count where there is raw text.
+            text = chosen.text.temperature if any(self.tasks[task].family == "masked" for task in tasks) else 1.0
+            chosen = chosen.model_copy(update={"text": Text(temperature=text)})
+            self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen)
         return self._recipes[memo]
+
+    def _languages(self, task: Task, source: str, text: Text) -> tuple[str, ...]:
+        return text.languages or task.trained_in if task.family == "masked" else trained_in(task, source)
 
     def _lengths(self, cell: Cell, recipe: Recipe) -> tuple[Recipe, ...]:
         """Runs of several lengths that begin with the same steps, shortest first; most runs share none.
 
-        How often each of several tasks is drawn depends on the volumes of all, so only a single one shares its steps.
+        How often each of several tasks, or languages of text, is drawn depends on the volumes of all, so only one alone
+        shares its steps.
         """
-        if recipe.settings.schedule != "wsd" or recipe.kind != INTERMEDIATE or len(recipe.tasks) > 1:
+        several = len(recipe.tasks) > 1 or recipe.settings.text.temperature > 1
+        if recipe.settings.schedule != "wsd" or recipe.kind != INTERMEDIATE or several:
             return (recipe,)
         volumes = sorted(self.study.axes.volume, key=lambda volume: math.inf if volume == "full" else int(volume))
         cells = (replace(cell, volume=None if volume == "full" else int(volume)) for volume in volumes)
@@ -275,7 +300,8 @@ def coverage_order(plan: Plan) -> list[int]:
     """Indices of cells in the order in which they are first tried: baselines, then the others.
 
     Both are walked along the diagonals of their grid: after any number of cells the values of an axis have been tried
-    equally often, give or take one, so a study that runs out of money is still one.
+    equally often, give or take one, so a study that runs out of money is still one. Where some intermediates lack some
+    sources, that holds for the pairs that there are, and for either axis as nearly as they allow.
     """
     place = {cell: index for index, cell in enumerate(plan.cells)}
     baselines = [cell for cell in plan.cells if not cell.intermediate]
@@ -284,15 +310,42 @@ def coverage_order(plan: Plan) -> list[int]:
 
 
 def _along_diagonals(cells: list[Cell]) -> Iterator[Cell]:
-    """The cells of a full grid in an order that is even on every axis."""
-    points: list[tuple[Any, ...]] = [()]
-    for axis in ("encoder", "intermediate", "volume", "target"):
-        values = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
-        # Both go round and round until all pairs are there; a common divisor needs a shift after each full turn.
-        turns, length = math.gcd(len(points), len(values)), math.lcm(len(points), len(values))
-        points = [
-            (*points[step % len(points)], values[(step + shift) % len(values)])
-            for shift in range(turns)
-            for step in range(length)
-        ]
-    return (Cell(*point) for point in points)
+    """Cells, whose settings (intermediate and source) come with every value of the other axes, evenly on every axis."""
+    # Settings come first: the first axis is never shifted, so its own even order is kept.
+    points: list[tuple[Any, ...]] = list(_evenly({(cell.intermediate, cell.source) for cell in cells}, cells))
+    for axis in ("encoder", "volume", "target"):
+        points = _diagonals(points, _values(cells, axis))
+    for intermediate, source, encoder, volume, target in points:
+        yield Cell(encoder, intermediate, volume, source, target)
+
+
+def _values(cells: list[Cell], axis: str) -> list[Any]:
+    return list(dict.fromkeys(getattr(cell, axis) for cell in cells))
+
+
+def _diagonals(points: list[tuple[Any, ...]], values: list[Any]) -> list[tuple[Any, ...]]:
+    """Every point with every value: both go round and round until all pairs are there.
+
+    A common divisor needs a shift of the values after each full turn.
+    """
+    turns, length = math.gcd(len(points), len(values)), math.lcm(len(points), len(values))
+    return [
+        (*points[step % len(points)], values[(step + shift) % len(values)])
+        for shift in range(turns if points else 0)
+        for step in range(length)
+    ]
+
+
+def _evenly(settings: Set[tuple[Any, Any]], cells: list[Cell]) -> Iterator[tuple[Any, Any]]:
+    """Settings such that intermediates and sources have been tried about equally often at any time.
+
+    The setting whose two sides were tried least comes next, of several the one whose intermediate was. Along the
+    diagonals of a full grid that is the diagonals themselves; a grid with gaps is covered as evenly as it allows.
+    """
+    grid = _diagonals([(name,) for name in _values(cells, "intermediate")], _values(cells, "source"))
+    left, tried = [(name, source) for name, source in grid if (name, source) in settings], Counter[object]()
+    while left:
+        chosen = min(left, key=lambda pair: (tried[pair[0]] + tried[pair[1]], tried[pair[0]]))
+        left.remove(chosen)
+        tried.update(chosen)
+        yield chosen

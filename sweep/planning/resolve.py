@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
+from sweep.planning import mixing, sources
 from sweep.planning.plan import Cell, Plan
 from sweep.planning.shapes import EncoderSource, encoder_source
 from sweep.planning.spec import Study
@@ -34,7 +35,9 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     encoders = dict(_encoders(study, path, data, facts))
     _check_layer(study, encoders, path)
     _check_groups(study, tasks, path)
-    return Plan(study, encoders, tasks, data, tests, _cells(study), tuple(_flags(study, tasks)))
+    sources.check(study, tasks, path)
+    mixing.check(study, tasks, path)
+    return Plan(study, encoders, tasks, data, tests, _cells(study, tasks), tuple(_flags(study, tasks)))
 
 
 def training_digest(task: Task) -> str:
@@ -146,13 +149,13 @@ def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path
             raise StudyError(f"{path}: scoring.layer", found, "a layer that every encoder has is expected")
 
 
-def _cells(study: Study) -> tuple[Cell, ...]:
+def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     axes = study.axes
     volumes = [None if volume == "full" else int(volume) for volume in axes.volume]
     return tuple(
-        Cell(encoder, intermediate, volume, target)
+        Cell(encoder, intermediate, volume, source, target)
         for encoder in axes.encoder
-        for intermediate in axes.intermediate
+        for intermediate, source in sources.settings(study, tasks)
         for volume in (volumes if intermediate else [None])
         for target in axes.target
     )
@@ -178,6 +181,7 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
             if reason := overlap(tasks[intermediate], tasks[target]):
                 yield f"overlap: {intermediate} and {target} {reason}"
     yield from _trunk_flags(study)
+    yield from sources.flags(study, tasks)
     for group, languages in study.language_groups.items():
         for target in study.axes.target:
             if not set(languages) & set(tasks[target].languages):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,12 +22,14 @@ from pydantic_core import PydanticCustomError
 from sweep.planning.notation import as_budget, as_grid, as_volume, as_warmup
 
 NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
+OWN = "own"  # the source language that is each task's own: what it is usually trained in, English in the table
 
 Int = Annotated[int, Strict()]
 Positive = Annotated[int, Strict(), Field(gt=0)]
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Name = Annotated[str, Strict(), Field(min_length=1)]
+Temperature = Annotated[float, Strict(), Field(ge=1)]
 
 
 class Model(BaseModel):
@@ -60,11 +62,51 @@ class RateGrid(Model):
 
 
 class Sampling(Model):
-    """How a phase of several tasks mixes them: p proportional to n, to 1, or to min(n, cap)^(1/temperature)."""
+    """How a phase of several tasks mixes them: p proportional to n, to 1, or to min(n, cap)^(1/temperature).
+
+    A task with a ratio has that share of the steps; the others divide the rest among them by `by`. A step is one task's
+    batch of `batch_tokens`, so a share of steps is a share of tokens.
+    """
 
     by: Literal["proportional", "uniform", "temperature"] = "proportional"
-    temperature: Annotated[float, Strict(), Field(ge=1)] = 2.0
+    temperature: Temperature = 2.0
     cap: Positive | None = None
+    ratios: dict[Name, Annotated[float, Strict(), Field(gt=0, lt=1)]] = {}
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Sampling:
+        if sum(self.ratios.values()) > 1 + 1e-9:
+            raise PydanticCustomError("ratios", "ratios of at most 1 together are expected")
+        return self
+
+    def shares(self, sizes: Mapping[str, float]) -> dict[str, float]:
+        """Share of the steps per task, from the size of one pass over each."""
+        power = {"proportional": 1.0, "uniform": 0.0, "temperature": 1 / self.temperature}[self.by]
+        free = {task: size**power for task, size in sizes.items() if task not in self.ratios}
+        left, total = 1 - sum(self.ratios[task] for task in sizes if task in self.ratios), sum(free.values())
+        return {task: left * free[task] / total if task in free else self.ratios[task] for task in sizes}
+
+    def one_pass(self, sizes: Mapping[str, float]) -> float:
+        """Size of one epoch: a pass over every task, those with a ratio apart, which are given their share of it.
+
+        So a ratio of raw text takes nothing from the others: they are seen as often as without it.
+        """
+        free = sum(size for task, size in sizes.items() if task not in self.ratios)
+        left = 1 - sum(self.ratios[task] for task in sizes if task in self.ratios)
+        return free / left if free else sum(sizes.values())
+
+
+class Text(Model):
+    """Raw text in a phase, which may be in many languages of very different size."""
+
+    languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None  # None: those of the task's description
+    temperature: Temperature = 1.0  # a language's share of the text is proportional to its size^(1/temperature)
+
+    @field_validator("languages", mode="after")
+    @classmethod
+    def _once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        _no_item_twice(value or ())
+        return value
 
 
 class Warmup(Model):
@@ -102,6 +144,7 @@ class PhaseSettings(Model):
     dev_examples: Positive = 500  # at most so many dev examples per evaluation
     examples: Positive | None = None  # at most so many training examples per task
     sampling: Sampling = Sampling()
+    text: Text = Text()
 
     @model_validator(mode="after")
     def _one_length(self) -> PhaseSettings:
@@ -131,6 +174,8 @@ class Phases(PhaseSettings):
     def of(self, tasks: tuple[str, ...]) -> PhaseSettings:
         """The settings for a phase on these tasks; overrides count for a phase on exactly one task."""
         base = self.model_dump(exclude={"overrides"})
+        ratios = self.sampling.ratios
+        base["sampling"]["ratios"] = {task: ratios[task] for task in tasks if task in ratios and len(tasks) > 1}
         changes = self.overrides.get(tasks[0], {}) if len(tasks) == 1 else {}
         for one, other in (("epochs", "steps"), ("steps", "epochs")):
             if one in changes and other not in changes:
@@ -155,6 +200,7 @@ class Axes(Model):
     intermediate: tuple[tuple[Name, ...], ...]  # () is `none`
     target: tuple[Name, ...]
     volume: tuple[Annotated[int | str, BeforeValidator(as_volume)], ...] = ("full",)
+    source: tuple[Name, ...] = (OWN,)  # language of the intermediate tasks' training data: own, all, or a language
     seed: tuple[Annotated[int, Strict(), Field(ge=0)], ...]
 
     @field_validator("intermediate", mode="before")

@@ -91,16 +91,18 @@ def hub_task(name: str, description: Mapping[str, Any], where: str) -> Task:
     return _task(name, task, HubSource(splits, described.share(task), sizes, tokens, where))
 
 
-def check(task: Task, family: Family) -> int:
+def check(task: Task, family: Family, sources: Iterable[str] = ()) -> int:
     """Reads all splits in all languages and returns the number of rows. Raises DataError with the place of a bad one.
 
-    Embedded tasks make their rows themselves and are not read.
+    Train is read in `sources` too, the languages that a study trains it in beside the usual ones. Embedded tasks make
+    their rows themselves and are not read.
     """
     source = task.source
     if not isinstance(source, (LocalSource, HubSource)):
         return 0
     wanted = [("test", language) for language in task.languages]
-    wanted += [(split, language) for split in ("train", "dev") for language in task.trained_in]
+    wanted += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
+    wanted += [("dev", language) for language in task.trained_in]
     rows = 0
     for split, language in wanted:
         for place, row in source.located(split, language):

@@ -1,18 +1,19 @@
 """The embedded benchmark: every task family in a small invented world, offline, generated from a seed.
 
 world.py says what happens and how languages say it; here are the tasks. Training and dev data exist in the pivot
-language only (raw text: in all languages); test data exist in every language, and row i has the same meaning in each
-of them. Labels are balanced. Meanings are divided between train, dev and test by a checksum, so no test row is a
-training row, in any language.
+language (raw text: in all languages, no translations), and for two tasks translated, as XNLI's are into all of its
+languages and SQuAD's into some; test data exist in every language. Row i of a translation, as of a test set, has the
+same meaning in every language. Labels are balanced. Meanings are divided between train, dev and test by a checksum, so
+no test row is a training row, in any language.
 
-    world/nli         sequence   entailment, neutral, contradiction of a fact               large train
+    world/nli         sequence   entailment, neutral, contradiction of a fact               large train, all languages
     world/rte         sequence   entailed or not, in news of people and organisations                 small train
     world/paraphrase  sequence   same fact in another arrangement, or a changed one
     world/topic       sequence   which of six topics                                        small train
     world/copa        choice     the likelier cause or consequence
     world/pos         token      parts of speech                                            large train
     world/ner         token      persons, places, organisations (BIO)                       small train
-    world/qa          span       who, what, where; a fifth is unanswerable                  large train
+    world/qa          span       who, what, where; a fifth is unanswerable                  large train, near languages
     world/qa_small    span       the same skill in shorter contexts, all answerable         small train
     world/retrieval   embedding  find the pivot sentence that a foreign one translates      no train
     world/raw         masked     raw text; the farther a language, the less there is
@@ -47,18 +48,21 @@ class Design:
     draw: Callable[[World, Random, int], rows.Meaning]
     row: Callable[[World, rows.Meaning, Language], Row]
     labels: tuple[str, ...] = ()
+    translated: tuple[str, ...] = ()  # languages beside the pivot that train and dev are translated into
 
 
+FOREIGN = tuple(language.code for language in LANGUAGES if language is not PIVOT)  # the nearest first
+NLI_LABELS = ("entailment", "neutral", "contradiction")
 TOPIC_LABELS = tuple(f"topic{number}" for number in range(TOPICS))
 DESIGNS = {
-    "nli": Design("sequence", 12000, 300, 300, rows.draw_nli, rows.nli_row, ("entailment", "neutral", "contradiction")),
+    "nli": Design("sequence", 12000, 300, 300, rows.draw_nli, rows.nli_row, NLI_LABELS, FOREIGN),
     "rte": Design("sequence", 200, 300, 300, rows.draw_rte, rows.rte_row, ("entailment", "not_entailment")),
     "paraphrase": Design("sequence", 1500, 300, 300, rows.draw_paraphrase, rows.paraphrase_row, ("different", "same")),
     "topic": Design("sequence", 60, 150, 300, rows.draw_topic, rows.topic_row, TOPIC_LABELS),
     "copa": Design("choice", 400, 200, 300, rows.draw_copa, rows.copa_row, ("0", "1")),
     "pos": Design("token", 2000, 150, 200, rows.draw_sentence, rows.pos_row, rows.POS_LABELS),
     "ner": Design("token", 60, 150, 200, rows.draw_sentence, rows.ner_row, rows.NER_LABELS),
-    "qa": Design("span", 10000, 200, 200, rows.draw_qa, rows.qa_row),
+    "qa": Design("span", 10000, 200, 200, rows.draw_qa, rows.qa_row, translated=FOREIGN[:3]),
     "qa_small": Design("span", 100, 200, 200, rows.draw_qa_small, rows.qa_row),
     "retrieval": Design("embedding", 0, 0, 300, rows.draw_pair, rows.pair_row),
     "raw": Design("masked", PIVOT.raw, 100, 100, rows.draw_story, rows.story_row),
@@ -89,7 +93,8 @@ class EmbeddedSource:
         self._check(split, language)
         design, examples = DESIGNS[self.task], self._examples(split, language)
         if split == "train":
-            meanings = tuple(islice(_meanings(self.task, self.seed, split, language), examples))
+            spoken = language if design.family == "masked" else PIVOT.code  # what is no raw text is translated
+            meanings = tuple(islice(_meanings(self.task, self.seed, split, spoken), examples))
         else:
             meanings = _held_out(self.task, self.seed, split)[:examples]
         found = [design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
@@ -104,7 +109,7 @@ class EmbeddedSource:
             return LANGUAGE[language].raw if split == "train" else count
         if design.family == "embedding" and language == PIVOT.code:
             return 0
-        return count if split == "test" or language == PIVOT.code else 0
+        return count if split == "test" or language in (PIVOT.code, *design.translated) else 0
 
     def _check(self, split: str, language: str) -> None:
         where = f"world/{self.task}"
@@ -176,6 +181,7 @@ def _task(name: str, design: Design) -> Task:
         labels=design.labels,
         corpora=(f"world/{name}",),
         train_languages=codes if design.family == "masked" else (),
+        sources=(PIVOT.code, *design.translated) if design.translated else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which task a step trains: streams of batches, sampled per step by size, evenly, or by temperature.
+"""Which task a step trains: streams of batches, sampled per step by size, evenly, by temperature, or by a given ratio.
 
 The order is a pure function of (streams, settings, seed); that of a short run is the beginning of a longer one's.
 """
@@ -7,51 +7,57 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.planning.spec import Sampling
 from sweep.tasks.base import Encoded
 from sweep.training.batching import Ids, epoch_batches, nested_pools
 
 BLOCK = 32  # steps within which every stream gets its share, give or take one step
-
-Sampling = Literal["proportional", "uniform", "temperature"]
+PROPORTIONAL = Sampling()
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Training data of one task. Two streams may train one task, such as the languages of a multilingual MLM."""
+    """Training data of one task, or of one language of a task that comes in several."""
 
     task: str
     encoded: Encoded
-    cap: int | None = None  # examples beyond which the stream gets no more steps; its data is not cut
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The streams of a phase and how a step chooses among them; a single task is a mixture of one."""
+    """The streams of a phase and how a step chooses among them; a single task is a mixture of one.
+
+    Sizes are in steps, not examples, because a step is a batch of tokens: proportional passes over every task equally
+    often.
+    """
 
     streams: tuple[Stream, ...]
     batch_tokens: int  # padded tokens per batch at most
     seed: int
-    sampling: Sampling = "proportional"
-    temperature: float = 1.0
+    sampling: Sampling = PROPORTIONAL
+    smoothing: float = 1.0  # temperature among the streams of one task
     nested: bool = False  # streams are in random order, and a smaller volume of one is the beginning of a larger one
 
     def epoch_steps(self) -> NDArray[np.float64]:
-        """[streams] steps of one pass over each stream: its batches, times min(cap, examples) / examples."""
+        """[streams] steps of one pass over each stream: its batches, times min(cap, examples of the task) / examples.
+
+        Beyond the cap a task gets no more steps; its data is not cut.
+        """
         steps = []
         for index, stream in enumerate(self.streams):
             whole = len(self._epoch(index, 0))
-            share = 1.0 if stream.cap is None else min(stream.cap / stream.encoded.examples, 1.0)
+            examples = sum(other.encoded.examples for other in self.streams if other.task == stream.task)
+            share = 1.0 if self.sampling.cap is None else min(self.sampling.cap / examples, 1.0)
             steps.append(max(whole * share, 1.0))
         return np.array(steps)
 
     def steps_for(self, epochs: float) -> int:
-        """Optimizer steps of so many passes over all streams, caps counted; at least 1."""
-        return max(round(epochs * float(self.epoch_steps().sum())), 1)
+        """Optimizer steps of so many epochs, as `sampling` counts them; at least 1."""
+        return max(round(epochs * self.sampling.one_pass(self._task_steps(self.epoch_steps()))), 1)
 
     def shared_steps(self) -> int:
         """Steps that the run over any larger volume of the same data begins with; 0 where it is not known to.
@@ -64,14 +70,23 @@ class Mixture:
         return sum(len(pool) for pool in pools[:-1])
 
     def weights(self) -> NDArray[np.float64]:
-        """[streams] probability that a step trains the stream: p ~ epoch_steps ** (1 / temperature).
+        """[streams] probability that a step trains the stream: its task's share, divided among the task's streams.
 
-        Proportional is temperature 1, uniform is temperature infinity (Raffel et al. 2020, section 3.5.2). Sizes are in
-        batches, not examples, because a step is a batch of tokens: proportional passes over every stream equally often.
+        Tasks: a fixed ratio, or p ~ steps ** (1 / temperature); proportional is temperature 1, uniform is temperature
+        infinity (Raffel et al. 2020, section 3.5.2). Streams of a task: the same with `smoothing`.
         """
-        exponent = {"proportional": 1.0, "uniform": 0.0, "temperature": 1 / self.temperature}[self.sampling]
-        raised = self.epoch_steps() ** exponent
-        return np.asarray(raised / raised.sum(), dtype=np.float64)
+        steps = self.epoch_steps()
+        shares = self.sampling.shares(self._task_steps(steps))
+        raised = steps ** (1 / self.smoothing)
+        within = self._task_steps(raised)
+        return np.array([shares[s.task] * one / within[s.task] for s, one in zip(self.streams, raised, strict=True)])
+
+    def _task_steps(self, steps: NDArray[np.float64]) -> dict[str, float]:
+        """The sum over the streams of each task."""
+        sums: dict[str, float] = {}
+        for stream, one in zip(self.streams, steps, strict=True):
+            sums[stream.task] = sums.get(stream.task, 0.0) + float(one)
+        return sums
 
     def schedule(self, steps: int) -> NDArray[np.int64]:
         """[steps] stream of each step; schedule(n) is the beginning of schedule(m) for n < m.
