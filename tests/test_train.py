@@ -232,6 +232,14 @@ def test_dropout_is_off_while_dev_is_scored_and_on_again_after():
     assert len(trained_modes) == SETTINGS.steps
 
 
+def test_dropout_is_on_from_the_first_step_in_an_encoder_as_it_was_loaded():
+    """Transformers loads in eval mode, which a model round it does not show."""
+    model = tiny_model()
+    model.encoder.eval()
+    next(fit(model, ONE, SETTINGS))
+    assert all(module.training for module in model.modules())
+
+
 def test_progress_counts_what_was_trained():
     items = trained(MIXED, SETTINGS)[1]
     assert [item.step for item in items] == list(range(1, 13))

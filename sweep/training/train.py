@@ -70,14 +70,14 @@ def fit(
     if resume is not None:
         run.restore(resume)
     evaluated = evaluated_steps(settings) if evaluate is not None else frozenset()
+    model.train()  # all of it: transformers loads an encoder in eval mode, without dropout
     for task, batch in run.batches(stop):
-        if not model.training:
-            model.train()
         loss = run.advance(task, batch)
         dev = None
         if evaluate is not None and run.step in evaluated:
             model.eval()
             dev = float(evaluate())
+            model.train()
             run.judge(dev)
         yield run.progress(task, loss, dev)
     run.select()
