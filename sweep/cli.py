@@ -37,13 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Reads the study file and every row of its data; trains nothing."""
+    """Reads the study file, every row of its data, and its encoders' configurations and tokenizers; trains nothing."""
+    from sweep.chain.inspection import check_encoders
     from sweep.planning.first_use import check_data
     from sweep.planning.resolve import resolve
     from sweep.planning.study_file import load
 
     plan = resolve(load(options.file), options.file)
     facts = check_data(plan, {})
+    check_encoders(plan, {})
     print(f"{options.file}: {len(plan.cells)} cells, {len(facts)} data sets read without a fault")
     return 0
 

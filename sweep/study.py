@@ -59,6 +59,7 @@ def run(path: Path) -> Outcome:
     resolve(study, path)  # a mistake is said before a folder is made
     with _owned(results, study, path) as ledger:
         ledger.remember(resolve_revisions(resolve(study, path, ledger.facts()), ledger.facts()))
+        ledger.remember(_check_encoders(resolve(study, path, ledger.facts()), ledger.facts()))
         plan = resolve(study, path, ledger.facts())
         ledger.remember(check_data(plan, ledger.facts()))
         ledger.settle_all(started)
@@ -68,6 +69,12 @@ def run(path: Path) -> Outcome:
         admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs, gpu)
         interrupted = _execute(admission, results)
     return Outcome(results, admission, interrupted, time.time() - started)
+
+
+def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
+    from sweep.chain.inspection import check_encoders  # imports torch
+
+    return check_encoders(plan, facts)
 
 
 def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:

@@ -34,10 +34,10 @@ LAYERS = (
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
     """training training.batching training.mixture training.linear training.heads training.model training.schedule
-    training.vocabulary training.encoders training.train training.neighbours training.scoring
-    training.probe""",
+    training.vocabulary training.tokenizer training.encoders training.published training.train
+    training.neighbours training.scoring training.probe""",
     # 5  one chain; knows no Ray
-    """chain chain.meter chain.checkpoint chain.bench chain.dev chain.logbook chain.phase
+    """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.phase
     chain.retention chain.zero_shot chain.trial""",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning admission search scheduler worker",
@@ -63,9 +63,9 @@ DOORS = {
     "ruamel": "planning.study_file",
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
-    "torch": """training.batching training.linear training.heads training.model training.encoders training.train
-    training.neighbours training.scoring training.probe chain.bench""",
-    "transformers": "training.vocabulary training.encoders training.model",
+    "torch": """training.batching training.linear training.heads training.model training.encoders training.published
+    training.train training.neighbours training.scoring training.probe chain.bench""",
+    "transformers": "training.vocabulary training.tokenizer training.encoders training.published training.model",
 }
 
 PLACE = {name: (layer, index) for layer, row in enumerate(LAYERS) for index, name in enumerate(row.split())}

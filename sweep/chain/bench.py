@@ -18,9 +18,11 @@ from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import Runtime
 from sweep.store import Store
 from sweep.tasks.base import Task
-from sweep.training.encoders import load_encoder, load_tokenizer, load_weights, random_encoder
+from sweep.training.encoders import load_encoder, load_weights, random_encoder
 from sweep.training.heads import HeadSpec
 from sweep.training.model import Chainable
+from sweep.training.published import load_parents_head, load_published_head
+from sweep.training.tokenizer import load_tokenizer
 from sweep.training.vocabulary import Algorithm, train_tokenizer
 
 ENCODER_WEIGHTS = "encoder.safetensors"
@@ -63,8 +65,17 @@ def set_up(chain: Chain, plan: Plan, store: Store, started: float | None = None)
 
 
 def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int) -> Chainable:
-    """The parent's encoder with a fresh head per task; heads and random weights depend on the attempt's seed alone."""
-    return _model(bench, tasks, phase.parent, seed, phase.recipe.settings.dropout)
+    """The parent's encoder with a fresh head per task; heads and random weights depend on the attempt's seed alone.
+
+    Masked heads alone are not fresh: predicting its masked tokens is what the encoder was trained for.
+    """
+    model = _model(bench, tasks, phase.parent, seed, phase.recipe.settings.dropout)
+    for head in model.masked_heads:
+        if phase.parent is not None:
+            load_parents_head(head, bench.store.weights(phase.parent) / HEAD_WEIGHTS)
+        elif bench.encoder.location is not None:
+            load_published_head(head.cpu(), bench.encoder.location, bench.encoder.revision)
+    return model.to(bench.device)
 
 
 def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:

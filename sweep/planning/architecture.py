@@ -59,12 +59,12 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
             )
         return value
 
-    hidden = read("hidden_size", "dim", "d_model", "emb_dim")
+    hidden = read("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
     heads = read("num_attention_heads", "n_heads", default=1)
     embedding = read("embedding_size", default=hidden)
     key_value = hidden // heads * read("num_key_value_heads", default=heads)
     return Shape(
-        layers=read("num_hidden_layers", "n_layers", "num_layers"),
+        layers=read("num_hidden_layers", "n_layers", "num_layers", "n_layer", "encoder_layers"),
         hidden=hidden,
         feed_forward=read("intermediate_size", "hidden_dim", "d_ff", default=4 * hidden),
         vocabulary=read("vocab_size"),

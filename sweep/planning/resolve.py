@@ -7,12 +7,14 @@ yet is planned from tables and gets its commit at first use.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
 from sweep.planning import mixing, sources
+from sweep.planning.architecture import Shape
 from sweep.planning.plan import Cell, Plan
 from sweep.planning.shapes import EncoderSource, encoder_source
 from sweep.planning.spec import Study
@@ -60,6 +62,11 @@ def data_fact(task: Task) -> str:
 def encoder_fact(source: EncoderSource) -> str:
     """Name under which the commit of a hub encoder is remembered."""
     return f"encoder:{source.location}"
+
+
+def shape_fact(source: EncoderSource) -> str:
+    """Name under which the shape of a hub encoder is remembered, which no plan knows before its first use."""
+    return f"shape:{source.location}:{source.revision}"
 
 
 def _pinned(task: Task, facts: Mapping[str, str]) -> Task:
@@ -137,7 +144,10 @@ def _encoders(
         text = data.get(described.tokenizer.text) if described is not None and described.tokenizer else None
         source = encoder_source(name, described, path.parent, text, where)
         commit = facts.get(encoder_fact(source))
-        yield name, source.at(commit) if commit and source.on_hub and source.revision is None else source
+        if commit and source.on_hub and source.revision is None:
+            source = source.at(commit)
+        known = facts.get(shape_fact(source))
+        yield name, dataclasses.replace(source, shape=Shape(**json.loads(known))) if known else source
 
 
 def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Where encoders, tokenizers and weights come from: the hub, a local folder, or nothing but a configuration.
+"""Where encoders and weights come from: the hub, a local folder, or nothing but a configuration.
 
-Everything passes through transformers' Auto classes, so every encoder that they know can be named. Offline a hub id is
+Everything passes through transformers' Auto classes, so every encoder that they know can be named; an encoder is what
+AutoModelForMaskedLM has and what reads in both directions, all else is refused. Offline a hub id is
 read from the local cache. No remote code is trusted; weights of finished phases are safetensors, never pickle.
 """
 
@@ -17,13 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     CONFIG_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     AutoModel,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
@@ -37,23 +37,42 @@ def load_encoder(source: str, revision: str | None = None, weights: Path | None 
     """The encoder of a hub id or a local folder, without a pooling layer, in fp32.
 
     With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read. Raises
-    StudyError where there is no such model, StoreError where the weights do not fit it.
+    StudyError where there is no such encoder, StoreError where the weights do not fit it.
     """
+    config, where = load_configuration(source, revision), f"encoder {source!r}"
+    if weights is not None:
+        encoder = _from_configuration(config, where)
+        load_weights(encoder, weights)
+        return encoder
+    try:
+        hub_logging.disable_progress_bar()
+        # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
+        encoder, report = auto_model.from_pretrained(
+            source, revision=revision, config=config, dtype="float32", output_loading_info=True,
+            **_without_pooler(config),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _mistake(where, str(error)) from error
+    if missing := sorted(report["missing_keys"]):
+        raise _mistake(where, f"no weights for {len(missing)} tensors, among them {missing[0]}")
+    return _checked(encoder)
+
+
+def load_configuration(source: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a hub id or a local folder. Raises StudyError where it is not an encoder's."""
     where = f"encoder {source!r}"
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        options = _without_pooler(config)
-        if weights is None:
-            hub_logging.disable_progress_bar()
-            # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
-            return _encoder(
-                auto_model.from_pretrained(source, revision=revision, config=config, dtype="float32", **options)
-            )
-        encoder = _encoder(auto_model.from_config(config, dtype=torch.float32, **options))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise StudyError(where, str(error), "give a hub id, or a folder with config.json and weights") from error
-    load_weights(encoder, weights)
-    return encoder
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _mistake(where, str(error)) from error
+    _refuse_others(config, where)
+    return config
+
+
+def check_shape(config: PreTrainedConfig, where: str) -> None:
+    """Build the encoder without memory for its weights. Raises StudyError where the configuration is inconsistent."""
+    with torch.device("meta"):
+        _from_configuration(config, where)
 
 
 def random_encoder(config: Mapping[str, Any], vocab_size: int, pad_id: int, seed: int) -> PreTrainedModel:
@@ -61,6 +80,14 @@ def random_encoder(config: Mapping[str, Any], vocab_size: int, pad_id: int, seed
 
     Raises StudyError for an unknown model type or a shape that its model refuses.
     """
+    made = configuration(config, vocab_size, pad_id)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _from_configuration(made, f"encoder of type {made.model_type!r}")
+
+
+def configuration(config: Mapping[str, Any], vocab_size: int, pad_id: int) -> PreTrainedConfig:
+    """The configuration of an untrained encoder. Raises StudyError where it is not an encoder's."""
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise StudyError(
@@ -69,27 +96,13 @@ def random_encoder(config: Mapping[str, Any], vocab_size: int, pad_id: int, seed
     try:
         # the defaults of other special ids lie outside a small vocabulary, and no encoder reads them
         unused = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
-        shape = AutoConfig.for_model(**{**unused, **config, "vocab_size": vocab_size, "pad_token_id": pad_id})
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return _encoder(auto_model.from_config(shape, dtype=torch.float32, **_without_pooler(shape)))
-    except (ValueError, TypeError, KeyError) as error:
-        raise StudyError(f"encoder of type {kind!r}", str(error), "give a shape that the model accepts") from error
-
-
-def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of a hub id or a folder. Raises StudyError where there is none."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, KeyError) as error:
-        raise StudyError(
-            f"tokenizer {source!r}", str(error), "give a hub id, or a folder with tokenizer.json"
-        ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
-        raise StudyError(
-            f"tokenizer {source!r}", "no fast tokenizer", "character offsets need one: add its tokenizer.json"
+        made: PreTrainedConfig = AutoConfig.for_model(
+            **{**unused, **config, "vocab_size": vocab_size, "pad_token_id": pad_id}
         )
-    return tokenizer
+    except (ValueError, TypeError, KeyError) as error:
+        raise _mistake(f"encoder of type {kind!r}", str(error)) from error
+    _refuse_others(made, f"encoder of type {kind!r}")
+    return made
 
 
 def cpu_weights(module: nn.Module) -> dict[str, Tensor]:
@@ -110,16 +123,39 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise StoreError(path, str(error), "delete the folder of this phase and run again") from error
 
 
+def _refuse_others(config: PreTrainedConfig, where: str) -> None:
+    kind = config.model_type
+    wanted = "an encoder such as xlm-roberta, bert, deberta-v2 or modernbert is expected"
+    if config.is_encoder_decoder:
+        raise StudyError(where, f"{kind}, an encoder-decoder", wanted)
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or type(config) not in MODEL_MAPPING:
+        raise StudyError(where, f"{kind}, which is no masked language model", wanted)
+    if getattr(config, "is_decoder", False):
+        raise StudyError(where, f"{kind} with is_decoder, which reads from left to right", wanted)
+
+
+def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel:
+    """Untrained, from torch's generator."""
+    try:
+        return _checked(auto_model.from_config(config, dtype=torch.float32, **_without_pooler(config)))
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
+        raise _mistake(where, str(error)) from error
+
+
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
     """BERT and its kin would carry an untrained layer that nothing here uses."""
-    if type(config) not in MODEL_MAPPING:
-        raise ValueError(f"{config.model_type} has no encoder in AutoModel")
     kind: Any = MODEL_MAPPING[type(config)]
     accepted = inspect.signature(kind).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
 
 
-def _encoder(model: Any) -> PreTrainedModel:
-    if not isinstance(model, PreTrainedModel) or model.config.is_encoder_decoder:
-        raise ValueError(f"{type(model).__name__} is not an encoder")
+def _checked(model: Any) -> PreTrainedModel:
+    assert isinstance(model, PreTrainedModel)
+    if model.main_input_name != "input_ids":
+        raise ValueError(f"{type(model).__name__} reads {model.main_input_name}, not tokens")
     return model
+
+
+def _mistake(where: str, found: str) -> StudyError:
+    wanted = "give a hub id, or a folder with the config.json and the weights of an encoder"
+    return StudyError(where, found, wanted)

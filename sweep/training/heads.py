@@ -161,18 +161,22 @@ class MaskedHead(nn.Module):
     Logits exist at masked positions only: [masked, V] instead of [S, L, V].
     """
 
-    def __init__(self, hidden: int, embeddings: Tensor) -> None:
+    def __init__(self, hidden: int, embeddings: Tensor, epsilon: float) -> None:
         super().__init__()
         vocabulary, width = embeddings.shape
         self.transform = nn.Linear(hidden, width)
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, eps=epsilon)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self._tied = (embeddings,)  # a tuple: the matrix is the encoder's, and is neither stored nor trained twice
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[masked, H] to [masked, V] logits, fp32."""
+        return self.logits(hidden, self._tied[0])
+
+    def logits(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
+        """[..., H] to [..., V] logits over the given embeddings, fp32."""
         transformed = self.norm(functional.gelu(self.transform(hidden)))
-        return linear(transformed, self._tied[0], self.bias).float()
+        return linear(transformed, embeddings, self.bias).float()
 
     def count(self, batch: Batch) -> Tensor | int:
         return (batch.targets != IGNORED).sum().clamp(min=1)
@@ -195,13 +199,25 @@ class MaskedHead(nn.Module):
 AnyHead = Head | VectorHead | MaskedHead
 
 
-def make_head(spec: HeadSpec, hidden: int, embeddings: Tensor, pooling: Pooling, dropout: float, seed: int) -> AnyHead:
-    """The head of a family, its weights drawn from `seed` alone (normal, 0.02; biases 0)."""
+def make_head(
+    spec: HeadSpec,
+    hidden: int,
+    embeddings: Tensor,
+    pooling: Pooling,
+    dropout: float,
+    seed: int,
+    *,
+    epsilon: float = 1e-12,
+) -> AnyHead:
+    """The head of a family, its weights drawn from `seed` alone (normal, 0.02; biases 0).
+
+    `epsilon` is that of the encoder's norms, which its own masked head shares.
+    """
     if spec.family in VECTORS:
         return VectorHead(pooling)
     head: AnyHead
     if spec.family == "masked":
-        head = MaskedHead(hidden, embeddings)
+        head = MaskedHead(hidden, embeddings, epsilon)
     else:
         kind, outputs = {
             "sequence": (SequenceHead, spec.labels),

@@ -12,10 +12,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from sweep.training.batching import Batch
-from sweep.training.heads import AnyHead, HeadSpec, Outputs, Pooling, VectorHead, make_head, mask_batch
+from sweep.training.heads import AnyHead, HeadSpec, MaskedHead, Outputs, Pooling, VectorHead, make_head, mask_batch
 from sweep.training.linear import use_one_dnn
 
 Precision = Literal["fp32", "bf16"]
@@ -43,11 +43,22 @@ class Chainable(nn.Module):
         for task, spec in sorted(heads.items()):
             start = seed_for(seed, task)
             self.heads[_module_name(task)] = make_head(
-                spec, encoder.config.hidden_size, self.embeddings, pooling, dropout, start
+                spec,
+                encoder.config.hidden_size,
+                self.embeddings,
+                pooling,
+                dropout,
+                start,
+                epsilon=_epsilon(encoder.config),
             )
         use_one_dnn(self)
         accepted = inspect.signature(encoder.forward).parameters
         self._segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
+
+    @property
+    def masked_heads(self) -> list[MaskedHead]:
+        """The heads of masked tasks, which go on from an earlier phase or from what was published."""
+        return [head for head in self.heads.values() if isinstance(head, MaskedHead)]
 
     @property
     def device(self) -> torch.device:
@@ -126,6 +137,11 @@ def seed_for(*parts: object) -> int:
     """A seed from anything printable, the same in every process: 63 bits of blake2b."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def _epsilon(config: PreTrainedConfig) -> float:
+    """Of an encoder's norms; DistilBERT does not say its own."""
+    return float(getattr(config, "layer_norm_eps", getattr(config, "norm_eps", 1e-12)))
 
 
 def _module_name(task: str) -> str:

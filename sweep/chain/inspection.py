@@ -1,0 +1,43 @@
+"""Whether every encoder of a study can do what its chains will ask of it: looked at once, before anything is trained.
+
+Reads configurations and tokenizers, and weights of nothing. Its findings are facts that the ledger keeps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from sweep.planning.architecture import shape_of
+from sweep.planning.plan import Plan
+from sweep.planning.resolve import shape_fact
+from sweep.planning.shapes import EncoderSource
+from sweep.training.encoders import check_shape, configuration, load_configuration
+from sweep.training.tokenizer import check_tokenizer, load_tokenizer
+
+
+def check_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
+    """Facts on encoders that no earlier run has looked at, the shapes of hub encoders among them. Raises StudyError."""
+    axes = plan.study.axes
+    names = {*axes.target, *(name for names in axes.intermediate for name in names)}
+    families = sorted({plan.tasks[name].family for name in names})
+    found: dict[str, str] = {}
+    for source in plan.encoders.values():
+        fact = f"checked:encoder:{source.digest}:{'+'.join(families)}"
+        if fact not in facts:
+            found |= {fact: "yes", **_check(source, families)}
+    return found
+
+
+def _check(source: EncoderSource, families: list[str]) -> dict[str, str]:
+    where = f"encoder {source.name!r}"
+    if source.location is None:
+        check_shape(configuration(json.loads(source.config or "{}"), source.vocab_size, pad_id=0), where)
+        return {}
+    config = load_configuration(source.location, source.revision)
+    check_shape(config, where)
+    shape = shape_of(config.to_dict(), where)
+    tokenizer = load_tokenizer(source.location, source.revision)
+    check_tokenizer(tokenizer, config.model_type, config.pad_token_id, shape, families)
+    return {shape_fact(source): json.dumps(asdict(shape))} if source.on_hub else {}

@@ -1,0 +1,56 @@
+"""The tokenizer of a published encoder, and whether it can do what a study asks of it.
+
+Tokenizers that are trained here are in vocabulary.py. Passes through transformers' AutoTokenizer; no remote code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from sweep.errors import StudyError
+from sweep.planning.architecture import OFFSET_POSITIONS, Shape
+from sweep.tasks.subwords import frame
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The fast tokenizer of a hub id or a folder. Raises StudyError where there is none."""
+    where = f"tokenizer {source!r}"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    except Exception as error:  # each of transformers' conversions fails in its own way, on files that are the user's
+        wanted = "give a hub id, or a folder with tokenizer.json (a sentencepiece model alone needs its library: "
+        raise StudyError(where, str(error), f"{wanted}pip install sentencepiece)") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
+        raise StudyError(where, "no fast tokenizer", "character offsets need one: add its tokenizer.json")
+    # Without any file of a vocabulary some classes make one of their special tokens alone: all text would be unknown.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise StudyError(where, "no vocabulary but special tokens", "add the files of its tokenizer to the folder")
+    return tokenizer
+
+
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, model_type: str, pad_id: int | None, shape: Shape, families: Collection[str]
+) -> None:
+    """Whether text of these families, so tokenized, can be fed to an encoder of this type, pad token and shape.
+
+    Raises StudyError.
+    """
+    where = f"tokenizer {tokenizer.name_or_path!r}"
+    if tokenizer.pad_token_id is None:
+        raise StudyError(where, "no pad token", "name one as pad_token in its tokenizer_config.json")
+    if model_type in OFFSET_POSITIONS and tokenizer.pad_token_id != pad_id:
+        found = (
+            f"the pad token {tokenizer.pad_token_id}, while the encoder counts positions from its pad token {pad_id}"
+        )
+        raise StudyError(where, found, "the same one in config.json and in the tokenizer is expected")
+    if len(tokenizer) > shape.vocabulary:
+        found = f"{len(tokenizer)} tokens for an encoder that has embeddings of {shape.vocabulary}"
+        raise StudyError(where, found, "the tokenizer that belongs to the encoder is expected")
+    if "masked" in families and tokenizer.mask_token_id is None:
+        wanted = "a masked task needs one: name it as mask_token in its tokenizer_config.json, or leave the task out"
+        raise StudyError(where, "no mask token", wanted)
+    if "span" in families and not frame(tokenizer, pair=True).gaps[0]:
+        wanted = "a span task needs one, to answer that there is no answer: leave such tasks out"
+        raise StudyError(where, "no special token at the beginning of a text", wanted)
