@@ -283,7 +283,7 @@ def test_an_unknown_encoder_is_the_users_mistake(tmp_path):
         load_encoder("no/such-model")
     with pytest.raises(StudyError, match=r"did you mean 'bert'"):
         random_encoder({"model_type": "berd"}, 10, 0, 0)
-    with pytest.raises(StudyError, match="of type bert"):
+    with pytest.raises(StudyError, match="of type 'bert'"):
         random_encoder({"model_type": "bert", "hidden_size": 30, "num_attention_heads": 4}, 10, 0, 0)
     with pytest.raises(StudyError, match="encoder-decoder"):
         random_encoder(
