@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.fingerprint import fingerprint
-from sweep.planning.ledger import DONE, FILE, ChainRow, Ledger
+from sweep.planning.ledger import COLLAPSED, DONE, FILE, ChainRow, Ledger
 from sweep.planning.settings import Setting
 from sweep.reporting.gains import Estimates, estimate
 from sweep.reporting.results import results
@@ -45,7 +45,9 @@ class FinishedStudy:
     languages: Sequence[str] = (SOURCE, "de", "sw")
     examples: int = 400
     retrieval: Sequence[str] = ()  # targets without a target phase and without a source language
-    collapsed: Sequence[tuple[str, str]] = ()  # (intermediate, target)
+    collapsed: Sequence[
+        tuple[object, ...]
+    ] = ()  # (intermediate, target), or one seed of it: (intermediate, target, seed)
     clock: float = field(default=EPOCH)
 
     def __post_init__(self) -> None:
@@ -76,7 +78,8 @@ class FinishedStudy:
             task = (setting.arm, setting.volume) if kind == "intermediate" else (target, "full")
             parent = phases[-1] if phases else None
             phases.append(fingerprint([kind, encoder, task, seed, candidate, parent]))
-            collapsed = kind == "target" and (intermediate, target) in self.collapsed
+            chosen = {(intermediate, target), (intermediate, target, seed)} & set(self.collapsed)
+            collapsed = kind == "target" and bool(chosen)
             spent += self._phase(phases[-1], parent, kind, task, seed, collapsed)
         score = fingerprint(["score", *names, seed, candidate])
         self._score(score, phases[-1] if phases else None, known, seed)
@@ -93,6 +96,22 @@ class FinishedStudy:
         self.ledger.settle(key, attempt, self.clock)
         dev = self.accuracy(*known, SOURCE, seed) - 0.01 * candidate
         self.ledger.close_chain(key, state, dev, self.clock, "" if state == DONE else "it broke")
+        return row
+
+    def lost(self, intermediate: str, target: str, seed: int = 0, *, selected: bool = True) -> ChainRow:
+        """A chain whose intermediate phase learned nothing in three attempts: it has no target phase and no scores."""
+        key = fingerprint(["lost", intermediate, seed])
+        spent = self._phase(key, None, "intermediate", (intermediate, "full"), seed, True)
+        names = ("tiny", intermediate, "full", "own", target)
+        row = ChainRow(
+            fingerprint(["chain", *names, seed, "lost"]), "/".join(names), *names, seed, 0,
+            "candidate" if seed == 0 else "replica", selected, {"intermediate": 1e-4, "target": 1e-4},
+            (key, fingerprint(["never", key])), fingerprint(["no score", *names, seed]), COLLAPSED, None, 0.0, 0.0,
+            self.clock, None,
+        )  # fmt: skip
+        self.ledger.open_chain(row)
+        self.clock += spent
+        self.ledger.close_chain(row.key, COLLAPSED, None, self.clock, "the intermediate phase learned nothing")
         return row
 
     def chains(self) -> list[ChainRow]:
@@ -112,12 +131,13 @@ class FinishedStudy:
             {"step": step, "loss": loss, "tokens": 512.0 * step, "time": time}
             for step, (loss, time) in enumerate(zip(losses, at, strict=True), start=1)
         ]
+        tries = 3 if collapsed else 1
         final = 0.5 if collapsed else 0.8 + float(noise[0])
         dev = [{"step": s, "value": 0.5 + (final - 0.5) * s / steps, "time": at[s - 1]} for s in range(8, steps + 1, 8)]
         record = PhaseRecord(
             key, kind, parent, {"tasks": [task[0]], "seed": seed}, curve, dev, final, 0.5,
             collapsed, steps, steps, 512 * steps, 16 * steps, 1e12 * seconds, seconds, self.clock, self.clock + seconds,
-            {"torch": "2.13.0", "python": "3.12"}, {},
+            {"torch": "2.13.0", "python": "3.12"}, {}, attempts=[{"dev": final, "seed": n} for n in range(tries)],
         )  # fmt: skip
         weights = self.store.scratch(key) / "model.safetensors"
         weights.write_bytes(key.encode())

@@ -17,7 +17,8 @@ from sweep.reporting.results import results, scores_frame, setting_order
 
 COLUMNS = (
     "study encoder intermediate volume target language seed metric value is_source flops device_seconds"
-    " chain candidate role selected collapsed majority"
+    " chain candidate role selected collapsed majority retries"
+    " retention_before retention_saved_head retention_fresh_head"
 )
 
 
@@ -164,7 +165,8 @@ def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
         "3 of 4 cells have a result",
         "3 of 3 cells have one seed",
         "Test sets below 500 examples: topic (400 to 400 in 3 languages)",
-        "1 collapsed phases (dev score at the majority level), kept in means: qa → topic",
+        "1 collapsed target phases (dev score at the level of the best constant answer), kept in means; the table of",
+        "has gains without them: qa → topic.",
         "Unequal tuning: 2 of 3 cells have fewer finished candidates (1 against 2)",
         "1 of 5 chains failed; the first, nli → pos, seed 0: it broke",
         "overlap: nli and topic share mnli",
@@ -173,7 +175,89 @@ def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
 
 
 def _doubts(found: report.Report) -> list[str]:
-    return spending.distrust(found.chains, found.results, found.estimates, found.plan)
+    return spending.distrust(found.chains, found.results, found.ended, found.estimates, found.plan)
+
+
+def lossy(folder: Path, seeds: int = 3) -> FinishedStudy:
+    """The last seed of nli on topic ended before its target phase, and the last seed of qa collapsed in it."""
+    study = FinishedStudy(folder, collapsed=(("qa", "topic", seeds - 1),))
+    for intermediate in ("none", "nli", "qa"):
+        for seed in range(seeds):
+            gone = (intermediate, seed) == ("nli", seeds - 1)
+            _ = study.lost(intermediate, "topic", seed) if gone else study.chain(intermediate, "topic", seed)
+    return study
+
+
+def test_a_chain_without_scores_has_a_row_that_says_so(tmp_path: Path) -> None:
+    study = lossy(tmp_path)
+    frame = scores_frame("a study", study.chains(), study.store)
+    row = the_row(frame, intermediate="nli", seed=2)
+    assert (row["collapsed"], row["language"], row["retries"]) == (True, "", 2)
+    assert pd.isna(row["value"])
+    assert (row["flops"], row["device_seconds"]) == (30e12, 30.0)
+    assert set(frame.loc[frame["intermediate"] == "none", "retries"]) == {0}
+
+
+def test_seeds_that_collapsed_are_counted_and_means_without_them_stand_beside_the_others(tmp_path: Path) -> None:
+    found = read(lossy(tmp_path))
+    cells = found.estimates.cells
+    nli, qa, none = (the_row(cells, intermediate=name) for name in ("nli", "qa", "none"))
+    assert [(row["seeds"], row["collapsed"], row["lost"]) for row in (nli, qa, none)] == [
+        (2, 0, 1),
+        (3, 1, 0),
+        (3, 0, 0),
+    ]
+    assert pd.isna(nli["gain_without"])
+    assert pd.isna(none["value_without"])
+    sound = FinishedStudy(tmp_path / "sound")
+    for intermediate in ("none", "qa"):
+        for seed in range(2):
+            sound.chain(intermediate, "topic", seed)
+    alone = the_row(read(sound).estimates.cells, intermediate="qa")
+    assert (qa["gain_without"], qa["value_without"]) == (alone["gain"], alone["value"])
+    assert (qa["gain_without_low"], qa["gain_without_high"]) == (alone["low"], alone["high"])
+
+
+def test_a_collapsed_baseline_run_is_left_out_of_the_gain_without(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path, collapsed=(("none", "topic", 1),))
+    for intermediate in ("none", "nli"):
+        for seed in range(3):
+            study.chain(intermediate, "topic", seed)
+    row = the_row(read(study).estimates.cells, intermediate="nli")
+    assert row["collapsed"] == 0
+    assert not pd.isna(row["gain_without"])
+
+
+def test_the_page_shows_collapsed_phases_their_attempts_and_what_became_of_their_chains(tmp_path: Path) -> None:
+    study = lossy(tmp_path)
+    study.lost("nli", "pos", 2)
+    page = report.save(read(study), tmp_path).read_text()
+    section = page.split("Phases that learned nothing")[1].split("</section>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", section)
+    assert len(rows) == 3
+    (ended,) = (row for row in rows if "not passed on" in row)
+    assert "50.0, 50.0, 50.0" in ended
+    assert re.findall(r"<td[^>]*>(.*?)</td>", ended)[-1] == "2"  # chains that it ended
+    assert sum("scored and marked" in row for row in rows) == 1
+    assert "2 chains have no scores" in page
+    assert "1 of 3, 1 without scores" in page
+
+
+def test_a_study_where_every_chain_collapsed_has_a_page(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    for seed in range(2):
+        study.lost("nli", "topic", seed)
+    found = read(study)
+    page = report.save(found, tmp_path).read_text()
+    assert "Phases that learned nothing" in page
+    assert len(found.scores) == 2
+    assert (tmp_path / "scores.csv").is_file()
+
+
+def test_costs_count_phases_that_ended_their_chains(tmp_path: Path) -> None:
+    found = read(lossy(tmp_path))
+    saved = spending.savings(found.results, found.ended)
+    assert the_row(saved, kind="intermediate")["count_shared"] == 6
 
 
 def test_a_sound_study_raises_no_doubts(tmp_path: Path) -> None:

@@ -147,7 +147,9 @@ def _draw_cell(axes: Axes, x: float, y: float, entry: Mapping[Any, Any] | None, 
     shade = float(norm(100 * entry["gain"]))
     axes.add_patch(Rectangle(*box, facecolor=_colour(shade), linewidth=0))
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": "white" if abs(shade - 0.5) > 0.27 else INK}
-    marks = ("†" if entry.get("overlap", False) else "") + ("‡" if entry.get("collapsed", 0) else "")
+    marks = ("†" if entry.get("overlap", False) else "") + (
+        "‡" if entry.get("collapsed", 0) or entry.get("lost", 0) else ""
+    )
     weight = "bold" if entry["verdict"] in (HELPS, HURTS) else "normal"
     axes.text(x + 0.5, y + 0.37, points(entry["gain"]) + marks, weight=weight, size=11, **style)
     axes.text(x + 0.5, y + 0.72, interval(entry["low"], entry["high"]), size=7, **style)

@@ -4,11 +4,13 @@ A draw takes seeds and test examples with replacement; both arms of a comparison
 size see the *same* examples, so a difference is paired and translations of one test set stay together. A metric is the
 family's `value(sum of per-example statistics)`, hence one matrix product per test set. The spread between seeds is
 widened by sqrt(S / (S - 1)), because S resampled seeds vary by that factor less than S new ones (Hesterberg 2014, arXiv
-1411.5279). Collapsed runs are counted and marked, never left out.
+1411.5279). A run whose target phase collapsed is counted, marked and kept, and what is left without such runs stands
+beside it; one that ended before its target phase has no scores, and is counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.reporting.results import BASELINE, Result, setting_order
+from sweep.reporting.results import BASELINE, NO_VOLUME, Ended, Result, setting_order
 from sweep.store import Store
 from sweep.tasks import FAMILIES
 
@@ -53,7 +55,9 @@ class Estimates:
     """Tables of selected chains. Values, gains and interval ends are in 0..1.
 
     cells      per encoder, intermediate, volume, target: mean zero-shot `value` with interval, gain over none with
-               interval and verdict, seeds, paired seeds, languages, collapsed runs, whether it overlaps with its target
+               interval and verdict, seeds, paired seeds, languages, whether it overlaps with its target, runs that
+               `collapsed` or were `lost` without scores, and `value_without`, `gain_without` (each with _low, _high):
+               without runs that collapsed here or in the baseline, where there are such
     languages  the same per language, and the language's majority level and number of test examples
     groups     gain per cell and group of languages
     overall    gain per setting, averaged over the targets it can be compared on; overlapping cells are left out
@@ -72,23 +76,32 @@ def estimate(
     groups: Mapping[str, tuple[str, ...]] | None = None,
     overlaps: frozenset[tuple[str, str]] = frozenset(),
     bootstrap: Bootstrap = DEFAULT,
+    over: Sequence[Ended] = (),
 ) -> Estimates:
     """`overlaps` holds pairs (intermediate task, target) that share a corpus. Raises StoreError."""
     import pandas as pd
 
+    lost = Counter(run.chain.cell for run in over if run.chain.selected)
     selected = [result for result in found if result.chain.selected]
     tables: dict[str, list[dict[str, object]]] = {"cells": [], "languages": [], "groups": []}
     draws: dict[tuple[str, str, str, str], Floats] = {}
-    for (encoder, target), members in _grouped(selected, lambda r: (r.chain.encoder, r.chain.target)):
-        settings = list(_grouped(members, lambda r: (r.chain.intermediate, r.chain.volume)))
+    for (encoder, target), members in grouped(selected, lambda r: (r.chain.encoder, r.chain.target)):
+        settings = list(grouped(members, lambda r: (r.chain.intermediate, r.chain.volume)))
         arms = _arms(members, store, bootstrap)
         baseline = next((name for name, _ in settings if name[0] == BASELINE), None)
         for (intermediate, volume), chosen in settings:
             beside = arms[baseline] if baseline and intermediate != BASELINE else {}
-            cell = _Cell(chosen, arms[intermediate, volume], beside, bootstrap)
+            unsound = frozenset(
+                result.chain.seed
+                for result in members
+                if result.collapsed and result.chain.intermediate in (BASELINE, intermediate)
+                if result.chain.volume in (NO_VOLUME, volume)
+            )
+            cell = _Cell(chosen, arms[intermediate, volume], beside, bootstrap, unsound)
             name = {"encoder": encoder, "intermediate": intermediate, "volume": volume, "target": target}
             overlap = any((task, target) in overlaps for task in intermediate.split("+"))
-            tables["cells"].append({**name, **cell.summary(), "overlap": overlap})
+            beyond = {"overlap": overlap, "lost": lost[chosen[0].chain.cell]}
+            tables["cells"].append({**name, **cell.summary(), **beyond})
             tables["languages"].extend({**name, **row} for row in cell.languages())
             tables["groups"].extend({**name, **row} for row in cell.groups(groups or {}))
             if cell.paired and not overlap:
@@ -106,6 +119,7 @@ class _Cell:
     arm: Arm
     baseline: Arm
     bootstrap: Bootstrap
+    unsound: frozenset[int] = frozenset()  # seeds whose run, or the baseline's, collapsed
 
     @property
     def zero_shot(self) -> tuple[str, ...]:
@@ -117,25 +131,35 @@ class _Cell:
 
     def value(self, languages: Sequence[str]) -> Floats:
         """[1 + draws] mean over languages and seeds."""
-        return _over_seeds([_mean(self.arm[seed], languages) for seed in sorted(self.arm)], self.bootstrap)
+        return over_seeds([_mean(self.arm[seed], languages) for seed in sorted(self.arm)], self.bootstrap)
 
     def gain(self, languages: Sequence[str]) -> Floats:
         """[1 + draws] mean paired difference to the baseline."""
         pairs = [(self.arm[seed], self.baseline[seed]) for seed in self.paired]
-        return _over_seeds([_mean(arm, languages) - _mean(base, languages) for arm, base in pairs], self.bootstrap)
+        return over_seeds([_mean(arm, languages) - _mean(base, languages) for arm, base in pairs], self.bootstrap)
 
     def summary(self) -> dict[str, object]:
         collapsed = sum(result.collapsed for result in self.members)
         counts = {"seeds": len(self.arm), "paired": len(self.paired), "languages": len(self.zero_shot)}
-        value = _interval(self.value(self.zero_shot), self.bootstrap) if self.zero_shot else (np.nan,) * 3
+        value = interval_of(self.value(self.zero_shot), self.bootstrap) if self.zero_shot else (np.nan,) * 3
         cost = {name: float(np.mean([getattr(r, name) for r in self.members])) for name in ("flops", "device_seconds")}
         level = dict(zip(("value", "value_low", "value_high"), value, strict=True))
-        return {**level, **self._gain(self.zero_shot), **counts, "collapsed": collapsed, **cost}
+        return {**level, **self._gain(self.zero_shot), **counts, "collapsed": collapsed, **cost, **self._without()}
+
+    def _without(self) -> dict[str, float]:
+        """Value and gain over the seeds that are sound; NaN where all are, or none is."""
+        arm, baseline = (_kept(one, self.unsound) for one in (self.arm, self.baseline))
+        cell = _Cell(self.members, arm, baseline, self.bootstrap)
+        asked = bool(self.unsound) and bool(self.zero_shot)
+        value = interval_of(cell.value(self.zero_shot), self.bootstrap) if asked and arm else (np.nan,) * 3
+        gain = interval_of(cell.gain(self.zero_shot), self.bootstrap) if asked and cell.paired else (np.nan,) * 3
+        names = [f"{what}_without{end}" for what in ("value", "gain") for end in ("", "_low", "_high")]
+        return dict(zip(names, (*value, *gain), strict=True))
 
     def languages(self) -> Iterator[dict[str, object]]:
         score = self.members[0].score
         for language, entry in sorted(score.languages.items()):
-            value, low, high = _interval(self.value((language,)), self.bootstrap)
+            value, low, high = interval_of(self.value((language,)), self.bootstrap)
             yield {
                 "language": language,
                 "is_source": language == score.train_language,
@@ -157,6 +181,10 @@ class _Cell:
         return _named(self.gain(languages) if self.paired else None, self.bootstrap)
 
 
+def _kept(arm: Arm, unsound: frozenset[int]) -> Arm:
+    return {seed: values for seed, values in arm.items() if seed not in unsound}
+
+
 def _overall(
     name: tuple[str, str, str],
     members: Sequence[Result],
@@ -176,7 +204,7 @@ def _settings(members: Iterable[Result]) -> Iterator[tuple[tuple[str, str, str],
         yield name, list(chosen)
 
 
-def _grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterator[tuple[Name, list[Result]]]:
+def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterator[tuple[Name, list[Result]]]:
     """Groups in the order of their first member."""
     found: dict[Name, list[Result]] = {}
     for member in members:
@@ -221,7 +249,7 @@ def _example_counts(examples: int, bootstrap: Bootstrap) -> Iterator[Floats]:
         yield np.bincount(picked.ravel(), minlength=draws * examples).reshape(draws, examples).astype(np.float64)
 
 
-def _over_seeds(by_seed: Sequence[Floats], bootstrap: Bootstrap) -> Floats:
+def over_seeds(by_seed: Sequence[Floats], bootstrap: Bootstrap) -> Floats:
     """[1 + draws] weighted mean over seeds; entry 0 weighs them equally."""
     seeds = len(by_seed)
     weights = np.full((1 + bootstrap.draws, seeds), 1 / seeds)
@@ -238,7 +266,7 @@ def _mean(arm: Mapping[str, Floats], languages: Sequence[str]) -> Floats:
     return mean
 
 
-def _interval(values: Floats, bootstrap: Bootstrap) -> tuple[float, float, float]:
+def interval_of(values: Floats, bootstrap: Bootstrap) -> tuple[float, float, float]:
     """(estimate, low, high) from [1 + draws]."""
     tail = (1 - bootstrap.confidence) / 2
     low, high = np.quantile(values[1:], (tail, 1 - tail))
@@ -248,7 +276,7 @@ def _interval(values: Floats, bootstrap: Bootstrap) -> tuple[float, float, float
 def _named(values: Floats | None, bootstrap: Bootstrap) -> dict[str, object]:
     if values is None:
         return {"gain": np.nan, "low": np.nan, "high": np.nan, "verdict": MISSING}
-    gain, low, high = _interval(values, bootstrap)
+    gain, low, high = interval_of(values, bootstrap)
     return {"gain": gain, "low": low, "high": high, "verdict": verdict(low, high)}
 
 

@@ -112,7 +112,8 @@ def _is_number(text: object) -> bool:
 
 
 def cell_table(cells: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """Cells as texts: absolute score and gain with intervals, verdict, counts."""
+    """Cells as texts: absolute score and gain with intervals, verdict, counts; and the same without collapsed runs."""
+    shaky = len(cells) > 0 and bool((cells["collapsed"] + cells["lost"]).any() or cells["value_without"].notna().any())
     rows = [
         {
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
@@ -123,12 +124,25 @@ def cell_table(cells: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame
             "verdict": "" if row["intermediate"] == BASELINE else row["verdict"],
             "seeds": row["seeds"],
             "languages": row["languages"],
-            "collapsed runs": row["collapsed"] or "",
+            **(_collapsed(row) if shaky else {}),
             "note": "overlap" if row["overlap"] else "",
         }
         for row in _sorted(cells)
     ]
     return _frame(rows)
+
+
+def _collapsed(row: Mapping[Any, Any]) -> dict[str, object]:
+    """How many seeds of a cell collapsed, with scores or without, and what is left without them."""
+    seeds, gain = row["seeds"] + row["lost"], {"gain": row["gain_without"], "low": row["gain_without_low"]}
+    counted = f"{row['collapsed'] + row['lost']} of {seeds}" + (
+        f", {row['lost']} without scores" if row["lost"] else ""
+    )
+    return {
+        "collapsed seeds": counted if row["collapsed"] + row["lost"] else "",
+        "score without them": _level(row, "value_without"),
+        "gain without them": gain_text({**gain, "high": row["gain_without_high"]}),
+    }
 
 
 def language_table(languages: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:

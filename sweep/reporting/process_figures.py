@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sweep.reporting.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
-from sweep.reporting.results import BASELINE, NO_VOLUME, Result, labels
+from sweep.reporting.results import BASELINE, NO_VOLUME, Ended, Result, labels
 from sweep.store import PhaseRecord
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ KIND_COLOURS = {
 }
 
 
-def curves(found: Sequence[Result], styles: Styles) -> Figure | None:
+def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
     """Dev score (or loss, where a phase has no dev data) by step, one panel per kind of phase and target; all seeds."""
     panels: dict[str, dict[str, tuple[str, PhaseRecord]]] = {}
     for result in found:
@@ -73,7 +73,8 @@ def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]
     for intermediate, phase in lines:
         steps, values, name = _points(phase)
         names.add(name)
-        colour = looks[intermediate]["color"]
+        # An intermediate that only ever collapsed has no cell, and no colour of its own.
+        colour = looks[intermediate]["color"] if intermediate in looks else GREY
         axes.plot(
             steps, values, color=colour, linewidth=1.1, alpha=0.8, marker="o" if len(steps) < 12 else "", markersize=2
         )

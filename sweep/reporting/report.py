@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.reporting import figures, html, process_figures, spending
+from sweep.reporting import collapse, figures, html, process_figures, spending
 from sweep.reporting.answers import first_sentence
 from sweep.reporting.gains import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap, Estimates, estimate
-from sweep.reporting.results import Result, frame_of, labels, results, write_scores
+from sweep.reporting.results import Ended, Result, ended, frame_of, labels, results, write_scores
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PAGE, PICTURES = "report.html", ("report-gains.svg", "report-languages.svg")
 GAINS = (
     "Mean over the languages that the target phase has not seen, minus the same without an intermediate phase, paired "
     "by seed. Hatched: no result or no baseline yet. † training data overlaps with the target's, left out of the mean. "
-    "‡ a run collapsed."
+    "‡ a run collapsed, in its target phase or before it."
 )
 LANGUAGES = (
     "Mean over seeds with its interval; no intermediate phase against the settings with the best mean there, three at "
@@ -36,6 +36,10 @@ LANGUAGES = (
 )
 TRADEOFF = "Volumes of one intermediate are joined; dashed: no intermediate phase."
 CURVES = "Selected chains, all seeds. Grey: no intermediate phase, or a phase that several settings share. × collapsed."
+COLLAPSED = (
+    "A phase whose dev score is at the level of the best constant answer is tried again with another seed. Where no "
+    "attempt learns anything, a target phase is scored and marked; another is not passed on, and its chains end there."
+)
 TUNING = "{count} candidates per cell, tried with the first seed and chosen by the dev score in the source language."
 INTERVALS = (
     "Intervals: {confidence:.0%} percentile bootstrap, {draws} draws of seeds and test examples, the same examples for "
@@ -50,6 +54,7 @@ class Report:
     study: str
     chains: tuple[ChainRow, ...]
     results: tuple[Result, ...]
+    ended: tuple[Ended, ...]  # chains that collapsed before their target phase
     scores: pd.DataFrame
     estimates: Estimates
     plan: Mapping[str, Any]
@@ -75,10 +80,11 @@ def read(
     "flags", and where known "languages" in the order to show them and "overlaps", pairs (intermediate task, target)
     whose cells are marked and left out of means.
     """
-    found = results(chains, store)
+    found, over = results(chains, store), ended(chains, store)
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
-    estimates = estimate(found, store, groups, overlaps, bootstrap)
-    return Report(study_name, tuple(chains), tuple(found), frame_of(study_name, found), estimates, plan)
+    estimates = estimate(found, store, groups, overlaps, bootstrap, over)
+    scores = frame_of(study_name, found, over)
+    return Report(study_name, tuple(chains), tuple(found), tuple(over), scores, estimates, plan)
 
 
 def save(report: Report, results_dir: Path) -> Path:
@@ -119,7 +125,7 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
     all_languages = html.table(html.language_table(estimates.languages, encoders), "All languages")
     yield html.Section("Score by language", LANGUAGES.format(order=order), profiles, (all_languages,))
     yield from _process(report)
-    doubts = spending.distrust(report.chains, report.results, estimates, report.plan)
+    doubts = spending.distrust(report.chains, report.results, report.ended, estimates, report.plan)
     yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
     yield html.Section("How it was made", points=tuple(_made(report)))
 
@@ -127,10 +133,14 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
 def _process(report: Report) -> Iterator[html.Section]:
     cells = report.estimates.cells
     styles = figures.setting_styles(cells) if len(cells) else {}
-    selected = [result for result in report.results if result.chain.selected]
-    saved, tuned = spending.savings(report.results), spending.tuning(report.chains)
+    # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
+    selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
+    selected += report.ended
+    saved, tuned = spending.savings(report.results, report.ended), spending.tuning(report.chains)
     yield html.Section("Score against compute", TRADEOFF, figures.svg(process_figures.tradeoff(cells, styles)))
     yield html.Section("Learning curves", CURVES, figures.svg(process_figures.curves(selected, styles)))
+    collapsed = html.table(collapse.phase_table(report.results, report.ended))
+    yield html.Section("Phases that learned nothing", COLLAPSED, tables=(collapsed,))
     yield html.Section("What it cost", _cost(saved), figures.svg(process_figures.spending(saved)))
     candidates = html.table(html.tuning_table(tuned), f"All {len(tuned)} candidates")
     yield html.Section("Tuning", _tuning(tuned), tables=(candidates,))
@@ -139,7 +149,9 @@ def _process(report: Report) -> Iterator[html.Section]:
 def _cost(saved: pd.DataFrame) -> str:
     phases = saved[saved["kind"] != spending.SCORING]
     alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
-    return f"The chains that are done need {alone} phases one chain at a time; {once} were trained, each of them once."
+    return (
+        f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each of them once."
+    )
 
 
 def _tuning(tuned: pd.DataFrame) -> str:

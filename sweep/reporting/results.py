@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep.planning.ledger import DONE, ChainRow
+from sweep.planning.ledger import COLLAPSED, DONE, ChainRow
 from sweep.store import PhaseRecord, ScoreRecord, Store
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ NO_VOLUME = "-"
 Setting = tuple[str, str]  # intermediate and volume
 COLUMNS = (
     *("study", "encoder", "intermediate", "volume", "target", "language", "seed", "metric", "value", "is_source"),
-    *("flops", "device_seconds", "chain", "candidate", "role", "selected", "collapsed", "majority"),
+    *("flops", "device_seconds", "chain", "candidate", "role", "selected", "collapsed", "majority", "retries"),
+    *("retention_before", "retention_saved_head", "retention_fresh_head"),
 )
 
 
@@ -56,6 +57,14 @@ class Result:
         return tuple(sorted(set(self.score.languages) - {self.score.train_language}))
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A chain that ended, without scores, at a phase that learned nothing: the last of those that it has."""
+
+    chain: ChainRow
+    phases: tuple[PhaseRecord, ...]
+
+
 def results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
     """Done chains whose scores are in the store, in an order that does not depend on when they ran."""
     phases: dict[str, tuple[PhaseRecord, ...]] = {}
@@ -72,16 +81,29 @@ def results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
     return found
 
 
+def ended(chains: Sequence[ChainRow], store: Store) -> list[Ended]:
+    """Chains that collapsed before their target phase, in an order that does not depend on when they ran."""
+    found = sorted((chain for chain in chains if chain.state == COLLAPSED), key=chain_order)
+    records = {key: store.phase(key) for chain in found for key in chain.phases}
+    return [
+        Ended(chain, tuple(record for key in chain.phases if (record := records[key]) is not None)) for chain in found
+    ]
+
+
 def scores_frame(study: str, chains: Sequence[ChainRow], store: Store) -> pd.DataFrame:
-    """One row per done chain and language, with `COLUMNS`; value and majority are in 0..1. Raises StoreError."""
-    return frame_of(study, results(chains, store))
+    """One row per done chain and language, with `COLUMNS`; value and majority are in 0..1. Raises StoreError.
+
+    A chain that collapsed has one row, without language and value.
+    """
+    return frame_of(study, results(chains, store), ended(chains, store))
 
 
-def frame_of(study: str, found: Iterable[Result]) -> pd.DataFrame:
+def frame_of(study: str, found: Iterable[Result], over: Iterable[Ended] = ()) -> pd.DataFrame:
     """The same, of results that were already read."""
     import pandas as pd
 
     rows = [row for result in found for row in _rows(study, result)]
+    rows += [_row_without_scores(study, run) for run in over]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -121,5 +143,29 @@ def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
         yield (
             *(study, chain.encoder, chain.intermediate, chain.volume, chain.target, language, chain.seed, score.metric),
             *(float(entry["value"]), is_source, result.flops, result.device_seconds, chain.key, chain.candidate),
-            *(chain.role, chain.selected, result.collapsed, float(entry["majority"])),
+            *(chain.role, chain.selected, result.collapsed, float(entry["majority"]), retries(result.phases)),
+            *mean_retention(score),
         )
+
+
+def _row_without_scores(study: str, run: Ended) -> tuple[object, ...]:
+    chain, nothing = run.chain, float("nan")
+    cost = sum(phase.flops for phase in run.phases), sum(phase.device_seconds for phase in run.phases)
+    return (
+        *(study, chain.encoder, chain.intermediate, chain.volume, chain.target, "", chain.seed, "", nothing, False),
+        *(*cost, chain.key, chain.candidate, chain.role, chain.selected, True, nothing, retries(run.phases)),
+        *(nothing, nothing, nothing),
+    )
+
+
+def retries(phases: Iterable[PhaseRecord]) -> int:
+    """How often phases were tried again because they had learned nothing."""
+    return sum(max(len(phase.attempts) - 1, 0) for phase in phases)
+
+
+def mean_retention(score: ScoreRecord) -> tuple[float, float, float]:
+    """Mean over the chain's intermediate tasks of (before, saved head, fresh head), of tasks that have all three."""
+    heads = ("before", "saved_head", "fresh_head")
+    whole = [entry for entry in score.retention.values() if all(entry[head] is not None for head in heads)]
+    means = [sum(entry[head] for entry in whole) / len(whole) if whole else float("nan") for head in heads]
+    return means[0], means[1], means[2]

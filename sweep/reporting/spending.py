@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, FAILED, ChainRow
+from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
-from sweep.reporting.results import Result, chain_order, setting_name
+from sweep.reporting.results import Ended, Result, chain_order, setting_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,15 +23,18 @@ FEW_EXAMPLES = 500
 FEW_SEEDS = 3
 
 
-def savings(found: Sequence[Result]) -> pd.DataFrame:
-    """Per kind of phase: number, FLOPs and device-seconds of the done chains one at a time, and each phase only once.
+def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame:
+    """Per kind of phase: number, FLOPs and device-seconds of the chains one at a time, and each phase only once.
+
+    Of the chains that are done, and of those that ended `over` a collapsed phase.
 
     Columns kind, then count, flops, device_seconds with the suffixes _unshared and _shared; one row per kind, in the
     order of `KINDS`.
     """
     import pandas as pd
 
-    parts = [(phase.kind, phase.key, phase.flops, phase.device_seconds) for r in found for phase in r.phases]
+    runs: list[Result | Ended] = [*found, *over]
+    parts = [(phase.kind, phase.key, phase.flops, phase.device_seconds) for r in runs for phase in r.phases]
     parts += [(SCORING, r.score.key, r.score.flops, r.score.device_seconds) for r in found]
     frame = pd.DataFrame(parts, columns=["kind", "count", "flops", "device_seconds"])
     how = {"count": "count", "flops": "sum", "device_seconds": "sum"}
@@ -80,11 +84,15 @@ def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[s
 
 
 def distrust(
-    chains: Sequence[ChainRow], found: Sequence[Result], estimates: Estimates, plan: Mapping[str, Any]
+    chains: Sequence[ChainRow],
+    found: Sequence[Result],
+    over: Sequence[Ended],
+    estimates: Estimates,
+    plan: Mapping[str, Any],
 ) -> list[str]:
     """What weakens the study's answers, in sentences; empty where nothing was found."""
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
-    sentences += [*_collapsed(found), *_unequal_tuning(chains), *_failed(chains), *_uncompared(estimates)]
+    sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains), *_uncompared(estimates)]
     return [*sentences, *plan.get("flags", ())]
 
 
@@ -123,16 +131,6 @@ def _few_examples(estimates: Estimates) -> list[str]:
         for target, group in small.groupby("target")
     ]
     return [f"Test sets below {FEW_EXAMPLES} examples: {', '.join(by_target)}."] if by_target else []
-
-
-def _collapsed(found: Sequence[Result]) -> list[str]:
-    runs = [result for result in found if result.collapsed]
-    phases = {phase.key: phase for result in runs for phase in result.phases if phase.collapsed}
-    if not runs:
-        return []
-    names = sorted({f"{setting_name(r.chain.intermediate, r.chain.volume)} → {r.chain.target}" for r in runs})
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return [f"{len(phases)} collapsed phases (dev score at the majority level), kept in means: {shown}."]
 
 
 def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
