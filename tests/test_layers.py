@@ -42,8 +42,9 @@ LAYERS = (
     # 6  what may start, what goes on; the policies know no Ray
     "tuning admission search scheduler worker",
     # 7  the study at work, and what comes of it
-    """cluster display study reporting reporting.results reporting.collapse reporting.gains reporting.answers
-    reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report reporting.publish""",
+    """cluster display study reporting reporting.results reporting.collapse reporting.gains reporting.retention
+    reporting.answers reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report
+    reporting.publish""",
     # 8  the command line
     "cli __main__",
 )
@@ -55,8 +56,8 @@ DOORS = {
     "matplotlib": "reporting.figures reporting.process_figures reporting.html reporting.report",
     "mlflow": "tracking",
     "optuna": "tuning",
-    "pandas": """reporting.results reporting.collapse reporting.gains reporting.answers reporting.spending
-    reporting.figures reporting.process_figures reporting.html reporting.report""",
+    "pandas": """reporting.results reporting.collapse reporting.gains reporting.retention reporting.answers
+    reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": "planning.notation planning.spec planning.study_file",
     "ray": "search scheduler worker cluster study",

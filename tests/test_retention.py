@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small_studies import chains_of, finish, keys, plan_of, study_file, unmeasured, with_data_of
 from tiny_models import tiny_model, toy
 
+from sweep.admission import Admission
 from sweep.chain.bench import model_with_heads, set_up
 from sweep.chain.trial import run
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs, probe_examples
+from sweep.planning.ledger import FILE, Ledger
+from sweep.reporting import report
+from sweep.stock import Stock
 from sweep.store import Store
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Size
@@ -232,3 +237,75 @@ def test_a_study_that_asks_later_trains_nothing_but_released_target_phases_again
 def test_a_setting_that_is_no_yes_or_no_is_a_mistake_at_its_place(tmp_path):
     with pytest.raises(StudyError, match=r"scoring\.retention"):
         plan_of(study_file(tmp_path, scoring={"retention": "often"}))
+
+
+# The report
+
+
+@pytest.fixture(scope="module")
+def reported(prepared, tmp_path_factory):
+    """(report of a study of two seeds with a multi-task phase, its folder)"""
+    folder = tmp_path_factory.mktemp("reported")
+    made, ledger = with_data_of(prepared, folder / "store"), Ledger(folder / FILE)
+    axes = {"intermediate": ["none", "world/pos", ["world/rte", "world/pos"]], "seed": [1, 2]}
+    path = study_file(folder, axes, scoring=ASKED, intermediate={"steps": 30, "learning_rate": 1e-2})
+    plan = plan_of(path)
+    admission = Admission(plan, Stock(made), ledger, Costs(plan), gpu=False)
+    while (chain := admission.next()) is not None:
+        for event in run(chain, plan, made):
+            admission.heard(chain.key, {"started": 0.0, **vars(event)})
+        admission.ended(chain.key)
+    found = report.read("a study", ledger.chains(), made, {}, {})
+    report.save(found, folder)
+    return found, folder
+
+
+def test_the_scores_file_has_the_mean_retention_of_each_chain(reported):
+    frame = pd.read_csv(reported[1] / "scores.csv")
+    kept = frame[frame["intermediate"] == "world/pos"]  # a single task: the mean is its score
+    asked = frame["retention_before"].notna()
+    assert set(frame[asked]["intermediate"]) == {"world/pos", "world/rte+world/pos"}
+    assert (kept.groupby("chain")["retention_saved_head"].nunique() == 1).all()
+    alone = pd.read_csv(reported[1] / "retention.csv").query("intermediate == 'world/pos'").set_index("chain")
+    assert (kept["retention_fresh_head"] == kept["chain"].map(alone["retention_fresh_head"])).all()
+
+
+def test_a_file_of_its_own_has_one_row_per_chain_and_intermediate_task(reported):
+    frame = pd.read_csv(reported[1] / "retention.csv")
+    assert sorted(zip(frame["intermediate"], frame["task"], strict=True)) == sorted(
+        [("world/pos", "world/pos"), *(("world/rte+world/pos", task) for task in ("world/rte", "world/pos"))] * 2
+    )
+    ratio = frame["retention_saved_head"] / frame["retention_before"]
+    assert np.allclose(frame["retention"], ratio)
+
+
+def test_the_report_has_means_with_intervals_that_hold_them(reported):
+    frame = reported[0].retention
+    assert len(frame) == 3
+    assert set(frame["seeds"]) == {2}
+    for name in ("before", "saved_head", "fresh_head", "kept", "fresh_kept"):
+        assert (frame[f"{name}_low"] <= frame[name]).all()
+        assert (frame[name] <= frame[f"{name}_high"]).all()
+    files = pd.read_csv(reported[1] / "retention.csv").groupby(["intermediate", "task"])["retention_before"].mean()
+    for row in frame.to_dict("records"):
+        assert row["before"] == pytest.approx(files[row["intermediate"], row["task"]])
+
+
+def test_the_page_shows_what_is_left_of_the_intermediate_tasks(reported):
+    page = (reported[1] / "report.html").read_text()
+    section = page.split("What is left of the intermediate tasks")[1].split("</section>")[0]
+    assert "<svg" in section
+    assert section.count("<tr>") == 1 + 3
+    assert "kept with a fresh head" in section
+
+
+def test_a_study_that_does_not_ask_has_neither_section_nor_file(store, tmp_path):
+    made, ledger = store, Ledger(tmp_path / FILE)
+    plan = plan_of(study_file(tmp_path, {"intermediate": ["world/pos"]}))
+    admission = Admission(plan, Stock(made), ledger, Costs(plan), gpu=False)
+    chain = admission.next()
+    list(run(chain, plan, made))
+    admission.ended(chain.key)
+    page = report.save(report.read("a study", ledger.chains(), made, {}, {}), tmp_path).read_text()
+    assert "What is left" not in page
+    assert not (tmp_path / "retention.csv").exists()

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from sweep.planning.settings import Setting
 from sweep.reporting.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
 from sweep.reporting.results import BASELINE, NO_VOLUME, Ended, Result, labels
 from sweep.store import PhaseRecord
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Looks = Mapping[str, Mapping[str, Any]]  # intermediate -> colour and marker
+HEADS = {  # column -> label, colour, marker
+    "before": ("before the target phase", GREY, "o"),
+    "saved_head": ("after it, with the saved head", "#0072B2", "s"),
+    "fresh_head": ("after it, with a fresh head", "#E69F00", "D"),
+}
 KIND_COLOURS = {
     "pretrain": "#bbbbbb",
     "trunk": "#56B4E9",
@@ -128,6 +136,45 @@ def _draw_tradeoff(axes: Axes, group: pd.DataFrame, looks: Looks, marker: str) -
         for row in ordered.to_dict("records") if intermediate == ranked[0] else ():
             place = row["flops"], 100 * row["value"]
             axes.annotate(row["volume"], place, (4, 4), textcoords="offset points", size=7)
+
+
+def retention(estimated: pd.DataFrame) -> Figure | None:
+    """Scores of intermediate tasks before and after the target phase, one panel per encoder and task."""
+    if estimated.empty:
+        return None
+    panels = list(estimated.groupby(["encoder", "task"], sort=True))
+    names = labels(sorted(set(estimated["encoder"])))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, 2.9 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, ((encoder, task), group) in zip(grid, panels, strict=False):
+            _draw_retention(axes, group)
+            axes.set_title(task if len(names) == 1 else f"{task}, {names[str(encoder)]}")
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        handles = [Line2D([], [], label=label, color=colour, marker=mark) for label, colour, mark in HEADS.values()]
+        handles.append(Line2D([], [], label="best constant answer", color=INK, linestyle=":", linewidth=1))
+        figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False)
+    return figure
+
+
+def _draw_retention(axes: Axes, group: pd.DataFrame) -> None:
+    trained = [Setting(*one).name for one in zip(group["intermediate"], group["volume"], group["source"], strict=True)]
+    shown = trained if len(set(trained)) > 1 else [""] * len(trained)
+    ticks = [f"{name} → {target}".strip() for name, target in zip(shown, group["target"], strict=True)]
+    place = np.arange(len(group))
+    for number, (head, (_, colour, mark)) in enumerate(HEADS.items()):
+        rows = group.rename(columns={head: "value", f"{head}_low": "value_low", f"{head}_high": "value_high"})
+        x = place + 0.18 * (number - 1)
+        axes.errorbar(
+            x, 100 * rows["value"], error_bars(rows), color=colour, marker=mark, linestyle="none", markersize=5
+        )
+    axes.hlines(100 * group["majority"], place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1)
+    axes.set_xticks(place, ticks, rotation=30, ha="right", size=8)
+    axes.set(xlim=(-0.6, len(group) - 0.4), ylabel="score")
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
 
 
 def spending(saved: pd.DataFrame) -> Figure | None:

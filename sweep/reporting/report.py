@@ -18,6 +18,7 @@ from sweep.reporting import collapse, figures, html, process_figures, spending
 from sweep.reporting.answers import first_sentence
 from sweep.reporting.gains import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap, Estimates, estimate
 from sweep.reporting.results import Ended, Result, ended, frame_of, labels, results, write_scores
+from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ LANGUAGES = (
 )
 TRADEOFF = "Volumes of one intermediate are joined; dashed: no intermediate phase."
 CURVES = "Selected chains, all seeds. Grey: no intermediate phase, or a phase that several settings share. × collapsed."
+RETENTION = (
+    "Intermediate tasks on their held-out data in their own language: right after their phase, then after the target "
+    "phase with the same head, and with a linear head fitted anew on the frozen encoder."
+)
 COLLAPSED = (
     "A phase whose dev score is at the level of the best constant answer is tried again with another seed. Where no "
     "attempt learns anything, a target phase is scored and marked; another is not passed on, and its chains end there."
@@ -57,6 +62,7 @@ class Report:
     ended: tuple[Ended, ...]  # chains that collapsed before their target phase
     scores: pd.DataFrame
     estimates: Estimates
+    retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
     plan: Mapping[str, Any]
 
     @property
@@ -83,13 +89,14 @@ def read(
     found, over = results(chains, store), ended(chains, store)
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
     estimates = estimate(found, store, groups, overlaps, bootstrap, over)
-    scores = frame_of(study_name, found, over)
-    return Report(study_name, tuple(chains), tuple(found), tuple(over), scores, estimates, plan)
+    scores, kept = frame_of(study_name, found, over), estimate_retention(found, store, bootstrap)
+    return Report(study_name, tuple(chains), tuple(found), tuple(over), scores, estimates, kept, plan)
 
 
 def save(report: Report, results_dir: Path) -> Path:
     """Writes scores.parquet, scores.csv, two pictures and report.html; returns the page's path."""
     write_scores(report.scores, results_dir)
+    write_retention(retention_frame(report.study, report.results), results_dir)
     pictures = (
         figures.svg(figures.gains_map(report.estimates)),
         figures.svg(
@@ -124,6 +131,9 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
     )
     all_languages = html.table(html.language_table(estimates.languages, encoders), "All languages")
     yield html.Section("Score by language", LANGUAGES.format(order=order), profiles, (all_languages,))
+    again = html.table(retention_table(report.retention, encoders), "All intermediate tasks")
+    kept = figures.svg(process_figures.retention(report.retention))
+    yield html.Section("What is left of the intermediate tasks", RETENTION, kept, (again,))
     yield from _process(report)
     doubts = spending.distrust(report.chains, report.results, report.ended, estimates, report.plan)
     yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
