@@ -7,7 +7,7 @@ the study; no commit is written down here. Sizes are stated in advance, for a pl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -99,47 +99,66 @@ def _name(identifier: str) -> str:
 
 def _raw(part: HubPart, language: str, version: str | None, place: str) -> Iterator[tuple[str, Raw]]:
     """Raw rows with class labels by name. Raises DataError where the data set cannot be had."""
-    data = _load(part, language, version, place)
-    names = {column: known for column, feature in (data.features or {}).items() if (known := _label_names(feature))}
+    rows = _at(part, language, version, place) if version or not part.fallback else _either(part, language, place)
     with _explained(part, place):
-        for number, row in enumerate(islice(data, part.first)):
-            yield f"{place}:{number}", parquet.named(dict(row), names)
+        for number, row in enumerate(islice(rows, part.first)):
+            yield f"{place}:{number}", row
+
+
+def _either(part: HubPart, language: str, place: str) -> Iterable[Raw]:
+    """Rows at the main revision, or at the fallback where that cannot be loaded."""
+    try:
+        return _at(part, language, None, place)
+    except DataError as first:
+        try:
+            return _at(part, language, f"{part.fallback}@{part.fallback}", place)
+        except DataError:
+            raise first from None
+
+
+def _at(part: HubPart, language: str, version: str | None, place: str) -> Iterable[Raw]:
+    """Rows at a version that `resolve` found, or (None) at the revision that the study file asks for."""
+    revision, _, fallback = (version or part.revision or "").partition("@")
+    config = None if part.config is None else fill(part.config, part.names(language))
+    split = fill(part.split, part.names(language))
+    if fallback:
+        return _converted(part, revision, f"{config or 'default'}/{split}", place)
+    local = Path(part.id).is_dir()
+    if local and version and _folder_digest(Path(part.id)) != version:
+        raise DataError(place, "a folder that has changed since the study began", "restore it or begin a new study")
+    return _loaded(part, config, split, None if local else revision or None, place)
+
+
+def _loaded(part: HubPart, config: str | None, split: str, revision: str | None, place: str) -> Iterable[Raw]:
+    """Rows of a split as `datasets` loads it."""
+    import datasets
+
+    streaming = part.first is not None
+    with _explained(part, place):
+        data = datasets.load_dataset(part.id, config, split=split, revision=revision, streaming=streaming)
+    if revision and COMMIT.fullmatch(revision) and not streaming:
+        _check_commit(data, revision, place)
+    names = {column: known for column, feature in (data.features or {}).items() if (known := _label_names(feature))}
+    return (parquet.named(dict(row), names) for row in data)
+
+
+def _converted(part: HubPart, revision: str, folder: str, place: str) -> Iterable[Raw]:
+    """Rows of the Parquet files that the hub has made of a data set, which it keeps by configuration and split."""
+    import huggingface_hub
+
+    pattern = f"{folder}/*.parquet"
+    with _explained(part, place):
+        snapshot = huggingface_hub.snapshot_download(
+            part.id, repo_type="dataset", revision=revision, allow_patterns=pattern
+        )
+        if not (files := sorted(Path(snapshot).glob(pattern))):
+            raise FileNotFoundError(f"no {pattern} at {revision}")
+    return (row for file in files for _, row in parquet.rows(file))
 
 
 def _label_names(feature: Any) -> list[str] | None:
     inner = getattr(feature, "feature", feature)
     return getattr(inner, "names", None)
-
-
-def _load(part: HubPart, language: str, version: str | None, place: str) -> Any:
-    """The split at a version that `resolve` found; None: at the main revision, or the fallback where that fails."""
-    local = Path(part.id).is_dir()
-    if local and version and _folder_digest(Path(part.id)) != version:
-        raise DataError(place, "a folder that has changed since the study began", "restore it or begin a new study")
-    if version is not None or part.fallback is None:
-        return _load_at(part, language, None if local else version or part.revision, place)
-    try:
-        return _load_at(part, language, part.revision, place)
-    except DataError as first:
-        try:
-            return _load_at(part, language, f"{part.fallback}@{part.fallback}", place)
-        except DataError:
-            raise first from None
-
-
-def _load_at(part: HubPart, language: str, version: str | None, place: str) -> Any:
-    """The split at a revision, written `revision@fallback` where it is one of the fallback's folders of Parquet."""
-    import datasets
-
-    revision, _, fallback = (version or "").partition("@")
-    config = None if part.config is None else fill(part.config, part.names(language))
-    what = {"data_dir": config or "default"} if fallback else {"name": config}
-    split, streaming = fill(part.split, part.names(language)), part.first is not None
-    with _explained(part, place):
-        data = datasets.load_dataset(part.id, split=split, revision=revision or None, streaming=streaming, **what)
-    if COMMIT.fullmatch(revision) and not streaming:
-        _check_commit(data, revision, place)
-    return data
 
 
 @contextmanager
