@@ -287,8 +287,9 @@ class Admission:
         cell = chain.cell
         return ChainRow(
             key=chain.key, cell=cell.name, encoder=cell.encoder, intermediate=cell.intermediate_name,
-            volume=cell.volume_name, source=cell.source_name, target=cell.target, seed=chain.seed,
-            candidate=chain.candidate, role=chain.role, selected=chain.role == REPLICA, rates=dict(chain.rates),
+            volume=cell.volume_name, source=cell.source_name, target=cell.target, chain_budget=cell.budget_name,
+            seed=chain.seed, candidate=chain.candidate, role=chain.role, selected=chain.role == REPLICA,
+            rates=dict(chain.rates),
             phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=state,
             dev=None, flops=0.0, device_seconds=0.0, started=now, ended=None,
         )  # fmt: skip

@@ -18,7 +18,7 @@ Point = tuple[str, float, int, int]  # metric, value, milliseconds since the epo
 
 def parameters(chain: ChainRow) -> dict[str, str]:
     """What a chain is; never changes."""
-    names = ("encoder", "intermediate", "volume", "source", "target", "seed", "candidate", "role")
+    names = ("encoder", "intermediate", "volume", "source", "chain_budget", "target", "seed", "candidate", "role")
     rates = {f"lr.{phase}": f"{rate:.6g}" for phase, rate in sorted(chain.rates.items())}
     return {name: str(getattr(chain, name)) for name in names} | rates
 

@@ -26,13 +26,10 @@ LAYERS = (
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
     tasks.provided tasks.overlap
     tasks tasks.listing""",
-    # official files: written, read, scored
-    """official official.layout official.writing official.reading official.archive official.scores
-    official.table""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
-    planning.settings planning.sources planning.mixing planning.plan planning.resolve planning.first_use
-    planning.budget planning.ledger""",
+    planning.settings planning.sources planning.mixing planning.plan planning.budget planning.chain_budget
+    planning.resolve planning.first_use planning.ledger""",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
@@ -40,14 +37,13 @@ LAYERS = (
     training.vocabulary training.tokenizer training.encoders training.published training.train
     training.neighbours training.scoring training.probe""",
     # 5  one chain; knows no Ray
-    """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.phase
+    """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length chain.phase
     chain.retention chain.zero_shot chain.trial""",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning admission search scheduler worker",
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.collapse reporting.gains reporting.retention
     reporting.answers reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report
-    reporting.submissions
     reporting.publish""",
     # 8  the command line
     "cli __main__",
@@ -69,7 +65,7 @@ DOORS = {
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
     "torch": """training.batching training.linear training.heads training.model training.encoders training.published
-    training.train training.neighbours training.scoring training.probe chain.checkpoint chain.bench""",
+    training.train training.neighbours training.scoring training.probe chain.bench""",
     "transformers": "training.vocabulary training.tokenizer training.encoders training.published training.model",
 }
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweep.chain.bench import Bench
-from sweep.chain.meter import Event
-from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
+from sweep.chain.meter import Event, step_flops
 from sweep.planning.plan import Phase
 from sweep.training.train import Progress, State
 
@@ -81,7 +80,5 @@ class Logbook:
         })  # fmt: skip
 
     def _step_flops(self, progress: Progress) -> float:
-        shape = self.bench.encoder.shape
-        fed = progress.padded_tokens - self.log["padded"]
-        flops = forward_flops(shape, fed, progress.attended_tokens - self.log["attended"], 1)
-        return TRAINING * (flops + (masked_head_flops(shape, fed) if progress.task in self._masked else 0))
+        fed, attended = progress.padded_tokens - self.log["padded"], progress.attended_tokens - self.log["attended"]
+        return step_flops(self.bench.encoder.shape, fed, attended, progress.task in self._masked)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sweep.planning.architecture import Shape
-from sweep.planning.budget import forward_flops
+from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.tasks.base import Encoded
 
 
@@ -46,6 +46,12 @@ class Meter:
 
     def event(self, phase: str, key: str, step: int, steps: int, **rest: Any) -> Event:
         return Event(phase, key, step, steps, float(self.flops), self.device_seconds, **rest)
+
+
+def step_flops(shape: Shape, padded: int, attended: int, masked: bool) -> float:
+    """FLOPs of one optimizer step on a batch of so many padded tokens and attended pairs."""
+    forward = forward_flops(shape, padded, attended, 1)
+    return TRAINING * (forward + (masked_head_flops(shape, padded) if masked else 0))
 
 
 def encoded_flops(shape: Shape, parts: Iterable[Encoded], batch_tokens: int) -> float:

@@ -21,8 +21,9 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS, Bench, model_to_train
-from sweep.chain.checkpoint import CHECKPOINT, CheckpointWriter, read_checkpoint, write_checkpoint
+from sweep.chain.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
 from sweep.chain.dev import DevSets, has_collapsed
+from sweep.chain.length import steps_of, trunk_end
 from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
@@ -48,7 +49,8 @@ def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     streams, facts = _training_data(bench, tasks, phase)
     yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
     mixture, model = _mixture(phase, streams, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
-    settings, end = _settings(bench, phase, mixture), _trunk_end(bench, phase, mixture)
+    settings = _settings(bench, phase, mixture)
+    end = trunk_end(phase, settings, mixture)
     state, log = _beginning(bench, phase, scratch, end)
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
@@ -64,7 +66,8 @@ def _train(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     streams, facts = _training_data(bench, tasks, phase)
     yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
     dev = DevSets(bench, tasks, phase)
-    state, log = _beginning(bench, phase, scratch, _trunk_end(bench, phase, _mixture(phase, streams, phase.seed)))
+    own = _mixture(phase, streams, phase.seed)
+    state, log = _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         model = model_to_train(bench, tasks, phase, seed)
@@ -95,24 +98,17 @@ def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[
     return state, log or new_log()
 
 
-def _trunk_end(bench: Bench, phase: Phase, mixture: Mixture) -> int:
-    """The last step before the decay; of a trunk, the last one that larger volumes begin with."""
-    before_decay = _settings(bench, phase, mixture).decay_start
-    return min(before_decay, mixture.shared_steps()) if phase.trunk else before_decay
-
-
 def _steps(
     book: Logbook, run: Iterable[Progress], by_task: Mapping[str, float], scratch: Path, end: int | None = None
 ) -> Iterator[Event]:
     """Goes through a run and keeps a checkpoint now and then, and one of the step `end`."""
     saved = time.time()
-    with CheckpointWriter(scratch) as writer:
-        for progress in run:
-            book.note(progress, by_task)
-            if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
-                writer.write(progress.snapshot(), book.log)
-                saved = time.time()
-            yield book.event(progress)
+    for progress in run:
+        book.note(progress, by_task)
+        if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
+            write_checkpoint(scratch, progress.snapshot(), book.log)
+            saved = time.time()
+        yield book.event(progress)
 
 
 def _training_data(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[tuple[Stream, ...], dict[str, str]]:
@@ -140,7 +136,7 @@ def _mixture(phase: Phase, streams: tuple[Stream, ...], seed: int) -> Mixture:
 def _settings(bench: Bench, phase: Phase, mixture: Mixture) -> FitSettings:
     settings = phase.recipe.settings
     return FitSettings(
-        learning_rate=phase.learning_rate, steps=settings.steps or mixture.steps_for(settings.epochs or 0),
+        learning_rate=phase.learning_rate, steps=steps_of(bench, phase, mixture),
         seed=mixture.seed, warmup=settings.warmup.share or 0.0, warmup_steps=settings.warmup.steps,
         schedule=settings.schedule, decay=settings.decay,
         weight_decay=settings.weight_decay, clip=settings.clip, evaluations=settings.evaluations,

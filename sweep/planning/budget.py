@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sweep.planning.architecture import Shape
@@ -129,10 +129,19 @@ class Costs:
 
     def _common(self, recipe: Recipe) -> float:
         """Share of a run that longer ones begin with: what lies before its decay, in its first pass over its data."""
+        if recipe.flops is not None:
+            return 1 - recipe.settings.decay
         passes = self._passes(recipe)
         return min(1 - recipe.settings.decay, 1 / passes if passes else 1.0)
 
     def _training(self, cell: Cell, recipe: Recipe) -> float:
+        return recipe.flops if recipe.flops is not None else self._of_length(cell, recipe)
+
+    def step(self, cell: Cell, recipe: Recipe) -> float:
+        """FLOPs of one optimizer step of a phase."""
+        return self._of_length(cell, replace(recipe, settings=recipe.settings.model_copy(update={"steps": 1})))
+
+    def _of_length(self, cell: Cell, recipe: Recipe) -> float:
         shape, settings = self.plan.encoders[cell.encoder].shape, recipe.settings
         sizes = self._train_sizes(recipe)
         tokens = {name: size.examples * size.tokens for name, size in sizes.items()}

@@ -20,7 +20,8 @@ COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and 
 _SCHEMA = """
 create table if not exists chains (
     key text primary key, cell text not null, encoder text not null, intermediate text not null, volume text not null,
-    source text not null, target text not null, seed integer not null, candidate integer not null, role text not null,
+    source text not null, target text not null, chain_budget text not null, seed integer not null,
+    candidate integer not null, role text not null,
     selected integer not null default 0, rates text not null, phases text not null, score text not null,
     state text not null, dev real, started real not null, ended real, message text not null default '',
     changed integer not null default 0);
@@ -59,6 +60,7 @@ class ChainRow:
     started: float
     ended: float | None
     message: str = ""
+    chain_budget: str = "-"  # FLOPs of its training, such as "1e+15"; "-" where its phases say how long they are
 
 
 _NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain

@@ -24,7 +24,7 @@ from sweep.planning.spec import NONE, OWN, Phases, PhaseSettings, Pretrain, Stud
 from sweep.tasks.base import Task
 
 PHASE_VERSION = 3  # raised when the same recipe would give other weights
-SCORE_VERSION = 2  # raised when the same weights would give other scores
+SCORE_VERSION = 1  # raised when the same weights would give other scores
 
 PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
 TRUNK = "trunk"  # what runs of several lengths begin with
@@ -44,6 +44,7 @@ class Recipe:
     languages: tuple[tuple[str, ...], ...]  # of the training data, per task
     examples: int | None  # at most so many training examples per task
     settings: PhaseSettings
+    flops: float | None = None  # what its steps may cost, where a chain's budget says how long it is
 
     @cached_property
     def digest(self) -> str:
@@ -58,7 +59,8 @@ class Recipe:
         """Plain data for keys and records."""
         settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides", "examples"})
         names = ("kind", "tasks", "data", "languages", "examples")
-        return {**settings, **{name: getattr(self, name) for name in names}}
+        flops = {"flops": self.flops} if self.flops is not None else {}
+        return {**settings, **{name: getattr(self, name) for name in names}, **flops}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Cell:
     volume: int | None  # None: all of the data
     source: str  # OWN, "all", or the language that the intermediate tasks are trained in
     target: str
+    chain_budget: float | None = None  # FLOPs of training; None: its phases say how long they are
 
     @property
     def intermediate_name(self) -> str:
@@ -104,9 +107,14 @@ class Cell:
         return self.source if self.intermediate else NOTHING
 
     @property
+    def budget_name(self) -> str:
+        return f"{self.chain_budget:g}" if self.chain_budget is not None else NOTHING
+
+    @property
     def name(self) -> str:
         source = [] if self.source == OWN else [self.source]
-        return " | ".join([self.encoder, self.intermediate_name, self.volume_name, *source, self.target])
+        budget = [] if self.chain_budget is None else [self.budget_name]
+        return " | ".join([self.encoder, self.intermediate_name, self.volume_name, *source, self.target, *budget])
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +154,18 @@ class Plan:
         if cell.intermediate:
             found.append(self._intermediate(cell))
         if self.tasks[cell.target].trained_in:
-            found.append(self._recipe(TARGET, (cell.target,), self.study.target))
+            found.append(self._target(cell))
         return tuple(found)
+
+    def phase_flops(self, cell: Cell, kind: str) -> float | None:
+        """What the steps of a phase may cost: its share of the chain's budget, divided among what the chain trains."""
+        axis = self.study.axes.chain_budget
+        if axis is None or cell.chain_budget is None:
+            return None
+        shares = {INTERMEDIATE: axis.shares.intermediate, TARGET: axis.shares.target}
+        trained = {INTERMEDIATE: bool(cell.intermediate), TARGET: bool(self.tasks[cell.target].trained_in)}
+        whole = sum(share for name, share in shares.items() if trained[name])
+        return float(f"{cell.chain_budget * shares[kind] / whole:.6g}")
 
     def chain(self, cell: Cell, rates: Rates, seed: int, candidate: int = 0, role: str = CANDIDATE) -> Chain:
         """The chain of a cell with these learning rates and seed."""
@@ -193,7 +211,11 @@ class Plan:
                 yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
 
     def _intermediate(self, cell: Cell) -> Recipe:
-        return self._recipe(INTERMEDIATE, cell.intermediate, self.study.intermediate, cell.volume, cell.source)
+        arm = cell.volume, cell.source, self.phase_flops(cell, INTERMEDIATE)
+        return self._recipe(INTERMEDIATE, cell.intermediate, self.study.intermediate, *arm)
+
+    def _target(self, cell: Cell) -> Recipe:
+        return self._recipe(TARGET, (cell.target,), self.study.target, flops=self.phase_flops(cell, TARGET))
 
     def _recipe(
         self,
@@ -202,8 +224,9 @@ class Plan:
         settings: Phases | Pretrain | None,
         volume: int | None = None,
         source: str = OWN,
+        flops: float | None = None,
     ) -> Recipe:
-        memo = (kind, tasks, volume, source)
+        memo = (kind, tasks, volume, source, flops)
         if memo not in self._recipes:
             assert settings is not None
             chosen = settings.of(tasks) if isinstance(settings, Phases) else settings
@@ -213,25 +236,41 @@ class Plan:
             # Languages are said per task, and raw text's settings count where there is raw text.
             text = chosen.text.temperature if any(self.tasks[task].family == "masked" for task in tasks) else 1.0
             chosen = chosen.model_copy(update={"text": Text(temperature=text)})
-            self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen)
+            self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops)
         return self._recipes[memo]
 
     def _languages(self, task: Task, source: str, text: Text) -> tuple[str, ...]:
         return text.languages or task.trained_in if task.family == "masked" else trained_in(task, source)
 
     def _lengths(self, cell: Cell, recipe: Recipe) -> tuple[Recipe, ...]:
-        """Runs of several lengths that begin with the same steps, shortest first; most runs share none.
-
-        How often each of several tasks, or languages of text, is drawn depends on the volumes of all, so only one alone
-        shares its steps.
-        """
-        several = len(recipe.tasks) > 1 or recipe.settings.text.temperature > 1
-        if recipe.settings.schedule != "wsd" or recipe.kind != INTERMEDIATE or several:
+        """Runs of several lengths that begin with the same steps, shortest first; most runs share none."""
+        if recipe.settings.schedule != "wsd" or recipe.kind == PRETRAIN:
             return (recipe,)
+        if recipe.flops is not None:
+            lengths = self._budgets(cell, recipe.kind)
+        else:
+            lengths = self._volumes(cell) if recipe.kind == INTERMEDIATE else [recipe]
+        return tuple({recipe.digest: recipe for recipe in lengths}.values())
+
+    def _volumes(self, cell: Cell) -> list[Recipe]:
+        """How often each of several tasks, or languages of text, is drawn depends on the volumes of all."""
+        if len(cell.intermediate) > 1 or self._intermediate(cell).settings.text.temperature > 1:
+            return [self._intermediate(cell)]
         volumes = sorted(self.study.axes.volume, key=lambda volume: math.inf if volume == "full" else int(volume))
         cells = (replace(cell, volume=None if volume == "full" else int(volume)) for volume in volumes)
-        lengths = (self._intermediate(other) for other in cells)
-        return tuple({recipe.digest: recipe for recipe in lengths}.values())
+        return [self._intermediate(other) for other in cells]
+
+    def _budgets(self, cell: Cell, kind: str) -> list[Recipe]:
+        """A target phase after an intermediate one shares none: with the budget, what it starts from is another."""
+        axis = self.study.axes.chain_budget
+        assert axis is not None
+        if kind == TARGET:
+            found = [cell] if cell.intermediate else [replace(cell, chain_budget=budget) for budget in axis.flops]
+            return sorted(map(self._target, found), key=lambda recipe: recipe.flops or 0.0)
+        # Of a target that is not trained in, the intermediate phase gets the whole budget.
+        targets = {bool(self.tasks[name].trained_in): name for name in self.study.axes.target}.values()
+        cells = (replace(cell, chain_budget=budget, target=name) for budget in axis.flops for name in targets)
+        return sorted(map(self._intermediate, cells), key=lambda recipe: recipe.flops or 0.0)
 
     def _run(self, lengths: tuple[Recipe, ...], recipe: Recipe, origin: Origin) -> Iterator[Phase]:
         """A phase, before it the trunk segments that it shares with shorter runs and offers to longer ones."""
@@ -313,10 +352,10 @@ def _along_diagonals(cells: list[Cell]) -> Iterator[Cell]:
     """Cells, whose settings (intermediate and source) come with every value of the other axes, evenly on every axis."""
     # Settings come first: the first axis is never shifted, so its own even order is kept.
     points: list[tuple[Any, ...]] = list(_evenly({(cell.intermediate, cell.source) for cell in cells}, cells))
-    for axis in ("encoder", "volume", "target"):
+    for axis in ("encoder", "volume", "target", "chain_budget"):
         points = _diagonals(points, _values(cells, axis))
-    for intermediate, source, encoder, volume, target in points:
-        yield Cell(encoder, intermediate, volume, source, target)
+    for intermediate, source, encoder, volume, target, budget in points:
+        yield Cell(encoder, intermediate, volume, source, target, budget)
 
 
 def _values(cells: list[Cell], axis: str) -> list[Any]:

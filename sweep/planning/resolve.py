@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
-from sweep.planning import mixing, sources
+from sweep.planning import chain_budget, mixing, sources
 from sweep.planning.architecture import Shape
 from sweep.planning.plan import Cell, Plan
 from sweep.planning.shapes import EncoderSource, encoder_source
@@ -31,6 +31,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     """
     facts = facts or {}
     _check_settings(study, path)
+    chain_budget.check_lengths(study, path)
     tasks = {name: _pinned(task, facts) for name, task in _tasks(study, path).items()}
     data = {name: training_digest(task) for name, task in tasks.items()}
     tests = {name: test_digest(task) for name, task in tasks.items()}
@@ -39,7 +40,9 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     _check_groups(study, tasks, path)
     sources.check(study, tasks, path)
     mixing.check(study, tasks, path)
-    return Plan(study, encoders, tasks, data, tests, _cells(study, tasks), tuple(_flags(study, tasks)))
+    plan = Plan(study, encoders, tasks, data, tests, _cells(study, tasks), tuple(_flags(study, tasks)))
+    chain_budget.check_affordable(plan, path)
+    return plan
 
 
 def training_digest(task: Task) -> str:
@@ -162,12 +165,14 @@ def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path
 def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     axes = study.axes
     volumes = [None if volume == "full" else int(volume) for volume in axes.volume]
+    budgets = [None] if axes.chain_budget is None else axes.chain_budget.flops
     return tuple(
-        Cell(encoder, intermediate, volume, source, target)
+        Cell(encoder, intermediate, volume, source, target, budget)
         for encoder in axes.encoder
         for intermediate, source in sources.settings(study, tasks)
         for volume in (volumes if intermediate else [None])
         for target in axes.target
+        for budget in budgets
     )
 
 
@@ -192,6 +197,7 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
                 yield f"overlap: {intermediate} and {target} {reason}"
     yield from _trunk_flags(study)
     yield from sources.flags(study, tasks)
+    yield from chain_budget.flags(study)
     for group, languages in study.language_groups.items():
         for target in study.axes.target:
             if not set(languages) & set(tasks[target].languages):
@@ -200,7 +206,7 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
 
 def _trunk_flags(study: Study) -> Iterator[str]:
     settings = study.intermediate
-    if settings is None or len(study.axes.volume) == 1:
+    if settings is None or len(study.axes.volume) == 1 or study.axes.chain_budget is not None:
         return
     for tasks in study.axes.intermediate:
         chosen = settings.of(tasks)

@@ -148,7 +148,8 @@ class PhaseSettings(Model):
 
     @model_validator(mode="after")
     def _one_length(self) -> PhaseSettings:
-        if (self.epochs is None) == (self.steps is None):
+        # Neither is right where a chain's budget says how long a phase is: planning.chain_budget looks at that.
+        if self.epochs is not None and self.steps is not None:
             raise PydanticCustomError("length", "exactly one of 'epochs' and 'steps' is expected")
         return self
 
@@ -193,6 +194,31 @@ class Pretrain(PhaseSettings):
     task: Name
 
 
+class Shares(Model):
+    """How a chain's budget is divided among the phases that it trains; where it trains one, that one gets all."""
+
+    intermediate: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+    target: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _whole(self) -> Shares:
+        if abs(self.intermediate + self.target - 1) > 1e-9:
+            raise PydanticCustomError("shares", "two shares that are 1 together are expected")
+        return self
+
+
+class ChainBudget(Model):
+    """FLOPs of training that each chain may spend on its intermediate and its target phase together."""
+
+    flops: tuple[Annotated[float, Strict(), Field(gt=0)], ...]
+    shares: Shares = Shares()
+
+    @field_validator("flops", mode="after")
+    @classmethod
+    def _filled(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        return _values(value)
+
+
 class Axes(Model):
     """What the study compares."""
 
@@ -201,6 +227,7 @@ class Axes(Model):
     target: tuple[Name, ...]
     volume: tuple[Annotated[int | str, BeforeValidator(as_volume)], ...] = ("full",)
     source: tuple[Name, ...] = (OWN,)  # language of the intermediate tasks' training data: own, all, or a language
+    chain_budget: ChainBudget | None = None  # says how long phases are, in place of their epochs or steps
     seed: tuple[Annotated[int, Strict(), Field(ge=0)], ...]
 
     @field_validator("intermediate", mode="before")
@@ -222,11 +249,15 @@ class Axes(Model):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _filled(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not value:
-            raise PydanticCustomError("empty_axis", "at least one value is expected")
-        _no_item_twice(value)
-        return value
+    def _filled(cls, value: Any) -> Any:
+        return _values(value) if isinstance(value, tuple) else value
+
+
+def _values(axis: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not axis:
+        raise PydanticCustomError("empty_axis", "at least one value is expected")
+    _no_item_twice(axis)
+    return axis
 
 
 def _no_item_twice(items: Sequence[object]) -> None:
@@ -294,9 +325,7 @@ class Runtime(Model):
 
     cores: Positive = 1  # CPU cores of one chain
     gpu: Annotated[float, Strict(), Field(ge=0)] = 0.0  # GPUs of one chain: 0, 1, or a share such as 0.5
-    precision: Literal["auto", "fp32", "bf16"] = (
-        "auto"  # auto: bf16 on a GPU that has it, else fp32; bf16 on a CPU without it is fp32
-    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
     micro_batch_tokens: Positive | None = None  # a batch larger than this is accumulated from parts
     score_batch_tokens: Positive = 16384
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0

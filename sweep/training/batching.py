@@ -36,7 +36,6 @@ class Batch:
     targets: Tensor  # [S, U] int64, IGNORED where there is none
     lengths: Ids  # [S] on the host
     first: Ids  # [E+1] on the host: the row where each example begins
-    masked: int = 0  # at most so many positions of a masked task are to be guessed; known without asking the device
 
     @property
     def examples(self) -> int:
@@ -55,12 +54,7 @@ class Batch:
     def example(self) -> Tensor:
         """[S] int64: which of the batch's examples owns the row."""
         owner = np.repeat(np.arange(self.examples), np.diff(self.first))
-        return sent(owner, self.input_ids.device)
-
-    @property
-    def first_rows(self) -> Tensor:
-        """[E] int64: the row where each example begins, on the device."""
-        return sent(self.first[:-1], self.input_ids.device)
+        return torch.from_numpy(owner).to(self.input_ids.device)
 
 
 class DeviceData:
@@ -100,19 +94,13 @@ class DeviceData:
     def _gather(self, starts: Ids, lengths: Ids) -> tuple[Tensor, Tensor | None]:
         """Flat index [S, L] of each position, and which positions are real: None where all are."""
         longest = int(lengths.max())
-        begin = sent(starts, self.device)
+        begin = torch.from_numpy(starts).to(self.device, non_blocking=True)
         position = torch.arange(longest, device=self.device)
         index = begin[:, None] + position
         if int(lengths.min()) == longest:
             return index, None
-        real = position < sent(lengths, self.device)[:, None]
+        real = position < torch.from_numpy(lengths).to(self.device, non_blocking=True)[:, None]
         return torch.where(real, index, 0), real
-
-
-def sent(values: Ids | Tensor, device: torch.device) -> Tensor:
-    """Host values on the device; from pinned memory, as other copies wait for all that the GPU still has to do."""
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def split(batch: Batch, micro_tokens: int) -> list[Batch]:
@@ -132,7 +120,6 @@ def split(batch: Batch, micro_tokens: int) -> list[Batch]:
                 targets=batch.targets[rows],
                 lengths=batch.lengths[rows],
                 first=batch.first[begin : end + 1] - batch.first[begin],
-                masked=min(batch.masked, (rows.stop - rows.start) * width),
             )
         )
         begin = end
@@ -146,7 +133,7 @@ def epoch_batches(encoded: Encoded, batch_tokens: int, seed: int, epoch: int) ->
     alone. Examples are shuffled, then sorted by length within pools of POOL_BATCHES batches, then batches are shuffled.
     """
     order = np.random.default_rng([seed, epoch])
-    sequences, longest = _shapes(encoded)
+    sequences, longest = shapes(encoded)
     shuffled = order.permutation(encoded.examples)
     spent = np.cumsum((sequences * longest)[shuffled])
     pools = np.searchsorted(spent, np.arange(batch_tokens * POOL_BATCHES, spent[-1], batch_tokens * POOL_BATCHES))
@@ -164,7 +151,7 @@ def nested_pools(encoded: Encoded, batch_tokens: int, seed: int, epoch: int) -> 
     a smaller one is more padding.
     """
     order = np.random.default_rng([seed, epoch])
-    sequences, longest = _shapes(encoded)
+    sequences, longest = shapes(encoded)
     ids = order.permutation(encoded.examples) if epoch else np.arange(encoded.examples)
     spent = np.cumsum((sequences * longest)[ids])
     edges, edge = [], FIRST_POOL_BATCHES
@@ -180,12 +167,12 @@ def nested_pools(encoded: Encoded, batch_tokens: int, seed: int, epoch: int) -> 
 
 def scoring_batches(encoded: Encoded, batch_tokens: int) -> list[Ids]:
     """Every example once, longest first, so that a batch that does not fit into memory is met at once."""
-    sequences, longest = _shapes(encoded)
+    sequences, longest = shapes(encoded)
     ascending = np.argsort(longest, kind="stable")
     return _cut(ascending, sequences, longest, batch_tokens)[::-1]
 
 
-def _shapes(encoded: Encoded) -> tuple[Ids, Ids]:
+def shapes(encoded: Encoded) -> tuple[Ids, Ids]:
     """Per example, its sequences and the length of its longest one: [N], [N]."""
     if not encoded.examples:
         raise ValueError("no examples to make batches of")

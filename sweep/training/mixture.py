@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sweep.planning.spec import Sampling
 from sweep.tasks.base import Encoded
-from sweep.training.batching import Ids, epoch_batches, nested_pools
+from sweep.training.batching import Ids, epoch_batches, nested_pools, shapes
 
 BLOCK = 32  # steps within which every stream gets its share, give or take one step
 PROPORTIONAL = Sampling()
@@ -109,6 +109,20 @@ class Mixture:
             yield from batches[start:]
             start = max(start - len(batches), 0)
             epoch += 1
+
+    def fed(self) -> Iterator[tuple[str, int, int]]:
+        """Task, padded tokens, and pairs of tokens that attention compares, of every step, without end."""
+        shaped = [shapes(stream.encoded) for stream in self.streams]
+        batches = [self.batches(index) for index in range(len(self.streams))]
+        done, steps = 0, 1024
+        while True:
+            for index in self.schedule(steps)[done:]:
+                ids = next(batches[index])
+                sequences, longest = shaped[index]
+                width = int(longest[ids].max())
+                padded = int(sequences[ids].sum()) * width
+                yield self.streams[index].task, padded, padded * width
+            done, steps = steps, 2 * steps
 
     def _epoch(self, index: int, epoch: int) -> list[Ids]:
         told = self.streams[index].encoded, self.batch_tokens, self._stream_seed(index), epoch
