@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import REPOSITORY
 from small_studies import chains_of, finish, keys, plan_of, study_file, unmeasured, with_data_of
 from tiny_models import tiny_model, toy
 
@@ -309,3 +312,34 @@ def test_a_study_that_does_not_ask_has_neither_section_nor_file(store, tmp_path)
     page = report.save(report.read("a study", ledger.chains(), made, {}, {}), tmp_path).read_text()
     assert "What is left" not in page
     assert not (tmp_path / "retention.csv").exists()
+
+
+# The shipped studies
+
+STUDIES = REPOSITORY / "search_spaces"
+
+
+def test_the_real_study_of_retention_asks_it_of_every_intermediate_task_and_both_sizes():
+    plan = plan_of(STUDIES / "retention.yaml")
+    asked = {(cell.encoder, name) for cell in plan.cells for name in plan.retained(cell)}
+    named = {(encoder, name) for encoder in plan.study.axes.encoder for name in ("mnli", "squad", "hellaswag", "udpos")}
+    assert asked == named
+    costs = Costs(plan)
+    for cell in plan.cells:
+        again = costs.score(cell) - costs.score(replace(cell, intermediate=()))
+        assert (again > 0) == bool(cell.intermediate)
+        assert again < 0.5 * sum(costs.phase(cell, recipe) for recipe in plan.recipes(cell))
+
+
+def test_its_miniature_measures_retention_in_both_encoders(tmp_path):
+    store, path = Store(tmp_path / "store"), STUDIES / "miniature" / "retention.yaml"
+    chains = finish(path, store)
+    found = {chain.cell: store.score(chain.score).retention for chain in chains}
+    assert {(cell.encoder, *sorted(tasks)) for cell, tasks in found.items() if tasks} == {
+        (encoder, *tasks) for encoder in ("small", "large") for tasks in (["world/pos"], ["world/pos", "world/topic"])
+    }
+    for entry in (tasks["world/pos"] for tasks in found.values() if tasks):
+        assert entry["before"] > entry["majority"] + 0.3
+        # So large a rate leaves little of what the head relied on, and much of what the encoder knows.
+        assert entry["saved_head"] < entry["before"] - 0.1
+        assert entry["fresh_head"] > entry["saved_head"] + 0.1
