@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.planning.budget import Costs, Speed
+from sweep.planning.budget import Costs
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.planning.plan import REPLICA, Cell, Chain, Phase, Plan, coverage_order
+from sweep.planning.spec import Budget
+from sweep.purse import Purse, Running
 from sweep.stock import Stock
 from sweep.tuning import Tried, rates_for, winner
 
@@ -34,17 +36,6 @@ class CellState:
         return len(self.tried) == self.count
 
 
-@dataclass
-class Running:
-    """A chain that a worker has."""
-
-    chain: Chain
-    attempt: int
-    started: float
-    reserved: float
-    latest: dict[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Work:
     """A possible chain: a candidate of a cell, or its winner with another seed."""
@@ -59,23 +50,21 @@ class Admission:
     """The state of a running study. One instance, in the driver."""
 
     def __init__(
-        self, plan: Plan, stock: Stock, ledger: Ledger, costs: Costs, gpu: bool, clock: Callable[[], float] = time.time
+        self, plan: Plan, stock: Stock, ledger: Ledger, costs: Costs, clock: Callable[[], float] = time.time
     ) -> None:
         self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
+        self.purse = Purse(plan.study, ledger, costs, stock, clock)
         self.order = coverage_order(plan)
         self.cells = [CellState(cell, plan.candidates(cell)) for cell in plan.cells]
         self.running: dict[str, Running] = {}
         self.done: list[Chain] = []
         self.failed: list[tuple[Chain, str]] = []
         self.collapsed: list[tuple[Chain, str]] = []  # ended at a phase that learned nothing
-        self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone
+        self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone or at the deadline
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
         self._stuck = False  # nothing may start before something is finished: asked ten times a second, answered once
-        self._gpu = gpu
-        # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
-        self._finished_work = [(row.encoder, row.flops, row.device_seconds) for row in ledger.chains() if row.flops > 0]
         first, *self._others = plan.study.axes.seed
         rounds = max((state.count for state in self.cells), default=0)
         self._waiting = [
@@ -95,10 +84,10 @@ class Admission:
 
     def next(self) -> Chain | None:
         """A chain to start now, its phases claimed and its cost reserved; None where none may start at this moment."""
-        if self._stuck:
+        if self._stuck or self.over:
             return None
         position = 0
-        while position < len(self._waiting) and not self.closing:
+        while position < len(self._waiting):
             work = self._waiting[position]
             chain = self._chain(work)
             if chain is None or self._blocked(chain):
@@ -107,7 +96,7 @@ class Admission:
                 self._waiting.pop(position)
                 self._record(chain)
                 position = 0  # its result may have opened what was passed over
-            elif not self._affordable(chain):
+            elif self.purse.price(chain) > self.purse.free:
                 if self.running:
                     break  # what is held may be set free: never prefer a later chain because it is cheaper
                 self._waiting.pop(position)
@@ -124,7 +113,12 @@ class Admission:
     @property
     def finished(self) -> bool:
         """Nothing runs and nothing will."""
-        return not self.running and (self.closing or not self._waiting)
+        return not self.running and (self.over or not self._waiting)
+
+    @property
+    def over(self) -> bool:
+        """The user wants to stop, or the deadline has come: nothing starts any more."""
+        return self.closing or self.purse.overdue
 
     def position(self, chain: Chain) -> int:
         """Index of the chain's cell in the plan."""
@@ -155,44 +149,12 @@ class Admission:
         """Scored, or without a way to its scores: nothing is left to do for it."""
         return self.stock.has_score(chain.score) or self.stock.dead_end(chain) is not None
 
-    def _affordable(self, chain: Chain) -> bool:
-        budget = self.plan.study.budget
-        if budget is None:
-            return True
-        return self.spent() + self.ledger.held(budget.unit) + self._price(chain) <= budget.amount
-
-    def spent(self) -> float:
-        """Spent so far, in the budget's unit (device-seconds where there is no budget)."""
-        flops, device_seconds = self.ledger.spent()
-        budget = self.plan.study.budget
-        return flops if budget is not None and budget.unit == "flops" else device_seconds
-
-    @property
-    def exhausted(self) -> bool:
-        """More is spent than the budget has: running chains are to stop, their work kept."""
-        budget = self.plan.study.budget
-        return budget is not None and self.spent() >= budget.amount
-
-    def _price(self, chain: Chain) -> float:
-        budget = self.plan.study.budget
-        flops = self._missing_flops(chain)
-        encoder = chain.cell.encoder
-        return self.speed.amount(budget, encoder, flops) if budget else self.speed.device_seconds(encoder, flops)
-
-    def _missing_flops(self, chain: Chain) -> float:
-        parts = self.costs.parts(chain)
-        return parts[chain.score] + sum(parts[phase.key] for phase in self.stock.to_train(chain))
-
-    @property
-    def speed(self) -> Speed:
-        return Speed(tuple(self._finished_work), self._gpu)
-
     def _start(self, chain: Chain) -> None:
         now = self.clock()
         for phase in self.stock.to_train(chain):
             self._claimed[phase.key] = chain.key
         self._claimed[chain.score] = chain.key
-        price = self._price(chain)
+        price = self.purse.price(chain)
         self.ledger.open_chain(self._row(chain, RUNNING, now))
         attempt = self.ledger.reserve(chain.key, price, now)
         self.running[chain.key] = Running(chain, attempt, now, price)
@@ -204,10 +166,10 @@ class Admission:
         running = self.running[key]
         if running.latest and report["started"] != running.latest["started"]:
             # The worker died and Tune began the chain anew: what the dead attempt spent stays charged.
-            self.ledger.settle(key, running.attempt, self.clock())
-            running.attempt = self.ledger.reserve(key, running.reserved, self.clock())
-        running.latest = dict(report)
-        self.ledger.charge(key, running.attempt, report["flops"], report["device_seconds"])
+            self.purse.settle(running)
+            running.attempt = self.ledger.reserve(key, self.purse.price(running.chain), self.clock())
+            running.latest = {}
+        self.purse.charge(running, report)
         if report.get("facts"):
             self.ledger.remember(report["facts"])
         if report.get("committed"):
@@ -215,6 +177,10 @@ class Admission:
             self.trained += report["phase"] != "score"
             self._claimed.pop(report["key"], None)
             self.stock.learn(report["key"])
+
+    def may_go_on(self, key: str) -> bool:
+        """Whether a chain that has reported may work until its next report; otherwise it stops, its work kept."""
+        return not self.closing and self.purse.may_go_on(self.running[key])
 
     def ended(self, key: str, failure: str | None = None) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells)."""
@@ -224,8 +190,7 @@ class Admission:
         for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
             del self._claimed[claimed]
             self.stock.learn(claimed)
-        self.ledger.settle(key, running.attempt, now)
-        self._learn_speed(running)
+        self.purse.settle(running)
         if self._is_over(chain):
             self._record(chain)
         elif failure is not None:
@@ -278,11 +243,6 @@ class Admission:
         if state.tuned and best is not None and state.count > 1:
             self._waiting.extend(Work(index, best, seed, REPLICA) for seed in self._others)
 
-    def _learn_speed(self, running: Running) -> None:
-        flops, seconds = running.latest.get("flops", 0.0), running.latest.get("device_seconds", 0.0)
-        if flops > 0:
-            self._finished_work.append((running.chain.cell.encoder, flops, seconds))
-
     def _row(self, chain: Chain, state: str, now: float) -> ChainRow:
         cell = chain.cell
         return ChainRow(
@@ -303,6 +263,14 @@ class Admission:
             if chain is not None:
                 yield chain
 
+    def least_budget(self) -> Budget | None:
+        """The budget with which the cheapest of the chains that were not paid for could run."""
+        budget = self.plan.study.budget
+        if budget is None or not self.unpaid:
+            return None
+        least = self.purse.spent + min(self.purse.price(chain) for chain in self.unpaid)
+        return budget.model_copy(update={"amount": least})
+
     def device_seconds_left(self) -> float:
         """Forecast of the work that is left, shared phases once, replicas of cells that are not tuned yet left out."""
         left: dict[str, tuple[str, float]] = {}
@@ -311,4 +279,5 @@ class Admission:
             wanted = [phase.key for phase in self.stock.to_train(chain)]
             wanted += [] if self._is_over(chain) else [chain.score]
             left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
-        return sum(self.speed.device_seconds(encoder, flops) for encoder, flops in left.values())
+        speed = self.purse.speed
+        return sum(speed.device_seconds(encoder, flops) for encoder, flops in left.values())

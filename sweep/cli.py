@@ -127,9 +127,12 @@ def _plan_text(planned: Any, found: dict[str, Any]) -> str:
     ]
     budget = planned.study.budget
     covered = f"covers the first candidate of {found['covered_by_budget']:,} of {found['cells']:,} cells"
+    if budget and not found["covered_by_budget"]:
+        least = budget.model_copy(update={"amount": found["least_budget"]})
+        covered = f"below the cheapest chain, which needs {least}"
     lines.append(f"budget {budget}: {covered}" if budget else "no budget: everything is run")
     if budget and budget.unit == "device_seconds":
-        lines.append("  (device-seconds are forecast at an assumed speed; a run measures it)")
+        lines.append("  (forecast at an assumed speed; a run measures it with the first chain of each encoder)")
     return "\n".join(lines + [f"note: {flag}" for flag in found["flags"]])
 
 
@@ -143,15 +146,18 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
         lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
     for chain, reason in admission.collapsed:
         lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
-    if admission.unpaid and not outcome.interrupted:
-        ended = len(admission.done) + len(admission.failed) + len(admission.collapsed)
-        left = admission.total - ended  # with those that depend on unpaid ones
+    ended = len(admission.done) + len(admission.failed) + len(admission.collapsed)
+    left = admission.total - ended  # with those that depend on unpaid ones
+    if outcome.interrupted:
+        lines.append(f"interrupted: 'sweep run {file}' goes on from here")
+    elif left and outcome.overdue:
+        lines.append(f"the deadline has come: {left} chains are left; 'sweep run {file}' goes on from here")
+    elif admission.unpaid:
         lines.append(
             f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
             " a larger budget in the file and the same command continue the study"
+            f" (the least that goes on: {outcome.least_budget})"
         )
-    if outcome.interrupted:
-        lines.append(f"interrupted: 'sweep run {file}' goes on from here")
     return "\n".join(lines)
 
 

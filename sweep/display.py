@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
-from sweep.admission import Admission, Running
+from sweep.admission import Admission
+from sweep.purse import Running
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 30.0
@@ -19,7 +20,7 @@ FORECAST_SHARE = 0.01  # of the driver's time: with thousands of chains left a f
 def study_line(admission: Admission, slots: int, device_seconds_left: float) -> str:
     """Chains done and running, budget spent, time left."""
     budget = admission.plan.study.budget
-    spent = admission.spent()
+    spent = admission.purse.spent
     if budget is None:
         money = f"{spent:,.0f} device-seconds spent"
     elif budget.unit == "flops":

@@ -1,8 +1,9 @@
-"""Ray Tune's searcher: hands admission's chains to Tune and Tune's reports to admission. No decision is made here."""
+"""Ray Tune's searcher: hands admission's chains to Tune and tells it which have ended. No decision is made here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -12,6 +13,18 @@ from sweep.planning.plan import Chain
 
 WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
 METRIC = "objective"  # Tune wants one in every report; what is compared is compared by admission, inside cells
+REPORT = "report"
+
+
+def written(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report as Tune takes it: one text. Tune flattens mappings and keeps statistics of every number for ever."""
+    return {METRIC: 0.0, REPORT: json.dumps(report)}
+
+
+def read(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The report in a result of Tune; empty where a chain has not reported."""
+    report: dict[str, Any] = json.loads(result.get(REPORT, "{}"))
+    return report
 
 
 class ChainSearcher(Searcher):
@@ -35,6 +48,7 @@ class ChainSearcher(Searcher):
             return Searcher.FINISHED if self._admission.finished else None
         self._chains[trial_id] = chain.key
         return {
+            "chain": chain.key,
             "cell": self._admission.position(chain),
             "rates": dict(chain.rates),
             "seed": chain.seed,
@@ -43,13 +57,12 @@ class ChainSearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if "failed" not in result:
-            self._admission.heard(self._chains[trial_id], result)
         self._tell()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        failure = (result or {}).get("failed")
-        if trace := (result or {}).get("trace"):
+        report = read(result or {})
+        failure = report.get("failed")
+        if trace := report.get("trace"):
             self._say(f"a chain failed by a fault of the program; the study goes on\n{trace}")
         if error:
             failure = f"its worker died {WORKER_DEATHS + 1} times: out of memory, or ended from outside"

@@ -30,7 +30,7 @@ from sweep.planning.first_use import check_data, resolve_revisions
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import overlaps, resolve
-from sweep.planning.spec import Study
+from sweep.planning.spec import Budget, Study
 from sweep.planning.study_file import load
 from sweep.stock import Stock
 from sweep.store import Store
@@ -48,6 +48,8 @@ class Outcome:
     results: Path
     admission: Admission
     interrupted: bool
+    overdue: bool  # the deadline came before the end
+    least_budget: Budget | None  # with which the cheapest chain that was not paid for could run
     seconds: float
 
 
@@ -65,10 +67,10 @@ def run(path: Path) -> Outcome:
         ledger.settle_all(started)
         costs = Costs(plan, measured_sizes(ledger.facts()))
         ledger.remember({"plan": json.dumps(plan_facts(plan, costs))})
-        gpu = study.runtime.gpu > 0
-        admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs, gpu)
+        admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs)
         interrupted = _execute(admission, results)
-    return Outcome(results, admission, interrupted, time.time() - started)
+        overdue, least = admission.purse.overdue, admission.least_budget()
+    return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
 
 
 def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:

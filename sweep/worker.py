@@ -15,6 +15,7 @@ from ray import tune
 
 from sweep.errors import SweepError
 from sweep.planning.plan import Plan
+from sweep.search import written
 
 REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
 
@@ -29,7 +30,6 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
     last = 0.0
     report: dict[str, Any] = {
-        "objective": 0.0,
         "started": started,
         "flops": 0.0,
         "device_seconds": 0.0,
@@ -40,9 +40,9 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
         # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
         with closing(run(chain, plan, Store(Path(store_root)), started)) as events:
             for event in events:
-                report = {"objective": 0.0, "started": started, **vars(event)}
+                report = {"started": started, **vars(event)}
                 if event.committed or event.facts or event.dev is not None or time.time() - last > REPORT_SECONDS:
-                    tune.report(report)
+                    tune.report(written(report))
                     last = time.time()
     # Raising would make Tune try again what cannot succeed, and pay for it each time.
     except SweepError as mistake:
@@ -52,4 +52,4 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
             raise  # an error may leave the device unusable: a new process tries again
         report["failed"] = " ".join(f"{type(fault).__name__}: {fault}".split())
         report["trace"] = traceback.format_exc()
-    tune.report({**report, "committed": False, "facts": {}, "finished": True})
+    tune.report(written({**report, "committed": False, "facts": {}, "finished": True}))

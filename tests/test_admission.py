@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +38,10 @@ def study(folder: Path, **changes: object) -> Plan:
 class Lab:
     """Workers that finish chains at once: they commit records, report and end, in the order in which they began."""
 
-    def __init__(self, plan: Plan, folder: Path, workers: int = 1) -> None:
+    def __init__(self, plan: Plan, folder: Path, workers: int = 1, clock: Callable[[], float] = time.time) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.store, self.ledger = Store(folder / "store"), Ledger(folder / "ledger.sqlite")
-        self.admission = Admission(plan, Stock(self.store), self.ledger, Costs(plan), gpu=False)
+        self.admission = Admission(plan, Stock(self.store), self.ledger, Costs(plan), clock)
         self.workers, self.busy, self.started = workers, list[Chain](), list[Chain]()
         self.collapsing = set[str]()  # keys of phases that learn nothing
         self.trained: Counter[str] = Counter()
@@ -172,7 +174,7 @@ def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
     poor = Lab(study(tmp_path, budget=f"{cost * 0.6:.0f} flops"), tmp_path / "lab").run()
     assert 0 < len(poor.admission.done) < poor.admission.total
     assert poor.admission.unpaid
-    assert poor.admission.spent() <= cost * 0.6
+    assert poor.admission.purse.spent <= cost * 0.6
     rich = Lab(study(tmp_path, budget=f"{cost * 3:.0f} flops"), tmp_path / "lab").run()
     assert len(rich.admission.done) == rich.admission.total
     assert not set(poor.trained) & set(rich.trained)
@@ -204,18 +206,65 @@ def test_spending_exceeds_the_budget_by_no_more_than_the_last_reservation_falls_
     dearest = 0.0
     while (chain := lab.admission.next()) is not None:
         reserved = lab.admission.running[chain.key].reserved
-        assert lab.admission.spent() + reserved <= amount
+        assert lab.admission.purse.spent + reserved <= amount
         dearest = max(dearest, reserved)
         lab.finish(chain, factor=1.5)
-    assert amount < lab.admission.spent() + dearest
-    assert lab.admission.spent() <= amount + 0.5 * dearest
+    assert amount < lab.admission.purse.spent + dearest
+    assert lab.admission.purse.spent <= amount + 0.5 * dearest
+
+
+def test_a_chain_goes_on_beyond_its_reservation_with_money_that_nobody_holds_and_no_further(tmp_path):
+    cost = float(summary(study(tmp_path), Costs(study(tmp_path)), Speed())["flops_shared"])
+    plan = study(tmp_path, budget=f"{cost:.0f} flops")
+    lab = Lab(plan, tmp_path, workers=2)
+    lab.fill()
+    (one, other), step = lab.busy, cost / 1000
+    held = lab.admission.running[other.key].reserved
+    spent = 0.0
+    while lab.admission.may_go_on(one.key) if spent else True:
+        spent += step
+        lab.hear(one, spent)
+        assert lab.admission.purse.spent + held <= plan.study.budget.amount
+    assert plan.study.budget.amount - spent - held < step
+    lab.hear(other, step)
+    assert lab.admission.may_go_on(other.key)  # what is held for it is its own
+
+
+def test_what_a_chain_spends_until_it_stops_is_charged(tmp_path):
+    lab = Lab(study(tmp_path, budget="1e6 flops"), tmp_path)
+    lab.admission.purse.budget = lab.admission.plan.study.budget.model_copy(update={"amount": 1e30})
+    lab.fill()
+    lab.admission.purse.budget = lab.admission.plan.study.budget
+    lab.hear(lab.busy[0], 1e15)
+    assert not lab.admission.may_go_on(lab.busy[0].key)
+    assert lab.ledger.spent()[0] == 1e15
+
+
+def test_at_the_deadline_nothing_starts_what_runs_stops_and_a_later_run_continues(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path, deadline="2 min"), tmp_path, clock=lambda: now[0])
+    lab.fill()
+    started = lab.busy[0]
+    lab.hear(started, 1.0)
+    assert lab.admission.may_go_on(started.key)
+    now[0] = 120.0
+    assert not lab.admission.may_go_on(started.key)
+    lab.admission.ended(started.key)
+    assert lab.admission.next() is None
+    assert lab.admission.finished
+    assert lab.admission.unpaid == [started]
+    later = Lab(study(tmp_path, deadline="2 min"), tmp_path, clock=lambda: now[0])
+    later.fill()
+    assert later.busy == [started]
 
 
 def test_a_restart_forecasts_with_the_speed_that_was_measured_before(tmp_path):
     first = Lab(study(tmp_path), tmp_path).run(chains=3)
     again = Lab(study(tmp_path), tmp_path)
-    assert first.admission.speed.measured
-    assert again.admission.speed.device_seconds("tiny", 1e12) == first.admission.speed.device_seconds("tiny", 1e12)
+    assert first.admission.purse.speed.measured
+    assert again.admission.purse.speed.device_seconds("tiny", 1e12) == first.admission.purse.speed.device_seconds(
+        "tiny", 1e12
+    )
 
 
 def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
@@ -226,7 +275,7 @@ def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
     failed = lab.busy.pop(0)
     lab.hear(failed, 5.0)
     lab.admission.ended(failed.key, "out of luck")
-    before = lab.admission.spent()
+    before = lab.admission.purse.spent
     lab.run()
     assert before > 0
     assert [reason for _, reason in lab.admission.failed] == ["out of luck"]

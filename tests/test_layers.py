@@ -40,7 +40,7 @@ LAYERS = (
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length chain.phase
     chain.retention chain.zero_shot chain.trial""",
     # 6  what may start, what goes on; the policies know no Ray
-    "tuning admission search scheduler worker",
+    "tuning purse admission search scheduler worker",
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.collapse reporting.gains reporting.retention
     reporting.answers reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report

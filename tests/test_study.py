@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +21,8 @@ from small_studies import keys, plan_of, study_file, unmeasured
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
-from sweep.planning.budget import Costs
+from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.ledger import Ledger
 from sweep.store import Store
 from sweep.training.encoders import random_encoder
 
@@ -43,6 +46,12 @@ SETTINGS = {
 def scores(folder: Path) -> pd.DataFrame:
     """scores.csv without its one measured column."""
     return pd.read_csv(folder / "results" / "scores.csv").drop(columns="device_seconds")
+
+
+def spent_flops(folder: Path) -> float:
+    """What all attempts have really spent."""
+    with closing(Ledger(folder / "results" / "ledger.sqlite")) as ledger:
+        return ledger.spent()[0]
 
 
 def records(folder: Path) -> dict[str, object]:
@@ -136,6 +145,19 @@ def test_another_study_does_not_get_the_folder(undisturbed, tmp_path):
     assert text.count("\n") == 1
 
 
+def test_an_undisturbed_run_spends_what_its_distinct_work_was_planned_to_cost(undisturbed):
+    plan = plan_of(undisturbed[0] / "study.yaml")
+    planned = float(summary(plan, Costs(plan), Speed())["flops_shared"])
+    assert 0.9 * planned < spent_flops(undisturbed[0]) <= 1.02 * planned
+
+
+def test_what_workers_have_loaded_is_remembered_for_the_next_forecast(undisturbed):
+    with closing(Ledger(undisturbed[0] / "results" / "ledger.sqlite")) as ledger:
+        examples, tokens = ledger.facts()["size:world/rte:train:pivot"].split()
+    assert int(examples) == 200
+    assert float(tokens) > 10
+
+
 # One worker, killed once, while somebody tries to start the study a second time
 
 
@@ -178,6 +200,7 @@ def test_two_runs_at_once_in_one_folder_are_refused(alone):
 class Disturbed:
     folder: Path
     poor: str  # what the run printed whose budget was spent
+    overrun: float  # what it spent, as a share of its budget
     stopped: str  # what Ctrl-C printed
     finished: tuple[
         dict[str, tuple[float, float]], ...
@@ -191,6 +214,7 @@ def disturbed(tmp_path_factory):
     cheapest = min(sum(Costs(plan).parts(chain).values()) for chain in plan.planned_chains())
     study_file(folder, AXES, **SETTINGS, budget=f"{1.5 * cheapest:.0f} flops")
     poor = finished(folder)
+    overrun = spent_flops(folder) / (1.5 * cheapest)
     phases.append(spans(folder))
     study_file(folder, AXES, **SETTINGS)
     with running(folder) as run:
@@ -204,7 +228,7 @@ def disturbed(tmp_path_factory):
         stopped = run.text
     phases.append(spans(folder))
     finished(folder)
-    return Disturbed(folder, poor, stopped, tuple(phases))
+    return Disturbed(folder, poor, overrun, stopped, tuple(phases))
 
 
 def test_scores_after_all_that_equal_those_of_an_undisturbed_run(disturbed, undisturbed):
@@ -226,6 +250,10 @@ def test_a_run_says_that_its_budget_is_spent_and_how_to_go_on(disturbed):
     assert "a larger budget in the file and the same command continue the study" in disturbed.poor
 
 
+def test_a_budget_is_exceeded_by_one_percent_at_most(disturbed):
+    assert 0.5 < disturbed.overrun <= 1.01
+
+
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(disturbed):
     assert "interrupted: 'sweep run study.yaml' goes on from here" in disturbed.stopped
     assert "Traceback" not in disturbed.stopped
@@ -236,6 +264,22 @@ def test_a_budget_too_small_for_any_chain_starts_nothing(tmp_path):
     text = finished(tmp_path)
     assert "0 of 1 chains done, 0 phases trained now" in text
     assert "1 chains were not paid for" in text
+    (least,) = re.findall(r"the least that goes on: ([0-9.e+]+ FLOPs)", text)
+    planned = subprocess.run(
+        [sys.executable, "-m", "sweep", "plan", "study.yaml"], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert f"below the cheapest chain, which needs {least}" in planned.stdout
+
+
+def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):
+    study_file(tmp_path, AXES, **SETTINGS, deadline="6 s")
+    runs = 1
+    while "the deadline has come" in (text := finished(tmp_path)):
+        runs += 1
+        study_file(tmp_path, AXES, **SETTINGS, deadline=f"{6 * runs} s")
+    assert runs > 1
+    assert "16 of 16 chains done" in text
 
 
 # Faults

@@ -242,8 +242,16 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         "flops_unshared": unshared,
         "flops_shared": sum(distinct.values()),
         "covered_by_budget": covered_cells(plan, costs, speed),
+        "least_budget": min((_first_amount(plan, index, costs, speed) for index in range(len(plan.cells))), default=0),
         "flags": list(plan.flags),
     }
+
+
+def _first_amount(plan: Plan, index: int, costs: Costs, speed: Speed) -> float:
+    """What a cell's first chain costs alone, in the budget's unit (device-seconds where there is no budget)."""
+    cell, budget = plan.cells[index], plan.study.budget
+    flops = sum(costs.parts(plan.chain(cell, plan.planned_rates(cell, 0), plan.study.axes.seed[0])).values())
+    return speed.amount(budget, cell.encoder, flops) if budget else speed.device_seconds(cell.encoder, flops)
 
 
 def covered_cells(plan: Plan, costs: Costs, speed: Speed) -> int:

@@ -120,6 +120,10 @@ class Ledger:
         )
         return attempt
 
+    def hold(self, chain: str, attempt: int, amount: float) -> None:
+        """An open attempt may spend so much in all."""
+        self._db.execute("update attempts set reserved = ? where chain = ? and attempt = ?", (amount, chain, attempt))
+
     def charge(self, chain: str, attempt: int, flops: float, device_seconds: float) -> None:
         """What the attempt has spent so far, in total."""
         self._db.execute(

@@ -46,6 +46,27 @@ def as_volume(value: object) -> object:
     raise PydanticCustomError("volume", "a number of examples above 0, or 'full', is expected", hint)
 
 
+DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def as_duration(value: object) -> object:
+    """'8h' or '90 min' -> seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    wanted = f"a time on the clock in {', '.join(DURATIONS)} is expected, as in '8h' or '90 min'"
+    if match is None or match[2] not in DURATIONS:
+        hint = {"nearest": nearest(match[2], DURATIONS) if match else None}
+        raise PydanticCustomError("duration", "{wanted}", {"wanted": wanted, **hint})
+    try:
+        seconds = float(match[1]) * DURATIONS[match[2]]
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise PydanticCustomError("duration", "a time above zero is expected")
+    return seconds
+
+
 def as_budget(value: object) -> object:
     """'2 device-hours' -> 7200 device-seconds."""
     if value is None:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sweep.planning.notation import as_budget, as_grid, as_volume, as_warmup
+from sweep.planning.notation import as_budget, as_duration, as_grid, as_volume, as_warmup
 
 NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
 OWN = "own"  # the source language that is each task's own: what it is usually trained in, English in the table
@@ -359,6 +359,7 @@ class Study(Model):
     tuning: Tuning = Tuning()
     language_groups: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = {}
     budget: Annotated[Budget | None, BeforeValidator(as_budget)] = None
+    deadline: Annotated[float | None, BeforeValidator(as_duration)] = None  # seconds on the clock, of each run
     runtime: Runtime = Runtime()
     tracking: Name | None = None  # MLflow tracking URI; a SQLite file in the results folder where absent
 
