@@ -95,6 +95,18 @@ def test_a_task_travels_between_processes(folder):
     assert copy.source.rows("dev", "en") == made.source.rows("dev", "en")
 
 
+def test_labels_that_are_too_many_for_a_study_file_are_lines_of_a_file(tmp_path):
+    write(tmp_path / "supertags.txt", "".join(f"S[{n}]\\NP\n" for n in range(1200)))
+    write(tmp_path / "x.conll", "goes S[1100]\\NP\n. S[3]\\NP\n\n")
+    made = only(tmp_path, family="token", format="conll", labels="supertags.txt", test="x.conll")
+    assert len(made.labels) == 1200
+    assert made.source.rows("test", "en") == [{"words": ["goes", "."], "tags": [1100, 3]}]
+    write(tmp_path / "x.conll", "goes S[x]\n\n")
+    message = data_error(lambda: made.source.rows("test", "en"))
+    assert "x.conll:1: found the label 'S[x]'" in message
+    assert len(message) < 1000
+
+
 def test_labels_may_be_spelled_in_several_ways_and_as_numbers(tmp_path):
     rows = [{"text": "a", "label": "YES"}, {"text": "b", "label": 1}, {"text": "c", "label": "no"}]
     write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))
@@ -374,7 +386,7 @@ def test_all_options_of_a_choice_count_in_its_length(tmp_path):
         ({"columns": {"txt": "sentence"}}, "tasks.topics.columns.txt: found an unknown key; known are text"),
         ({"columns": {"text": 1.5}}, "tasks.topics.columns.text: found 1.5; a column"),
         ({"labels": None}, "tasks.topics.labels: found nothing; a list of labels"),
-        ({"labels": "sports"}, "tasks.topics.labels: found 'sports'"),
+        ({"labels": "sports"}, "sports'; a list of labels, {label: [spellings]}, or a file with a label on each line"),
         ({"labels": {"sports": ["a"], "travel": ["a"]}}, "'a' for sports and for travel"),
         ({"languages": "en"}, "languages: found 'en'; a list of languages"),
         ({"languages": None}, "tasks.topics.test.languages: found nothing"),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from sweep.errors import DataError, nearest
@@ -77,7 +78,7 @@ class Columns:
         """The integer of a label as the file spells it. Raises DataError."""
         found = self.spellings.get(str(value))
         if found is None:
-            known = ", ".join(self.spellings)
+            known = ", ".join(islice(self.spellings, 20)) + (", ..." if len(self.spellings) > 20 else "")
             wanted = f"add it to `labels`, or its rows to `skip`; known are {known}"
             raise DataError(where, f"the label {str(value)!r}", wanted, nearest(str(value), self.spellings))
         return found

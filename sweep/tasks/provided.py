@@ -41,8 +41,9 @@ CCG = Task(
     family="token",
     source=MissingSource(
         "tasks.ccg",
-        "describe your own files of CCGbank (LDC2005T13) there, as `family: token, format: conll` with a word and its"
-        " supertag on a line; or take udpos, English part-of-speech tags, which is free and not the paper's task",
+        "describe your own files of CCGbank (LDC2005T13) there, as `family: token, format: conll, labels: FILE` with a"
+        " word and its supertag on a line, and the supertags in FILE, a line each; or take udpos, English parts of"
+        " speech, which are free and not the paper's task",
     ),
     languages=("en",),
     corpora=("ccgbank",),

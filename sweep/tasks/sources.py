@@ -2,7 +2,8 @@
 
 Checks all that can be known without opening a file; each mistake is a StudyError with its place in the YAML. Keys:
 
-    family, labels, languages, train_language or train_languages, corpora, licence
+    family, labels (a list, {label: [spellings]}, or a file with one on each line), languages, train_language or
+                       train_languages, corpora, licence
     normaliser         span only: how answers are compared, squad or mlqa
     train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for
                        this part alone; or a list of these. dev may also be a share of train such as 0.1
@@ -27,7 +28,7 @@ from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks import described, official
 from sweep.tasks.base import SPLITS, Family, Task
 from sweep.tasks.described import Section
-from sweep.tasks.formats import READERS
+from sweep.tasks.formats import READERS, text_lines
 from sweep.tasks.hub import HubPart, HubSource
 from sweep.tasks.local import Files, Join, LocalSource
 from sweep.tasks.mapping import Columns
@@ -67,12 +68,22 @@ def local_task(name: str, description: Mapping[str, Any], data_root: Path, where
     if description.get("format") == official.FORMAT:
         whole = local_task(name, official.description(name, description, where), data_root, where)
         return _limited(whole, description.get("languages"), f"{where}.languages")
+    if isinstance(description.get("labels"), str):
+        description = {**description, "labels": _listed_labels(data_root / description["labels"], f"{where}.labels")}
     task = Section(description, where)
     described.known_keys(description, (*COMMON_KEYS, *LOCAL_KEYS), where)
     splits = {
         split: tuple(_local_part(part, split) for part in parts) for split, parts in _splits(task, LOCAL_KEYS, "path")
     }
     return _task(name, task, LocalSource(splits, described.share(task), *described.sizes(task), where, data_root))
+
+
+def _listed_labels(path: Path, where: str) -> list[str]:
+    """Labels that are too many for a study file, one on each line of a file."""
+    if not path.is_file():
+        wanted = "a list of labels, {label: [spellings]}, or a file with a label on each line is expected"
+        raise StudyError(where, repr(str(path)), wanted)
+    return [line.strip() for _, line in text_lines(path) if line.strip()]
 
 
 def hub_task(name: str, description: Mapping[str, Any], where: str) -> Task:
