@@ -1,4 +1,4 @@
-"""The command line: check, plan, run, report, ui, tasks. A study is complete in its file: no hyperparameters here.
+"""The command line. A study is complete in its file: there are no hyperparameters here.
 
 Exit codes: 0 all is well (also where the budget ended the study), 1 some chains failed, 2 a mistake that its user can
 mend, 130 interrupted.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sweep.study import Outcome
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.benchmarks, which a command line that only plans need not load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +83,18 @@ def report(options: argparse.Namespace) -> int:
     from sweep.reporting.publish import publish
 
     print(publish(options.results))
+    return 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Scores a folder of predictions and labels in the official layout of XTREME and XTREME-R."""
+    from sweep.official.scores import score as score_folder
+    from sweep.official.table import scores_text
+
+    scores = score_folder(options.folder, options.version)
+    for note in scores.notes:
+        print(f"sweep: {note}", file=sys.stderr)
+    print(json.dumps(scores.by_language(), indent=1) if options.json else scores_text(scores, options.version))
     return 0
 
 
@@ -171,6 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see all that is known")
     for name in ("plan", "tasks"):
         commands.choices[name].add_argument("--json", action="store_true", help="print machine-readable figures")
+    scoring = _command(commands, score)
+    scoring.add_argument("folder", type=Path, help="a folder with predictions/<task>/ and labels/<task>/")
+    scoring.add_argument("--version", choices=VERSIONS, help="only its tasks, in all its languages")
+    scoring.add_argument("--json", action="store_true", help="print task -> language -> metric -> value")
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     return parser
 

@@ -1,7 +1,8 @@
 """Finished phases and scores, by key. What has no record does not exist; what does not match its record is an error.
 
     <root>/phases/<key>/record.json  encoder.safetensors  heads.safetensors, or checkpoint.safetensors of a trunk
-    <root>/scores/<key>/record.json  statistics.npz
+    <root>/scores/<key>/record.json  statistics.npz  predictions.zip
+    <root>/labels/<key>/             what is right in a test set, shared by all scores on it; made once
     <root>/scratch/<key>/            a phase that is half done, with its last checkpoint
     <root>/data/, <root>/encoders/   made once per key by whoever comes first, under a lock
 
@@ -29,7 +30,7 @@ from sweep.errors import StoreError
 from sweep.fingerprint import file_digest
 
 RECORD = "record.json"
-STATISTICS = "statistics.npz"
+STATISTICS, PREDICTIONS = "statistics.npz", "predictions.zip"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class ScoreRecord:
     files: dict[str, str]
     # Intermediate task -> what its scores are about, then before, saved_head, fresh_head (0..1, or None).
     retention: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: str = ""  # key of the folder that says what is right; empty: no predictions were kept
 
 
 Record = TypeVar("Record", PhaseRecord, ScoreRecord)
@@ -145,6 +147,20 @@ class Store:
         with np.load(folder / STATISTICS, allow_pickle=False) as archive:
             return {language: archive[language] for language in archive.files}
 
+    def predictions(self, score_key: str) -> Path:
+        """The archive with the prediction files of finished scores, verified. Raises StoreError."""
+        folder, record = self.root / "scores" / score_key, self.score(score_key)
+        _verify(folder, {PREDICTIONS: record.files.get(PREDICTIONS, "") if record is not None else ""})
+        return folder / PREDICTIONS
+
+    def labels(self, score_key: str) -> Path:
+        """The folder with the label files of finished scores. Raises StoreError."""
+        record = self.score(score_key)
+        folder = self.root / "labels" / (record.labels if record is not None else "")
+        if record is None or not record.labels or not folder.is_dir():
+            raise StoreError(folder, "no labels", _repair(self.root / "scores" / score_key))
+        return folder
+
     def scratch(self, key: str) -> Path:
         """Folder where a phase is trained; what an interrupted run left in it is still there."""
         folder = self.root / "scratch" / key
@@ -173,12 +189,16 @@ class Store:
         shutil.rmtree(self.root / "scratch" / record.key, ignore_errors=True)
         return complete
 
-    def commit_score(self, record: ScoreRecord, statistics: Mapping[str, NDArray[np.float64]]) -> ScoreRecord:
-        """Writes per-example statistics, by language and what else was scored, and the record."""
+    def commit_score(
+        self, record: ScoreRecord, statistics: Mapping[str, NDArray[np.float64]], predictions: bytes | None = None
+    ) -> ScoreRecord:
+        """Writes per-example statistics, by language and what else was scored, predictions, and the record."""
         with self._new_folder(self.root / "scores" / record.key) as folder:
             with (folder / STATISTICS).open("wb") as stream:
                 np.savez_compressed(stream, **dict(statistics))  # type: ignore[arg-type]
-            complete = replace(record, files={STATISTICS: file_digest(folder / STATISTICS)})
+            if predictions is not None:
+                (folder / PREDICTIONS).write_bytes(predictions)
+            complete = replace(record, files={path.name: file_digest(path) for path in sorted(folder.iterdir())})
             _write_record(folder, complete)
         return complete
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from sweep.tasks import TASKS, VECTORS
-from sweep.tasks.base import IGNORED, Encoded, Family, Row, Task
+from sweep.tasks.base import IGNORED, Encoded, Family, Prediction, Row, Task
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.masked import MASKED
 from sweep.tasks.mining import MINING
@@ -64,11 +64,18 @@ def statistics(
     family: Family, outputs: Outputs, encoded: Encoded, rows: list[Row], labels: tuple[str, ...] = ()
 ) -> NDArray[np.float64]:
     """Outputs of a model on rows of a family, predicted and judged."""
+    return family.judge(*predicted(family, outputs, encoded, rows, labels), task_of(family, labels), "en")
+
+
+def predicted(
+    family: Family, outputs: Outputs, encoded: Encoded, rows: list[Row], labels: tuple[str, ...] = ()
+) -> tuple[list[Prediction], list[Row]]:
+    """What outputs say of rows, and the rows as a judge wants them."""
     found = (
         DeviceVectors(np.array(outputs, dtype=np.float32), torch.device("cpu")) if family.name in VECTORS else outputs
     )
     known = RANKING.pool(rows) if family is RANKING else rows
-    return family.judge(family.predict(found, encoded, known, labels), known, task_of(family, labels), "en")
+    return family.predict(found, encoded, known, labels), known
 
 
 def task_of(family: Family, labels: tuple[str, ...] = (), normaliser: str = "squad") -> Task:

@@ -26,6 +26,9 @@ LAYERS = (
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
     tasks.provided tasks.overlap
     tasks tasks.listing""",
+    # official files: written, read, scored
+    """official official.layout official.writing official.reading official.archive official.scores
+    official.table""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
     planning.settings planning.sources planning.mixing planning.plan planning.budget planning.chain_budget
@@ -44,6 +47,7 @@ LAYERS = (
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.collapse reporting.gains reporting.retention
     reporting.answers reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report
+    reporting.submissions
     reporting.publish""",
     # 8  the command line
     "cli __main__",

@@ -24,7 +24,7 @@ from sweep.planning.spec import NONE, OWN, Phases, PhaseSettings, Pretrain, Stud
 from sweep.tasks.base import Task
 
 PHASE_VERSION = 3  # raised when the same recipe would give other weights
-SCORE_VERSION = 1  # raised when the same weights would give other scores
+SCORE_VERSION = 2  # raised when the same weights would give other scores
 
 PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
 TRUNK = "trunk"  # what runs of several lengths begin with

@@ -12,13 +12,14 @@ from sweep.planning.spec import Study
 from sweep.planning.study_file import load
 from sweep.reporting import report
 from sweep.reporting.answers import first_sentence, leading_table
+from sweep.reporting.submissions import publish_submissions
 from sweep.store import Store
 from sweep.study import STORE, STUDY_COPY, tracking_uri
 from sweep.tracking import sync
 
 
 def publish(results: Path) -> str:
-    """Writes report.html, scores.csv and scores.parquet; returns the text for the terminal. Raises SweepError."""
+    """Writes report, score tables and submissions; returns the text for the terminal. Raises SweepError."""
     study = _study(results)
     ledger = Ledger(results / books.FILE)
     try:
@@ -26,8 +27,10 @@ def publish(results: Path) -> str:
     finally:
         ledger.close()
     plan = json.loads(facts.get("plan", "{}"))
-    found = report.read(study.study, chains, Store(results / STORE), study.language_groups, plan)
+    store = Store(results / STORE)
+    found = report.read(study.study, chains, store, study.language_groups, plan)
     page = report.save(found, results)
+    publish_submissions(results, found.results, store)
     return "\n".join(
         [leading_table(found.estimates), first_sentence(found.estimates, found.progress), f"report: {page}"]
     )

@@ -189,6 +189,9 @@ class Family(Protocol):
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """[...] metric in 0..1 from [..., K] summed statistics; vectorised for bootstrap."""
 
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Every metric that the official scorer reports, by its name there, each as `value` gives its own."""
+
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """The metric in 0..1 of the best answer that is the same for every row: at or below it nothing was learned.
 

@@ -99,6 +99,10 @@ class SequenceFamily:
         """Accuracy."""
         return accuracy(sums)
 
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Accuracy."""
+        return {self.metric: self.value(sums)}
+
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """Share of the most frequent class."""
         return _most_frequent([row["label"] for row in rows])
@@ -161,6 +165,10 @@ class ChoiceFamily:
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Accuracy."""
         return accuracy(sums)
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Accuracy."""
+        return {self.metric: self.value(sums)}
 
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """Share of the most frequent position of the answer."""

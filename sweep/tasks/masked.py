@@ -63,6 +63,10 @@ class MaskedFamily:
         """Share of masked tokens guessed right; 0 where none was masked."""
         return accuracy(sums)
 
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The share of masked tokens guessed right."""
+        return {self.metric: self.value(sums)}
+
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """Share of the most frequent token among those that may be masked: what guessing it every time is worth."""
         maskable = encoded.tokens[encoded.targets == 1]

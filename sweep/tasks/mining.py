@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.retrieval import Text, text_sequences
-from sweep.tasks.token import micro_f1
+from sweep.tasks.token import micro_scores
 from sweep.tasks.vectors import Ids, Neighbours, Vectors
 
 SIDES = ("text", "pair")
@@ -103,7 +103,11 @@ class MiningFamily:
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Micro F1 of pairs; 0 where there is none."""
-        return micro_f1(sums)
+        return micro_scores(sums)["f1"]
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """F1, precision and recall of pairs."""
+        return micro_scores(sums)
 
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """One right pair: the same translation for all, which only one of them can keep."""

@@ -27,7 +27,7 @@ class _Punctuation(dict[int, int | None]):
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _UNICODE_PUNCTUATION = _Punctuation()
 _ENGLISH = re.compile(r"\b(a|an|the)\b")
-_HAN = re.compile(r"([\u4e00-\u9fa5])")
+_CHINESE = re.compile(r"[\u4e00-\u9fa5]|[^\s\u4e00-\u9fa5]+")  # characters one by one, all else by blanks
 _ARTICLES = {
     "ar": re.compile("ال"),  # the official pattern is `\sال^|ال`, whose first half nothing matches
     "de": re.compile(r"\b(ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b"),
@@ -53,7 +53,7 @@ def mlqa(language: str) -> Normaliser:
         text = text.lower().translate(_UNICODE_PUNCTUATION)
         if articles:
             text = articles.sub(" ", text)
-        return " ".join((_HAN.sub(r" \1 ", text) if language == "zh" else text).split())
+        return " ".join(_CHINESE.findall(text) if language == "zh" else text.split())
 
     return normalised
 
@@ -77,6 +77,8 @@ def answer_scores(prediction: str | None, answers: Sequence[str], normalise: Nor
 
 
 def _f1(found: str, wanted: str) -> float:
+    if found == wanted:
+        return float(bool(found))
     found_words, wanted_words = found.split(), wanted.split()
     common = (Counter(found_words) & Counter(wanted_words)).total()
     return 2 * common / (len(found_words) + len(wanted_words)) if common else 0.0

@@ -107,6 +107,10 @@ class RankingFamily:
         """Mean of AP@20."""
         return accuracy(sums)
 
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Mean of AP@20."""
+        return {self.metric: self.value(sums)}
+
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """mAP@20 of showing every query the candidates that are right most often."""
         right = [set(row["links"]) for row in self.pool(rows) if row["query"] is not None]

@@ -82,6 +82,10 @@ class EmbeddingFamily:
         """Accuracy."""
         return accuracy(sums)
 
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Accuracy."""
+        return {self.metric: self.value(sums)}
+
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """1/N: the same foreign sentence for every query is right once."""
         return 1.0 / len(rows) if rows else 0.0

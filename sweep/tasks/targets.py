@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sweep.tasks.benchmarks import BENCHMARKS, languages_of
-from sweep.tasks.english import NLI, PARAPHRASE, SQUAD, SQUAD_SIZES
+from sweep.tasks.english import NLI, SQUAD, SQUAD_SIZES
 from sweep.tasks.languages import NAMES, THREE_LETTERS
 
 UPOS = ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ"]
@@ -68,11 +68,11 @@ TARGETS: dict[str, dict[str, Any]] = {
         "test": "test", "sizes": {"train": 392_702, "dev": 2_490, "test": 5_010}, "tokens": 42,
     },
     # Not google/xtreme's copy, which lost rows to CSV quoting. NS stands for a sentence that was not translated: such
-    # rows are not learned from, but tested on, as in the official score.
+    # rows are not learned from, but tested on, as in the official score. Label 1 is a paraphrase.
     "pawsx": {
         "family": "sequence", "hub": "google-research-datasets/paws-x", "config": "{language}", "corpora": ["paws"],
         "licence": "free for any use, with acknowledgement of Google",
-        "columns": {"text": "sentence1", "pair": "sentence2"}, "labels": PARAPHRASE, "languages": PAWS_X,
+        "columns": {"text": "sentence1", "pair": "sentence2"}, "labels": ["0", "1"], "languages": PAWS_X,
         "train": {"split": "train", "languages": PAWS_X, "skip": {"sentence1": ["NS", ""], "sentence2": ["NS", ""]}},
         "dev": {"split": "validation", "languages": PAWS_X, "skip": {"sentence1": ["NS", ""], "sentence2": ["NS", ""]}},
         "test": "test", "sizes": {"train": 49_401, "dev": 2_000, "test": 2_000}, "tokens": 58,

@@ -56,9 +56,9 @@ class Scheme:
         closed = np.concatenate([[False], self.closes[tags[:-1]]]) if len(tags) else np.zeros(0, dtype=np.bool_)
         cuts = fresh | turns | self.opens[tags] | closed
         starts = np.where(cuts, types, OUTSIDE)
-        limits = np.append(np.flatnonzero(cuts), len(tags))
-        ends = limits[np.searchsorted(limits, np.arange(len(tags)), side="right")]
-        return starts, ends
+        firsts = np.flatnonzero(cuts)
+        ends = np.append(firsts, len(tags))[1:]
+        return starts, np.repeat(ends, ends - firsts)
 
 
 def chunk_counts(
@@ -74,16 +74,20 @@ def chunk_counts(
     return np.stack(counts, axis=1).astype(np.float64)  # bincount of nothing is of integers
 
 
+def micro_scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """F1, precision and recall, each [...] from [..., 3] sums of (right, predicted, gold); 0 where nothing was counted.
+
+    F1 is twice the right ones over all predicted and gold ones.
+    """
+    right, predicted, gold = np.moveaxis(sums, -1, 0)
+    parts = {"f1": (2 * right, predicted + gold), "precision": (right, predicted), "recall": (right, gold)}
+    return {name: np.divide(share, of, out=np.zeros_like(of), where=of > 0) for name, (share, of) in parts.items()}
+
+
 def flat(tags: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[W] tags of all words and [W] their sentences."""
     lengths = np.array([len(sentence) for sentence in tags], dtype=np.int64)
     return np.concatenate([np.zeros(0, np.int64), *tags]).astype(np.int64), np.repeat(np.arange(len(tags)), lengths)
-
-
-def micro_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[...] F1 from [..., 3] sums of (right, predicted, gold); 0 where there is none of either."""
-    both = sums[..., 1] + sums[..., 2]
-    return np.divide(2 * sums[..., 0], both, out=np.zeros_like(both), where=both > 0)
 
 
 def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
@@ -173,7 +177,11 @@ class TokenFamily:
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Micro F1 of chunks; 0 where there is none."""
-        return micro_f1(sums)
+        return micro_scores(sums)["f1"]
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """F1, precision and recall of chunks."""
+        return micro_scores(sums)
 
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """F1 of tagging every word with the most frequent tag; 0 where that is O."""

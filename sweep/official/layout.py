@@ -1,0 +1,131 @@
+"""The official layout: `predictions/<task>/test-<language>.<suffix>` beside `labels/<task>/` with files of those names.
+
+The scorer of google-research/xtreme (evaluate.py) reads it. What that has no form for is kept in its spirit: the name
+of a task may have slashes, and `submission.json` says of tasks that no table knows what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import DataError, nearest
+from sweep.tasks import FAMILIES, TASKS
+from sweep.tasks.base import Row, Size, Task
+from sweep.tasks.normalise import NORMALISERS
+
+PREDICTIONS, LABELS, DESCRIPTION = "predictions", "labels", "submission.json"
+SUFFIXES = {
+    "sequence": "tsv", "choice": "jsonl", "token": "tsv", "span": "json", "embedding": "tsv", "mining": "tsv",
+    "ranking": "json",
+}  # fmt: skip
+
+# Tasks of the benchmarks whose data no table names; their files say enough.
+UNLISTED = {"bucc2018": "mining", "lareqa": "ranking", "mewslix": "ranking"}
+
+
+def file_name(family: str, language: str) -> str:
+    """The name of a language's files. A masked task, which is never a target, has none."""
+    return f"test-{language}.{SUFFIXES[family]}"
+
+
+@dataclass(frozen=True)
+class NoRows:
+    """The source of a task that is known from prediction and label files alone."""
+
+    def identity(self) -> Mapping[str, object]:
+        return {}
+
+    def size(self, split: str, language: str) -> Size:
+        return Size(0, 0)
+
+    def rows(self, split: str, language: str) -> list[Row]:
+        return []
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder in the official layout. Raises DataError where it is none."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            found = "a file" if self.root.exists() else "nothing"
+            raise DataError(self.root, found, f"a folder with {PREDICTIONS}/ and {LABELS}/ is expected")
+        if not self.tasks(PREDICTIONS):
+            wanted = f"{PREDICTIONS}/<task>/test-<language>.tsv, .json or .jsonl is expected"
+            raise DataError(self.root, "no prediction files", wanted)
+
+    def tasks(self, side: str) -> list[str]:
+        """Names of the tasks that have files, sorted."""
+        folder = self.root / side
+        found = os.walk(folder, followlinks=True)
+        return sorted(
+            Path(path).relative_to(folder).as_posix()
+            for path, _, names in found
+            if any(name.startswith("test-") for name in names)
+        )
+
+    def languages(self, side: str, task: Task) -> list[str]:
+        """Languages that a task has files of, sorted."""
+        ending = f".{SUFFIXES[task.family]}"
+        files = (self.root / side / task.name).glob(f"test-*{ending}")
+        return sorted(path.name.removeprefix("test-").removesuffix(ending) for path in files)
+
+    def file(self, side: str, task: Task, language: str) -> Path:
+        """Where the predictions or labels of a language are. Raises DataError where they are not."""
+        path = self.root / side / task.name / file_name(task.family, language)
+        if not path.is_file():
+            other = self.root / (LABELS if side == PREDICTIONS else PREDICTIONS) / task.name / path.name
+            reason = f"{other} has its other half" if other.exists() else f"{language} is one of its languages"
+            raise DataError(path, "no such file", f"{task.name} is scored in {language}, and needs it: {reason}")
+        return path
+
+    def task(self, name: str) -> Task:
+        """What a task is: what the folder itself says of it, or the table of tasks. Raises DataError."""
+        described = self._described()
+        if name in described:
+            return _task(name, described[name], self.root / DESCRIPTION)
+        if name not in TASKS and name in UNLISTED:
+            return Task(name, UNLISTED[name], NoRows(), ())
+        if name not in TASKS or TASKS[name].family not in SUFFIXES:
+            known = [*UNLISTED, *(name for name, task in TASKS.items() if task.family in SUFFIXES)]
+            wanted = f"a task of the table, or one that {DESCRIPTION} describes, is expected"
+            raise DataError(self.root / PREDICTIONS / name, f"the unknown task {name!r}", wanted, nearest(name, known))
+        return TASKS[name]
+
+    def _described(self) -> Mapping[str, Any]:
+        path = self.root / DESCRIPTION
+        if not path.exists():
+            return {}
+        try:
+            described: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+            return described
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            wanted = 'a JSON object {"tasks": {name: {"family": ..., "labels": [...]}}} is expected'
+            raise DataError(path, f"something unreadable ({error})", wanted) from error
+
+
+def description(family: str, labels: Sequence[str], normaliser: str) -> dict[str, Any]:
+    """What DESCRIPTION says of a task."""
+    return {"family": family, "labels": list(labels), "normaliser": normaliser}
+
+
+def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
+    try:
+        family, labels, normaliser = described["family"], tuple(described["labels"]), described["normaliser"]
+    except (KeyError, TypeError) as error:
+        wanted = f"family, labels and normaliser of {name} are expected"
+        raise DataError(path, f"an incomplete description ({error})", wanted) from error
+    if family not in SUFFIXES or family not in FAMILIES:
+        raise DataError(path, f"the family {family!r} of {name}", f"one of {', '.join(SUFFIXES)} is expected")
+    if normaliser not in NORMALISERS:
+        raise DataError(
+            path, f"the normaliser {normaliser!r} of {name}", f"one of {', '.join(NORMALISERS)} is expected"
+        )
+    return Task(name, family, NoRows(), (), None, labels, normaliser=normaliser)
