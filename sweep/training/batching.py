@@ -36,6 +36,7 @@ class Batch:
     targets: Tensor  # [S, U] int64, IGNORED where there is none
     lengths: Ids  # [S] on the host
     first: Ids  # [E+1] on the host: the row where each example begins
+    masked: int = 0  # at most so many positions of a masked task are to be guessed; known without asking the device
 
     @property
     def examples(self) -> int:
@@ -54,7 +55,12 @@ class Batch:
     def example(self) -> Tensor:
         """[S] int64: which of the batch's examples owns the row."""
         owner = np.repeat(np.arange(self.examples), np.diff(self.first))
-        return torch.from_numpy(owner).to(self.input_ids.device)
+        return sent(owner, self.input_ids.device)
+
+    @property
+    def first_rows(self) -> Tensor:
+        """[E] int64: the row where each example begins, on the device."""
+        return sent(self.first[:-1], self.input_ids.device)
 
 
 class DeviceData:
@@ -94,13 +100,19 @@ class DeviceData:
     def _gather(self, starts: Ids, lengths: Ids) -> tuple[Tensor, Tensor | None]:
         """Flat index [S, L] of each position, and which positions are real: None where all are."""
         longest = int(lengths.max())
-        begin = torch.from_numpy(starts).to(self.device, non_blocking=True)
+        begin = sent(starts, self.device)
         position = torch.arange(longest, device=self.device)
         index = begin[:, None] + position
         if int(lengths.min()) == longest:
             return index, None
-        real = position < torch.from_numpy(lengths).to(self.device, non_blocking=True)[:, None]
+        real = position < sent(lengths, self.device)[:, None]
         return torch.where(real, index, 0), real
+
+
+def sent(values: Ids | Tensor, device: torch.device) -> Tensor:
+    """Host values on the device; from pinned memory, as other copies wait for all that the GPU still has to do."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def split(batch: Batch, micro_tokens: int) -> list[Batch]:
@@ -120,6 +132,7 @@ def split(batch: Batch, micro_tokens: int) -> list[Batch]:
                 targets=batch.targets[rows],
                 lengths=batch.lengths[rows],
                 first=batch.first[begin : end + 1] - batch.first[begin],
+                masked=min(batch.masked, (rows.stop - rows.start) * width),
             )
         )
         begin = end

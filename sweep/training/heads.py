@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from sweep.tasks import VECTORS
 from sweep.tasks.base import IGNORED
-from sweep.training.batching import Batch
+from sweep.training.batching import Batch, sent
 from sweep.training.linear import linear
 
 MASKED_SHARE = 0.15  # of maskable tokens; of these 80% become [MASK], 10% a random token, 10% stay (Devlin et al. 2019)
@@ -84,7 +84,7 @@ class ChoiceHead(Head):
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         scores = self(pool(hidden, batch.attention_mask, self.pooling))[:, 0]
-        first = torch.from_numpy(batch.first[:-1]).to(scores.device)
+        first = batch.first_rows
         owner = batch.example
         option = torch.arange(len(scores), device=scores.device) - first[owner]
         table = scores.new_full((batch.examples, int(np.diff(batch.first).max())), -torch.inf)
@@ -142,7 +142,7 @@ class VectorHead(nn.Module):
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         vectors = functional.normalize(self.vectors(hidden, batch), dim=1)
-        first = torch.from_numpy(batch.first[:-1]).to(vectors.device)
+        first = batch.first_rows
         with torch.autocast(vectors.device.type, enabled=False):  # bf16 would round logits of up to 100 by up to 0.25
             logits = vectors[first] @ vectors[first + 1].T / TEMPERATURE
         names = batch.targets[first + 1, 0]
@@ -182,9 +182,12 @@ class MaskedHead(nn.Module):
         return (batch.targets != IGNORED).sum().clamp(min=1)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        row, column = (batch.targets != IGNORED).nonzero(as_tuple=True)
-        logits = self(hidden[row, column])
-        return functional.cross_entropy(logits, batch.targets[row, column], reduction="sum")
+        # As many places as may be masked; those left over point to a target that is ignored. So a GPU need not be asked
+        # how many there are.
+        targets = functional.pad(batch.targets.flatten(), (0, 1), value=IGNORED)
+        places = torch.nonzero_static(targets != IGNORED, size=batch.masked, fill_value=-1)[:, 0]
+        logits = self(hidden.flatten(0, 1)[places])
+        return functional.cross_entropy(logits, targets[places], ignore_index=IGNORED, reduction="sum")
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         row, column = (batch.targets != IGNORED).nonzero(as_tuple=True)
@@ -245,19 +248,30 @@ def pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
 
 def mask_batch(batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
     """The batch with masked inputs; its targets become the original ids at masked positions, IGNORED elsewhere."""
-    inputs, targets = mask_tokens(batch.input_ids, batch.targets == 1, spec, vocabulary, seed)
-    return replace(batch, input_ids=inputs, targets=targets)
+    noise, words = _drawn(batch.input_ids.shape, vocabulary, seed)
+    device = batch.input_ids.device
+    inputs, targets = _masked(batch.input_ids, batch.targets == 1, spec, sent(noise, device), sent(words, device))
+    # On a CPU exactly as many as there are; elsewhere those drawn on special tokens and padding are counted too.
+    most = targets != IGNORED if device.type == "cpu" else noise < MASKED_SHARE
+    return replace(batch, input_ids=inputs, targets=targets, masked=int(most.sum()))
 
 
 def mask_tokens(tokens: Tensor, maskable: Tensor, spec: HeadSpec, vocabulary: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of masked token prediction, of any shape; a function of the arguments on every device."""
+    """Inputs and targets of masked token prediction, of any shape on the CPU; a function of the arguments."""
+    return _masked(tokens, maskable, spec, *_drawn(tokens.shape, vocabulary, seed))
+
+
+def _drawn(shape: torch.Size, vocabulary: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Uniform noise and random tokens, on the CPU, so that every device masks the same."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator), torch.randint(vocabulary, shape, generator=generator)
+
+
+def _masked(tokens: Tensor, maskable: Tensor, spec: HeadSpec, noise: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     if spec.mask_id is None:
         raise ValueError("a masked task needs the tokenizer's mask_id in its HeadSpec")
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(tokens.shape, generator=generator).to(tokens.device)
-    random_tokens = torch.randint(vocabulary, tokens.shape, generator=generator).to(tokens.device)
     chosen = maskable & (noise < MASKED_SHARE)
-    inputs = torch.where(chosen & (noise < 0.9 * MASKED_SHARE), random_tokens, tokens)
+    inputs = torch.where(chosen & (noise < 0.9 * MASKED_SHARE), words, tokens)
     inputs = torch.where(chosen & (noise < 0.8 * MASKED_SHARE), spec.mask_id, inputs)
     return inputs, torch.where(chosen, tokens, IGNORED)
 

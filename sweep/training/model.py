@@ -20,6 +20,10 @@ from sweep.training.linear import use_one_dnn
 
 Precision = Literal["fp32", "bf16"]
 
+# Their attention is one and the same in all layers, so they take a mask that is ready made. transformers would ask the
+# device whether anything is masked at all, and so wait at every step for all that a GPU still has to do.
+READY_MASK = {"bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra", "distilbert"}
+
 
 class Chainable(nn.Module):
     """`encoder` and `heads` (one per task) with their own weights, to be stored apart.
@@ -110,9 +114,10 @@ class Chainable(nn.Module):
         """
         segments = {"token_type_ids": batch.segments} if self._segments and batch.segments is not None else {}
         inner = any(layer != -1 for layer in layers)
-        states = self.encoder(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=inner, **segments
-        )
+        mask = batch.attention_mask
+        if mask is not None and self.encoder.config.model_type in READY_MASK:
+            mask = mask[:, None, None, :]
+        states = self.encoder(input_ids=batch.input_ids, attention_mask=mask, output_hidden_states=inner, **segments)
         return [states.last_hidden_state if layer == -1 else _inner(states.hidden_states, layer) for layer in layers]
 
     def autocast(self, precision: Precision) -> torch.autocast:
