@@ -69,7 +69,7 @@ DOORS = {
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
     "torch": """training.batching training.linear training.heads training.model training.encoders training.published
-    training.train training.neighbours training.scoring training.probe chain.bench""",
+    training.train training.neighbours training.scoring training.probe chain.checkpoint chain.bench""",
     "transformers": "training.vocabulary training.tokenizer training.encoders training.published training.model",
 }
 

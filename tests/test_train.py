@@ -18,7 +18,7 @@ from sweep.data import subset
 from sweep.planning.spec import Sampling
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
-from sweep.training.model import Chainable
+from sweep.training.model import NATIVE_BF16, Chainable
 from sweep.training.schedule import FitSettings, evaluated_steps, rate
 from sweep.training.scoring import score_all
 from sweep.training.train import State, fit, start
@@ -230,6 +230,18 @@ def test_dropout_is_off_while_dev_is_scored_and_on_again_after():
     trained_modes = [model.training for _ in fit(model, ONE, replace(SETTINGS, evaluations=3), evaluate)]
     assert modes == [False] * 3
     assert len(trained_modes) == SETTINGS.steps
+
+
+@pytest.mark.skipif(not NATIVE_BF16, reason="this CPU does not multiply bf16")
+@pytest.mark.parametrize("family", TRAINED)
+def test_bf16_on_a_cpu_that_has_it_trains_like_fp32_and_the_same_twice(family):
+    mixture = Mixture((Stream(family, toy(family)),), batch_tokens=160, seed=2)
+    exact, rough = trained(mixture, SETTINGS)[1], trained(mixture, replace(SETTINGS, precision="bf16"))[1]
+    again = trained(mixture, replace(SETTINGS, precision="bf16"))[1]
+    assert [item.loss_value() for item in rough] == [item.loss_value() for item in again]
+    assert any(a.loss_value() != b.loss_value() for a, b in zip(exact, rough, strict=True))
+    for a, b in zip(exact, rough, strict=True):
+        assert a.loss_value() == pytest.approx(b.loss_value(), rel=0.05)
 
 
 def test_dropout_is_on_from_the_first_step_in_an_encoder_as_it_was_loaded():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from sweep.errors import StoreError
 from sweep.training.train import State
@@ -36,7 +38,44 @@ def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
 
 def write_checkpoint(folder: Path, state: State | None, log: Mapping[str, Any]) -> None:
     """Replaces the checkpoint in one move: a kill leaves the previous one or this one."""
-    tensors, values = (state["tensors"], state["values"]) if state is not None else ({}, None)
+    with CheckpointWriter(folder) as writer:
+        writer.write(state, log)
+
+
+class CheckpointWriter:
+    """Writes a folder's checkpoints in a thread, one after another, while training goes on.
+
+    State and log are taken as they are at the call. Leaving the context waits; an error of the thread is raised at the
+    next call or there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._thread = folder, ThreadPoolExecutor(max_workers=1)
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._thread.shutdown()
+
+    def write(self, state: State | None, log: Mapping[str, Any]) -> None:
+        """Waits for the checkpoint before, then begins this one."""
+        self._wait()
+        tensors, values = (state["tensors"], state["values"]) if state is not None else ({}, None)
+        header = json.dumps({"state": values, "log": log})  # here: the log goes on
+        self._writing = self._thread.submit(_replace, self._folder, tensors, header)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+
+def _replace(folder: Path, tensors: dict[str, Tensor], header: str) -> None:
     unfinished = folder / f".{CHECKPOINT}"
-    save_file(tensors, unfinished, metadata={"values": json.dumps({"state": values, "log": log})})
+    save_file(tensors, unfinished, metadata={"values": header})
     unfinished.replace(folder / CHECKPOINT)

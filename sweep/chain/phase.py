@@ -21,7 +21,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS, Bench, model_to_train
-from sweep.chain.checkpoint import CHECKPOINT, read_checkpoint, write_checkpoint
+from sweep.chain.checkpoint import CHECKPOINT, CheckpointWriter, read_checkpoint, write_checkpoint
 from sweep.chain.dev import DevSets, has_collapsed
 from sweep.chain.length import steps_of, trunk_end
 from sweep.chain.logbook import Logbook, new_log, next_log
@@ -103,12 +103,13 @@ def _steps(
 ) -> Iterator[Event]:
     """Goes through a run and keeps a checkpoint now and then, and one of the step `end`."""
     saved = time.time()
-    for progress in run:
-        book.note(progress, by_task)
-        if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
-            write_checkpoint(scratch, progress.snapshot(), book.log)
-            saved = time.time()
-        yield book.event(progress)
+    with CheckpointWriter(scratch) as writer:
+        for progress in run:
+            book.note(progress, by_task)
+            if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
+                writer.write(progress.snapshot(), book.log)
+                saved = time.time()
+            yield book.event(progress)
 
 
 def _training_data(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[tuple[Stream, ...], dict[str, str]]:

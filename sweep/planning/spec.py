@@ -325,7 +325,9 @@ class Runtime(Model):
 
     cores: Positive = 1  # CPU cores of one chain
     gpu: Annotated[float, Strict(), Field(ge=0)] = 0.0  # GPUs of one chain: 0, 1, or a share such as 0.5
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    precision: Literal["auto", "fp32", "bf16"] = (
+        "auto"  # auto: bf16 on a GPU that has it, else fp32; bf16 on a CPU without it is fp32
+    )
     micro_batch_tokens: Positive | None = None  # a batch larger than this is accumulated from parts
     score_batch_tokens: Positive = 16384
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0

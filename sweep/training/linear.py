@@ -21,7 +21,7 @@ AVAILABLE = one_dnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointw
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[..., I] times [O, I] transposed, plus [O], as torch.nn.functional.linear."""
     fast = AVAILABLE and inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
-    if not fast or not inputs.numel():
+    if not fast or not inputs.numel() or torch.is_autocast_enabled("cpu"):
         return functional.linear(inputs, weight, bias)
     product: Any = _Linear.apply
     result: Tensor = product(inputs, weight, bias)

@@ -24,7 +24,7 @@ class FitSettings:
     clip: float = 1.0  # largest gradient norm
     evaluations: int = 1  # on dev, evenly spaced (wsd: within the decay), the last step included
     select: Literal["best", "last"] = "best"
-    precision: Precision = "fp32"  # bf16 is autocast on CUDA, and fp32 elsewhere: see autocast()
+    precision: Precision = "fp32"  # bf16 where the device has it: see autocast()
     micro_batch_tokens: int | None = None  # padded tokens that fit into memory at once
 
     @property
