@@ -83,6 +83,7 @@ def test_a_chain_has_its_parameters_scores_groups_and_costs(study: FinishedStudy
         "intermediate": "nli",
         "volume": "full",
         "source": "own",
+        "chain_budget": "-",
         "target": "topic",
         "seed": run.data.params["seed"],
         "candidate": "0",
