@@ -95,7 +95,7 @@ def _running(folder: Path, arguments: argparse.Namespace) -> None:
 
     def look() -> None:
         """Once the workers are there: processor seconds of a minute, then the same end as Ctrl-C."""
-        time.sleep(40.0)
+        time.sleep(60.0)
         begun, before = time.time(), time.process_time()
         time.sleep(arguments.seconds)
         used.append((time.process_time() - before) / (time.time() - begun))
@@ -121,23 +121,24 @@ def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -
     """What sweep.worker.chain_trial does, but for the work: reports, records, the last report."""
     from ray import tune
 
+    from sweep.search import written
+    from sweep.worker import REPORT_SECONDS
+
     started = time.time()
     cell = plan.cells[config["cell"]]
     chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
     store = Store(Path(store_root))
-    report: dict[str, Any] = {"objective": 0.0, "started": started, "flops": 1.0, "phase": "target", "key": ""}
+    report: dict[str, Any] = {"started": started, "flops": 1.0, "phase": "target", "key": ""}
     report |= {"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}
-    from sweep.worker import REPORT_SECONDS
-
     for _ in range(round(seconds / REPORT_SECONDS)):
-        tune.report({**report, "device_seconds": time.time() - started})
+        tune.report(written({**report, "device_seconds": time.time() - started}))
         time.sleep(REPORT_SECONDS)
     for phase in Stock(store).to_train(chain):
         store.commit_phase(_phase_record(phase), {})
-        tune.report({**report, "phase": phase.recipe.kind, "key": phase.key, "committed": True})
+        tune.report(written({**report, "phase": phase.recipe.kind, "key": phase.key, "committed": True}))
     store.commit_score(_score_record(chain), {"pivot": np.ones((3, 2))})
-    tune.report({**report, "phase": "score", "key": chain.score, "committed": True})
-    tune.report({**report, "finished": True})
+    tune.report(written({**report, "phase": "score", "key": chain.score, "committed": True}))
+    tune.report(written({**report, "finished": True}))
 
 
 def _phase_record(phase: Phase) -> PhaseRecord:
