@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from official_files import EXPECTED, official_folder, squad
+from official_files import EXPECTED, GOLDEN, official_folder, squad
 
 XNLI, XNLI_GOLD = "predictions__xnli__test-de.tsv", "labels__xnli__test-de.tsv"
 XQUAD, XQUAD_GOLD = "predictions__xquad__test-de.json", "labels__xquad__test-de.json"
@@ -29,6 +29,22 @@ def test_json_has_task_language_metric_and_value(tmp_path: Path) -> None:
         task: {language: pytest.approx(metrics) for language, metrics in languages.items()}
         for task, languages in EXPECTED.items()
     }
+
+
+def test_every_value_of_the_official_test_is_met(shared_data: Path) -> None:
+    done = sweep(str(shared_data / "xtreme_golden"), "--json", folder=shared_data)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    for task, metrics in GOLDEN.items():
+        for metric, mean in metrics.items():
+            values = [one[metric] for one in found[task].values()]
+            assert sum(values) / len(values) == pytest.approx(mean, abs=1e-9, rel=0)
+
+
+def test_the_averages_of_the_official_test_are_those_of_its_values(shared_data: Path) -> None:
+    done = sweep("xtreme_golden", "--version", "xtreme", folder=shared_data)
+    assert done.returncode == 0
+    assert "xtreme: classification 41.05, tagging 63.86, qa 80.38, retrieval 54.31, overall 62.17" in done.stdout
 
 
 def test_notes_stand_apart_from_the_table(tmp_path: Path) -> None:
