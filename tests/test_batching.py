@@ -86,6 +86,14 @@ def test_the_longest_scoring_batch_comes_first(realistic):
     assert longest == sorted(longest, reverse=True)
 
 
+@pytest.mark.parametrize(("examples", "most"), [(100, 0.3), (500, 0.1), (5000, 0.05)])
+def test_scoring_pads_little_though_examples_are_few(examples, most, realistic):
+    """Half a thousand dev examples would fit into one batch, two thirds of it padding."""
+    few = from_sequences(EncodedSequence([7] * int(n), k, [0]) for k, n in enumerate(realistic.lengths()[:examples]))
+    padded = sum(len(ids) * few.lengths()[ids].max() for ids in scoring_batches(few, 16384))
+    assert padded / len(few.tokens) - 1 < most
+
+
 def test_no_examples_are_a_bug_of_the_caller():
     with pytest.raises(ValueError, match="no examples"):
         epoch_batches(from_sequences([]), 100, 0, 0)

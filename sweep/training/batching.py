@@ -23,6 +23,9 @@ POOL_BATCHES = (
 )
 FIRST_POOL_BATCHES = 16  # of nested data, whose pools grow
 
+SMALL_PARTS = 16  # a scoring batch may be this much smaller than the budget
+ALIKE = 1.1
+
 Ids = NDArray[np.int64]
 
 
@@ -179,10 +182,14 @@ def nested_pools(encoded: Encoded, batch_tokens: int, seed: int, epoch: int) -> 
 
 
 def scoring_batches(encoded: Encoded, batch_tokens: int) -> list[Ids]:
-    """Every example once, longest first, so that a batch that does not fit into memory is met at once."""
+    """Every example once, longest first, so that a batch that does not fit into memory is met at once.
+
+    A batch is smaller than it could be where its examples would differ much in length: few examples in full batches are
+    mostly padding.
+    """
     sequences, longest = shapes(encoded)
     ascending = np.argsort(longest, kind="stable")
-    return _cut(ascending, sequences, longest, batch_tokens)[::-1]
+    return _cut(ascending, sequences, longest, batch_tokens, least=batch_tokens // SMALL_PARTS)[::-1]
 
 
 def shapes(encoded: Encoded) -> tuple[Ids, Ids]:
@@ -199,14 +206,21 @@ def _bucketed(pool: Ids, sequences: Ids, longest: Ids, batch_tokens: int) -> lis
     return _even_end(_cut(ascending, sequences, longest, batch_tokens), sequences, longest, batch_tokens)
 
 
-def _cut(ascending: Ids, sequences: Ids, longest: Ids, batch_tokens: int) -> list[Ids]:
-    """Greedy cuts of examples sorted by length; a binary search per batch, no loop over examples."""
+def _cut(ascending: Ids, sequences: Ids, longest: Ids, batch_tokens: int, least: int | None = None) -> list[Ids]:
+    """Greedy cuts of examples sorted by length; a binary search per batch, no loop over examples.
+
+    With `least`, a batch of so many padded tokens ends where lengths are beyond ALIKE times its shortest.
+    """
     lengths, before = longest[ascending], np.concatenate([[0], np.cumsum(sequences[ascending])])
     batches, begin = [], 0
     while begin < len(ascending):
         most = int(np.searchsorted(before, before[begin] + batch_tokens // lengths[begin], side="right")) - 1
         padded = (before[begin + 1 : most + 1] - before[begin]) * lengths[begin:most]
         end = begin + max(int(np.searchsorted(padded, batch_tokens, side="right")), 1)
+        if least is not None:
+            alike = int(np.searchsorted(lengths, ALIKE * lengths[begin], side="right"))
+            enough = begin + int(np.searchsorted(padded, least)) + 1
+            end = min(end, max(alike, enough))
         batches.append(ascending[begin:end])
         begin = end
     return batches
