@@ -6,8 +6,8 @@
 Both train the same model class from the same weights on the same examples, with as many examples per step on average,
 the same optimizer, rate, schedule and clipping; they run in turns (ours, theirs, ours, ...) in one process, so that a
 busy machine disturbs both, and processor seconds are printed beside the clock's (with --threads 1 they hardly depend on
-what else runs). Trainer gets torch's own linear layers, as its users have them; with --same-kernels it gets ours of
-sweep/training/linear.py, which shows what batching and the loop alone do. Without --data text is synthetic, lengths
+what else runs). Trainer gets torch's own linear layers and dropout, as its users have them; with --same-kernels it
+gets ours, which shows what batching and the loop alone do. Without --data text is synthetic, lengths
 as in sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word frequencies.
 Needs accelerate, as Trainer does.
 """
@@ -38,6 +38,7 @@ from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.training.batching import Batch
+from sweep.training.dropout import FastDropout
 from sweep.training.encoders import random_encoder
 from sweep.training.heads import HeadSpec
 from sweep.training.linear import OneDnnLinear
@@ -181,9 +182,9 @@ def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.
         {"input_ids": train.tokens[a:b].tolist(), "labels": int(label)}
         for a, b, label in zip(train.bounds[:-1], train.bounds[1:], train.targets, strict=True)
     ]
-    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, OneDnnLinear)]
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, OneDnnLinear | FastDropout)]
     for layer in [] if arguments.same_kernels else layers:
-        layer.__class__ = nn.Linear
+        layer.__class__ = nn.Linear if isinstance(layer, OneDnnLinear) else nn.Dropout
     steps = -(-len(rows) // arguments.batch) * arguments.epochs
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(

@@ -107,10 +107,10 @@ OWN = {
 
 
 GOLDEN = (
-    "235f8002b4c1be8fa688a386855237c0",  # pretrain
-    "e1c517e377767bedcf7243985f88fb19",  # intermediate
-    "21051372c5891aa089836de724305613",  # target
-    "e75356417e18a1dcde428e28ffb53697",  # score
+    "eab272ef04e0e2a5df69676ada722412",  # pretrain
+    "50b13288920b54d50fba6245c06ee271",  # intermediate
+    "4987758eb84d74c20e84213ee47f65d2",  # target
+    "d5c5cbc94b7cec07bf8c3b01aca7c5fe",  # score
 )
 
 

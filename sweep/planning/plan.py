@@ -23,7 +23,7 @@ from sweep.planning.sources import trained_in
 from sweep.planning.spec import NONE, OWN, Phases, PhaseSettings, Pretrain, Study, Text
 from sweep.tasks.base import Task
 
-PHASE_VERSION = 3  # raised when the same recipe would give other weights
+PHASE_VERSION = 4  # raised when the same recipe would give other weights
 SCORE_VERSION = 2  # raised when the same weights would give other scores
 
 PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from sweep.training.batching import Batch
+from sweep.training.dropout import use_fast_dropout
 from sweep.training.heads import AnyHead, HeadSpec, MaskedHead, Outputs, Pooling, VectorHead, make_head, mask_batch
 from sweep.training.linear import use_one_dnn
 
@@ -59,6 +60,7 @@ class Chainable(nn.Module):
                 epsilon=_epsilon(encoder.config),
             )
         use_one_dnn(self)
+        use_fast_dropout(self)
         accepted = inspect.signature(encoder.forward).parameters
         self._segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
 
