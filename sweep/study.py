@@ -27,6 +27,7 @@ from sweep.errors import StudyError
 from sweep.planning import ledger as books
 from sweep.planning.budget import Costs, Speed, summary
 from sweep.planning.first_use import check_data, resolve_revisions
+from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import overlaps, resolve
@@ -84,7 +85,8 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     targets = (plan.tasks[name] for name in plan.study.axes.target)
     languages = dict.fromkeys(language for task in targets for language in task.languages)
     found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpu > 0))
-    return {**found, "languages": list(languages), "overlaps": sorted(overlaps(plan.study, plan.tasks))}
+    text = sorted(name for name, task in plan.tasks.items() if task.family == "masked")
+    return {**found, "languages": list(languages), "overlaps": sorted(overlaps(plan.study, plan.tasks)), "text": text}
 
 
 def measured_sizes(facts: dict[str, str]) -> dict[tuple[str, str, str], Size]:
@@ -143,7 +145,7 @@ def _execute(admission: Admission, results: Path) -> bool:
     with cluster(study.runtime) as slots:
         display = Display(admission, slots or 1, sys.stderr)
         uri, store = tracking_uri(study, results), Store(results / STORE)
-        tracker = Tracker(uri, study.study, results, store, study.language_groups, display.say)
+        tracker = Tracker(uri, study.study, results, store, groups_of(study), display.say)
         tracker.start()
         try:
             return _tune(admission, first, results, slots, display)

@@ -54,11 +54,13 @@ def sync(
     results: Path,
     chains: Sequence[ChainRow],
     store: Store,
-    groups: Mapping[str, tuple[str, ...]],
+    groups: Mapping[str, Mapping[str, tuple[str, ...]]],
     *,
     state: str = RUNNING,
 ) -> int:
     """Sends every ended chain that has changed since it was last sent; returns how many were sent.
+
+    `groups` are the named groups of languages per encoder.
 
     `state` is the study's. Raises what MLflow raises where it cannot be reached; the next call sends the rest.
     """
@@ -72,9 +74,10 @@ def sync(
     sent = 0
     try:
         for chain in chains:
-            digest = fingerprint([asdict(chain), dict(groups)])
+            of_encoder = groups.get(chain.encoder, {})
+            digest = fingerprint([asdict(chain), dict(of_encoder)])
             if chain.state != RUNNING and memory.sent.get(chain.key) != digest:
-                _send(client, experiment, parent, chain, store, groups)
+                _send(client, experiment, parent, chain, store, of_encoder)
                 memory.sent[chain.key] = digest
                 sent += 1
     finally:
@@ -188,7 +191,7 @@ class Tracker:
         study_name: str,
         results: Path,
         store: Store,
-        groups: Mapping[str, tuple[str, ...]],
+        groups: Mapping[str, Mapping[str, tuple[str, ...]]],
         warn: Callable[[str], None],
         *,
         interval: float = INTERVAL,

@@ -17,7 +17,7 @@ import pandas as pd
 from sweep.fingerprint import fingerprint
 from sweep.planning.ledger import COLLAPSED, DONE, FILE, ChainRow, Ledger
 from sweep.planning.settings import Setting
-from sweep.reporting.gains import Estimates, estimate
+from sweep.reporting.gains import Asked, Estimates, estimate
 from sweep.reporting.results import results
 from sweep.store import PhaseRecord, ScoreRecord, Store
 
@@ -175,8 +175,9 @@ def usual(folder: Path, known: Accuracy = accuracy, seeds: int = 3, **settings: 
     return study
 
 
-def estimated(study: FinishedStudy, **settings: Any) -> Estimates:
-    return estimate(results(study.chains(), study.store), study.store, **settings)
+def estimated(study: FinishedStudy, **asked: Any) -> Estimates:
+    """`asked` are fields of Asked."""
+    return estimate(results(study.chains(), study.store), study.store, Asked(**asked))
 
 
 def the_row(frame: pd.DataFrame, **names: object) -> Any:

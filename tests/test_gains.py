@@ -10,7 +10,7 @@ import pytest
 from finished_study import BASE, GAINS, FinishedStudy, estimated, the_row, usual
 
 from sweep.reporting.answers import first_sentence, leading_table
-from sweep.reporting.gains import HELPS, HURTS, MISSING, UNDECIDED, Bootstrap, metric_draws, verdict
+from sweep.reporting.bootstrap import HELPS, HURTS, MISSING, UNDECIDED, Bootstrap, metric_draws, verdict
 from sweep.reporting.results import results, scores_frame
 
 
@@ -101,7 +101,7 @@ def test_large_test_sets_are_drawn_in_pieces_with_the_same_result(monkeypatch: p
     statistics = np.random.default_rng(0).random((2, 300, 2))
     statistics[..., 1] = 1
     whole = metric_draws(statistics, "sequence", Bootstrap(draws=100))
-    monkeypatch.setattr("sweep.reporting.gains._CHUNK", 300 * 7)
+    monkeypatch.setattr("sweep.reporting.bootstrap._CHUNK", 300 * 7)
     np.testing.assert_allclose(metric_draws(statistics, "sequence", Bootstrap(draws=100)), whole)
 
 
@@ -143,7 +143,7 @@ def test_overlapping_cells_are_marked_and_left_out_of_means(study: FinishedStudy
 
 
 def test_groups_of_languages_have_their_own_gains(study: FinishedStudy) -> None:
-    groups = estimated(study, groups={"far": ("sw", "xx"), "none of these": ("yy",)}).groups
+    groups = estimated(study, groups={"tiny": {"far": ("sw", "xx"), "none of these": ("yy",)}}).groups
     row = the_row(groups, intermediate="nli", target="topic", group="far")
     assert row["languages"] == 1
     assert row["gain"] == pytest.approx(GAINS["nli"], abs=0.003)

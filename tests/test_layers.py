@@ -20,7 +20,7 @@ LAYERS = (
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
     """tasks.base tasks.subwords tasks.classify tasks.token tasks.normalise tasks.qa tasks.vectors tasks.retrieval
     tasks.mining tasks.ranking tasks.masked tasks.encoding
-    tasks.world tasks.synthetic_rows tasks.synthetic
+    tasks.world tasks.synthetic_rows tasks.synthetic tasks.resources
     tasks.languages tasks.benchmarks
     tasks.english tasks.targets tasks.official tasks.treebank
     tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
@@ -31,8 +31,8 @@ LAYERS = (
     official.table""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
-    planning.settings planning.sources planning.mixing planning.plan planning.budget planning.chain_budget
-    planning.resolve planning.first_use planning.ledger""",
+    planning.settings planning.sources planning.groups planning.mixing planning.plan planning.budget
+    planning.chain_budget planning.resolve planning.first_use planning.ledger""",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
@@ -45,10 +45,9 @@ LAYERS = (
     # 6  what may start, what goes on; the policies know no Ray
     "tuning purse admission search scheduler worker",
     # 7  the study at work, and what comes of it
-    """cluster display study reporting reporting.results reporting.collapse reporting.gains reporting.retention
-    reporting.answers reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report
-    reporting.submissions
-    reporting.publish""",
+    """cluster display study reporting reporting.results reporting.collapse reporting.bootstrap reporting.contrasts
+    reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
+    reporting.process_figures reporting.html reporting.report reporting.submissions reporting.publish""",
     # 8  the command line
     "cli __main__",
 )

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from finished_study import FinishedStudy, estimated, the_row, usual
 
+from sweep.planning.settings import Setting
 from sweep.reporting import report, spending
 from sweep.reporting.answers import first_sentence, leading_table, points
-from sweep.reporting.results import results, scores_frame, setting_order
+from sweep.reporting.results import results, scores_frame
 
 COLUMNS = (
-    "study encoder intermediate volume target language seed metric value is_source flops device_seconds"
+    "study encoder intermediate volume source target language seed metric value is_source flops device_seconds"
     " chain candidate role selected collapsed majority retries"
     " retention_before retention_saved_head retention_fresh_head"
 )
@@ -28,7 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
 
 
 def read(study: FinishedStudy, **plan: Any) -> report.Report:
-    return report.read("a study", study.chains(), study.store, {"far": ("sw",)}, plan)
+    return report.read("a study", study.chains(), study.store, {"tiny": {"far": ("sw",)}}, plan)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -86,9 +87,11 @@ def test_chains_that_are_not_done_have_no_scores(tmp_path: Path) -> None:
 
 
 def test_settings_are_sorted_as_a_reader_expects() -> None:
-    settings = [("nli+pos", "full"), ("qa", "full"), ("nli", "full"), ("nli", "1000"), ("nli", "500"), ("none", "-")]
-    expected = [("none", "-"), ("nli", "500"), ("nli", "1000"), ("nli", "full"), ("qa", "full"), ("nli+pos", "full")]
-    assert sorted(settings, key=lambda pair: setting_order(*pair)) == expected
+    expected = ["none", "nli (500)", "nli (1000)", "nli", "nli in all languages", "nli in de", "qa", "nli+pos"]
+    settings = [Setting("nli+pos", "full", "own"), Setting("qa", "full", "own"), Setting("nli", "full", "de")]
+    settings += [Setting("nli", volume, "own") for volume in ("full", "1000", "500")]
+    settings += [Setting("none"), Setting("nli", "full", "all")]
+    assert [setting.name for setting in sorted(settings, key=lambda setting: setting.order)] == expected
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def study(tmp_path: Path) -> FinishedStudy:
 
 
 def mirrored(study: FinishedStudy, state: str = DONE) -> int:
-    groups = {"far": ("sw",)}
+    groups = {"tiny": {"far": ("sw",)}}
     return sync(default_uri(study.folder), "a study", study.folder, study.chains(), study.store, groups, state=state)
 
 
@@ -134,7 +134,7 @@ def test_another_address_gets_everything(study: FinishedStudy) -> None:
     mirrored(study)
     before = points(study)
     other = f"sqlite:///{study.folder / 'other.sqlite'}"
-    assert sync(other, "a study", study.folder, study.chains(), study.store, {"far": ("sw",)}) == 4
+    assert sync(other, "a study", study.folder, study.chains(), study.store, {"tiny": {"far": ("sw",)}}) == 4
     (study.folder / "other.sqlite").replace(study.folder / "mlflow.sqlite")
     assert points(study) == before
 
@@ -165,7 +165,7 @@ def test_many_points_go_in_several_batches(study: FinishedStudy, monkeypatch: py
     (study.folder / "mlflow.sqlite").rename(study.folder / "first.sqlite")
     monkeypatch.setattr("sweep.tracking.METRICS_PER_CALL", 7)
     other = f"sqlite:///{study.folder / 'small.sqlite'}"
-    sync(other, "a study", study.folder, study.chains(), study.store, {"far": ("sw",)})
+    sync(other, "a study", study.folder, study.chains(), study.store, {"tiny": {"far": ("sw",)}})
     (study.folder / "small.sqlite").rename(study.folder / "mlflow.sqlite")
     assert points(study) == expected
 
@@ -181,9 +181,9 @@ def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedSt
         from sweep.store import Store
         from sweep.tracking import sync
         folder = Path({str(study.folder)!r})
-        chains = Ledger(folder / FILE).chains()
+        chains, groups = Ledger(folder / FILE).chains(), {{"tiny": {{"far": ("sw",)}}}}
         print("begin", flush=True)
-        sync({default_uri(study.folder)!r}, "a study", folder, chains, Store(folder / "store"), {{"far": ("sw",)}})
+        sync({default_uri(study.folder)!r}, "a study", folder, chains, Store(folder / "store"), groups)
         """
     )
     writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
-from sweep.planning import chain_budget, mixing, sources
+from sweep.planning import chain_budget, groups, mixing, sources
 from sweep.planning.architecture import Shape
 from sweep.planning.plan import Cell, Plan
 from sweep.planning.shapes import EncoderSource, encoder_source
@@ -37,7 +37,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     tests = {name: test_digest(task) for name, task in tasks.items()}
     encoders = dict(_encoders(study, path, data, facts))
     _check_layer(study, encoders, path)
-    _check_groups(study, tasks, path)
+    groups.check(study, tasks, path)
     sources.check(study, tasks, path)
     mixing.check(study, tasks, path)
     plan = Plan(study, encoders, tasks, data, tests, _cells(study, tasks), tuple(_flags(study, tasks)))
@@ -176,32 +176,20 @@ def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     )
 
 
-def _check_groups(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
-    known = sorted({language for name in study.axes.target for language in tasks[name].languages})
-    for group, languages in study.language_groups.items():
-        for index, language in enumerate(languages):
-            if language not in known:
-                where = f"{path}: language_groups.{group}[{index}]"
-                found = f"the language {language!r}, which no target has"
-                raise StudyError(where, found, f"one of {', '.join(known)} is expected", nearest(language, known))
-
-
 def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
     if () not in study.axes.intermediate:
         yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"
     if len(study.axes.seed) == 1:
         yield "one seed: differences between seeds are not seen, intervals are over examples only"
+    done = "counted in means" if study.report.overlapping else "left out of means"
     for target in study.axes.target:
         for intermediate in sorted({name for names in study.axes.intermediate for name in names}):
             if reason := overlap(tasks[intermediate], tasks[target]):
-                yield f"overlap: {intermediate} and {target} {reason}"
+                yield f"overlap: {intermediate} and {target} {reason}; {done}"
     yield from _trunk_flags(study)
     yield from sources.flags(study, tasks)
     yield from chain_budget.flags(study)
-    for group, languages in study.language_groups.items():
-        for target in study.axes.target:
-            if not set(languages) & set(tasks[target].languages):
-                yield f"group {group}: {target} has none of its languages"
+    yield from groups.flags(study, tasks)
 
 
 def _trunk_flags(study: Study) -> Iterator[str]:

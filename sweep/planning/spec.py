@@ -310,6 +310,19 @@ class Tuning(Model):
     startup: Positive = 4  # candidates that are fixed in advance and may run side by side; Optuna asks for later ones
 
 
+class Reporting(Model):
+    """What the report shows beyond scores and gains; nothing here is part of a key."""
+
+    groups: tuple[Name, ...] = ()  # of languages, as planning.groups knows them; the study's own are always shown
+    overlapping: Annotated[bool, Strict()] = False  # whether cells that share data with their target count in means
+
+    @field_validator("groups", mode="after")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _no_item_twice(value)
+        return value
+
+
 class Budget(Model):
     """What the study may spend. A device is one GPU, or one core where a chain uses no GPU."""
 
@@ -359,6 +372,7 @@ class Study(Model):
     target: Phases | None = None
     scoring: Scoring = Scoring()
     tuning: Tuning = Tuning()
+    report: Reporting = Reporting()
     language_groups: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = {}
     budget: Annotated[Budget | None, BeforeValidator(as_budget)] = None
     deadline: Annotated[float | None, BeforeValidator(as_duration)] = None  # seconds on the clock, of each run

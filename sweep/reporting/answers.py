@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sweep.reporting.gains import HELPS, HURTS, Estimates
-from sweep.reporting.results import BASELINE, labels, setting_name, setting_order
+from sweep.planning.settings import BASELINE
+from sweep.reporting.bootstrap import HELPS, HURTS
+from sweep.reporting.contrasts import SOURCE
+from sweep.reporting.gains import Estimates
+from sweep.reporting.results import labels, setting_in, settings_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +47,7 @@ def first_sentence(estimates: Estimates, progress: str = "no pair of chains is d
     where = f"on average over {targets}" if best["targets"] > 1 else f"on {_only_target(estimates, best)}"
     number = f"{points(best['gain'])} points {interval(best['low'], best['high'])} ({_basis(estimates)})"
     choice = f", the best of {len(wide)} settings," if len(wide) > 1 else ""
-    subject = f"{_setting(best, estimates.cells)}{choice}"
+    subject = f"{_setting(best.to_dict(), estimates.cells)}{choice}"
     if best["verdict"] == HELPS:
         return f"Training on {subject} before the target phase helps zero-shot transfer {where}: {number}."
     change = f"{subject} changes zero-shot scores by {number}{_clearest(estimates)}"
@@ -55,8 +58,9 @@ def first_sentence(estimates: Estimates, progress: str = "no pair of chains is d
 
 def _only_target(estimates: Estimates, best: pd.Series) -> str:
     cells = estimates.cells
-    named = (cells["encoder"] == best["encoder"]) & (cells["volume"] == best["volume"]) & ~cells["overlap"]
-    return str(cells[named & (cells["intermediate"] == best["intermediate"]) & cells["gain"].notna()]["target"].iloc[0])
+    wanted = best["encoder"], setting_in(best.to_dict())
+    rows = [row for row in cells[cells["counted"]].to_dict("records") if (row["encoder"], setting_in(row)) == wanted]
+    return str(rows[0]["target"])
 
 
 def _basis(estimates: Estimates) -> str:
@@ -66,20 +70,33 @@ def _basis(estimates: Estimates) -> str:
     )
 
 
-def _setting(row: pd.Series, cells: pd.DataFrame) -> str:
+def _setting(row: Mapping[Any, Any], cells: pd.DataFrame) -> str:
     encoders = labels(sorted(set(cells["encoder"])))
-    named = setting_name(row["intermediate"], row["volume"])
+    named = setting_in(row).name
     return named if len(encoders) == 1 else f"{named} with {encoders[row['encoder']]}"
 
 
 def _clearest(estimates: Estimates) -> str:
     """The single cell that helps most, where the mean over targets shows no help."""
     cells = estimates.cells
-    sure = cells[(cells["verdict"] == HELPS) & ~cells["overlap"]]
+    sure = cells[(cells["verdict"] == HELPS) & cells["counted"]]
     if sure.empty or cells["target"].nunique() < 2:
         return ""
     best = sure.sort_values("gain", ascending=False, kind="stable").iloc[0]
-    return f"; on {best['target']} alone {_setting(best, cells)} gains {gain_text(best.to_dict())}"
+    return f"; on {best['target']} alone {_setting(best.to_dict(), cells)} gains {gain_text(best.to_dict())}"
+
+
+def contrast_sentences(estimates: Estimates) -> Iterator[str]:
+    """What another source language or mixed-in text changes, one sentence per setting, with seeds and interval."""
+    for row in estimates.arms.to_dict("records"):
+        subject = _setting(row, estimates.cells)
+        if row["gain"] != row["gain"]:
+            yield f"{subject} cannot be compared with {row['against']} yet."
+            continue
+        other = f"instead of {row['against']}" + ("" if row["differs"] == SOURCE else " alone")
+        seeds = "1 seed" if row["paired"] == 1 else f"{row['paired']} seeds"
+        where = f"on average over {row['targets']} targets" if row["targets"] > 1 else "on one target"
+        yield f"{subject} {other}: {gain_text(row)} points {where} ({seeds}; {row['verdict']})."
 
 
 def leading_table(estimates: Estimates, width: int = 110) -> str:
@@ -101,13 +118,11 @@ def leading_table(estimates: Estimates, width: int = 110) -> str:
 
 
 def _columns(block: pd.DataFrame, means: pd.DataFrame) -> dict[str, list[str]]:
-    settings = sorted(
-        set(zip(block["intermediate"], block["volume"], strict=True)), key=lambda pair: setting_order(*pair)
-    )
-    columns = {"intermediate": [setting_name(*setting) for setting in settings]}
+    settings = sorted(set(settings_in(block)), key=lambda setting: setting.order)
+    columns = {"intermediate": [setting.name for setting in settings]}
     parts = [(str(target), rows) for target, rows in block.groupby("target", sort=True)]
     for name, rows in [*parts, *([("mean", means)] if len(parts) > 1 else [])]:
-        found = {(row["intermediate"], row["volume"]): row for row in rows.to_dict("records")}
+        found = {setting_in(row): row for row in rows.to_dict("records")}
         columns[name] = [_text(found.get(setting)) for setting in settings]
     return columns
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sweep.planning.ledger import ChainRow
-from sweep.reporting.results import Ended, Result, setting_name
+from sweep.reporting.results import Ended, Result, setting_of
 from sweep.store import PhaseRecord
 
 if TYPE_CHECKING:
@@ -70,5 +70,5 @@ def doubts(found: Sequence[Result], over: Sequence[Ended]) -> Iterator[str]:
 
 
 def _names(chains: Iterator[ChainRow]) -> str:
-    names = sorted({f"{setting_name(chain.intermediate, chain.volume)} → {chain.target}" for chain in chains})
+    names = sorted({f"{setting_of(chain).name} → {chain.target}" for chain in chains})
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -20,9 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from sweep.planning.settings import BASELINE, Setting
 from sweep.reporting.answers import interval, points
-from sweep.reporting.gains import HELPS, HURTS, Estimates
-from sweep.reporting.results import BASELINE, Setting, labels, setting_name, setting_order
+from sweep.reporting.bootstrap import HELPS, HURTS
+from sweep.reporting.gains import Estimates
+from sweep.reporting.results import labels, setting_in, settings_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,14 +72,13 @@ def svg(figure: Figure | None) -> str:
 
 
 def setting_styles(cells: pd.DataFrame) -> dict[Setting, dict[str, Any]]:
-    """(intermediate, volume) -> colour and marker, the same in every picture; grey for no intermediate phase."""
-    pairs = zip(cells["intermediate"], cells["volume"], strict=True)
-    settings = sorted({pair for pair in pairs if pair[0] != BASELINE}, key=lambda pair: setting_order(*pair))
+    """Setting -> colour and marker, the same in every picture; grey for no intermediate phase."""
+    found = {setting for setting in settings_in(cells) if not setting.baseline}
     styles: dict[Setting, dict[str, Any]] = {
-        pair: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
-        for i, pair in enumerate(settings)
+        setting: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
+        for i, setting in enumerate(sorted(found, key=lambda setting: setting.order))
     }
-    return {(BASELINE, "-"): {"color": GREY, "marker": "o"}, **styles}
+    return {Setting(BASELINE): {"color": GREY, "marker": "o"}, **styles}
 
 
 # ---- the heat map ----------------------------------------------------------------------------------------------------
@@ -122,8 +123,8 @@ def _block(group: pd.DataFrame, estimates: Estimates) -> Block:
     means = estimates.overall[estimates.overall["encoder"] == group["encoder"].iloc[0]].assign(target=MEAN)
     block: Block = {}
     for row in [*group.to_dict("records"), *means.to_dict("records")]:
-        block.setdefault((row["intermediate"], row["volume"]), {})[row["target"]] = row
-    return dict(sorted(block.items(), key=lambda item: setting_order(*item[0])))
+        block.setdefault(setting_in(row), {})[row["target"]] = row
+    return dict(sorted(block.items(), key=lambda item: item[0].order))
 
 
 def _draw_block(axes: Axes, block: Block, columns: Sequence[str], norm: Normalize, slanted: bool) -> None:
@@ -134,7 +135,7 @@ def _draw_block(axes: Axes, block: Block, columns: Sequence[str], norm: Normaliz
     for name, x in left.items():
         axes.text(x + (0.35 if slanted else 0.5), -0.12, name, va="bottom", **slant)
     for y, (setting, entries) in enumerate(block.items()):
-        axes.text(-0.07, y + 0.5, setting_name(*setting), ha="right", va="center")
+        axes.text(-0.07, y + 0.5, setting.name, ha="right", va="center")
         for name, x in left.items():
             _draw_cell(axes, x, y, entries.get(name), norm)
 
@@ -196,7 +197,7 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
     columns = min(len(panels), 1 if widest > 16 else 2 if widest > 8 else 3)
     lines = -(-len(panels) // columns)
     names = labels(sorted(set(languages["encoder"])))
-    styles, shown = setting_styles(cells), dict.fromkeys([(BASELINE, "-")])
+    styles, shown = setting_styles(cells), dict.fromkeys([Setting(BASELINE)])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 2.75 * lines + 0.5), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False).flatten()
@@ -216,8 +217,8 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
 
 def _best_settings(cells: pd.DataFrame) -> list[Setting]:
     ranked = cells[cells["intermediate"] != BASELINE].sort_values("value", ascending=False, kind="stable")
-    chosen = list(zip(ranked["intermediate"], ranked["volume"], strict=True))[: SHOWN_SETTINGS - 1]
-    return [(BASELINE, "-"), *chosen] if (cells["intermediate"] == BASELINE).any() else chosen
+    chosen = settings_in(ranked)[: SHOWN_SETTINGS - 1]
+    return [Setting(BASELINE), *chosen] if (cells["intermediate"] == BASELINE).any() else chosen
 
 
 def _draw_profile(
@@ -226,14 +227,12 @@ def _draw_profile(
     crowded = (max(map(len, order)) + 1) * CHARACTER * len(order) > PAGE_WIDTH * axes.get_position().width
     place = {language: index for index, language in enumerate(order)}
     for index, setting in enumerate(settings):
-        rows = group[(group["intermediate"] == setting[0]) & (group["volume"] == setting[1])]
+        rows = group[[other == setting for other in settings_in(group)]]
         rows = rows.assign(x=rows["language"].map(place)).sort_values("x")
         x = rows["x"] + 0.13 * (index - (len(settings) - 1) / 2)
         error = error_bars(rows)
         axes.errorbar(x, 100 * rows["value"], error, fmt="none", ecolor=styles[setting]["color"], elinewidth=1.2)
-        axes.plot(
-            x, 100 * rows["value"], linestyle="none", markersize=4.5, label=setting_name(*setting), **styles[setting]
-        )
+        axes.plot(x, 100 * rows["value"], linestyle="none", markersize=4.5, label=setting.name, **styles[setting])
         axes.plot(x, 100 * rows["value"], color=styles[setting]["color"], linewidth=0.8, alpha=0.35)
     chance = 100 * group.groupby("language")["majority"].mean().reindex(list(order)).to_numpy()
     at = np.arange(len(order))
@@ -262,7 +261,7 @@ def legend(
     shapes: Mapping[str, str] | None = None,
 ) -> None:
     """One legend above all panels: settings, then the chance level, then what marker shapes mean."""
-    handles = [Line2D([], [], label=setting_name(*setting), markersize=5, **styles[setting]) for setting in settings]
+    handles = [Line2D([], [], label=setting.name, markersize=5, **styles[setting]) for setting in settings]
     if chance:
         handles.append(Line2D([], [], label="best constant answer", color=INK, linestyle=":", linewidth=1))
     for name, marker in (shapes or {}).items():

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sweep.planning.settings import BASELINE, Setting
 from sweep.reporting.answers import gain_text
-from sweep.reporting.results import BASELINE, setting_name
+from sweep.reporting.results import setting_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +119,7 @@ def cell_table(cells: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame
         {
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
             "target": row["target"],
-            "intermediate": setting_name(row["intermediate"], row["volume"]),
+            "intermediate": setting_in(row).name,
             "zero-shot score": _level(row, "value"),
             "gain": "" if row["intermediate"] == BASELINE else gain_text(row),
             "verdict": "" if row["intermediate"] == BASELINE else row["verdict"],
@@ -152,7 +153,7 @@ def language_table(languages: pd.DataFrame, encoders: Mapping[str, str]) -> pd.D
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
             "target": row["target"],
             "language": row["language"] + ("*" if row["is_source"] else ""),
-            "intermediate": setting_name(row["intermediate"], row["volume"]),
+            "intermediate": setting_in(row).name,
             "score": _level(row, "value"),
             "gain": "" if row["intermediate"] == BASELINE else gain_text(row),
             "best constant answer": f"{100 * row['majority']:.1f}",
@@ -168,13 +169,33 @@ def group_table(groups: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFra
     if groups.empty or groups["group"].nunique() < 2:
         return _frame([])
     rows = []
-    for name, members in groups.groupby(["encoder", "target", "intermediate", "volume"], sort=False):
-        encoder, target, intermediate, volume = map(str, name)
-        if intermediate == BASELINE:
+    for name, members in groups.groupby(["encoder", "target", *Setting._fields], sort=False):
+        encoder, target, *named = map(str, name)
+        setting = Setting(*named)
+        if setting.baseline:
             continue
         first = {"encoder": encoders[encoder]} if len(encoders) > 1 else {}
         gains = {f"{row['group']} ({row['languages']})": gain_text(row) for row in members.to_dict("records")}
-        rows.append({**first, "target": target, "intermediate": setting_name(intermediate, volume), **gains})
+        rows.append({**first, "target": target, "intermediate": setting.name, **gains})
+    return _frame(rows)
+
+
+def contrast_table(contrasts: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
+    """One line per cell and what it is compared with."""
+    rows = [
+        {
+            **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
+            "target": row["target"],
+            "intermediate": setting_in(row).name,
+            "against": row["against"],
+            "gain": gain_text(row),
+            "verdict": row["verdict"],
+            "seeds": row["paired"],
+            "languages": row["languages"],
+            "note": "overlap" if row["overlap"] else "",
+        }
+        for row in _sorted(contrasts)
+    ]
     return _frame(rows)
 
 

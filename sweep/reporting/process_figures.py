@@ -11,15 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sweep.planning.settings import Setting
+from sweep.planning.settings import BASELINE, Setting
 from sweep.reporting.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
-from sweep.reporting.results import BASELINE, NO_VOLUME, Ended, Result, labels
+from sweep.reporting.results import Ended, Result, labels, setting_of, settings_in
 from sweep.store import PhaseRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Looks = Mapping[str, Mapping[str, Any]]  # intermediate -> colour and marker
+Looks = Mapping[str, Mapping[str, Any]]  # arm -> colour and marker
 HEADS = {  # column -> label, colour, marker
     "before": ("before the target phase", GREY, "o"),
     "saved_head": ("after it, with the saved head", "#0072B2", "s"),
@@ -40,14 +40,14 @@ def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
     for result in found:
         for phase in result.phases:
             lines = panels.setdefault(f"target: {result.chain.target}" if phase.kind == "target" else phase.kind, {})
-            known = lines.get(phase.key, (result.chain.intermediate, phase))[0]
-            # A phase that several intermediates share, as pretraining, belongs to none of them.
-            lines[phase.key] = (known if known == result.chain.intermediate else BASELINE, phase)
+            known = lines.get(phase.key, (setting_of(result.chain).arm, phase))[0]
+            # A phase that several arms share, as pretraining, belongs to none of them.
+            lines[phase.key] = (known if known == setting_of(result.chain).arm else BASELINE, phase)
     names = [name for name in panels if any(phase.dev or phase.curve for _, phase in panels[name].values())]
     if not names:
         return None
     names.sort(key=lambda name: (name.startswith("target"), name != "pretrain", name))
-    looks = by_intermediate(styles)
+    looks = by_arm(styles)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     with matplotlib.rc_context(STYLE):
@@ -57,16 +57,20 @@ def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
             _draw_curves(axes, name, list(panels[name].values()), looks)
         for axes in grid[len(names) :]:
             axes.set_axis_off()
-        legend(figure, [(name, NO_VOLUME) for name in looks], {(name, NO_VOLUME): looks[name] for name in looks})
+        legend(figure, *_entries(looks))
     return figure
 
 
-def by_intermediate(styles: Styles) -> dict[str, Mapping[str, Any]]:
-    """One look per intermediate: that of its first volume."""
+def by_arm(styles: Styles) -> dict[str, Mapping[str, Any]]:
+    """One look per intermediate and source: that of its first volume."""
     looks: dict[str, Mapping[str, Any]] = {}
-    for (intermediate, _), look in styles.items():
-        looks.setdefault(intermediate, look)
+    for setting, look in styles.items():
+        looks.setdefault(setting.arm, look)
     return looks
+
+
+def _entries(looks: Looks) -> tuple[list[Setting], dict[Setting, Mapping[str, Any]]]:
+    return [Setting(arm) for arm in looks], {Setting(arm): look for arm, look in looks.items()}
 
 
 def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
@@ -78,11 +82,11 @@ def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
 
 def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]], looks: Looks) -> None:
     names = set()
-    for intermediate, phase in lines:
+    for arm, phase in lines:
         steps, values, name = _points(phase)
         names.add(name)
-        # An intermediate that only ever collapsed has no cell, and no colour of its own.
-        colour = looks[intermediate]["color"] if intermediate in looks else GREY
+        # An arm that only ever collapsed has no cell, and no colour of its own.
+        colour = looks[arm]["color"] if arm in looks else GREY
         axes.plot(
             steps, values, color=colour, linewidth=1.1, alpha=0.8, marker="o" if len(steps) < 12 else "", markersize=2
         )
@@ -95,12 +99,12 @@ def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]
 
 
 def tradeoff(cells: pd.DataFrame, styles: Styles) -> Figure | None:
-    """Mean zero-shot score against FLOPs of the chain alone, volumes of one intermediate joined; None with one."""
-    volumes = {volume for name, volume in styles if name != BASELINE}
+    """Mean zero-shot score against FLOPs of the chain alone, volumes of one arm joined; None with one volume."""
+    volumes = {setting.volume for setting in styles if not setting.baseline}
     if len(volumes) < 2:
         return None
     panels = list(cells.groupby("target", sort=True))
-    encoders, looks = sorted(set(cells["encoder"])), by_intermediate(styles)
+    encoders, looks = sorted(set(cells["encoder"])), by_arm(styles)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
@@ -115,25 +119,21 @@ def tradeoff(cells: pd.DataFrame, styles: Styles) -> Figure | None:
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         shapes = dict(zip(labels(encoders).values(), MARKERS, strict=False)) if len(encoders) > 1 else {}
-        legend(
-            figure,
-            [(name, NO_VOLUME) for name in looks],
-            {(name, NO_VOLUME): looks[name] for name in looks},
-            shapes=shapes,
-        )
+        legend(figure, *_entries(looks), shapes=shapes)
     return figure
 
 
 def _draw_tradeoff(axes: Axes, group: pd.DataFrame, looks: Looks, marker: str) -> None:
-    ranked = group.sort_values("value", ascending=False, kind="stable")["intermediate"].tolist()
-    for intermediate, rows in group.groupby("intermediate", sort=False):
+    group = group.assign(arm=[setting.arm for setting in settings_in(group)])
+    ranked = group.sort_values("value", ascending=False, kind="stable")["arm"].tolist()
+    for arm, rows in group.groupby("arm", sort=False):
         ordered = rows.sort_values("flops")
-        style: dict[str, Any] = {"color": looks[str(intermediate)]["color"], "marker": marker}
+        style: dict[str, Any] = {"color": looks[str(arm)]["color"], "marker": marker}
         bars = error_bars(ordered)
         axes.errorbar(ordered["flops"], 100 * ordered["value"], bars, markersize=5, linewidth=1.2, **style)
-        if intermediate == BASELINE:
+        if arm == BASELINE:
             axes.axhline(100 * float(ordered["value"].iloc[0]), color=GREY, linewidth=0.8, linestyle="--")
-        for row in ordered.to_dict("records") if intermediate == ranked[0] else ():
+        for row in ordered.to_dict("records") if arm == ranked[0] else ():
             place = row["flops"], 100 * row["value"]
             axes.annotate(row["volume"], place, (4, 4), textcoords="offset points", size=7)
 

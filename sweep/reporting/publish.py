@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweep.errors import StudyError
 from sweep.planning import ledger as books
+from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load
@@ -27,8 +28,8 @@ def publish(results: Path) -> str:
     finally:
         ledger.close()
     plan = json.loads(facts.get("plan", "{}"))
-    store = Store(results / STORE)
-    found = report.read(study.study, chains, store, study.language_groups, plan)
+    store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
+    found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping)
     page = report.save(found, results)
     publish_submissions(results, found.results, store)
     return "\n".join(
@@ -47,7 +48,7 @@ def mirror(results: Path) -> str:
         ledger.close()
     over = all(chain.state != books.RUNNING for chain in chains)
     state = books.DONE if over else books.RUNNING
-    sync(uri, study.study, results.absolute(), chains, Store(results / STORE), study.language_groups, state=state)
+    sync(uri, study.study, results.absolute(), chains, Store(results / STORE), groups_of(study), state=state)
     return uri
 
 

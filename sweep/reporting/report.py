@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, ChainRow
 from sweep.reporting import collapse, figures, html, process_figures, spending
-from sweep.reporting.answers import first_sentence
-from sweep.reporting.gains import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap, Estimates, estimate
+from sweep.reporting.answers import contrast_sentences, first_sentence
+from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
+from sweep.reporting.gains import Asked, Estimates, Groups, estimate
 from sweep.reporting.results import Ended, Result, ended, frame_of, labels, results, write_scores
 from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
 from sweep.store import Store
@@ -28,8 +29,12 @@ PAGE, PICTURES = "report.html", ("report-gains.svg", "report-languages.svg")
 
 GAINS = (
     "Mean over the languages that the target phase has not seen, minus the same without an intermediate phase, paired "
-    "by seed. Hatched: no result or no baseline yet. † training data overlaps with the target's, left out of the mean. "
-    "‡ a run collapsed, in its target phase or before it."
+    "by seed. Hatched: no result or no baseline yet. † training data overlaps with the target's: {overlapping} the "
+    "mean. ‡ a run collapsed, in its target phase or before it."
+)
+ARMS = (
+    "Each setting against the same one without what is special about it, in the same languages, those that the target "
+    "phase has not seen. Paired by seed."
 )
 LANGUAGES = (
     "Mean over seeds with its interval; no intermediate phase against the settings with the best mean there, three at "
@@ -64,6 +69,7 @@ class Report:
     estimates: Estimates
     retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
     plan: Mapping[str, Any]
+    overlapping: bool = False
 
     @property
     def progress(self) -> str:
@@ -76,21 +82,25 @@ def read(
     study_name: str,
     chains: Sequence[ChainRow],
     store: Store,
-    groups: Mapping[str, tuple[str, ...]],
+    groups: Groups,
     plan: Mapping[str, Any],
+    *,
+    overlapping: bool = False,
     bootstrap: Bootstrap = DEFAULT,
 ) -> Report:
     """Scores, gains and intervals. Raises StoreError.
 
-    `groups` are the study's named groups of languages. `plan` is what `sweep plan --json` prints: "chains", "cells" and
-    "flags", and where known "languages" in the order to show them and "overlaps", pairs (intermediate task, target)
-    whose cells are marked and left out of means.
+    `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains", "cells"
+    and "flags", and where known "languages" in the order to show them, "text", the masked tasks, and "overlaps", pairs
+    (intermediate task, target) whose cells are marked and, unless `overlapping`, left out of means.
     """
     found, over = results(chains, store), ended(chains, store)
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
-    estimates = estimate(found, store, groups, overlaps, bootstrap, over)
+    asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
+    estimates = estimate(found, store, asked, bootstrap, over)
     scores, kept = frame_of(study_name, found, over), estimate_retention(found, store, bootstrap)
-    return Report(study_name, tuple(chains), tuple(found), tuple(over), scores, estimates, kept, plan)
+    known = tuple(chains), tuple(found), tuple(over)
+    return Report(study_name, *known, scores, estimates, kept, plan, overlapping)
 
 
 def save(report: Report, results_dir: Path) -> Path:
@@ -125,7 +135,12 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
     estimates, encoders = report.estimates, labels(sorted(set(report.scores["encoder"])))
     tables = html.group_table(estimates.groups, encoders), html.cell_table(estimates.cells, encoders)
     shown = html.table(tables[0], "By group of languages"), html.table(tables[1], "All cells")
-    yield html.Section("Gain by intermediate and target", GAINS, gains, shown)
+    told = GAINS.format(overlapping="counted in" if report.overlapping else "left out of")
+    yield html.Section("Gain by intermediate and target", told, gains, shown)
+    if len(estimates.contrasts):
+        every = html.table(html.contrast_table(estimates.contrasts, encoders), "Every target")
+        sentences = tuple(contrast_sentences(estimates))
+        yield html.Section("Source language and mixed-in text", ARMS, tables=(every,), points=sentences)
     order = (
         "in the study's order" if report.plan.get("languages") else "fall with the score without an intermediate phase"
     )
@@ -135,7 +150,9 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
     kept = figures.svg(process_figures.retention(report.retention))
     yield html.Section("What is left of the intermediate tasks", RETENTION, kept, (again,))
     yield from _process(report)
-    doubts = spending.distrust(report.chains, report.results, report.ended, estimates, report.plan)
+    doubts = spending.distrust(
+        report.chains, report.results, report.ended, estimates, report.plan, overlapping=report.overlapping
+    )
     yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
     yield html.Section("How it was made", points=tuple(_made(report)))
 

@@ -7,24 +7,22 @@ and comparisons are not here (gains), nor is what was really spent (spending).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import COLLAPSED, DONE, ChainRow
+from sweep.planning.settings import Setting
 from sweep.store import PhaseRecord, ScoreRecord, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BASELINE = "none"
-NO_VOLUME = "-"
-Setting = tuple[str, str]  # intermediate and volume
 COLUMNS = (
-    *("study", "encoder", "intermediate", "volume", "target", "language", "seed", "metric", "value", "is_source"),
-    *("flops", "device_seconds", "chain", "candidate", "role", "selected", "collapsed", "majority", "retries"),
-    *("retention_before", "retention_saved_head", "retention_fresh_head"),
+    *("study", "encoder", "intermediate", "volume", "source", "target", "language", "seed", "metric", "value"),
+    *("is_source", "flops", "device_seconds", "chain", "candidate", "role", "selected", "collapsed", "majority"),
+    *("retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
 )
 
 
@@ -35,6 +33,11 @@ class Result:
     chain: ChainRow
     phases: tuple[PhaseRecord, ...]
     score: ScoreRecord
+
+    @property
+    def setting(self) -> Setting:
+        """What the intermediate phase was."""
+        return setting_of(self.chain)
 
     @property
     def flops(self) -> float:
@@ -115,19 +118,23 @@ def write_scores(frame: pd.DataFrame, folder: Path) -> None:
 
 def chain_order(chain: ChainRow) -> tuple[object, ...]:
     """Sorts chains by what they are."""
-    cell = (chain.encoder, *setting_order(chain.intermediate, chain.volume), chain.target)
+    cell = (chain.encoder, *setting_of(chain).order, chain.target)
     return (*cell, chain.seed, chain.candidate, chain.role, chain.key)
 
 
-def setting_order(intermediate: str, volume: str) -> tuple[bool, int, str, float]:
-    """Sorts settings as a reader expects: none, single tasks, combinations; small volumes before large ones."""
-    size = float(volume) if volume.replace(".", "", 1).isdigit() else float("inf")
-    return intermediate != BASELINE, intermediate.count("+"), intermediate, size
+def setting_of(chain: ChainRow) -> Setting:
+    """What the intermediate phase of a chain was."""
+    return Setting(chain.intermediate, chain.volume, chain.source)
 
 
-def setting_name(intermediate: str, volume: str) -> str:
-    """One label for intermediate and volume; a volume that says nothing is left out."""
-    return intermediate if volume in (NO_VOLUME, "full") else f"{intermediate} ({volume})"
+def setting_in(row: Mapping[Any, Any]) -> Setting:
+    """The same of a row of a table."""
+    return Setting(row["intermediate"], row["volume"], row["source"])
+
+
+def settings_in(frame: pd.DataFrame) -> list[Setting]:
+    """The same of each row of a frame."""
+    return [setting_in(row) for row in frame[list(Setting._fields)].to_dict("records")]
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:
@@ -141,7 +148,7 @@ def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
     for language, entry in sorted(score.languages.items()):
         is_source = language == score.train_language
         yield (
-            *(study, chain.encoder, chain.intermediate, chain.volume, chain.target, language, chain.seed, score.metric),
+            *(study, chain.encoder, *result.setting, chain.target, language, chain.seed, score.metric),
             *(float(entry["value"]), is_source, result.flops, result.device_seconds, chain.key, chain.candidate),
             *(chain.role, chain.selected, result.collapsed, float(entry["majority"]), retries(result.phases)),
             *mean_retention(score),
@@ -152,7 +159,7 @@ def _row_without_scores(study: str, run: Ended) -> tuple[object, ...]:
     chain, nothing = run.chain, float("nan")
     cost = sum(phase.flops for phase in run.phases), sum(phase.device_seconds for phase in run.phases)
     return (
-        *(study, chain.encoder, chain.intermediate, chain.volume, chain.target, "", chain.seed, "", nothing, False),
+        *(study, chain.encoder, *setting_of(chain), chain.target, "", chain.seed, "", nothing, False),
         *(*cost, chain.key, chain.candidate, chain.role, chain.selected, True, nothing, retries(run.phases)),
         *(nothing, nothing, nothing),
     )

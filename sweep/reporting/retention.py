@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweep.planning.settings import Setting
-from sweep.reporting.gains import DEFAULT, Bootstrap, Floats, grouped, interval_of, metric_draws, over_seeds
+from sweep.reporting.bootstrap import DEFAULT, Bootstrap, Floats, interval_of, metric_draws, over_seeds
+from sweep.reporting.gains import grouped
 from sweep.reporting.results import Result
 from sweep.store import Store
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.planning.ledger import DONE, FAILED, ChainRow
 from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
-from sweep.reporting.results import Ended, Result, chain_order, setting_name
+from sweep.reporting.results import Ended, Result, chain_order, setting_in, setting_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
     rows = [
         {
             "encoder": chain.encoder,
-            "setting": setting_name(chain.intermediate, chain.volume),
+            "setting": setting_of(chain).name,
             "target": chain.target,
             "candidate": chain.candidate,
             **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
@@ -89,10 +89,13 @@ def distrust(
     over: Sequence[Ended],
     estimates: Estimates,
     plan: Mapping[str, Any],
+    *,
+    overlapping: bool = False,
 ) -> list[str]:
     """What weakens the study's answers, in sentences; empty where nothing was found."""
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
-    sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains), *_uncompared(estimates)]
+    sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains)]
+    sentences += _uncompared(estimates, overlapping)
     return [*sentences, *plan.get("flags", ())]
 
 
@@ -101,7 +104,7 @@ def _failed(chains: Sequence[ChainRow]) -> list[str]:
     if not failed:
         return []
     first = failed[0]
-    name = f"{setting_name(first.intermediate, first.volume)} → {first.target}, seed {first.seed}"
+    name = f"{setting_of(first).name} → {first.target}, seed {first.seed}"
     return [f"{len(failed)} of {len(chains)} chains failed; the first, {name}: {first.message or 'no message'}."]
 
 
@@ -144,15 +147,15 @@ def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
     return [f"Unequal tuning: {fewer} of {len(counts)} cells have fewer finished candidates ({low} against {high})."]
 
 
-def _uncompared(estimates: Estimates) -> list[str]:
+def _uncompared(estimates: Estimates, overlapping: bool) -> list[str]:
     sentences = []
     cells, overall = estimates.cells, estimates.overall
     if not overall.empty and overall["targets"].nunique() > 1:
         low, high = overall["targets"].min(), overall["targets"].max()
         sentences.append(f"Mean gains are over different targets ({low} to {high} of them): compare them with care.")
     if not cells.empty and cells["overlap"].any():
-        names = [f"{row.intermediate} → {row.target}" for row in cells[cells["overlap"]].itertuples()]
-        sentences.append(
-            f"Training data overlaps with the target's, left out of mean gains: {', '.join(dict.fromkeys(names))}."
-        )
+        shared = cells[cells["overlap"]].to_dict("records")
+        names = dict.fromkeys(f"{setting_in(row).name} → {row['target']}" for row in shared)
+        done = "counted in mean gains, as the study asks" if overlapping else "left out of mean gains"
+        sentences.append(f"Training data overlaps with the target's, {done}: {', '.join(names)}.")
     return sentences
