@@ -34,10 +34,15 @@ def repository(folder: Path, features: dict[str, Any], configs: Configs) -> Path
 
 def offline(name: str, folders: dict[str, Path], **changes: Any) -> Task:
     """The table's task with every hub id replaced by a local folder."""
+    return hub_task(name, offline_row(name, folders, **changes), f"tasks.{name}")
+
+
+def offline_row(name: str, folders: dict[str, Path], **changes: Any) -> dict[str, Any]:
+    """The table's description of a task with every hub id replaced by a local folder."""
     text = json.dumps({**HUB[name], **changes})
     for identifier, folder in folders.items():
         text = text.replace(f'"{identifier}"', json.dumps(str(folder)))
-    return hub_task(name, json.loads(text), f"tasks.{name}")
+    return dict(json.loads(text))
 
 
 def shape_of(identifier: str, config: str) -> Shape:

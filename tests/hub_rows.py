@@ -65,7 +65,7 @@ def questions(title: bool, odd: bool = False, prefix: str = "", unanswerable: bo
 def gold_passages(_config: str, _split: str) -> list[dict[str, Any]]:
     """TyDiQA: the languages lie in one split, told apart by their ids."""
     found = []
-    for language in ("arabic", "english", "indonesian", "telugu"):
+    for language in ("arabic", "bengali", "english", "finnish", "indonesian", "korean", "russian", "swahili", "telugu"):
         found += [{**row, "id": f"{language}-{row['id']}-0"} for row in questions(title=True)(language, "")]
     return found
 

@@ -51,10 +51,12 @@ class DevSets:
     def verdict(self, values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
         """Per task its dev score, that of the best constant answer, and whether it collapsed."""
         margin = self._settings.collapse_margin
-        return {
-            name: {"dev": value, "majority": self._majority[name], "collapsed": value <= self._majority[name] + margin}
-            for name, value in values.items()
-        }
+        found = {}
+        for name, value in values.items():
+            # At a margin of -1 nothing is, not even a score of 0 where one answer would always be right.
+            collapsed = margin > -1 and value <= self._majority[name] + margin
+            found[name] = {"dev": value, "majority": self._majority[name], "collapsed": collapsed}
+        return found
 
     def majority(self) -> float:
         """Mean over the tasks of the best constant answers' dev scores."""

@@ -21,7 +21,7 @@ from sweep.planning.spec import Study
 from sweep.tasks import TASKS
 from sweep.tasks.base import Task
 from sweep.tasks.overlap import overlap
-from sweep.tasks.sources import hub_task, local_task
+from sweep.tasks.sources import own_task
 
 
 def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) -> Plan:
@@ -92,8 +92,7 @@ def _tasks(study: Study, path: Path) -> dict[str, Task]:
     own = {}
     for name, description in study.tasks.items():
         where = f"{path}: tasks.{name}"
-        on_hub = "hub" in description
-        own[name] = hub_task(name, description, where) if on_hub else local_task(name, description, root, where)
+        own[name] = own_task(name, description, root, where)
     known = {**TASKS, **own}
     found = {}
     for where, name in _named(study):

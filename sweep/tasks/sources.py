@@ -63,6 +63,21 @@ FIXED_COLUMNS = {
 NUMBERED_COLUMNS = {"conllu": {"words": "2", "tags": "4"}, "conll": {"words": "1", "tags": "2"}}
 
 
+def own_task(name: str, description: Mapping[str, Any], data_root: Path, where: str) -> Task:
+    """A task that a study describes: on the hub where the description or a part of it says `hub`, else on local files.
+
+    Raises StudyError.
+    """
+    parts = [part for split in SPLITS for part in _listed(description.get(split))]
+    if any("hub" in section for section in (description, *parts) if isinstance(section, Mapping)):
+        return hub_task(name, description, where)
+    return local_task(name, description, data_root, where)
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
 def local_task(name: str, description: Mapping[str, Any], data_root: Path, where: str) -> Task:
     """A task on local files. Raises StudyError with a place below `where`, such as `tasks.topics.columns.label`."""
     if description.get("format") == official.FORMAT:
