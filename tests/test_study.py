@@ -302,3 +302,20 @@ def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp
     assert "failed: ./damaged | none | - | world/retrieval, seed 1: encoder" in text
     assert "failed: ./sound | none | - | world/topic, seed 1: NotADirectoryError" in text
     assert text.count("Traceback") == 2  # of the fault that is none of the user's, once for each chain with a phase
+
+
+def test_chains_of_a_phase_that_learns_nothing_are_a_result_and_no_failure(tmp_path):
+    """Three chains need it: it is tried as often as its recipe says, once, and the others end without a worker."""
+    axes = {"intermediate": ["none", "world/rte"], "target": ["world/topic", "world/ner", "world/retrieval"]}
+    hopeless = {"learning_rate": 5.0, "collapse_margin": 0.01, "retries": 1}
+    study_file(tmp_path, axes, results="results", intermediate=hopeless)
+    text = finished(tmp_path, code=0)
+    assert "3 of 6 chains done" in text
+    assert text.count("\ncollapsed: tiny | world/rte") == 3
+    assert "the intermediate phase learned nothing in 2 attempts" in text
+    found = pd.read_csv(tmp_path / "results" / "scores.csv")
+    assert (found.chain.nunique(), found[found.collapsed].chain.nunique()) == (6, 3)
+    assert set(found[found.collapsed].retries) == {1}
+    store = Store(tmp_path / "results" / "store")
+    assert [store.phase(key).kind for key in keys(store, "phases")].count("intermediate") == 1
+    assert "0 phases trained now" in finished(tmp_path, code=0)

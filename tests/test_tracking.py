@@ -99,6 +99,19 @@ def test_a_chain_has_its_parameters_scores_groups_and_costs(study: FinishedStudy
     assert values["dev"] == pytest.approx(0.95)
 
 
+def test_a_collapsed_chain_says_which_phase_collapsed_and_how_often_it_was_tried(study: FinishedStudy) -> None:
+    study.lost("qa", "topic")
+    mirrored(study)
+    (run,) = (run for run in runs(study, "chain") if run.data.params["intermediate"] == "qa")
+    assert run.info.status == "FINISHED"
+    assert {name: run.data.tags[f"sweep.{name}"] for name in ("state", "collapsed", "retries")} == {
+        "state": "collapsed", "collapsed": "intermediate", "retries": "2",
+    }  # fmt: skip
+    assert client(study).get_metric_history(run.info.run_id, "intermediate/dev")
+    others = [run for run in runs(study, "chain") if run.data.params["intermediate"] != "qa"]
+    assert {run.data.tags["sweep.collapsed"] for run in others} == {""}
+
+
 def test_curves_have_the_steps_and_times_of_the_record(study: FinishedStudy) -> None:
     mirrored(study)
     chain = next(chain for chain in study.chains() if chain.intermediate == "nli")
