@@ -18,6 +18,8 @@ from sweep.store import Store
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
+from sweep.tasks.mining import MINING
+from sweep.tasks.ranking import RANKING
 
 ENCODING_VERSION = 2  # raised when the same rows would be encoded otherwise
 SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all are compared on the same ones
@@ -101,10 +103,21 @@ class Sample:
 def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:
     """At most `limit` examples of an encoded split with their rows, the same ones for every chain."""
     rows = task.source.rows(split, language)
-    if limit is None or limit >= len(rows):
-        return Sample(task, language, rows, encoded)
-    chosen = np.sort(_drawn(len(rows), SAMPLE_SEED)[:limit])
-    return Sample(task, language, [rows[index] for index in chosen], subset(encoded, chosen))
+    chosen = _chosen(task, rows, limit)
+    if chosen is not None:
+        rows, encoded = [rows[index] for index in chosen], subset(encoded, chosen)
+    return Sample(task, language, RANKING.pool(rows) if task.family == RANKING.name else rows, encoded)
+
+
+def _chosen(task: Task, rows: Sequence[Row], limit: int | None) -> NDArray[np.int64] | None:
+    """The rows of a sample, or None where it is all of them. What is searched is never left out."""
+    if limit is None or task.family == MINING.name:
+        return None
+    searched = np.array([task.family == RANKING.name and row["query"] is None for row in rows], dtype=np.bool_)
+    others = np.flatnonzero(~searched)
+    if limit >= len(others):
+        return None
+    return np.sort(np.concatenate([np.flatnonzero(searched), others[_drawn(len(others), SAMPLE_SEED)[:limit]]]))
 
 
 def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:

@@ -78,7 +78,8 @@ class ScoreRecord:
     metric: str
     train_language: str | None
     settings: dict[str, Any]
-    languages: dict[str, dict[str, float]]  # language -> value (0..1), examples, majority (0..1)
+    # language -> value (0..1), examples, majority (0..1), and threshold of a mining task
+    languages: dict[str, dict[str, float]]
     flops: float
     device_seconds: float
     started: float
@@ -87,6 +88,7 @@ class ScoreRecord:
     # Intermediate task -> what its scores are about, then before, saved_head, fresh_head (0..1, or None).
     retention: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: str = ""  # key of the folder that says what is right; empty: no predictions were kept
+    layers: dict[str, dict[str, float]] = field(default_factory=dict)  # layer -> language -> value; vectors only
 
 
 Record = TypeVar("Record", PhaseRecord, ScoreRecord)

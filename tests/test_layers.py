@@ -23,15 +23,15 @@ LAYERS = (
     tasks.world tasks.synthetic_rows tasks.synthetic tasks.resources
     tasks.languages tasks.benchmarks
     tasks.english tasks.targets tasks.official tasks.treebank
-    tasks.parquet tasks.formats tasks.mapping tasks.parts tasks.local tasks.hub tasks.described tasks.sources
-    tasks.provided tasks.overlap
+    tasks.parquet tasks.formats tasks.retrieval_formats tasks.mapping tasks.parts tasks.local tasks.hub
+    tasks.described tasks.sources tasks.provided tasks.overlap
     tasks tasks.listing""",
     # official files: written, read, scored
     """official official.layout official.writing official.reading official.archive official.scores
     official.table""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
-    planning.settings planning.sources planning.groups planning.mixing planning.plan planning.budget
+    planning.reading planning.settings planning.sources planning.groups planning.mixing planning.plan planning.budget
     planning.chain_budget planning.resolve planning.first_use planning.ledger""",
     # 3  what is kept
     "store stock data mirror tracking",
@@ -40,12 +40,13 @@ LAYERS = (
     training.schedule training.vocabulary training.tokenizer training.encoders training.published training.train
     training.neighbours training.scoring training.probe""",
     # 5  one chain; knows no Ray
-    """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length chain.phase
-    chain.retention chain.zero_shot chain.trial""",
+    """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
+    chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial""",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning purse admission search scheduler worker",
     # 7  the study at work, and what comes of it
-    """cluster display study reporting reporting.results reporting.collapse reporting.bootstrap reporting.contrasts
+    """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.bootstrap
+    reporting.contrasts
     reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
     reporting.process_figures reporting.html reporting.report reporting.submissions reporting.publish""",
     # 8  the command line
@@ -59,7 +60,8 @@ DOORS = {
     "matplotlib": "reporting.figures reporting.process_figures reporting.html reporting.report",
     "mlflow": "tracking",
     "optuna": "tuning",
-    "pandas": """reporting.results reporting.collapse reporting.gains reporting.retention reporting.answers
+    "pandas": """reporting.results reporting.readings reporting.collapse reporting.gains reporting.retention
+    reporting.answers
     reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": "planning.notation planning.spec planning.study_file",

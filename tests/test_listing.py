@@ -38,7 +38,7 @@ def test_machines_get_family_languages_sizes_metric_licence_source_and_overlap(c
     assert next(iter(xquad["sizes"]["train"])) == "en"
     assert xquad["licence"] == "CC BY-SA 4.0"
     assert xquad["source"] == ["rajpurkar/squad", "facebook/mlqa", "google/xquad"]
-    assert set(xquad["overlap"]) == {"squad", "squad2", "mlqa", "tatoeba"}
+    assert set(xquad["overlap"]) == {"squad", "squad2", "mlqa", "lareqa", "tatoeba"}
     assert len(xquad["benchmarks"]["xtreme"]) == 11
 
 

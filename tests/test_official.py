@@ -121,7 +121,8 @@ def test_a_task_reads_its_publishers_files(folder, name, language):
 
 
 def test_every_task_with_files_is_read_here():
-    assert {name for name, _ in READ} == set(FILES)
+    in_test_retrieval = {"bucc2018", "lareqa", "mewslix"}
+    assert {name for name, _ in READ} == set(FILES) - in_test_retrieval
 
 
 def test_labels_and_normaliser_are_those_of_the_hub_row(folder):

@@ -157,7 +157,7 @@ def test_how_retrieval_is_read_changes_scores_but_no_phase(store, tmp_path):
         counts.append(len(keys(store, "phases")))
     assert len({chain.score for chain in chains}) == len(readings)
     assert len({chain.phases[-1].key for chain in chains}) == len(set(counts)) == 1
-    assert [store.score(chain.score).settings["layer"] for chain in chains] == [-1, 0, -1]
+    assert [store.score(chain.score).settings["layers"] for chain in chains] == [[2], [0], [2]]
     values = [store.score(chain.score).languages for chain in chains]
     assert values[0] != values[1] != values[2]
 

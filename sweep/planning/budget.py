@@ -87,7 +87,9 @@ class Costs:
         memo = (cell.encoder, cell.target)
         if memo not in self._memo:
             task = self.plan.tasks[cell.target]
-            sizes = [self.size(task, "test", language) for language in task.languages]
+            sizes = [self.size(task, "test", language) for language in (*task.languages, *task.pool)]
+            if task.family == "mining":  # whose threshold is calibrated on dev
+                sizes += [self.size(task, "dev", language) for language in task.languages]
             limit = self.plan.study.scoring.examples or math.inf
             self._memo[memo] = sum(self._forward(cell, task, min(size.examples, limit), size.tokens) for size in sizes)
         return self._memo[memo]

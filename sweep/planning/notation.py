@@ -38,6 +38,11 @@ def as_warmup(value: object) -> object:
     return {"share": value}
 
 
+def as_list(value: object) -> object:
+    """14 -> [14]."""
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def as_volume(value: object) -> object:
     """A number of examples, or 'full'."""
     if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):

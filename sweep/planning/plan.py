@@ -17,6 +17,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from sweep.fingerprint import KEY_LENGTH, fingerprint
+from sweep.planning.reading import scoring_settings
 from sweep.planning.settings import FULL, NOTHING
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.sources import trained_in
@@ -293,16 +294,9 @@ class Plan:
 
     def _score_key(self, cell: Cell, weights: str) -> str:
         task = self.tasks[cell.target]
-        reading = json.dumps(scoring_settings(self.study, task), sort_keys=True)
+        reading = json.dumps(scoring_settings(self.study, task, self.encoders[cell.encoder]), sort_keys=True)
         again = [part for name in self.retained(cell) for part in (name, self.tests[name])]
         return _join("score", str(SCORE_VERSION), weights, task.name, self.tests[task.name], reading, *again)
-
-
-def scoring_settings(study: Study, task: Task) -> dict[str, Any]:
-    """What of the study's scoring settings counts for a task, and how its answers are compared where it has some."""
-    wanted = None if task.family == "embedding" else {"examples"}
-    settings = study.scoring.model_dump(include=wanted, exclude={"retention"})
-    return settings | ({"normaliser": task.normaliser} if task.family == "span" else {})
 
 
 def attempt_seed(seed: int, attempt: int) -> int:

@@ -7,6 +7,7 @@ yet is planned from tables and gets its commit at first use.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from sweep.planning.architecture import Shape
 from sweep.planning.plan import Cell, Plan
 from sweep.planning.shapes import EncoderSource, encoder_source
 from sweep.planning.spec import Study
-from sweep.tasks import TASKS
+from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import Task
 from sweep.tasks.overlap import overlap
 from sweep.tasks.sources import own_task
@@ -37,6 +38,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     tests = {name: test_digest(task) for name, task in tasks.items()}
     encoders = dict(_encoders(study, path, data, facts))
     _check_layer(study, encoders, path)
+    _check_readings(study, tasks, path)
     groups.check(study, tasks, path)
     sources.check(study, tasks, path)
     mixing.check(study, tasks, path)
@@ -52,9 +54,11 @@ def training_digest(task: Task) -> str:
 
 
 def test_digest(task: Task) -> str:
-    """Identity of what scoring reads of a task."""
-    read = {name: part for name, part in task.source.identity().items() if name not in ("train", "dev", "dev_share")}
-    return fingerprint({"source": read, "family": task.family, "labels": task.labels, "languages": task.languages})
+    """Identity of what scoring reads of a task; of a mining task that includes dev, which gives the threshold."""
+    unread = {"train", "dev", "dev_share"} - ({"dev"} if task.family == "mining" else set())
+    read = {name: part for name, part in task.source.identity().items() if name not in unread}
+    languages = {"languages": task.languages, "pool": task.pool}
+    return fingerprint({"source": read, "family": task.family, "labels": task.labels, **languages})
 
 
 def data_fact(task: Task) -> str:
@@ -153,12 +157,22 @@ def _encoders(
 
 
 def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path) -> None:
-    layer = study.scoring.layer
-    for name, source in encoders.items():
+    places = {"scoring.layer": study.scoring.layer}
+    places |= {f"scoring.overrides.{task}.layer": own.layer for task, own in study.scoring.overrides.items()}
+    for (place, layers), (name, source) in itertools.product(places.items(), encoders.items()):
         last = source.shape.layers
-        if not -last - 1 <= layer <= last:
-            found = f"{layer}, while {name} has the layers 0 (its embeddings) to {last}"
-            raise StudyError(f"{path}: scoring.layer", found, "a layer that every encoder has is expected")
+        for layer in layers or ():
+            if not -last - 1 <= layer <= last:
+                found = f"{layer}, while {name} has the layers 0 (its embeddings) to {last}"
+                raise StudyError(f"{path}: {place}", found, "a layer that every encoder has is expected")
+
+
+def _check_readings(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
+    read = [name for name in study.axes.target if tasks[name].family in VECTORS and not tasks[name].trained_in]
+    for name in study.scoring.overrides:
+        if name not in read:
+            wanted = "a retrieval target that is not trained is expected"
+            raise StudyError(f"{path}: scoring.overrides.{name}", repr(name), wanted, nearest(name, read))
 
 
 def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:

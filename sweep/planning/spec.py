@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from sweep.planning.notation import as_budget, as_duration, as_grid, as_volume, as_warmup
+from sweep.planning.notation import as_budget, as_duration, as_grid, as_list, as_volume, as_warmup
 
 NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
 OWN = "own"  # the source language that is each task's own: what it is usually trained in, English in the table
@@ -294,13 +294,28 @@ class Encoder(Model):
         return self
 
 
-class Scoring(Model):
-    """How weights are scored; nothing here is part of a phase."""
+class Reading(Model):
+    """Which vectors of an encoder stand for a sentence. A list of layers is read in one pass; its first counts."""
+
+    layer: Annotated[tuple[Int, ...] | None, BeforeValidator(as_list), Field(min_length=1)] = None
+    pooling: Literal["mean", "cls"] | None = None
+
+
+class Scoring(Reading):
+    """How weights are scored; nothing here is part of a phase.
+
+    `layer` and `pooling` are for retrieval targets that are not trained: 0 is the embedding layer, -1 the last one;
+    without `layer` sweep.planning.reading chooses by the encoder's depth, and pooling is the mean.
+    """
 
     examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
-    layer: Int = -1  # retrieval: index into hidden states; 0 is the embedding layer, -1 the last
-    pooling: Literal["mean", "cls"] = "mean"  # retrieval
     retention: Annotated[bool, Strict()] = False  # score intermediate tasks again after the target phase
+    overrides: dict[Name, Reading] = {}  # by target
+
+    def reading(self, task: str) -> tuple[tuple[int, ...] | None, str]:
+        """Layers (None: by the encoder's depth) and pooling for a target."""
+        own = self.overrides.get(task, Reading())
+        return self.layer if own.layer is None else own.layer, own.pooling or self.pooling or "mean"
 
 
 class Tuning(Model):

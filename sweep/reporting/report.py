@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.reporting import collapse, figures, html, process_figures, spending
+from sweep.reporting import collapse, figures, html, process_figures, readings, spending
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
@@ -145,7 +145,8 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
         "in the study's order" if report.plan.get("languages") else "fall with the score without an intermediate phase"
     )
     all_languages = html.table(html.language_table(estimates.languages, encoders), "All languages")
-    yield html.Section("Score by language", LANGUAGES.format(order=order), profiles, (all_languages,))
+    by_layer = html.table(readings.layer_table(report.results, encoders), "Retrieval by layer")
+    yield html.Section("Score by language", LANGUAGES.format(order=order), profiles, (all_languages, by_layer))
     again = html.table(retention_table(report.retention, encoders), "All intermediate tasks")
     kept = figures.svg(process_figures.retention(report.retention))
     yield html.Section("What is left of the intermediate tasks", RETENTION, kept, (again,))
@@ -154,7 +155,8 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
         report.chains, report.results, report.ended, estimates, report.plan, overlapping=report.overlapping
     )
     yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
-    yield html.Section("How it was made", points=tuple(_made(report)))
+    read_at = readings.sentences(report.results, encoders)
+    yield html.Section("How it was made", points=(*_made(report), *read_at))
 
 
 def _process(report: Report) -> Iterator[html.Section]:

@@ -92,6 +92,7 @@ class Task:
     source: Source
     languages: tuple[str, ...]  # languages that have a test split, the training language included where it has one
     train_language: str | None = "en"  # None: nothing to train on (retrieval targets)
+    pool: tuple[str, ...] = ()  # ranking: further languages of the test split, whose candidates are searched too
     labels: tuple[str, ...] = ()  # names in the order of their integers; empty where the family has no labels
     corpora: tuple[str, ...] = ()  # names of the corpora inside, to flag overlaps ("mnli" in MNLI and XNLI)
     train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)

@@ -193,9 +193,12 @@ def trained_in(task: Section) -> tuple[str, ...]:
 
 
 def languages(part: Section, split: str) -> dict[str, str]:
-    """The languages of a part: its own, else those of the task for test and the trained ones for train and dev."""
+    """The languages of a part: its own, else those of the task for test and the trained ones for train and dev.
+
+    The dev data of a mining task calibrates what is tested, and has the languages of test.
+    """
     codes = {} if part.get("languages") is None else language_codes(part.get("languages"), part.place("languages"))
-    if split == "test" or part.own.get("languages") is not None:
+    if split == "test" or part.own.get("languages") is not None or family(part.task) == "mining":
         if not codes:
             raise StudyError(part.place("languages"), "nothing", "the languages of the test data are expected")
         return codes

@@ -35,7 +35,8 @@ class Layout:
     quoting: bool | None = None  # csv, tsv: whether " encloses a field; None: yes in csv, no in tsv
     lines: tuple[str, ...] = ()  # blocks: the names of a record's lines
     numbers: tuple[int, ...] = ()  # conllu, conll: the columns to keep, counted from 1; they are named "1", "2", ...
-    pair: Path | None = None  # parallel: the file whose line n translates line n
+    pair: Path | None = None  # parallel: the file whose line n translates line n; comparable: the pivot side
+    gold: Path | None = None  # comparable: ids of translations; mentions: JSON of {mention: [entity]}
     language: str = ""  # conllu-written: the language, some of which rank parts of speech in their own way
 
 
@@ -287,7 +288,8 @@ def _blocks(path: Path, layout: Layout) -> Numbered:
         raise DataError(f"{path}:{number}", f"the end of the file after {len(block)} lines of a record", wanted)
 
 
-READERS: dict[str, Callable[[Path, Layout], Numbered]] = {
+Reader = Callable[[Path, Layout], Numbered]
+READERS: dict[str, Reader] = {
     "jsonl": _json_lines,
     "csv": _csv,
     "tsv": _tsv,

@@ -20,11 +20,13 @@ from sweep.tasks.base import Row, Size
 from sweep.tasks.formats import Layout, Raw, open_bytes, read
 from sweep.tasks.mapping import Located, fill
 from sweep.tasks.parts import Part, PartedSource
+from sweep.tasks.retrieval_formats import ALL_READERS
 
 BYTES_PER_TOKEN = 4.2  # UTF-8 bytes per subword of English text; other scripts differ, and what is loaded corrects it
 SAMPLE = 64  # rows that are looked at to guess the mean length
 CHUNK = 1 << 20
 PATTERNS = {"gaps": (b"\n\n", b"\n\r\n"), "questions": (b'"question"',)}
+READ_TO_COUNT = ("sentence_pool", "mentions")  # a record is several rows
 OVERLAP = 16  # longer than the longest pattern
 
 
@@ -53,6 +55,7 @@ class Files(Part):
     lines: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     pair: str | None = None
+    gold: str | None = None
     join: Join | None = None
 
 
@@ -77,18 +80,18 @@ class LocalSource(PartedSource[Files]):
     def part_rows(self, part: Files, language: str) -> Located:
         """(file:line, row) of a part. Raises DataError."""
         beside = self._beside(part, language)
-        pair = beside[0] if part.pair else None
-        layout = Layout(part.header, part.quoting, part.lines, part.numbers, pair, language)
+        second, gold = beside.get("pair"), beside.get("gold")
+        layout = Layout(part.header, part.quoting, part.lines, part.numbers, second, gold, language)
         files = self._files(part, language)
-        raw = ((f"{file}:{number}", row) for file in files for number, row in read(file, part.format, layout))
-        joined = _joined(raw, part.join, beside[-1]) if part.join else raw
+        raw = ((f"{file}:{number}", row) for file in files for number, row in ALL_READERS[part.format](file, layout))
+        joined = _joined(raw, part.join, beside["join"]) if part.join else raw
         return part.columns.rows(joined, part.names(language))
 
     def part_digest(self, part: Files, language: str) -> str:
         """Of the files' contents and of how they are read, not of their names."""
-        paths = (*self._files(part, language), *self._beside(part, language))
+        paths = (*self._files(part, language), *self._beside(part, language).values())
         files = [_digest(*_state(file)) for file in paths]
-        how = replace(part, path="", pair=None, where="", languages={}, join=_unnamed(part.join))
+        how = replace(part, path="", pair=None, gold=None, where="", languages={}, join=_unnamed(part.join))
         return fingerprint({"files": files, "how": how, "names": part.names(language)})
 
     def part_place(self, part: Files, language: str) -> str:
@@ -96,9 +99,12 @@ class LocalSource(PartedSource[Files]):
         return str(self._files(part, language)[0])
 
     def _count(self, part: Files, language: str) -> int:
-        if part.columns.keep or part.columns.skip:
+        if part.columns.keep or part.columns.skip or part.format in READ_TO_COUNT:
             return sum(1 for _ in self.part_rows(part, language))
-        return sum(_count(file, part) for file in self._files(part, language))
+        files = self._files(part, language)
+        if part.format == "comparable":
+            files.append(self._beside(part, language)["pair"])
+        return sum(_count(file, part) for file in files)
 
     def _files(self, part: Files, language: str) -> list[Path]:
         """The part's files for a language: one, or all that a `*` stands for. Raises DataError."""
@@ -108,10 +114,11 @@ class LocalSource(PartedSource[Files]):
         found = sorted(self.root.glob(path), key=lambda file: (file.name, str(file)))
         return [self._there(str(file), part) for file in found] or [self._there(path, part)]
 
-    def _beside(self, part: Files, language: str) -> list[Path]:
-        """The second side of the part's file and its joined file, where it has them. Raises DataError."""
-        templates = [part.pair, part.join.path if part.join else None]
-        return [self._there(fill(path, part.names(language)), part) for path in templates if path is not None]
+    def _beside(self, part: Files, language: str) -> dict[str, Path]:
+        """The second side of the part's file, its gold and its joined file, where it has them. Raises DataError."""
+        templates = {"pair": part.pair, "gold": part.gold, "join": part.join.path if part.join else None}
+        names = part.names(language)
+        return {what: self._there(fill(path, names), part) for what, path in templates.items() if path is not None}
 
     def _there(self, path: str, part: Files) -> Path:
         file = self.root / path
@@ -151,6 +158,8 @@ def guess_tokens(row: Row) -> float:
         return 2 + sum(max(1.0, len(word.encode()) / BYTES_PER_TOKEN) for word in row["words"])
     if "context" in row:
         return tokens(row["context"], row["question"])
+    if "query" in row:
+        return sum(tokens(row[side]) for side in ("query", "candidate") if row[side])
     return tokens(row["text"], row.get("pair"))
 
 
@@ -195,7 +204,7 @@ def _count(path: Path, part: Files) -> int:
     if part.format == "parquet":
         return parquet.count(path)
     counts = _scan(*_state(path))
-    if part.format == "squad":
+    if part.format in ("squad", "sentence_pairs"):
         return counts["questions"]
     if part.format in ("conllu", "conllu-written", "conll", "panx"):
         return counts["gaps"]

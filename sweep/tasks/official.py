@@ -12,6 +12,9 @@ folders named after their task. Not what that script leaves behind: it removes t
     tydiqa    tydiqa/tydiqa-goldp-v1.1-train.json, tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-{name}.json
     tatoeba   tatoeba/tatoeba.{code}-eng.{code} and .eng
     xcopa     xcopa/{language}/test.{language}.jsonl, COPA/{train,val}.jsonl
+    bucc2018  bucc2018/{language}-en/{language}-en.{sample,training}.{language,en,gold}, which XTREME calls dev and test
+    lareqa    lareqa/xquad-r/{language}.json, squad/{train,dev}-v1.1.json
+    mewslix   mewslix/{candidate_set_entities,wikipedia_pairs-train,wikipedia_pairs-dev,wikinews_mentions-test}.jsonl
 """
 
 from __future__ import annotations
@@ -40,6 +43,11 @@ def _treebanks(split: str, languages: list[str]) -> list[dict[str, Any]]:
     return [
         {"path": _TREEBANKS.format(version=version, split=split), "languages": spoken} for version, spoken in releases
     ]
+
+
+def _comparable(split: str) -> dict[str, str]:
+    stem = f"bucc2018/{{language}}-en/{{language}}-en.{split}"
+    return {"path": f"{stem}.{{language}}", "pair": f"{stem}.en", "gold": f"{stem}.gold"}
 
 
 FILES: dict[str, dict[str, Any]] = {
@@ -120,6 +128,41 @@ FILES: dict[str, dict[str, Any]] = {
             {"path": "xcopa/{language}/test.{language}.jsonl", "languages": list(languages_of("xcopa"))},
         ],
     },
+    "bucc2018": {
+        "family": "mining",
+        "format": "comparable",
+        "corpora": ["bucc2018"],
+        "dev": _comparable("sample"),
+        "test": _comparable("training"),
+    },
+    "lareqa": {
+        "family": "ranking",
+        "corpora": ["squad"],
+        "languages": list(languages_of("xquad")[:-1]),  # XQuAD-R has no Romanian
+        "train": {"path": "squad/train-v1.1.json", "format": "sentence_pairs", "languages": ["en"]},
+        "dev": {"path": "squad/dev-v1.1.json", "format": "sentence_pairs", "languages": ["en"]},
+        "test": {"path": "lareqa/xquad-r/{language}.json", "format": "sentence_pool"},
+    },
+    "mewslix": {
+        "family": "ranking",
+        "corpora": ["mewslix"],
+        "pool": ["candidates"],
+        "train": {"path": "mewslix/wikipedia_pairs-train.jsonl", "format": "mention_pairs", "languages": ["en"]},
+        "dev": {"path": "mewslix/wikipedia_pairs-dev.jsonl", "format": "mention_pairs", "languages": ["en"]},
+        "test": [
+            {
+                "path": "mewslix/wikinews_mentions-test.jsonl",
+                "format": "mentions",
+                "keep": {"language": "{language}"},
+                "languages": list(languages_of("mewslix")),
+            },
+            {
+                "path": "mewslix/candidate_set_entities.jsonl",
+                "format": "entities",
+                "languages": ["candidates"],
+            },
+        ],
+    },
 }
 
 
@@ -138,7 +181,7 @@ def description(name: str, given: Mapping[str, Any], where: str) -> dict[str, An
         raise StudyError(f"{where}.task", repr(task), wanted, nearest(task, FILES))
     if not isinstance(folder, str):
         raise StudyError(f"{where}.path", repr(folder), "the folder with the benchmark's files is expected")
-    row = {key: value for key, value in TARGETS[task].items() if key in KEPT}
+    row = {key: value for key, value in TARGETS.get(task, {}).items() if key in KEPT}
     files = {"languages": list(languages_of(task)), **row, **FILES[task]}
     return {key: _placed(value, folder) if key in SPLITS else value for key, value in files.items()}
 
@@ -150,5 +193,5 @@ def _placed(parts: Any, folder: str) -> Any:
     if isinstance(parts, str):
         return f"{folder}/{parts}"
     if isinstance(parts, dict):
-        return {key: f"{folder}/{value}" if key in ("path", "pair") else value for key, value in parts.items()}
+        return {key: f"{folder}/{value}" if key in ("path", "pair", "gold") else value for key, value in parts.items()}
     return parts

@@ -4,12 +4,13 @@ Checks all that can be known without opening a file; each mistake is a StudyErro
 
     family, labels (a list, {label: [spellings]}, or a file with one on each line), languages, train_language or
                        train_languages, corpora, licence
+    pool               ranking only: languages of the test data whose candidates are searched but that are not scored
     normaliser         span only: how answers are compared, squad or mlqa
     train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for
                        this part alone; or a list of these. dev may also be a share of train such as 0.1
     reading keys       columns, keep, skip, omit (tags), skip_misplaced (answers); files: format, header, quoting,
-                       lines, pair, join; hub: hub, config, revision, fallback (a revision for where the main one cannot
-                       be loaded), first (so many rows, streamed)
+                       lines, pair, gold, join; hub: hub, config, revision, fallback (a revision for where the main one
+                       cannot be loaded), first (so many rows, streamed)
     sizes, tokens      rows per split (or {split: {language: rows, other: rows}}), mean subword tokens; needed for the
                        hub, for a plan has no network; otherwise what would take long to count
 
@@ -26,13 +27,14 @@ from typing import Any
 
 from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks import described, official
-from sweep.tasks.base import SPLITS, Family, Task
+from sweep.tasks.base import SPLITS, Family, Row, Task
 from sweep.tasks.described import Section
-from sweep.tasks.formats import READERS, text_lines
+from sweep.tasks.formats import text_lines
 from sweep.tasks.hub import HubPart, HubSource
 from sweep.tasks.local import Files, Join, LocalSource
 from sweep.tasks.mapping import Columns
 from sweep.tasks.parts import Part
+from sweep.tasks.retrieval_formats import ALL_READERS
 
 COMMON_KEYS = (
     "family",
@@ -42,13 +44,14 @@ COMMON_KEYS = (
     "train_languages",
     "corpora",
     "normaliser",
+    "pool",
     "licence",
     "sizes",
     "tokens",
     *SPLITS,
 )
 READING_KEYS = ("columns", "keep", "skip", "omit", "skip_misplaced")
-LOCAL_KEYS = (*READING_KEYS, "format", "header", "quoting", "lines", "pair", "join")
+LOCAL_KEYS = (*READING_KEYS, "format", "header", "quoting", "lines", "pair", "gold", "join")
 HUB_KEYS = (*READING_KEYS, "hub", "config", "revision", "fallback", "first")
 JOIN_KEYS = ("path", "format", "on", "header", "quoting")
 
@@ -59,6 +62,16 @@ FIXED_COLUMNS = {
     "parallel": ("text", "pair"),
     "conllu-written": ("words", "tags"),
     "panx": ("words", "tags"),
+    "comparable": ("id", "side", "text", "links"),
+    **dict.fromkeys(
+        ("sentence_pool", "sentence_pairs", "entities", "mention_pairs"), ("id", "query", "candidate", "links")
+    ),
+    "mentions": ("id", "query", "candidate", "links", "language"),
+}
+# what a format needs beside `path`, and what that is
+BESIDE = {
+    "parallel": {"pair": "the path of the file with the translations"},
+    "comparable": {"pair": "the path of the other side", "gold": "the path of the pairs of ids"},
 }
 NUMBERED_COLUMNS = {"conllu": {"words": "2", "tags": "4"}, "conll": {"words": "1", "tags": "2"}}
 
@@ -126,16 +139,33 @@ def check(task: Task, family: Family, sources: Iterable[str] = ()) -> int:
     source = task.source
     if not isinstance(source, (LocalSource, HubSource)):
         return 0
-    wanted = [("test", language) for language in task.languages]
+    wanted = [("test", language) for language in (*task.languages, *task.pool)]
     wanted += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
     wanted += [("dev", language) for language in task.trained_in]
+    wanted += [("dev", language) for language in task.languages if task.family == "mining"]
     rows = 0
     for split, language in wanted:
         for place, row in source.located(split, language):
             rows += 1
-            if problem := family.check(row, task.labels):
+            if problem := family.check(row, task.labels) or _one_sided(split, row):
                 raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
     return rows
+
+
+def _one_sided(split: str, row: Row) -> str | None:
+    if split != "train" or "query" not in row or None not in (row["query"], row["candidate"]):
+        return None
+    return "a training row with one side; a query and its candidate belong into one"
+
+
+def _pool(task: Section, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """The languages of the test data that are searched and not scored."""
+    pool = described.strings(task, "pool")
+    for language in pool:
+        if described.family(task) != "ranking" or language not in languages:
+            wanted = f"a language of a ranking task's test data is expected: {', '.join(languages)}"
+            raise StudyError(task.place("pool"), repr(language), wanted, nearest(language, languages))
+    return pool
 
 
 def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
@@ -148,13 +178,18 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
     if lacking := set(trained) - set(_languages(train)):
         found = f"no part for {', '.join(sorted(lacking))}"
         raise StudyError(task.place("train"), found, "one with it in its `languages` is expected")
+    tested, pool = _languages(test), _pool(task, _languages(test))
+    if described.family(task) == "mining" and (lacking := set(tested) - set(_languages(source.splits.get("dev", ())))):
+        found = f"no dev data for {', '.join(sorted(lacking))}"
+        raise StudyError(task.place("dev"), found, "the threshold of a mining task is calibrated on it")
     dev = train if source.dev_share else source.splits.get("dev", ())
     sources = tuple(language for language in _languages(train) if language in _languages(dev))
     return Task(
         name=name,
         family=described.family(task),
         source=source,
-        languages=_languages(test),
+        languages=tuple(language for language in tested if language not in pool),
+        pool=pool,
         train_language=trained[0] if trained else None,
         labels=described.label_names(task),
         corpora=described.strings(task, "corpora"),
@@ -184,7 +219,7 @@ def _limited(task: Task, languages: Any, where: str) -> Task:
             wanted = f"its languages are {', '.join(known)}"
             raise StudyError(where, f"language {language!r}", wanted, nearest(language, known))
     splits = {
-        split: tuple(_spoken(parts, chosen if split == "test" else (*task.trained_in, *chosen)))
+        split: tuple(_spoken(parts, (*chosen, *(task.pool if split == "test" else task.trained_in))))
         for split, parts in task.source.splits.items()
     }
     return replace(
@@ -225,9 +260,9 @@ def _local_part(part: Section, split: str) -> Files:
     header, lines = described.strings(part, "header"), described.strings(part, "lines")
     if form == "blocks" and not lines:
         raise StudyError(part.place("lines"), "nothing", "the names of a record's lines are expected")
-    path, pair = described.text(part, "path"), described.optional_text(part, "pair")
-    if form == "parallel" and pair is None:
-        raise StudyError(part.place("pair"), "nothing", "the path of the file with the translations is expected")
+    path, pair, gold = described.text(part, "path"), *(described.optional_text(part, key) for key in ("pair", "gold"))
+    for key, what in BESIDE.get(form, {}).items():
+        described.need(part, key, f"{what} is expected")
     join = _join(part)
     has = () if join else FIXED_COLUMNS.get(form) or header or lines
     columns = described.columns(part, has, NUMBERED_COLUMNS.get(form, {}))
@@ -235,7 +270,7 @@ def _local_part(part: Section, split: str) -> Files:
     languages = described.languages(part, split)
     described.one_file_each((path, *_kept(columns)), languages, part.where)
     quoting = described.flag(part, "quoting")
-    return Files(columns, languages, part.where, path, form, header, quoting, lines, numbers, pair, join)
+    return Files(columns, languages, part.where, path, form, header, quoting, lines, numbers, pair, gold, join)
 
 
 def _hub_part(part: Section, split: str) -> HubPart:
@@ -255,9 +290,9 @@ def _hub_part(part: Section, split: str) -> HubPart:
 
 def _format(section: Section) -> str:
     name = described.text(section, "format")
-    if name not in READERS:
-        wanted = f"one of {', '.join(READERS)} is expected"
-        raise StudyError(section.place("format"), repr(name), wanted, nearest(name, READERS))
+    if name not in ALL_READERS:
+        wanted = f"one of {', '.join(ALL_READERS)} is expected"
+        raise StudyError(section.place("format"), repr(name), wanted, nearest(name, ALL_READERS))
     return name
 
 

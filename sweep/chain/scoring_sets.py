@@ -1,0 +1,116 @@
+"""What a target is scored on: the rows of all its languages, and how outputs become predictions and statistics.
+
+Most families are judged language by language. Two are not: in a ranking task the queries of every language search the
+candidates of all of them, and a mining task calibrates its threshold on the dev data of each language first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.data import Reader, Sample, sample
+from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
+from sweep.tasks.encoding import concatenate
+from sweep.tasks.mining import MINING
+from sweep.tasks.ranking import RANKING
+
+POOL = "pool"
+ASKING: Mapping[str, Callable[[Row], bool]] = {
+    MINING.name: lambda row: row["side"] == "text",
+    RANKING.name: lambda row: row["query"] is not None,
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Predictions and per-example statistics by language; thresholds where they were calibrated."""
+
+    predictions: dict[str, list[Prediction]]
+    statistics: dict[str, NDArray[np.float64]]
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoringSets:
+    """Test rows by language; dev rows of the same languages for a mining task."""
+
+    task: Task
+    tests: Mapping[str, Sample]  # of a ranking task also the languages that are only searched
+    devs: Mapping[str, Sample]
+
+    @classmethod
+    def read(cls, reader: Reader, task: Task, digest: str, length: int | None, examples: int | None) -> ScoringSets:
+        """Encodes what is not encoded yet. Raises DataError."""
+
+        def of(split: str, language: str, limit: int | None) -> Sample:
+            return sample(reader.encoded(task, digest, split, language, length), task, split, language, limit)
+
+        languages = (*task.languages, *task.pool)
+        tests = {language: of("test", language, examples) for language in languages}
+        devs = {language: of("dev", language, None) for language in task.languages if task.family == MINING.name}
+        return cls(task, _linked(tests) if task.family == RANKING.name else tests, devs)
+
+    @cached_property
+    def encoded(self) -> dict[str, Encoded]:
+        """What is to be scored, by name."""
+        if self.task.family == RANKING.name:
+            return {POOL: concatenate([one.encoded for one in self.tests.values()])}
+        return self.by_language | {f"dev {language}": one.encoded for language, one in self.devs.items()}
+
+    @property
+    def rows(self) -> dict[str, list[Row]]:
+        """The rows of each language that is scored."""
+        return {language: self.tests[language].rows for language in self.task.languages}
+
+    @property
+    def by_language(self) -> dict[str, Encoded]:
+        """The test data of each language."""
+        return {language: one.encoded for language, one in self.tests.items()}
+
+    def judged(self, outputs: Mapping[str, Outputs]) -> Judged:
+        """From the outputs for `encoded`."""
+        predictions, thresholds = self._predictions(outputs)
+        languages = self.task.languages
+        return Judged(
+            {language: predictions[language] for language in languages},
+            {language: self._statistics(language, predictions[language]) for language in languages},
+            thresholds,
+        )
+
+    def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
+        """[N, K] of the rows that ask something: what is only searched is no example."""
+        one = self.tests[language]
+        statistics, asking = one.statistics(predictions), ASKING.get(self.task.family)
+        return statistics if asking is None else statistics[[asking(row) for row in one.rows]]
+
+    def _predictions(self, outputs: Mapping[str, Outputs]) -> tuple[dict[str, list[Prediction]], dict[str, float]]:
+        if self.task.family == RANKING.name:
+            return self._ranked(outputs[POOL]), {}
+        predictions = {language: one.predictions(outputs[language]) for language, one in self.tests.items()}
+        thresholds = {
+            language: MINING.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
+            for language, one in self.devs.items()
+        }
+        for language, threshold in thresholds.items():
+            predictions[language] = MINING.above(predictions[language], threshold)
+        return predictions, thresholds
+
+    def _ranked(self, outputs: Outputs) -> dict[str, list[Prediction]]:
+        rows = [row for one in self.tests.values() for row in one.rows]
+        found = RANKING.predict(outputs, self.encoded[POOL], rows, ())
+        ends = np.cumsum([len(one.rows) for one in self.tests.values()]).tolist()
+        return {
+            language: found[end - len(one.rows) : end]
+            for (language, one), end in zip(self.tests.items(), ends, strict=True)
+        }
+
+
+def _linked(tests: Mapping[str, Sample]) -> dict[str, Sample]:
+    """The same samples, every query with its right candidates in all languages."""
+    rows = iter(RANKING.pool([row for one in tests.values() for row in one.rows]))
+    return {language: replace(one, rows=[next(rows) for _ in one.rows]) for language, one in tests.items()}
