@@ -11,12 +11,21 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
+from sweep.admission import Admission
 from sweep.chain.meter import Event
 from sweep.chain.trial import run
+from sweep.planning.budget import Costs
+from sweep.planning.groups import groups_of
+from sweep.planning.ledger import FILE, Ledger
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
+from sweep.reporting.report import Report, read
+from sweep.stock import Stock
 from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.study import plan_facts
 
 TINY = {
     "random_init": {
@@ -101,6 +110,34 @@ def _without_times(value: Any) -> Any:
 def keys(store: Store, kind: str) -> list[str]:
     """Keys of the finished `phases` or `scores` of a store."""
     return sorted(path.name for path in (store.root / kind).iterdir() if not path.name.startswith("."))
+
+
+def cut(study: Path, folder: Path, axes: dict[str, Any]) -> Path:
+    """A shipped study with other axes and phases of a few steps, which are passed on whatever they learned."""
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load(study)
+    content["axes"] |= axes
+    short = {**PHASE, "steps": 4, "evaluations": 1, "dev_examples": 20}
+    for kind in ("pretrain", "intermediate", "target"):
+        usual = content.get(kind, {})
+        content[kind] = {key: value for key, value in usual.items() if key not in ("epochs", "overrides")} | short
+    content["scoring"] = {**content.get("scoring", {}), "examples": 40}
+    path = folder / "study.yaml"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def reported(path: Path, results: Path) -> tuple[Report, int]:
+    """The report of a study whose chains ran in this process as a run would admit them, and how many were done."""
+    plan, store = plan_of(path), Store(results / "store")
+    ledger, costs = Ledger(results / FILE), Costs(plan)
+    admission = Admission(plan, Stock(store), ledger, costs)
+    while (chain := admission.next()) is not None:
+        for _ in run(chain, plan, store):
+            pass
+        admission.ended(chain.key)
+    chains, facts = ledger.chains(), plan_facts(plan, costs)
+    ledger.close()
+    return read(plan.study.study, chains, store, groups_of(plan.study), facts), len(admission.done)
 
 
 def with_data_of(prepared: Store, root: Path) -> Store:

@@ -106,7 +106,7 @@ def test_the_readmes_study_is_one_that_can_be_planned(tmp_path):
     assert "21 cells" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["quickstart", "real_small", "retention", "miniature/retention"])
+@pytest.mark.parametrize("name", ["quickstart", "real_small", "family_and_size", "retention", "miniature/retention"])
 def test_the_shipped_studies_can_be_planned(name, request):
     if name == "real_small":
         request.getfixturevalue("shared_data")

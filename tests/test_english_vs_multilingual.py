@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
-from small_studies import PHASE, plan_of
+from small_studies import cut, plan_of, reported
 
-from sweep.admission import Admission
-from sweep.chain.trial import run
-from sweep.planning.budget import Costs
-from sweep.planning.groups import groups_of
-from sweep.planning.ledger import FILE, Ledger
 from sweep.planning.plan import Plan
 from sweep.reporting import report
 from sweep.reporting.answers import contrast_sentences
 from sweep.reporting.contrasts import SOURCE, TEXT
-from sweep.stock import Stock
-from sweep.store import Store
-from sweep.study import plan_facts
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
 REAL, TWIN = STUDIES / "english_vs_multilingual.yaml", STUDIES / "miniature" / "english_vs_multilingual.yaml"
@@ -68,31 +57,10 @@ def test_the_twin_has_the_arms_of_the_real_study():
     }
 
 
-def cut(folder: Path) -> Path:
-    """The twin with one encoder and target, two seeds, and phases of a few steps."""
-    study: dict[str, Any] = YAML(typ="safe", pure=True).load(TWIN)
-    study["axes"] |= {"encoder": ["narrow"], "target": ["world/retrieval"], "seed": [0, 1], "volume": [200]}
-    study["pretrain"] |= {"steps": 5, **PHASE}
-    short = {key: value for key, value in study["intermediate"].items() if key != "epochs"}
-    study["intermediate"] = {**short, "steps": 4, "evaluations": 1, "dev_examples": 20, **PHASE}
-    study["scoring"]["examples"] = 40
-    path = folder / "study.yaml"
-    path.write_text(json.dumps(study), encoding="utf-8")
-    return path
-
-
 def test_the_twin_runs_from_the_file_to_the_sentences_about_its_arms(tmp_path):
-    plan, store = plan_of(cut(tmp_path)), Store(tmp_path / "store")
-    ledger, costs = Ledger(tmp_path / FILE), Costs(plan_of(tmp_path / "study.yaml"))
-    admission = Admission(plan, Stock(store), ledger, costs)
-    while (chain := admission.next()) is not None:
-        for _ in run(chain, plan, store):
-            pass
-        admission.ended(chain.key)
-    assert len(admission.done) == 15 * 2
-    chains, facts = ledger.chains(), plan_facts(plan, costs)
-    ledger.close()
-    found = report.read(plan.study.study, chains, store, groups_of(plan.study), facts)
+    axes = {"encoder": ["narrow"], "target": ["world/retrieval"], "seed": [0, 1], "volume": [200]}
+    found, done = reported(cut(TWIN, tmp_path, axes), tmp_path)
+    assert done == 15 * 2
     assert set(found.scores["source"]) == {"-", "own", "svo85", "vso10", "all"}
     assert len(found.estimates.cells) == 15
     compared = found.estimates.arms
