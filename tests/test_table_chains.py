@@ -9,6 +9,8 @@ import datasets
 import pytest
 from hub_folders import hub_folders, offline_row
 from published_encoders import save_published
+from retrieval_files import TASKS as OWN_RETRIEVAL
+from retrieval_files import write_all
 from small_studies import PHASE, finish, plan_of, study_file
 
 from sweep.store import Store
@@ -16,13 +18,14 @@ from sweep.tasks import HUB, TASKS
 
 PAPER = ("anli_plus", "mnli", "qqp", "squad2", "squad", "hellaswag", "ccg", "cosmos_qa", "commonsense_qa")
 BEYOND = ("siqa", "paws", "snli")
-TARGETS = tuple(name for name in HUB if len(TASKS[name].languages) > 1 and TASKS[name].family != "masked")
+ON_HUB = tuple(name for name in HUB if len(TASKS[name].languages) > 1 and TASKS[name].family != "masked")
 TEXTS = [f"the river runs to town number {number} and back to the {number % 7} hills" for number in range(200)]
 CCG = "The\tNP/N\nriver\tN\nruns\tS\\NP\n\nIt\tNP\nends\tS\\NP\n\n"
 OWN_CCG = {
     "family": "token", "format": "conll", "labels": ["N", "NP", "NP/N", "S\\NP"],
     "languages": ["en"], "train": "ccg.txt", "dev": "ccg.txt", "test": "ccg.txt",
 }  # fmt: skip
+OWN = {"ccg": OWN_CCG, **OWN_RETRIEVAL}  # what the hub does not have
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def hub(tmp_path_factory):
     folder, patch = tmp_path_factory.mktemp("hub"), pytest.MonkeyPatch()
     patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
     datasets.disable_progress_bars()
-    languages = {name: {*TASKS[name].languages, *TASKS[name].trained_in} for name in (*PAPER, *BEYOND, *TARGETS)}
+    languages = {name: {*TASKS[name].languages, *TASKS[name].trained_in} for name in (*PAPER, *BEYOND, *ON_HUB)}
     yield {
         name: offline_row(name, hub_folders(name, folder / name, languages[name])) for name in languages if name in HUB
     }
@@ -46,9 +49,10 @@ def encoder(request, tmp_path_factory):
 
 
 def study(folder, hub, encoder, intermediate, target):
+    write_all(folder)
     (folder / "ccg.txt").write_text(CCG)
     named = {*target, *(name for names in intermediate for name in ([names] if isinstance(names, str) else names))}
-    tasks = {name: hub[name] for name in named if name in hub} | {"ccg": OWN_CCG}
+    tasks = {name: hub[name] if name in hub else OWN[name] for name in named if name in (*hub, *OWN)}
     axes = {"encoder": [str(encoder)], "intermediate": intermediate, "target": target}
     short = {**PHASE, "steps": 2, "evaluations": 1}
     return study_file(
@@ -69,8 +73,8 @@ def test_each_intermediate_task_is_trained_and_passed_on(hub, encoder, tmp_path)
 
 
 def test_each_target_is_scored_in_all_its_languages_alone_and_after_all_nine(hub, encoder, tmp_path):
-    path = study(tmp_path, hub, encoder, ["none", list(PAPER)], list(TARGETS))
+    path = study(tmp_path, hub, encoder, ["none", list(PAPER)], [*ON_HUB, *OWN_RETRIEVAL])
     found, plan = scores(path, tmp_path), plan_of(path)
-    assert len(found) == 2 * len(TARGETS)
+    assert len(found) == 2 * 12
     for cell, languages in found.items():
         assert languages == set(plan.tasks[cell.target].languages)
