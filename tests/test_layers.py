@@ -38,7 +38,7 @@ LAYERS = (
     # 4  training and scoring; no Ray, no store
     """training training.batching training.mixture training.linear training.dropout training.heads training.model
     training.schedule training.vocabulary training.tokenizer training.encoders training.published training.train
-    training.neighbours training.scoring training.probe""",
+    training.neighbours training.scoring training.features training.probe training.logme""",
     # 5  one chain; knows no Ray
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
     chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial""",
@@ -70,8 +70,8 @@ DOORS = {
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
     "torch": """training.batching training.linear training.dropout training.heads training.model training.encoders
-    training.published training.train training.neighbours training.scoring training.probe
-    chain.checkpoint chain.bench""",
+    training.published training.train training.neighbours training.scoring training.features
+    training.probe chain.checkpoint chain.bench""",
     "transformers": "training.vocabulary training.tokenizer training.encoders training.published training.model",
 }
 

@@ -253,7 +253,7 @@ def reported(prepared, tmp_path_factory):
     axes = {"intermediate": ["none", "world/pos", ["world/rte", "world/pos"]], "seed": [1, 2]}
     path = study_file(folder, axes, scoring=ASKED, intermediate={"steps": 30, "learning_rate": 1e-2})
     plan = plan_of(path)
-    admission = Admission(plan, Stock(made), ledger, Costs(plan), gpu=False)
+    admission = Admission(plan, Stock(made), ledger, Costs(plan))
     while (chain := admission.next()) is not None:
         for event in run(chain, plan, made):
             admission.heard(chain.key, {"started": 0.0, **vars(event)})
@@ -305,7 +305,7 @@ def test_the_page_shows_what_is_left_of_the_intermediate_tasks(reported):
 def test_a_study_that_does_not_ask_has_neither_section_nor_file(store, tmp_path):
     made, ledger = store, Ledger(tmp_path / FILE)
     plan = plan_of(study_file(tmp_path, {"intermediate": ["world/pos"]}))
-    admission = Admission(plan, Stock(made), ledger, Costs(plan), gpu=False)
+    admission = Admission(plan, Stock(made), ledger, Costs(plan))
     chain = admission.next()
     list(run(chain, plan, made))
     admission.ended(chain.key)
