@@ -55,7 +55,7 @@ def _named(phases: Sequence[PhaseRecord]) -> Iterator[tuple[str, PhaseRecord]]:
 
 def tags(chain: ChainRow, phases: Sequence[PhaseRecord]) -> dict[str, str]:
     """What may change about a chain, and how the UI calls its run."""
-    setting = Setting(chain.intermediate, chain.volume, chain.source).name
+    setting = Setting(chain.intermediate, chain.volume, chain.source, chain.chain_budget).name
     return {
         "mlflow.runName": f"{setting} → {chain.target}, seed {chain.seed}, candidate {chain.candidate}",
         "sweep.kind": "chain",

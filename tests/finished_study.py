@@ -64,12 +64,14 @@ class FinishedStudy:
         encoder: str = "tiny",
         volume: str = "full",
         source: str = "own",
+        chain_budget: str = "-",
         candidate: int = 0,
         selected: bool = True,
         state: str = DONE,
     ) -> ChainRow:
         """One chain through the public write calls of store and ledger."""
-        setting = Setting(intermediate) if intermediate == "none" else Setting(intermediate, volume, source)
+        without = Setting(intermediate, chain_budget=chain_budget)
+        setting = without if without.baseline else Setting(intermediate, volume, source, chain_budget)
         names, known = (encoder, *setting, target), (encoder, setting.arm, setting.volume, target)
         kinds = [*(["intermediate"] * (intermediate != "none")), *(["target"] * (target not in self.retrieval))]
         rates = dict.fromkeys(kinds, 1e-4 * (1 + candidate))
@@ -102,7 +104,7 @@ class FinishedStudy:
         """A chain whose intermediate phase learned nothing in three attempts: it has no target phase and no scores."""
         key = fingerprint(["lost", intermediate, seed])
         spent = self._phase(key, None, "intermediate", (intermediate, "full"), seed, True)
-        names = ("tiny", intermediate, "full", "own", target)
+        names = ("tiny", intermediate, "full", "own", "-", target)
         row = ChainRow(
             fingerprint(["chain", *names, seed, "lost"]), "/".join(names), *names, seed, 0,
             "candidate" if seed == 0 else "replica", selected, {"intermediate": 1e-4, "target": 1e-4},

@@ -48,7 +48,8 @@ LAYERS = (
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.bootstrap
     reporting.contrasts
     reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
-    reporting.process_figures reporting.html reporting.report reporting.submissions reporting.publish""",
+    reporting.process_figures reporting.tradeoffs reporting.html reporting.report reporting.submissions
+    reporting.publish""",
     # 8  the command line
     "cli __main__",
 )
@@ -57,12 +58,13 @@ LAYERS = (
 DOORS = {
     "datasets": "tasks.hub",
     "huggingface_hub": "tasks.hub planning.first_use training.encoders",
-    "matplotlib": "reporting.figures reporting.process_figures reporting.html reporting.report",
+    "matplotlib": "reporting.figures reporting.process_figures reporting.tradeoffs reporting.html reporting.report",
     "mlflow": "tracking",
     "optuna": "tuning",
     "pandas": """reporting.results reporting.readings reporting.collapse reporting.gains reporting.retention
     reporting.answers
-    reporting.spending reporting.figures reporting.process_figures reporting.html reporting.report""",
+    reporting.spending reporting.figures reporting.process_figures reporting.tradeoffs reporting.html
+    reporting.report""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": "planning.notation planning.spec planning.study_file",
     "ray": "search scheduler worker cluster study",

@@ -17,8 +17,8 @@ from sweep.reporting.answers import first_sentence, leading_table, points
 from sweep.reporting.results import results, scores_frame
 
 COLUMNS = (
-    "study encoder intermediate volume source target language seed metric value is_source flops device_seconds"
-    " chain candidate role selected collapsed majority retries"
+    "study encoder intermediate volume source chain_budget target language seed metric value is_source flops"
+    " device_seconds chain candidate role selected collapsed majority retries"
     " retention_before retention_saved_head retention_fresh_head"
 )
 
@@ -320,7 +320,7 @@ def test_several_encoders_and_volumes_have_their_pictures(tmp_path: Path) -> Non
             study.chain("nli", "topic", encoder=encoder, volume=volume)
     found = read(study)
     page = report.save(found, tmp_path).read_text()
-    assert "<h2>Score against compute" in page
+    assert "<h2>What more data or compute buys" in page
     assert "nli (1000)" in page
     assert leading_table(found.estimates).count("encoder hub/") == 2
     assert "with small" in first_sentence(found.estimates) or "with big" in first_sentence(found.estimates)

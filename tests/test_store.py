@@ -100,8 +100,8 @@ with Store(Path({str(tmp_path)!r})).made_once("data", "thing") as path:
 
 def row(key: str, role: str = "candidate", candidate: int = 0, seed: int = 1) -> ChainRow:
     return ChainRow(
-        key=key, cell="cell", encoder="e", intermediate="none", volume="-", source="-", target="t", seed=seed,
-        candidate=candidate, role=role, selected=False, rates={"target": 1e-3}, phases=("p",), score="s",
+        key=key, cell="cell", encoder="e", intermediate="none", volume="-", source="-", chain_budget="-", target="t",
+        seed=seed, candidate=candidate, role=role, selected=False, rates={"target": 1e-3}, phases=("p",), score="s",
         state=RUNNING, dev=None, flops=0.0, device_seconds=0.0, started=1.0, ended=None,
     )  # fmt: skip
 

@@ -29,8 +29,8 @@ def row(chain: Chain, selected: bool = True) -> ChainRow:
     cell = chain.cell
     return ChainRow(
         key=chain.key, cell=cell.name, encoder=cell.encoder, intermediate=cell.intermediate_name,
-        volume=cell.volume_name, source=cell.source_name, target=cell.target, seed=chain.seed,
-        candidate=chain.candidate, role=chain.role, selected=selected, rates=dict(chain.rates),
+        volume=cell.volume_name, source=cell.source_name, chain_budget=cell.budget_name, target=cell.target,
+        seed=chain.seed, candidate=chain.candidate, role=chain.role, selected=selected, rates=dict(chain.rates),
         phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=DONE,
         dev=None, flops=0.0, device_seconds=0.0, started=0.0, ended=1.0,
     )  # fmt: skip

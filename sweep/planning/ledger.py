@@ -45,6 +45,7 @@ class ChainRow:
     intermediate: str  # "none", "nli", "nli+pos"
     volume: str  # "full", "1000"; "-" where there is no intermediate phase
     source: str  # "own", "all" or a language; "-" where there is no intermediate phase
+    chain_budget: str  # FLOPs of its training, such as "1e+15"; "-" where its phases say how long they are
     target: str
     seed: int
     candidate: int  # index among the candidates of its cell
@@ -60,7 +61,6 @@ class ChainRow:
     started: float
     ended: float | None
     message: str = ""
-    chain_budget: str = "-"  # FLOPs of its training, such as "1e+15"; "-" where its phases say how long they are
 
 
 _NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain

@@ -1,4 +1,4 @@
-"""A setting: what the intermediate phase of a cell is, its name everywhere, its place in tables."""
+"""A setting: what the intermediate phase of a cell is, what its chains may spend, its name, its place in tables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ FULL, ALL = "full", "all"
 
 
 class Setting(NamedTuple):
-    """Tasks joined by "+" (or none), volume of their data, and its language."""
+    """Tasks joined by "+" (or none), volume of their data, its language, and the FLOPs that a chain trains with."""
 
     intermediate: str
     volume: str = NOTHING
     source: str = NOTHING
+    chain_budget: str = NOTHING
 
     @property
     def baseline(self) -> bool:
         return self.intermediate == BASELINE
+
+    @property
+    def reference(self) -> Setting:
+        """No intermediate phase, with as much compute."""
+        return Setting(BASELINE, chain_budget=self.chain_budget)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -28,7 +34,7 @@ class Setting(NamedTuple):
 
     @property
     def arm(self) -> str:
-        """The name without the volume; a source that says nothing is left out."""
+        """The name without volume and budget; a source that says nothing is left out."""
         if self.source in (NOTHING, OWN):
             return self.intermediate
         return f"{self.intermediate} in {'all languages' if self.source == ALL else self.source}"
@@ -36,11 +42,14 @@ class Setting(NamedTuple):
     @property
     def name(self) -> str:
         """One label; what says nothing is left out."""
-        return self.arm if self.volume in (NOTHING, FULL) else f"{self.arm} ({self.volume})"
+        said = [] if self.volume in (NOTHING, FULL) else [self.volume]
+        said += [] if self.chain_budget == NOTHING else [f"{self.chain_budget} FLOPs"]
+        return f"{self.arm} ({', '.join(said)})" if said else self.arm
 
     @property
-    def order(self) -> tuple[bool, int, str, bool, str, float]:
-        """Sorts as a reader expects: none, single tasks, combinations; own source first, small volumes before large."""
+    def order(self) -> tuple[bool, int, str, bool, str, float, float]:
+        """Sorts as a reader expects: none, single tasks, combinations; own source first, small before large."""
         size = float(self.volume) if self.volume.replace(".", "", 1).isdigit() else float("inf")
+        flops = 0.0 if self.chain_budget == NOTHING else float(self.chain_budget)
         other = self.source not in (NOTHING, OWN)
-        return not self.baseline, self.intermediate.count("+"), self.intermediate, other, self.source, size
+        return not self.baseline, self.intermediate.count("+"), self.intermediate, other, self.source, size, flops

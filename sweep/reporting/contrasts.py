@@ -26,5 +26,6 @@ def references(setting: Setting, known: Collection[Setting], text: Set[str]) -> 
         wanted.append((TEXT, labelled, setting.source))
     for what, tasks, source in wanted:
         for other in known:
-            if (frozenset(other.tasks), other.volume, other.source) == (tasks, setting.volume, source):
+            without = frozenset(other.tasks), other.volume, other.source, other.chain_budget
+            if without == (tasks, setting.volume, source, setting.chain_budget):
                 yield what, other

@@ -78,7 +78,8 @@ def setting_styles(cells: pd.DataFrame) -> dict[Setting, dict[str, Any]]:
         setting: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
         for i, setting in enumerate(sorted(found, key=lambda setting: setting.order))
     }
-    return {Setting(BASELINE): {"color": GREY, "marker": "o"}, **styles}
+    without = {setting.reference: {"color": GREY, "marker": "o"} for setting in [*found, Setting(BASELINE)]}
+    return {**without, **styles}
 
 
 # ---- the heat map ----------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
     columns = min(len(panels), 1 if widest > 16 else 2 if widest > 8 else 3)
     lines = -(-len(panels) // columns)
     names = labels(sorted(set(languages["encoder"])))
-    styles, shown = setting_styles(cells), dict.fromkeys([Setting(BASELINE)])
+    styles, shown = setting_styles(cells), dict[Setting, None]()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 2.75 * lines + 0.5), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False).flatten()
@@ -218,7 +219,9 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
 def _best_settings(cells: pd.DataFrame) -> list[Setting]:
     ranked = cells[cells["intermediate"] != BASELINE].sort_values("value", ascending=False, kind="stable")
     chosen = settings_in(ranked)[: SHOWN_SETTINGS - 1]
-    return [Setting(BASELINE), *chosen] if (cells["intermediate"] == BASELINE).any() else chosen
+    without = [setting for setting in settings_in(cells) if setting.baseline]
+    beside = [setting for setting in without if not chosen or setting == chosen[0].reference]
+    return [*beside[-1:], *chosen]
 
 
 def _draw_profile(

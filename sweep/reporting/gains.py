@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from sweep.planning.settings import BASELINE, Setting
+from sweep.planning.settings import Setting
 from sweep.reporting.bootstrap import (
     DEFAULT,
     Bootstrap,
@@ -39,6 +39,7 @@ Groups = Mapping[str, Mapping[str, tuple[str, ...]]]
 """encoder -> name of a group -> its languages; a group such as `unseen` differs between encoders."""
 
 ZERO_SHOT = "zero_shot"
+VALUE = ("value", "value_low", "value_high")
 ESTIMATE = ["gain", "low", "high", "verdict"]
 
 
@@ -65,7 +66,7 @@ class Estimates:
                `value_without`, `gain_without` (each with _low, _high): without runs that collapsed here or in the
                baseline, where there are such
     languages  the same per language, and the language's majority level and number of test examples
-    groups     gain per cell and group of languages
+    groups     value and gain per cell and group of languages
     overall    gain per setting, averaged over the targets where it is counted
     contrasts  gain per cell over the same setting without what `differs`, called `against`
     arms       the same per setting, averaged over the targets where it is counted
@@ -114,13 +115,13 @@ def estimate(
 
 
 def _cells(selected: Sequence[Result], store: Store, bootstrap: Bootstrap) -> Iterator[_Cell]:
-    """Every cell beside the baseline of the same encoder and target."""
+    """Every cell beside the baseline of the same encoder, target and compute."""
     for _, members in grouped(selected, lambda r: (r.chain.encoder, r.chain.target)):
         arms = _arms(members, store, bootstrap)
         for setting, chosen in grouped(members, lambda r: r.setting):
-            compared = (setting, Setting(BASELINE))
+            compared = (setting, setting.reference)
             unsound = frozenset(r.chain.seed for r in members if r.collapsed and r.setting in compared)
-            yield _Cell(chosen, arms, None if setting.baseline else Setting(BASELINE), bootstrap, unsound)
+            yield _Cell(chosen, arms, None if setting.baseline else setting.reference, bootstrap, unsound)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class _Cell:
         counts = {"seeds": len(self.arm), "paired": len(self.paired), "languages": len(self.zero_shot)}
         value = interval_of(self.value(self.zero_shot), self.bootstrap) if self.zero_shot else (np.nan,) * 3
         cost = {name: float(np.mean([getattr(r, name) for r in self.members])) for name in ("flops", "device_seconds")}
-        level = dict(zip(("value", "value_low", "value_high"), value, strict=True))
+        level = dict(zip(VALUE, value, strict=True))
         return {**level, **self._gain(self.zero_shot), **counts, "collapsed": collapsed, **cost, **self._without()}
 
     def _without(self) -> dict[str, float]:
@@ -220,7 +221,8 @@ class _Cell:
         for name, wanted in {ZERO_SHOT: self.zero_shot, **groups}.items():
             languages = tuple(language for language in wanted if language in self.zero_shot)
             if languages:
-                yield {"group": name, "languages": len(languages), **self._gain(languages)}
+                value = dict(zip(VALUE, interval_of(self.value(languages), self.bootstrap), strict=True))
+                yield {"group": name, "languages": len(languages), **value, **self._gain(languages)}
 
     def _gain(self, languages: Sequence[str]) -> dict[str, object]:
         return named_gain(self.gain(languages) if self.paired else None, self.bootstrap)

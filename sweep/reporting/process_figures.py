@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sweep.planning.settings import BASELINE, Setting
-from sweep.reporting.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
-from sweep.reporting.results import Ended, Result, labels, setting_of, settings_in
+from sweep.reporting.figures import GREY, INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
+from sweep.reporting.results import Ended, Result, labels, setting_of
 from sweep.store import PhaseRecord
 
 if TYPE_CHECKING:
@@ -96,46 +96,6 @@ def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]
     axes.set(xlabel="step", ylabel=" / ".join(sorted(names)))
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     axes.locator_params(axis="x", nbins=4)
-
-
-def tradeoff(cells: pd.DataFrame, styles: Styles) -> Figure | None:
-    """Mean zero-shot score against FLOPs of the chain alone, volumes of one arm joined; None with one volume."""
-    volumes = {setting.volume for setting in styles if not setting.baseline}
-    if len(volumes) < 2:
-        return None
-    panels = list(cells.groupby("target", sort=True))
-    encoders, looks = sorted(set(cells["encoder"])), by_arm(styles)
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(PAGE_WIDTH, 2.9 * rows + 0.5), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axes, (target, group) in zip(grid, panels, strict=False):
-            for index, encoder in enumerate(encoders):
-                _draw_tradeoff(axes, group[group["encoder"] == encoder], looks, MARKERS[index % len(MARKERS)])
-            axes.set_title(str(target))
-            axes.set(xscale="log", xlabel="FLOPs of the chain", ylabel="zero-shot score")
-            axes.grid(color=PALE, linewidth=0.6)
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        shapes = dict(zip(labels(encoders).values(), MARKERS, strict=False)) if len(encoders) > 1 else {}
-        legend(figure, *_entries(looks), shapes=shapes)
-    return figure
-
-
-def _draw_tradeoff(axes: Axes, group: pd.DataFrame, looks: Looks, marker: str) -> None:
-    group = group.assign(arm=[setting.arm for setting in settings_in(group)])
-    ranked = group.sort_values("value", ascending=False, kind="stable")["arm"].tolist()
-    for arm, rows in group.groupby("arm", sort=False):
-        ordered = rows.sort_values("flops")
-        style: dict[str, Any] = {"color": looks[str(arm)]["color"], "marker": marker}
-        bars = error_bars(ordered)
-        axes.errorbar(ordered["flops"], 100 * ordered["value"], bars, markersize=5, linewidth=1.2, **style)
-        if arm == BASELINE:
-            axes.axhline(100 * float(ordered["value"].iloc[0]), color=GREY, linewidth=0.8, linestyle="--")
-        for row in ordered.to_dict("records") if arm == ranked[0] else ():
-            place = row["flops"], 100 * row["value"]
-            axes.annotate(row["volume"], place, (4, 4), textcoords="offset points", size=7)
 
 
 def retention(estimated: pd.DataFrame) -> Figure | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.reporting import collapse, figures, html, process_figures, readings, spending
+from sweep.reporting import collapse, figures, html, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
@@ -40,7 +40,10 @@ LANGUAGES = (
     "Mean over seeds with its interval; no intermediate phase against the settings with the best mean there, three at "
     "most. The source language (*) is first, the others {order}."
 )
-TRADEOFF = "Volumes of one intermediate are joined; dashed: no intermediate phase."
+TRADEOFF = (
+    "Mean score of the languages in the group {group} by what it takes, with its interval; places on the axis are even."
+    " Grey: no intermediate phase."
+)
 CURVES = "Selected chains, all seeds. Grey: no intermediate phase, or a phase that several settings share. × collapsed."
 RETENTION = (
     "Intermediate tasks on their held-out data in their own language: right after their phase, then after the target "
@@ -166,7 +169,9 @@ def _process(report: Report) -> Iterator[html.Section]:
     selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
     selected += report.ended
     saved, tuned = spending.savings(report.results, report.ended), spending.tuning(report.chains)
-    yield html.Section("Score against compute", TRADEOFF, figures.svg(process_figures.tradeoff(cells, styles)))
+    groups = report.estimates.groups
+    drawn, told = figures.svg(tradeoffs.tradeoff(groups, styles)), TRADEOFF.format(group=tradeoffs.shown_group(groups))
+    yield html.Section("What more data or compute buys", told, drawn)
     yield html.Section("Learning curves", CURVES, figures.svg(process_figures.curves(selected, styles)))
     collapsed = html.table(collapse.phase_table(report.results, report.ended))
     yield html.Section("Phases that learned nothing", COLLAPSED, tables=(collapsed,))

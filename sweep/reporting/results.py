@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    *("study", "encoder", "intermediate", "volume", "source", "target", "language", "seed", "metric", "value"),
-    *("is_source", "flops", "device_seconds", "chain", "candidate", "role", "selected", "collapsed", "majority"),
-    *("retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
+    *("study", "encoder", "intermediate", "volume", "source", "chain_budget", "target", "language", "seed"),
+    *("metric", "value", "is_source", "flops", "device_seconds", "chain", "candidate", "role", "selected"),
+    *("collapsed", "majority", "retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
 )
 
 
@@ -124,12 +124,12 @@ def chain_order(chain: ChainRow) -> tuple[object, ...]:
 
 def setting_of(chain: ChainRow) -> Setting:
     """What the intermediate phase of a chain was."""
-    return Setting(chain.intermediate, chain.volume, chain.source)
+    return Setting(chain.intermediate, chain.volume, chain.source, chain.chain_budget)
 
 
 def setting_in(row: Mapping[Any, Any]) -> Setting:
     """The same of a row of a table."""
-    return Setting(row["intermediate"], row["volume"], row["source"])
+    return Setting(*(row[name] for name in Setting._fields))
 
 
 def settings_in(frame: pd.DataFrame) -> list[Setting]:
