@@ -128,4 +128,4 @@ def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
         raise DataError(
             path, f"the normaliser {normaliser!r} of {name}", f"one of {', '.join(NORMALISERS)} is expected"
         )
-    return Task(name, family, NoRows(), (), None, labels, normaliser=normaliser)
+    return Task(name, family, NoRows(), (), None, labels=labels, normaliser=normaliser)

@@ -54,9 +54,7 @@ def _sequence(predictions: Path, labels: Path, task: Task) -> Pair:
 def _token(predictions: Path, labels: Path, task: Task) -> Pair:
     gold, found = _lines(labels), _lines(predictions)
     _same_sentences(found, predictions, gold, labels)
-    # Where a task says nothing of its labels, a tag may be predicted that no word of the test set has.
-    used = set(gold) if task.labels else {*gold, *found}
-    names = list(dict.fromkeys([*task.labels, *sorted(used - {""}), OUTSIDE]))
+    names = list(dict.fromkeys([*task.labels, *sorted(set(gold) - {""}), OUTSIDE]))
     numbers = {name.strip(): number for number, name in enumerate(names)}
     words = np.array([bool(tag) for tag in gold], dtype=np.bool_)
     # Blank line b is followed by sentence b + 1, which begins after the words before it.
