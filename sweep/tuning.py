@@ -1,7 +1,7 @@
 """Learning rates of a cell's candidates: fixed start-up points, then Optuna, then the winner.
 
 A suggestion is a pure function of the cell and of the finished candidates before it. No Optuna study lives between
-calls: each call makes one, adds the finished candidates, and asks once with a sampler seeded by (cell, number). So a
+calls: each call makes one, adds the finished candidates, and asks once with a sampler seeded by (phases, number). So a
 restart suggests what an undisturbed run would have, and one worker and forty give the same study.
 """
 
@@ -29,7 +29,7 @@ def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried]) -
         return plan.planned_rates(cell, candidate)
     grid = plan.grid(cell)
     tried = [_point(grid, one.rates) for one in before]
-    return _rates(grid, _untried(grid, _asked(cell, grid, candidate, before), tried))
+    return _rates(grid, _untried(grid, _asked(_seed(plan, cell, candidate), grid, before), tried))
 
 
 def winner(tried: Mapping[int, Tried]) -> int | None:
@@ -43,9 +43,13 @@ def winner(tried: Mapping[int, Tried]) -> int | None:
     return min(finished, key=lambda number: (-finished[number], number))
 
 
-def _asked(
-    cell: Cell, grid: Mapping[str, tuple[float, ...]], candidate: int, before: Sequence[Tried]
-) -> tuple[int, ...]:
+def _seed(plan: Plan, cell: Cell, candidate: int) -> int:
+    """Cells that train the same phases have the same dev scores: they ask the same questions, and share the answers."""
+    phases = [recipe.digest for recipe in plan.recipes(cell)]
+    return int(fingerprint([plan.encoders[cell.encoder].digest, phases, candidate])[:7], 16)
+
+
+def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[Tried]) -> tuple[int, ...]:
     import optuna
     from optuna.distributions import IntDistribution
 
@@ -53,7 +57,6 @@ def _asked(
     space: dict[str, optuna.distributions.BaseDistribution] = {
         kind: IntDistribution(0, len(values) - 1) for kind, values in grid.items() if len(values) > 1
     }
-    seed = int(fingerprint([cell.name, candidate])[:7], 16)
     # The start-up points are ours and already there, so the model speaks from the first question on.
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, constant_liar=False)
     study = optuna.create_study(direction="maximize", sampler=sampler)

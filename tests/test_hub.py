@@ -113,8 +113,12 @@ def test_a_share_of_train_is_taken_from_its_size():
     assert TASKS["squad"].source.size("train", "en") == Size(87_599 - 4380, 175.0)
 
 
-def test_an_unresolved_source_says_so():
-    assert TASKS["xcopa"].source.identity()["revision"] is None
+def test_a_commit_changes_the_identity_of_what_lies_in_its_data_set_alone():
+    before = TASKS["xcopa"].source
+    after = before.at({"cambridgeltl/xcopa": COMMIT})
+    assert before.identity("train", "en") == after.identity("train", "en")
+    assert before.identity("test", "en") == after.identity("test", "en")
+    assert before.identity("test", "qu") != after.identity("test", "qu")
 
 
 @pytest.mark.parametrize(
@@ -144,12 +148,12 @@ def test_only_the_first_rows_of_a_large_data_set_are_read(xnli):
 
 def test_a_commit_in_the_study_file_needs_no_look_up():
     task = hub_task("xnli", {**HUB["xnli"], "revision": COMMIT}, "tasks.xnli")
-    assert task.source.resolve().identity()["revision"] == COMMIT
+    assert list(task.source.resolve().versions.values()) == [COMMIT]
 
 
 def test_a_local_folder_is_resolved_to_the_digest_of_its_files(xnli):
     source = offline("xnli", {"facebook/xnli": xnli}).source.resolve()
-    assert source.revision
+    assert source.versions
     assert source == source.resolve()
     assert len(source.rows("train", "en")) == 3
     (xnli / "README.md").write_text((xnli / "README.md").read_text() + "\nchanged\n")
@@ -163,15 +167,15 @@ def test_data_sets_of_one_task_have_a_commit_each(repository):
         "cambridgeltl/xcopa": repository("xcopa", {"a": TEXT}, {"qu": {"test": [{"a": "x"}]}}),
     }
     source = offline("xcopa", folders).source.resolve()
-    assert source.identity()["data_sets"] == ["super_glue", "xcopa"]
-    assert len(source.revision.split("+")) == 2
+    assert [Path(data_set).name for data_set in source.versions] == ["super_glue", "xcopa"]
+    assert len(set(source.versions.values())) == 2
 
 
 def test_offline_the_commit_is_the_one_that_the_local_cache_refers_to(tmp_path):
     reference = tmp_path / "hub/datasets--facebook--xnli/refs/main"
     reference.parent.mkdir(parents=True)
     reference.write_text(COMMIT)
-    assert TASKS["xnli"].source.resolve().revision == COMMIT
+    assert TASKS["xnli"].source.resolve().versions == {"facebook/xnli": COMMIT}
 
 
 def prepared(folder: Path, tmp_path: Path, config: str, split: str, commit: str) -> None:
@@ -188,7 +192,7 @@ def prepared(folder: Path, tmp_path: Path, config: str, split: str, commit: str)
 def test_offline_a_prepared_data_set_is_found_with_its_commit(xnli, tmp_path):
     prepared(xnli, tmp_path, "de", "test", COMMIT)
     source = TASKS["xnli"].source.resolve()
-    assert source.revision == COMMIT
+    assert source.versions == {"facebook/xnli": COMMIT}
     assert len(source.rows("test", "de")) == 2
 
 

@@ -23,7 +23,7 @@ from sweep.tasks import TASKS
 source = TASKS[sys.argv[1]].source
 try:
     found = source.resolve()
-    print(json.dumps([found.revision, found.rows("test", "en"), source.rows("test", "en")]))
+    print(json.dumps(["+".join(found.versions.values()), found.rows("test", "en"), source.rows("test", "en")]))
 except DataError as error:
     print(json.dumps(str(error)))
 """

@@ -107,10 +107,10 @@ OWN = {
 
 
 GOLDEN = (
-    "2fbb862a9f0444421e0cc576b7f0fdce",  # pretrain
-    "f87ce89b86aab42c3e548bd9730ccd74",  # intermediate
-    "01d7e819e9c5122f5d0f1bec50a227a8",  # target
-    "37cd16a48a38d9207633e044102dc57d",  # score
+    "192c0efeabdb3fc840e67437c646bcd2",  # pretrain
+    "66f303c5e6f1511948eeb50206373579",  # intermediate
+    "3e78a9ced3800556434571e049e02920",  # target
+    "be07f7a64b0f522913264bf75750f60d",  # score
 )
 
 

@@ -207,7 +207,7 @@ def test_mixed_in_text_goes_on_with_the_head_of_pretraining(tmp_path):
     finish(path, store)
     head, left = heads_at_the_start(path, store, "intermediate")
     for part, tensor in head.state_dict().items():
-        assert torch.equal(tensor, left[f"task world/raw.{part}"])
+        assert torch.equal(tensor, left[f"0.{part}"])
 
 
 # What is refused, before anything is trained

@@ -153,7 +153,7 @@ def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):
     list(run(chain, plan, store))
     bench, task = set_up(chain, plan, store), plan.tasks["world/pos"]
     model = model_with_heads(bench, [task], chain.phases[1], chain.phases[1])
-    encoded = bench.reader.encoded(task, plan.tests[task.name], "test", "pivot")
+    encoded = bench.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot")
     outputs = score_all(model, {"": encoded}, task.name, batch_tokens=4000)[""]
     rows = task.source.rows("test", "pivot")
     family = FAMILIES["token"]

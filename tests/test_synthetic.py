@@ -47,7 +47,7 @@ def test_another_process_makes_the_same_rows():
 def test_another_seed_is_another_world():
     assert rows("nli", "dev", seed=0) != rows("nli", "dev", seed=1)
     assert world(0).forms[PIVOT.code] != world(1).forms[PIVOT.code]
-    assert EmbeddedSource("nli", 0).identity() != EmbeddedSource("nli", 1).identity()
+    assert EmbeddedSource("nli", 0).identity("train", "pivot") != EmbeddedSource("nli", 1).identity("train", "pivot")
 
 
 def test_every_family_has_a_task():

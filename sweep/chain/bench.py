@@ -13,7 +13,7 @@ import torch
 
 from sweep.chain.meter import Meter
 from sweep.data import Reader
-from sweep.planning.plan import Chain, Phase, Plan
+from sweep.planning.plan import TARGET, Chain, Phase, Plan
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import Runtime
 from sweep.store import Store
@@ -79,9 +79,9 @@ def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int)
 
 
 def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
-    """The encoder of a chain's last phase; with its trained head where that phase trained the task."""
+    """The encoder of a chain's last phase; with its head where that is a target phase, whatever its task is called."""
     model = _model(bench, [task], last.key if last is not None else None, seed=0, dropout=0.0)
-    if last is not None and task.name in last.recipe.tasks:
+    if last is not None and last.recipe.kind == TARGET:
         load_weights(model.heads, bench.store.weights(last.key) / HEAD_WEIGHTS)
     return model
 
@@ -89,7 +89,7 @@ def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
 def model_with_heads(bench: Bench, tasks: Sequence[Task], encoder: Phase, heads: Phase) -> Chainable:
     """The encoder as one phase left it, with the heads that another one trained, or the same; those of all its tasks.
 
-    `tasks` are all tasks of the phase that trained the heads.
+    `tasks` are all tasks of the phase that trained the heads, in its order.
     """
     model = _model(bench, tasks, encoder.key, seed=0, dropout=0.0)
     load_weights(model.heads, bench.store.weights(heads.key) / HEAD_WEIGHTS)

@@ -4,20 +4,27 @@ A task has collapsed where its dev score is within the phase's `collapse_margin`
 has collapsed where every task that judges it has; one that collapsed beside others that did not is marked, and the
 phase is passed on. Mixed-in text is there to keep the encoder multilingual, not to be good at: it judges a phase only
 where it is alone.
+
+Answers are compared as SQuAD's script does, whatever a target's own script does in its test languages: XTREME chooses
+checkpoints so, and targets that are trained on the same data share a phase.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sweep.chain.bench import Bench
 from sweep.chain.meter import encoded_flops
 from sweep.data import Sample, sample
 from sweep.planning.plan import Phase
+from sweep.planning.sources import judged_in
 from sweep.tasks.base import Task
 from sweep.training.model import Chainable
 from sweep.training.scoring import score_all
+
+SQUAD = "squad"  # a key of sweep.tasks.normalise.NORMALISERS
 
 
 class DevSets:
@@ -64,10 +71,10 @@ class DevSets:
 
     def _sample(self, task: Task, phase: Phase) -> Sample:
         trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
-        language = trained[0] if task.family == "masked" else task.trained_in[0]
-        digest = self._bench.plan.data[task.name]
+        language = judged_in(task, trained)
+        digest = self._bench.plan.rows[task.name, "dev", language]
         encoded = self._bench.reader.encoded(task, digest, "dev", language, self._settings.max_length)
-        return sample(encoded, task, "dev", language, self._settings.dev_examples)
+        return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, self._settings.dev_examples)
 
 
 def has_collapsed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:

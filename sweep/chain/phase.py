@@ -117,10 +117,10 @@ def _training_data(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[t
     settings, streams, facts = phase.recipe.settings, list[Stream](), dict[str, str]()
     nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1
     for task, languages in zip(tasks, phase.recipe.languages, strict=True):
-        digest = bench.plan.data[task.name]
+        rows = {language: bench.plan.rows[task.name, "train", language] for language in languages}
         by_language = {
             language: bench.reader.encoded(task, digest, "train", language, settings.max_length)
-            for language in languages
+            for language, digest in rows.items()
         }
         facts.update(sizes(task, "train", by_language))
         for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family == "masked"):

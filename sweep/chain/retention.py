@@ -87,7 +87,7 @@ def _facts(one: Sample) -> dict[str, Any]:
 def _held_out(bench: Bench, task: Task, phase: Phase) -> Sample:
     split, language = task.held_out
     plan, length = bench.plan, phase.recipe.settings.max_length
-    digest = plan.tests[task.name] if split == "test" else plan.data[task.name]
+    digest = plan.rows[task.name, split, language]
     encoded = bench.reader.encoded(task, digest, split, language, length)
     return sample(encoded, task, split, language, plan.study.scoring.examples)
 
@@ -95,7 +95,7 @@ def _held_out(bench: Bench, task: Task, phase: Phase) -> Sample:
 def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> None:
     """On train examples that depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
-    digest = bench.plan.data[task.name]
+    digest = bench.plan.rows[task.name, "train", language]
     whole = bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
     chosen = training_data({language: whole}, examples, SAMPLE_SEED)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data import Reader, Sample, sample
+from sweep.planning.plan import Rows
 from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate
 from sweep.tasks.mining import MINING
@@ -44,11 +45,12 @@ class ScoringSets:
     devs: Mapping[str, Sample]
 
     @classmethod
-    def read(cls, reader: Reader, task: Task, digest: str, length: int | None, examples: int | None) -> ScoringSets:
+    def read(cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None) -> ScoringSets:
         """Encodes what is not encoded yet. Raises DataError."""
 
         def of(split: str, language: str, limit: int | None) -> Sample:
-            return sample(reader.encoded(task, digest, split, language, length), task, split, language, limit)
+            encoded = reader.encoded(task, rows[task.name, split, language], split, language, length)
+            return sample(encoded, task, split, language, limit)
 
         languages = (*task.languages, *task.pool)
         tests = {language: of("test", language, examples) for language in languages}

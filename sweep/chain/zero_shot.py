@@ -30,7 +30,7 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     model = model_to_score(bench, task, last)
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
     settings = scoring_settings(bench.plan.study, task, bench.encoder)
-    sets = ScoringSets.read(bench.reader, task, bench.plan.tests[task.name], length, settings["examples"])
+    sets = ScoringSets.read(bench.reader, task, bench.plan.rows, length, settings["examples"])
     outputs: list[dict[str, Outputs]] = []
     for progress in score(
         model, sets.encoded, task.name, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision,
@@ -55,9 +55,15 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     bench.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions))
     # Before the last report: a stop may come with it, and a scored chain is never run again.
     if last is not None and last.recipe.kind == TARGET and not bench.runtime.keep_target_weights:
-        bench.store.release(last.key)
+        _release(bench, chain, last.key)
     facts = sizes(task, "test", sets.by_language) if settings["examples"] is None else {}
     yield bench.meter.event("score", chain.score, 1, 1, committed=True, facts=facts)
+
+
+def _release(bench: Bench, chain: Chain, key: str) -> None:
+    """Deletes the weights of a target phase, where no other target that is trained alike has to be scored on them."""
+    if all(bench.store.score(score) is not None for score in bench.plan.readers(chain)):
+        bench.store.release(key)
 
 
 def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> str:

@@ -37,7 +37,7 @@ def file_name(family: str, language: str) -> str:
 class NoRows:
     """The source of a task that is known from prediction and label files alone."""
 
-    def identity(self) -> Mapping[str, object]:
+    def identity(self, split: str, language: str) -> Mapping[str, object]:
         return {}
 
     def size(self, split: str, language: str) -> Size:

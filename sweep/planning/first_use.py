@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sweep.errors import StudyError
+from sweep.fingerprint import fingerprint
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import data_fact, encoder_fact
 from sweep.planning.sources import trained_in
 from sweep.tasks import FAMILIES
-from sweep.tasks.hub import HubSource
+from sweep.tasks.hub import HubSource, version_of
 from sweep.tasks.sources import check
 
 
@@ -21,8 +22,9 @@ def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
     """Facts with the commits of hub data sets and encoders that no earlier run has resolved. Raises SweepError."""
     found = {}
     for task in plan.tasks.values():
-        if isinstance(task.source, HubSource) and data_fact(task) not in facts:
-            found[data_fact(task)] = task.source.resolve().revision or ""
+        for part in task.source.data_sets if isinstance(task.source, HubSource) else ():
+            if (fact := data_fact(part)) not in facts and fact not in found:
+                found[fact] = version_of(part)
     for encoder in plan.encoders.values():
         if encoder.on_hub and encoder.revision is None and encoder_fact(encoder) not in facts:
             assert encoder.location is not None
@@ -37,7 +39,8 @@ def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
     for name, task in plan.tasks.items():
         used = [trained_in(task, source) for names, source in settings if name in names]
         sources = sorted({language for languages in used for language in languages})
-        fact = ":".join(["checked", name, plan.data[name], plan.tests[name], *sources])
+        rows = fingerprint([digest for (read, *_), digest in plan.rows.items() if read == name])
+        fact = ":".join(["checked", name, rows, *sources])
         if fact not in facts:
             found[fact] = str(check(task, FAMILIES[task.family], sources))
     return found

@@ -20,11 +20,11 @@ from sweep.fingerprint import KEY_LENGTH, fingerprint
 from sweep.planning.reading import scoring_settings
 from sweep.planning.settings import FULL, NOTHING
 from sweep.planning.shapes import EncoderSource
-from sweep.planning.sources import trained_in
+from sweep.planning.sources import judged_in, trained_in
 from sweep.planning.spec import NONE, OWN, Phases, PhaseSettings, Pretrain, Study, Text
 from sweep.tasks.base import Task
 
-PHASE_VERSION = 4  # raised when the same recipe would give other weights
+PHASE_VERSION = 5  # raised when the same recipe would give other weights
 SCORE_VERSION = 2  # raised when the same weights would give other scores
 
 PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
@@ -32,16 +32,20 @@ TRUNK = "trunk"  # what runs of several lengths begin with
 CANDIDATE, REPLICA = "candidate", "replica"
 
 Rates = Mapping[str, float]  # learning rate per kind of phase
+Rows = Mapping[tuple[str, str, str], str]  # (task, split, language) -> digest of its rows and of what they mean
 Origin = tuple[float, int, str | None, EncoderSource]  # learning rate, seed, key of the parent, encoder
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a phase does to weights, learning rate and seed apart."""
+    """What a phase does to weights, learning rate and seed apart.
+
+    What its tasks are called does nothing: targets that are trained on the same data share a phase.
+    """
 
     kind: str
     tasks: tuple[str, ...]
-    data: tuple[str, ...]  # digest per task
+    data: tuple[str, ...]  # digest per task of the rows that it reads, train and dev
     languages: tuple[tuple[str, ...], ...]  # of the training data, per task
     examples: int | None  # at most so many training examples per task
     settings: PhaseSettings
@@ -49,7 +53,9 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        return fingerprint({"version": PHASE_VERSION, **self.record()})
+        told = {name: value for name, value in self.record().items() if name != "tasks"}
+        ratios = [self.settings.sampling.ratios.get(task) for task in self.tasks]
+        return fingerprint({"version": PHASE_VERSION, **told, "sampling": {**told["sampling"], "ratios": ratios}})
 
     @cached_property
     def rates(self) -> tuple[float, ...]:
@@ -57,7 +63,7 @@ class Recipe:
         return self.settings.learning_rate.values()
 
     def record(self) -> dict[str, Any]:
-        """Plain data for keys and records."""
+        """Plain data for records."""
         settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides", "examples"})
         names = ("kind", "tasks", "data", "languages", "examples")
         flops = {"flops": self.flops} if self.flops is not None else {}
@@ -139,12 +145,16 @@ class Plan:
     study: Study
     encoders: Mapping[str, EncoderSource]
     tasks: Mapping[str, Task]
-    data: Mapping[str, str]  # task -> digest of its train and dev data
-    tests: Mapping[str, str]  # task -> digest of its test data
+    rows: Rows
     cells: tuple[Cell, ...]
     flags: tuple[str, ...] = ()
     _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, repr=False, compare=False)
     _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def tests(self) -> dict[str, str]:
+        """Task -> digest of what scoring reads of it: test rows, and dev rows where these give it a threshold."""
+        return {name: self._test_digest(task) for name, task in self.tasks.items()}
 
     def recipes(self, cell: Cell) -> tuple[Recipe, ...]:
         """The phases of a cell's chains in order, rates and seed apart."""
@@ -178,6 +188,15 @@ class Plan:
         score = self._score_key(cell, phases[-1].key if phases else encoder.digest)
         key = _join("chain", cell.name, score, str(seed), str(candidate))
         return Chain(key, cell, dict(rates), seed, candidate, role, tuple(phases), score)
+
+    def readers(self, chain: Chain) -> Iterator[str]:
+        """Keys of the scores that are taken of a chain's last phase: its own, and those of targets trained alike."""
+        for target in self.study.axes.target:
+            other = replace(chain.cell, target=target)
+            if all(chain.rates.get(recipe.kind) in recipe.rates for recipe in self.recipes(other)):
+                found = self.chain(other, chain.rates, chain.seed)
+                if found.phases and found.phases[-1].key == chain.phases[-1].key:
+                    yield found.score
 
     def retained(self, cell: Cell) -> tuple[str, ...]:
         """The intermediate tasks that are scored again after the target phase."""
@@ -232,13 +251,23 @@ class Plan:
             assert settings is not None
             chosen = settings.of(tasks) if isinstance(settings, Phases) else settings
             examples = min((limit for limit in (volume, chosen.examples) if limit is not None), default=None)
-            data = tuple(self.data[task] for task in tasks)
             languages = tuple(self._languages(self.tasks[task], source, chosen.text) for task in tasks)
+            read = zip(tasks, languages, strict=True)
+            data = tuple(self._training_digest(self.tasks[task], spoken) for task, spoken in read)
             # Languages are said per task, and raw text's settings count where there is raw text.
             text = chosen.text.temperature if any(self.tasks[task].family == "masked" for task in tasks) else 1.0
             chosen = chosen.model_copy(update={"text": Text(temperature=text)})
             self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops)
         return self._recipes[memo]
+
+    def _training_digest(self, task: Task, languages: tuple[str, ...]) -> str:
+        train = [self.rows[task.name, "train", language] for language in languages]
+        return fingerprint({"train": train, "dev": self.rows[task.name, "dev", judged_in(task, languages)]})
+
+    def _test_digest(self, task: Task) -> str:
+        read = [self.rows[task.name, "test", language] for language in (*task.languages, *task.pool)]
+        read += [self.rows[task.name, "dev", language] for language in task.languages if task.family == "mining"]
+        return fingerprint({"rows": read, "languages": task.languages, "pool": task.pool})
 
     def _languages(self, task: Task, source: str, text: Text) -> tuple[str, ...]:
         return text.languages or task.trained_in if task.family == "masked" else trained_in(task, source)

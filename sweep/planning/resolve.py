@@ -16,11 +16,12 @@ from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, groups, mixing, sources
 from sweep.planning.architecture import Shape
-from sweep.planning.plan import Cell, Plan
+from sweep.planning.plan import Cell, Plan, Rows
 from sweep.planning.shapes import EncoderSource, encoder_source
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import Task
+from sweep.tasks.hub import HubPart, HubSource
 from sweep.tasks.overlap import overlap
 from sweep.tasks.sources import own_task
 
@@ -34,36 +35,31 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     _check_settings(study, path)
     chain_budget.check_lengths(study, path)
     tasks = {name: _pinned(task, facts) for name, task in _tasks(study, path).items()}
-    data = {name: training_digest(task) for name, task in tasks.items()}
-    tests = {name: test_digest(task) for name, task in tasks.items()}
-    encoders = dict(_encoders(study, path, data, facts))
+    rows = {(name, *place): digest for name, task in tasks.items() for place, digest in _row_digests(task)}
+    encoders = dict(_encoders(study, path, rows, tasks, facts))
     _check_layer(study, encoders, path)
     _check_readings(study, tasks, path)
     groups.check(study, tasks, path)
     sources.check(study, tasks, path)
     mixing.check(study, tasks, path)
-    plan = Plan(study, encoders, tasks, data, tests, _cells(study, tasks), tuple(_flags(study, tasks)))
+    plan = Plan(study, encoders, tasks, rows, _cells(study, tasks), tuple(_flags(study, tasks)))
     chain_budget.check_affordable(plan, path)
     return plan
 
 
-def training_digest(task: Task) -> str:
-    """Identity of what a phase reads of a task: train and dev rows and how they are read. Test changes no weights."""
-    read = {name: part for name, part in task.source.identity().items() if name != "test"}
-    return fingerprint({"source": read, "family": task.family, "labels": task.labels, "trained_in": task.trained_in})
+def _row_digests(task: Task) -> Iterator[tuple[tuple[str, str], str]]:
+    """((split, language), digest of its rows and of what they mean) of all that a study can read of a task."""
+    trained = tuple(dict.fromkeys((*task.trained_in, *task.sources)))
+    dev = task.languages if task.family == "mining" else trained
+    for split, languages in (("train", trained), ("dev", dev), ("test", (*task.languages, *task.pool))):
+        for language in languages:
+            read = task.source.identity(split, language)
+            yield (split, language), fingerprint({"rows": read, "family": task.family, "labels": task.labels})
 
 
-def test_digest(task: Task) -> str:
-    """Identity of what scoring reads of a task; of a mining task that includes dev, which gives the threshold."""
-    unread = {"train", "dev", "dev_share"} - ({"dev"} if task.family == "mining" else set())
-    read = {name: part for name, part in task.source.identity().items() if name not in unread}
-    languages = {"languages": task.languages, "pool": task.pool}
-    return fingerprint({"source": read, "family": task.family, "labels": task.labels, **languages})
-
-
-def data_fact(task: Task) -> str:
-    """Name under which the commit of a hub data set is remembered."""
-    return f"data:{task.name}"
+def data_fact(part: HubPart) -> str:
+    """Name under which the commit of a hub data set is remembered: one for all tasks that read it."""
+    return f"data:{part.data_set}"
 
 
 def encoder_fact(source: EncoderSource) -> str:
@@ -77,10 +73,10 @@ def shape_fact(source: EncoderSource) -> str:
 
 
 def _pinned(task: Task, facts: Mapping[str, str]) -> Task:
-    commit = facts.get(data_fact(task))
-    if commit is None or not hasattr(task.source, "revision"):
+    if not isinstance(task.source, HubSource):
         return task
-    return dataclasses.replace(task, source=dataclasses.replace(task.source, revision=commit))  # type: ignore[type-var]
+    known = {part.data_set: facts[data_fact(part)] for part in task.source.data_sets if data_fact(part) in facts}
+    return dataclasses.replace(task, source=task.source.at(known))
 
 
 def _check_settings(study: Study, path: Path) -> None:
@@ -137,7 +133,7 @@ def _check_use(task: Task, where: str, study: Study) -> None:
 
 
 def _encoders(
-    study: Study, path: Path, data: Mapping[str, str], facts: Mapping[str, str]
+    study: Study, path: Path, rows: Rows, tasks: Mapping[str, Task], facts: Mapping[str, str]
 ) -> Iterator[tuple[str, EncoderSource]]:
     for index, name in enumerate(study.axes.encoder):
         described = study.encoders.get(name)
@@ -147,13 +143,18 @@ def _encoders(
             raise StudyError(
                 where, f"the unknown encoder {name!r}", f"one of {', '.join(study.encoders)} is expected", hint
             )
-        text = data.get(described.tokenizer.text) if described is not None and described.tokenizer else None
+        text = _text_digest(tasks[described.tokenizer.text], rows) if described and described.tokenizer else None
         source = encoder_source(name, described, path.parent, text, where)
         commit = facts.get(encoder_fact(source))
         if commit and source.on_hub and source.revision is None:
             source = source.at(commit)
         known = facts.get(shape_fact(source))
         yield name, dataclasses.replace(source, shape=Shape(**json.loads(known))) if known else source
+
+
+def _text_digest(task: Task, rows: Rows) -> str:
+    """Identity of the raw text that a tokenizer is trained on."""
+    return fingerprint([rows[task.name, "train", language] for language in task.trained_in])
 
 
 def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path) -> None:

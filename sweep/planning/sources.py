@@ -28,6 +28,11 @@ def trained_in(task: Task, source: str) -> tuple[str, ...]:
     return (source,) if source in having(task) else ()
 
 
+def judged_in(task: Task, languages: Sequence[str]) -> str:
+    """The language of the dev data of a task that is trained in `languages`."""
+    return languages[0] if task.family == "masked" else task.trained_in[0]
+
+
 def having(task: Task) -> tuple[str, ...]:
     """The languages that a task has training data in."""
     return task.sources or task.trained_in

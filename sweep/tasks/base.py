@@ -73,8 +73,12 @@ class Size:
 class Source(Protocol):
     """Where a task's rows are. Implementations are frozen dataclasses: embedded, local files, hub."""
 
-    def identity(self) -> Mapping[str, object]:
-        """What the rows depend on, as plain data for a key: digests of files, commit of a hub data set, a seed."""
+    def identity(self, split: str, language: str) -> Mapping[str, object]:
+        """What rows of a split depend on, as plain data for a key: digests of files, commit of a hub data set, a seed.
+
+        Nothing else: data sets that are read alike have one identity, whatever other splits lie beside them. Raises
+        DataError.
+        """
 
     def size(self, split: str, language: str) -> Size:
         """Examples and mean length of a split, without loading it where that can be avoided."""
@@ -98,7 +102,7 @@ class Task:
     train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
     sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
     # () means no more than `trained_in`
-    normaliser: str = "squad"  # how span answers are compared: a key of NORMALISERS in sweep.tasks.normalise
+    normaliser: str = "squad"  # how span answers are compared in scores: a key of NORMALISERS in sweep.tasks.normalise
     licence: str = ""  # a short note on the terms of its data
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,38 +37,39 @@ class HubPart(Part):
     first: int | None = None  # so many rows, streamed, of what is too large to fetch; None: all
     instead: str = ""  # what else would do without a network, for messages
 
+    @property
+    def data_set(self) -> str:
+        """The data set and what is asked of its version; parts of which this is the same have the same commit."""
+        asked = f"{self.id}@{self.revision}" if self.revision else self.id
+        return f"{asked} or {self.fallback}" if self.fallback else asked
+
 
 @dataclass(frozen=True)
 class HubSource(PartedSource[HubPart]):
     """base.Source over hub data sets."""
 
-    # Commits of the data sets in their order, joined by "+"; `commit@fallback` where only the fallback could be loaded.
-    revision: str | None = None  # None: not resolved yet
+    # Data set -> commit, or `commit@fallback` where only the fallback could be loaded; those that are resolved.
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def data_sets(self) -> tuple[HubPart, ...]:
-        """The first part of each data set and revision asked for."""
-        first: dict[tuple[str, str | None], HubPart] = {}
+        """The first part of each data set and version asked for."""
+        first: dict[str, HubPart] = {}
         for part in (part for parts in self.splits.values() for part in parts):
-            first.setdefault((part.id, part.revision), part)
+            first.setdefault(part.data_set, part)
         return tuple(first.values())
-
-    def identity(self) -> Mapping[str, object]:
-        """Data sets, their commits (None: not resolved yet), and {split: {language: digests of how they are read}}."""
-        return {
-            "kind": "hub",
-            "data_sets": [_name(part.id) for part in self.data_sets],
-            "revision": self.revision,
-            "dev_share": str(self.dev_share),
-            **self.digests(),
-        }
 
     def resolve(self) -> HubSource:
         """The same source with its commits: asked from the hub, or from the local cache when offline.
 
         Raises DataError where neither knows a data set.
         """
-        return self if self.revision else replace(self, revision="+".join(map(_version, self.data_sets)))
+        return self.at({one.data_set: self.versions.get(one.data_set) or version_of(one) for one in self.data_sets})
+
+    def at(self, versions: Mapping[str, str]) -> HubSource:
+        """The same source with the versions of its data sets among these."""
+        own = {part.data_set for part in self.data_sets}
+        return replace(self, versions={name: version for name, version in versions.items() if name in own})
 
     def size(self, split: str, language: str) -> Size:
         """What the description states."""
@@ -77,15 +78,13 @@ class HubSource(PartedSource[HubPart]):
 
     def part_rows(self, part: HubPart, language: str) -> Located:
         """(id config split:row, row) of a part. Raises DataError."""
-        data_sets = [(one.id, one.revision) for one in self.data_sets]
-        version = self.revision.split("+")[data_sets.index((part.id, part.revision))] if self.revision else None
-        raw = _raw(part, language, version, self.part_place(part, language))
+        raw = _raw(part, language, self.versions.get(part.data_set), self.part_place(part, language))
         return part.columns.rows(raw, part.names(language))
 
     def part_digest(self, part: HubPart, language: str) -> str:
-        """Of how the data set is read; its contents are its commit's business."""
+        """Of the data set's commit (None: not resolved yet) and of how it is read."""
         how = replace(part, id=_name(part.id), revision=None, fallback=None, instead="", where="", languages={})
-        return fingerprint({"how": how, "names": part.names(language)})
+        return fingerprint({"commit": self.versions.get(part.data_set), "how": how, "names": part.names(language)})
 
     def part_place(self, part: HubPart, language: str) -> str:
         """Data set, configuration and split."""
@@ -189,8 +188,11 @@ def _check_commit(data: Any, commit: str, place: str) -> None:
         raise DataError(place, found, f"the study was begun with {commit}: go online to fetch it")
 
 
-def _version(part: HubPart) -> str:
-    """The commit that the part's revision is now; `commit@fallback` where only the fallback can be loaded."""
+def version_of(part: HubPart) -> str:
+    """The commit that the part's revision is now; `commit@fallback` where only the fallback can be loaded.
+
+    Raises DataError where neither the hub nor the local cache knows it.
+    """
     if Path(part.id).is_dir():
         return _folder_digest(Path(part.id))
     if part.revision and COMMIT.fullmatch(part.revision):

@@ -7,7 +7,7 @@ a look at the first rows; nothing is kept in memory but digests and counts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
@@ -64,10 +64,6 @@ class LocalSource(PartedSource[Files]):
     """base.Source over files below `root`."""
 
     root: Path
-
-    def identity(self) -> Mapping[str, object]:
-        """{split: {language: digests of files and of how they are read}}. Raises DataError where a file is absent."""
-        return {"kind": "local", "dev_share": str(self.dev_share), **self.digests()}
 
     def size(self, split: str, language: str) -> Size:
         """Rows counted by bytes, where the description does not state them; rows that are to be filtered are read."""

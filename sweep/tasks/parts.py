@@ -103,15 +103,11 @@ class PartedSource(ABC, Generic[AnyPart]):
         held = ceil(examples * share)
         return held if split == "dev" else examples - held
 
-    def digests(self) -> dict[str, dict[str, list[str]]]:
-        """{split: {language: a digest per part}}."""
-        return {
-            split: {
-                language: [self.part_digest(part, language) for part in parts if language in part.languages]
-                for language in dict.fromkeys(language for part in parts for language in part.languages)
-            }
-            for split, parts in self.splits.items()
-        }
+    def identity(self, split: str, language: str) -> Mapping[str, object]:
+        """Of the split's parts, and of the share of them that it takes. Raises DataError where a file is absent."""
+        share = self.share(split)
+        parts = [self.part_digest(part, language) for part in self.parts(split, language)]
+        return {"parts": parts, "share": None if share is None else [split, str(share)]}
 
 
 def _held_out(rows: Located, share: Fraction, held: bool) -> Iterator[tuple[str, Row]]:

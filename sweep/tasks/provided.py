@@ -22,7 +22,7 @@ class MissingSource:
     wanted: str
     why: str  # nobody but the user can bring them
 
-    def identity(self) -> Mapping[str, object]:
+    def identity(self, split: str, language: str) -> Mapping[str, object]:
         """Raises DataError."""
         self._refuse()
 

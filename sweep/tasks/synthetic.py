@@ -76,7 +76,7 @@ class EmbeddedSource:
     task: str
     seed: int = 0
 
-    def identity(self) -> Mapping[str, object]:
+    def identity(self, split: str, language: str) -> Mapping[str, object]:
         return {"source": "embedded", "task": self.task, "seed": self.seed, "generator": GENERATOR_VERSION}
 
     def size(self, split: str, language: str) -> Size:

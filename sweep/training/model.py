@@ -30,9 +30,9 @@ READY_MASK = {"bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "
 
 
 class Chainable(nn.Module):
-    """`encoder` and `heads` (one per task) with their own weights, to be stored apart.
+    """`encoder` and `heads` (one per task, numbered in their order) with their own weights, to be stored apart.
 
-    A head's first weights depend on (seed, task name) alone, so the order and number of tasks do not matter.
+    What a task is called changes nothing: a head's first weights depend on (seed, number) alone.
     """
 
     def __init__(
@@ -48,17 +48,12 @@ class Chainable(nn.Module):
         super().__init__()
         self.encoder, self.specs, self.pad_id, self.pooling = encoder, dict(heads), pad_id, pooling
         self.heads = nn.ModuleDict()
-        for task, spec in sorted(heads.items()):
-            start = seed_for(seed, task)
-            self.heads[_module_name(task)] = make_head(
-                spec,
-                encoder.config.hidden_size,
-                self.embeddings,
-                pooling,
-                dropout,
-                start,
-                epsilon=_epsilon(encoder.config),
-            )
+        self._numbers = {task: str(number) for number, task in enumerate(heads)}
+        width, epsilon = encoder.config.hidden_size, _epsilon(encoder.config)
+        for task, spec in heads.items():
+            number = self._numbers[task]
+            start = seed_for(seed, number)
+            self.heads[number] = make_head(spec, width, self.embeddings, pooling, dropout, start, epsilon=epsilon)
         use_one_dnn(self)
         use_fast_dropout(self)
         accepted = inspect.signature(encoder.forward).parameters
@@ -133,7 +128,7 @@ class Chainable(nn.Module):
 
     def head(self, task: str) -> AnyHead:
         """The head of a task."""
-        head = self.heads[_module_name(task)]
+        head = self.heads[self._numbers[task]]
         assert isinstance(head, AnyHead)
         return head
 
@@ -153,8 +148,3 @@ def seed_for(*parts: object) -> int:
 def _epsilon(config: PreTrainedConfig) -> float:
     """Of an encoder's norms; DistilBERT does not say its own."""
     return float(getattr(config, "layer_norm_eps", getattr(config, "norm_eps", 1e-12)))
-
-
-def _module_name(task: str) -> str:
-    """Module names cannot hold dots, and `keys` is taken."""
-    return "task " + task.replace(".", "\\")
