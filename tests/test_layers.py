@@ -22,7 +22,7 @@ LAYERS = (
     tasks.mining tasks.ranking tasks.masked tasks.encoding
     tasks.world tasks.synthetic_rows tasks.synthetic tasks.resources
     tasks.languages tasks.benchmarks
-    tasks.english tasks.targets tasks.official tasks.treebank
+    tasks.english tasks.targets tasks.publishers tasks.treebank
     tasks.parquet tasks.formats tasks.retrieval_formats tasks.mapping tasks.parts tasks.local tasks.hub
     tasks.described tasks.sources tasks.provided tasks.overlap
     tasks tasks.listing""",

@@ -50,11 +50,34 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     return (half, room - half) if first <= second else (room - half, half)
 
 
-class SequenceFamily:
+class _OneOfAFew:
+    """How an answer that is one of a few is judged."""
+
+    metric = "accuracy"
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 2] (correct, 1)."""
+        return right_or_wrong(predictions, [row["label"] for row in rows])
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Accuracy."""
+        return accuracy(sums)
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Accuracy."""
+        return {self.metric: self.value(sums)}
+
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+        """Share of the most frequent class, or position of the answer."""
+        return _most_frequent([row["label"] for row in rows])
+
+
+class SequenceFamily(_OneOfAFew):
     """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] where a row has a pair; ends are cut, the longer text first."""
 
     name = "sequence"
-    metric = "accuracy"
     required: tuple[str, ...] = ("text", "label")
     default_max_length = 128
 
@@ -89,33 +112,14 @@ class SequenceFamily:
         classes: list[Prediction] = np.stack(outputs).argmax(axis=1).tolist() if outputs else []
         return classes
 
-    def judge(
-        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
-    ) -> NDArray[np.float64]:
-        """[N, 2] (correct, 1)."""
-        return right_or_wrong(predictions, [row["label"] for row in rows])
 
-    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Accuracy."""
-        return accuracy(sums)
-
-    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Accuracy."""
-        return {self.metric: self.value(sums)}
-
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """Share of the most frequent class."""
-        return _most_frequent([row["label"] for row in rows])
-
-
-class ChoiceFamily:
+class ChoiceFamily(_OneOfAFew):
     """Every option is encoded with the prompt, [CLS] prompt [SEP] option [SEP], and the highest score wins.
 
     What does not fit is cut from the front of the prompt, whose end is nearest to the option.
     """
 
     name = "choice"
-    metric = "accuracy"
     required: tuple[str, ...] = ("prompt", "options", "label")
     default_max_length = 128
 
@@ -155,24 +159,6 @@ class ChoiceFamily:
         order = np.lexsort((-np.concatenate(outputs), encoded.example))  # stable: equal scores keep their order
         options: list[Prediction] = (order[firsts] - firsts).tolist()
         return options
-
-    def judge(
-        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
-    ) -> NDArray[np.float64]:
-        """[N, 2] (correct, 1)."""
-        return right_or_wrong(predictions, [row["label"] for row in rows])
-
-    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Accuracy."""
-        return accuracy(sums)
-
-    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Accuracy."""
-        return {self.metric: self.value(sums)}
-
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """Share of the most frequent position of the answer."""
-        return _most_frequent([row["label"] for row in rows])
 
 
 SEQUENCE = SequenceFamily()

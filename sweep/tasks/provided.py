@@ -56,7 +56,7 @@ CCG = Task(
 
 def _published(name: str, family: str, languages: tuple[str, ...], why: str, **rest: Any) -> Task:
     """A task of the benchmarks that the hub does not have as its score needs it."""
-    wanted = "describe them there as {format: xtreme, path: folder}; sweep/tasks/official.py says which files those are"
+    wanted = "describe them there as {format: xtreme, path: folder}; sweep/tasks/publishers.py says which files"
     source = MissingSource(f"tasks.{name}", wanted, why)
     return Task(name, family, source, languages, licence="as its publishers state", **rest)
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import DataError, StudyError, nearest
-from sweep.tasks import described, official
+from sweep.tasks import described, publishers
 from sweep.tasks.base import SPLITS, Family, Row, Task
 from sweep.tasks.described import Section
 from sweep.tasks.formats import text_lines
@@ -93,8 +93,8 @@ def _listed(value: object) -> list[object]:
 
 def local_task(name: str, description: Mapping[str, Any], data_root: Path, where: str) -> Task:
     """A task on local files. Raises StudyError with a place below `where`, such as `tasks.topics.columns.label`."""
-    if description.get("format") == official.FORMAT:
-        whole = local_task(name, official.description(name, description, where), data_root, where)
+    if description.get("format") == publishers.FORMAT:
+        whole = local_task(name, publishers.description(name, description, where), data_root, where)
         return _limited(whole, description.get("languages"), f"{where}.languages")
     if isinstance(description.get("labels"), str):
         description = {**description, "labels": _listed_labels(data_root / description["labels"], f"{where}.labels")}
@@ -283,8 +283,8 @@ def _hub_part(part: Section, split: str) -> HubPart:
     if first is not None and (type(first) is not int or first <= 0):
         raise StudyError(part.place("first"), repr(first), "a number of rows above zero is expected")
     here = part.task.where
-    files = f"the benchmark's own files, read by `format: {official.FORMAT}` in {here}"
-    instead = files if here.removeprefix("tasks.") in official.FILES else ""
+    files = f"the benchmark's own files, read by `format: {publishers.FORMAT}` in {here}"
+    instead = files if here.removeprefix("tasks.") in publishers.FILES else ""
     return HubPart(columns, languages, part.where, identifier, config, name, revision, fallback, first, instead)
 
 
