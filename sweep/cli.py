@@ -78,6 +78,15 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if outcome.admission.failed else 0
 
 
+def preview(options: argparse.Namespace) -> int:
+    """Guesses which intermediate settings help which targets, from short phases, before the study is run."""
+    from sweep.preview import preview as preview_study
+    from sweep.preview import text
+
+    print(text(preview_study(options.file), options.file))
+    return 0
+
+
 def report(options: argparse.Namespace) -> int:
     """Writes report and score tables from what is there now."""
     from sweep.reporting.publish import publish
@@ -177,7 +186,7 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sweep", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (check, plan, run):
+    for command in (check, plan, preview, run):
         _command(commands, command).add_argument("file", type=Path, help="the study file")
     for command in (report, ui):
         _command(commands, command).add_argument("results", type=Path, help="the results folder of a study")

@@ -2,6 +2,7 @@
 
     <root>/phases/<key>/record.json  encoder.safetensors  heads.safetensors, or checkpoint.safetensors of a trunk
     <root>/scores/<key>/record.json  statistics.npz  predictions.zip
+    <root>/previews/<key>/record.json
     <root>/labels/<key>/             what is right in a test set, shared by all scores on it; made once
     <root>/scratch/<key>/            a phase that is half done, with its last checkpoint
     <root>/data/, <root>/encoders/   made once per key by whoever comes first, under a lock
@@ -91,7 +92,23 @@ class ScoreRecord:
     layers: dict[str, dict[str, float]] = field(default_factory=dict)  # layer -> language -> value; vectors only
 
 
-Record = TypeVar("Record", PhaseRecord, ScoreRecord)
+@dataclass(frozen=True)
+class PreviewRecord:
+    """How well the vectors of one set of weights explain the labels of one target."""
+
+    key: str
+    phase: str | None  # key of the short phase; None: the encoder as it was published
+    task: str
+    value: float | None  # LogME, mean log evidence per label in nats; None: all labels are the same
+    examples: int
+    vectors: int
+    flops: float  # of the forward pass alone
+    device_seconds: float
+    started: float
+    ended: float
+
+
+Record = TypeVar("Record", PhaseRecord, ScoreRecord, PreviewRecord)
 
 
 class Store:
@@ -119,6 +136,10 @@ class Store:
     def score(self, key: str) -> ScoreRecord | None:
         """The record of finished scores, or None. Raises StoreError where the record cannot be read."""
         return _read(self.root / "scores" / key, ScoreRecord)
+
+    def preview(self, key: str) -> PreviewRecord | None:
+        """The record of a finished preview, or None. Raises StoreError where the record cannot be read."""
+        return _read(self.root / "previews" / key, PreviewRecord)
 
     def has_weights(self, key: str) -> bool:
         """Whether a child can start from this phase."""
@@ -204,6 +225,11 @@ class Store:
             _write_record(folder, complete)
         return complete
 
+    def commit_preview(self, record: PreviewRecord) -> None:
+        """Writes the record."""
+        with self._new_folder(self.root / "previews" / record.key) as folder:
+            _write_record(folder, record)
+
     def release(self, key: str) -> None:
         """Deletes the weights of a phase that has no children and is scored; its record stays and says so."""
         record = self.phase(key)
@@ -253,7 +279,7 @@ def _is_released(folder: Path) -> bool:
     return bool(json.loads((folder / RECORD).read_text(encoding="utf-8")).get("released"))
 
 
-def _write_record(folder: Path, record: PhaseRecord | ScoreRecord) -> None:
+def _write_record(folder: Path, record: PhaseRecord | ScoreRecord | PreviewRecord) -> None:
     write_atomically(folder / RECORD, json.dumps(asdict(record), indent=1, ensure_ascii=False))
 
 

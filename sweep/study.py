@@ -57,6 +57,18 @@ class Outcome:
 def run(path: Path) -> Outcome:
     """Runs what is missing of a study. Raises SweepError for what its user can mend."""
     started = time.time()
+    with prepared(path) as (plan, ledger, results):
+        costs = Costs(plan, measured_sizes(ledger.facts()))
+        ledger.remember({"plan": json.dumps(plan_facts(plan, costs))})
+        admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs)
+        interrupted = _execute(admission, results)
+        overdue, least = admission.purse.overdue, admission.least_budget()
+    return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
+
+
+@contextmanager
+def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
+    """Plan, ledger and results folder of a study whose data and encoders were found sound. Raises SweepError."""
     study = load(path)
     results = study.results_folder.absolute()
     resolve(study, path)  # a mistake is said before a folder is made
@@ -65,13 +77,8 @@ def run(path: Path) -> Outcome:
         ledger.remember(_check_encoders(resolve(study, path, ledger.facts()), ledger.facts()))
         plan = resolve(study, path, ledger.facts())
         ledger.remember(check_data(plan, ledger.facts()))
-        ledger.settle_all(started)
-        costs = Costs(plan, measured_sizes(ledger.facts()))
-        ledger.remember({"plan": json.dumps(plan_facts(plan, costs))})
-        admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs)
-        interrupted = _execute(admission, results)
-        overdue, least = admission.purse.overdue, admission.least_budget()
-    return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
+        ledger.settle_all(time.time())
+        yield plan, ledger, results
 
 
 def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:

@@ -32,24 +32,25 @@ LAYERS = (
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
     planning.reading planning.settings planning.sources planning.groups planning.mixing planning.plan planning.budget
-    planning.chain_budget planning.resolve planning.first_use planning.ledger""",
+    planning.chain_budget planning.preview planning.resolve planning.first_use planning.ledger""",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
     """training training.batching training.mixture training.linear training.dropout training.heads training.model
     training.schedule training.vocabulary training.tokenizer training.encoders training.published training.train
-    training.neighbours training.scoring training.features training.probe training.logme""",
+    training.neighbours training.scoring training.logme training.features training.probe""",
     # 5  one chain; knows no Ray
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
-    chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial""",
+    chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial chain.preview""",
     # 6  what may start, what goes on; the policies know no Ray
     "tuning purse admission search scheduler worker",
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.bootstrap
     reporting.contrasts
     reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
-    reporting.process_figures reporting.tradeoffs reporting.html reporting.report reporting.submissions
-    reporting.publish""",
+    reporting.process_figures reporting.tradeoffs reporting.html reporting.preview
+    reporting.report reporting.submissions
+    reporting.publish preview""",
     # 8  the command line
     "cli __main__",
 )
@@ -64,7 +65,7 @@ DOORS = {
     "pandas": """reporting.results reporting.readings reporting.collapse reporting.gains reporting.retention
     reporting.answers
     reporting.spending reporting.figures reporting.process_figures reporting.tradeoffs reporting.html
-    reporting.report""",
+    reporting.preview reporting.report preview""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": "planning.notation planning.spec planning.study_file",
     "ray": "search scheduler worker cluster study",

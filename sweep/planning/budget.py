@@ -83,6 +83,12 @@ class Costs:
         """FLOPs of scoring the target in every language, and the intermediate tasks again where that is asked for."""
         return self._score_target(cell) + sum(self._score_again(cell, name) for name in self.plan.retained(cell))
 
+    def reading(self, cell: Cell, examples: int) -> float:
+        """FLOPs of one forward pass over so many of the target's training examples."""
+        task = self.plan.tasks[cell.target]
+        size = self.size(task, "train", task.trained_in[0])
+        return self._forward(cell, task, min(size.examples, examples), size.tokens)
+
     def _score_target(self, cell: Cell) -> float:
         memo = (cell.encoder, cell.target)
         if memo not in self._memo:

@@ -9,6 +9,7 @@ from sweep.errors import StudyError
 from sweep.planning import ledger as books
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
+from sweep.planning.preview import PREVIEWS
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load
 from sweep.reporting import report
@@ -29,7 +30,8 @@ def publish(results: Path) -> str:
         ledger.close()
     plan = json.loads(facts.get("plan", "{}"))
     store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
-    found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping)
+    previews = json.loads(facts.get(PREVIEWS, "[]"))
+    found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping, previews=previews)
     page = report.save(found, results)
     publish_submissions(results, found.results, store)
     return "\n".join(

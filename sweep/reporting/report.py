@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.reporting import collapse, figures, html, process_figures, readings, spending, tradeoffs
+from sweep.reporting import collapse, figures, html, preview, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
@@ -71,6 +71,7 @@ class Report:
     scores: pd.DataFrame
     estimates: Estimates
     retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
+    previews: pd.DataFrame  # of intermediate settings, empty where none was asked for
     plan: Mapping[str, Any]
     overlapping: bool = False
 
@@ -89,13 +90,15 @@ def read(
     plan: Mapping[str, Any],
     *,
     overlapping: bool = False,
+    previews: Sequence[Mapping[str, str]] = (),
     bootstrap: Bootstrap = DEFAULT,
 ) -> Report:
     """Scores, gains and intervals. Raises StoreError.
 
     `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains", "cells"
     and "flags", and where known "languages" in the order to show them, "text", the masked tasks, and "overlaps", pairs
-    (intermediate task, target) whose cells are marked and, unless `overlapping`, left out of means.
+    (intermediate task, target) whose cells are marked and, unless `overlapping`, left out of means. `previews` are
+    those that `sweep preview` has asked for.
     """
     found, over = results(chains, store), ended(chains, store)
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
@@ -103,7 +106,8 @@ def read(
     estimates = estimate(found, store, asked, bootstrap, over)
     scores, kept = frame_of(study_name, found, over), estimate_retention(found, store, bootstrap)
     known = tuple(chains), tuple(found), tuple(over)
-    return Report(study_name, *known, scores, estimates, kept, plan, overlapping)
+    guesses = preview.preview_frame(previews, store, estimates.cells)
+    return Report(study_name, *known, scores, estimates, kept, guesses, plan, overlapping)
 
 
 def save(report: Report, results_dir: Path) -> Path:
@@ -153,6 +157,7 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
     again = html.table(retention_table(report.retention, encoders), "All intermediate tasks")
     kept = figures.svg(process_figures.retention(report.retention))
     yield html.Section("What is left of the intermediate tasks", RETENTION, kept, (again,))
+    yield preview.section(report.previews, encoders)
     yield from _process(report)
     doubts = spending.distrust(
         report.chains, report.results, report.ended, estimates, report.plan, overlapping=report.overlapping

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sweep.tasks.base import IGNORED, Encoded
 from sweep.training.batching import Batch, DeviceData, scoring_batches
 from sweep.training.heads import pool
+from sweep.training.logme import one_hot
 from sweep.training.model import Chainable, Precision
 from sweep.training.scoring import inference
 
@@ -37,6 +40,16 @@ def parts(model: Chainable, task: str, encoded: Encoded, batch_tokens: int, prec
         with inference(model), model.autocast(precision):
             part = read(model, model.hidden(batch), batch)
         yield part
+
+
+def label_columns(part: Part, classes: int) -> NDArray[np.float64]:
+    """[V, C] a column per class; or [V, K] whether each vector is the one to be chosen, in each of K choices."""
+    targets = part.targets.cpu().numpy()
+    if part.group is None:
+        return one_hot(targets, classes)
+    columns = np.zeros((len(part.vectors), targets.shape[1]))
+    columns[targets, np.arange(targets.shape[1])] = 1.0
+    return columns
 
 
 def _text(model: Chainable, hidden: Tensor, batch: Batch) -> Part:

@@ -55,7 +55,8 @@ def moments(vectors: NDArray[np.float32] | Floats, columns: Floats) -> Moments:
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> Floats:
     """[N, C] a column per class."""
-    return np.eye(classes)[labels]
+    columns: Floats = np.eye(classes)[labels]
+    return columns
 
 
 def log_evidence(found: Moments) -> float | None:

@@ -1,0 +1,72 @@
+"""A preview of one intermediate setting for one target: its short phase, if it is missing, and one forward pass.
+
+The labels are what the target's head would predict: classes of texts or words, which option of a choice is right,
+where a span starts and ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+
+from sweep.chain.bench import Bench, model_to_score, set_up
+from sweep.chain.meter import Event, encoded_flops
+from sweep.chain.phase import train_phase
+from sweep.data import SAMPLE_SEED, training_data
+from sweep.planning.plan import Chain, Plan
+from sweep.planning.preview import EXAMPLES, target_settings
+from sweep.stock import Stock
+from sweep.store import PreviewRecord, Store
+from sweep.tasks.base import Encoded, Task
+from sweep.training.features import label_columns, parts
+from sweep.training.logme import Moments, log_evidence, moments
+from sweep.training.model import Chainable
+
+
+def measure(chain: Chain, short: Plan, store: Store, started: float | None = None) -> Generator[Event]:
+    """Commits the preview of a chain of a short plan; without one it ends where pretraining has collapsed.
+
+    Raises SweepError where data, encoder or store are at fault.
+    """
+    stock = Stock(store)
+    if store.preview(chain.score) is not None or stock.dead_end(chain) is not None:
+        return
+    bench = set_up(chain, short, store, started)
+    for phase in stock.to_train(chain):
+        yield from train_phase(bench, phase)
+        stock.learn(phase.key)
+        if stock.dead_end(chain) is not None:
+            return
+    yield _judged(bench, chain)
+
+
+def _judged(bench: Bench, chain: Chain) -> Event:
+    begun, spent = time.time(), bench.meter.device_seconds
+    task, last = bench.plan.tasks[chain.cell.target], chain.phases[-1] if chain.phases else None
+    encoded = _examples(bench, task, chain)
+    found = _moments(bench, model_to_score(bench, task, last), task, encoded)
+    flops = encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)
+    bench.meter.flops += flops
+    record = PreviewRecord(
+        key=chain.score, phase=last.key if last is not None else None, task=task.name, value=log_evidence(found),
+        examples=encoded.examples, vectors=found.count, flops=float(flops),
+        device_seconds=bench.meter.device_seconds - spent, started=begun, ended=time.time(),
+    )  # fmt: skip
+    bench.store.commit_preview(record)
+    return bench.meter.event("preview", chain.score, 1, 1, committed=True)
+
+
+def _examples(bench: Bench, task: Task, chain: Chain) -> Encoded:
+    """Training examples of the target, the same ones for every setting."""
+    language, length = task.trained_in[0], target_settings(bench.plan, chain).max_length
+    whole = bench.reader.encoded(task, bench.plan.rows[task.name, "train", language], "train", language, length)
+    return training_data({language: whole}, EXAMPLES, SAMPLE_SEED)
+
+
+def _moments(bench: Bench, model: Chainable, task: Task, encoded: Encoded) -> Moments:
+    whole: Moments | None = None
+    for part in parts(model, task.name, encoded, bench.runtime.score_batch_tokens, bench.precision):
+        one = moments(part.vectors.cpu().numpy(), label_columns(part, len(task.labels)))
+        whole = one if whole is None else whole + one
+    assert whole is not None
+    return whole

@@ -1,0 +1,128 @@
+"""`sweep preview`: ranks the intermediate settings of a study for each target, before anything of the study is run.
+
+Works in this process, without Ray: a preview is a short phase and a forward pass. What it spends is the study's: it is
+charged to the budget, and to no chain.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sweep.chain.preview import measure
+from sweep.errors import StudyError
+from sweep.planning.budget import Costs
+from sweep.planning.ledger import Ledger
+from sweep.planning.plan import Chain, Plan
+from sweep.planning.preview import PREVIEWS, preview_parts, previews, ranked_targets, short_plan
+from sweep.planning.settings import BASELINE, NOTHING, Setting
+from sweep.purse import Purse, Running
+from sweep.reporting.preview import preview_frame
+from sweep.stock import Stock
+from sweep.store import Store
+from sweep.study import STORE, measured_sizes, prepared
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call has found and spent."""
+
+    ranking: pd.DataFrame  # as sweep.reporting.preview makes it
+    missing: int  # previews that were not paid for, or whose encoder learned nothing in pretraining
+    made: int  # previews of this call
+    flops: float
+    device_seconds: float
+    unranked: tuple[str, ...]  # targets that have no preview
+
+
+def preview(path: Path) -> Outcome:
+    """Makes what is missing of the previews of a study. Raises SweepError for what its user can mend."""
+    with prepared(path) as (plan, ledger, results):
+        short, store = _rankable(plan, path), Store(results / STORE)
+        chains, before = list(previews(short)), ledger.spent()
+        entries = [_entry(chain) for chain in chains]
+        ledger.remember({PREVIEWS: json.dumps(entries)})
+        made = _make(chains, short, ledger, store)
+        missing = sum(store.preview(chain.score) is None for chain in chains)
+        flops, seconds = (now - then for now, then in zip(ledger.spent(), before, strict=True))
+        unranked = tuple(name for name in plan.study.axes.target if name not in ranked_targets(plan))
+        return Outcome(preview_frame(entries, store), missing, made, flops, seconds, unranked)
+
+
+def _rankable(plan: Plan, path: Path) -> Plan:
+    if not any(plan.study.axes.intermediate):
+        raise StudyError(f"{path}: axes.intermediate", "none alone", "a preview ranks intermediate tasks, one at least")
+    short = short_plan(plan)
+    if not short.cells:
+        wanted = "a target with labels to train on is expected: for the others all settings have to be tried"
+        raise StudyError(f"{path}: axes.target", "no target that a preview can rank for", wanted)
+    return short
+
+
+def _entry(chain: Chain) -> dict[str, str]:
+    cell = chain.cell
+    setting = {"intermediate": cell.intermediate_name, "source": cell.source_name}
+    return {"encoder": cell.encoder, **setting, "target": cell.target, "key": chain.score}
+
+
+def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) -> int:
+    """Makes the previews that the store lacks and the budget pays for; returns how many."""
+    stock, costs = Stock(store), Costs(short, measured_sizes(ledger.facts()))
+    purse, made = Purse(short.study, ledger, costs, stock, time.time), 0
+    for chain in chains:
+        if store.preview(chain.score) is None and _price(chain, purse) <= purse.free and not purse.overdue:
+            _pay(chain, short, store, purse)
+            made += store.preview(chain.score) is not None
+    return made
+
+
+def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
+    """Makes a preview, or stops where money or time are over: what is done by then is kept."""
+    price, started = _price(chain, purse), time.time()
+    running = Running(chain, purse.ledger.reserve(chain.key, price, started), started, price)
+    try:
+        with closing(measure(chain, short, store, started)) as events:
+            for event in events:
+                purse.charge(running, {"started": started, **vars(event)})
+                purse.ledger.remember(event.facts)
+                purse.stock.learn(event.key)
+                if not purse.may_go_on(running):
+                    return
+    finally:
+        purse.settle(running)
+
+
+def _price(chain: Chain, purse: Purse) -> float:
+    """What a preview still costs, in the budget's unit."""
+    parts = preview_parts(purse.costs, chain)
+    flops = parts[chain.score] + sum(parts[phase.key] for phase in purse.stock.to_train(chain))
+    return flops if purse.unit == "flops" else purse.speed.device_seconds(chain.cell.encoder, flops)
+
+
+def text(outcome: Outcome, path: Path) -> str:
+    """What the command prints."""
+    lines = list(_ranking(outcome.ranking))
+    cost = f"{outcome.flops:.3g} FLOPs, {outcome.device_seconds:.0f} device-seconds, charged to the study's budget"
+    lines.append(f"{outcome.made} previews made now: {cost}")
+    if outcome.missing:
+        lines.append(
+            f"{outcome.missing} previews are missing: the budget or the deadline came first, or pretraining learned"
+            f" nothing; 'sweep preview {path}' goes on from here"
+        )
+    if outcome.unranked:
+        lines.append(f"not ranked, for want of labels to train on: {', '.join(outcome.unranked)}")
+    return "\n".join(lines)
+
+
+def _ranking(frame: pd.DataFrame) -> Iterator[str]:
+    for (encoder, target), members in frame.groupby(["encoder", "target"], sort=False):
+        yield f"{target} ({encoder}), log evidence per label:"
+        for row in members.to_dict("records"):
+            place = "-" if row["intermediate"] == BASELINE else f"{row['rank']:.0f}"
+            yield f"  {place:>3}  {Setting(row['intermediate'], NOTHING, row['source']).arm:<40} {row['evidence']:.4f}"

@@ -1,0 +1,131 @@
+"""What a preview said of each intermediate setting, and its regret where all of a target's settings were run.
+
+Regret is the best gain among all settings minus the best gain among those that the preview ranks highest: what would
+have been lost by running these alone. Of a setting with several volumes or budgets the best one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sweep.planning.settings import BASELINE, NOTHING, Setting
+from sweep.reporting import html
+from sweep.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT = (
+    "A guess made before anything was run: the log evidence of a linear model of the target's labels, per label, on "
+    "the encoder after a short intermediate phase (LogME). Regret is the best gain of all settings minus the best of "
+    "those that it ranks highest, shown where all were run; without an interval, for both are the best of several."
+)
+KEPT = (1, 2, 3, 5)  # how many settings a user might keep
+GROUP = ["encoder", "target"]
+
+
+def preview_frame(
+    entries: Sequence[Mapping[str, str]], store: Store, cells: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Per encoder, target and setting: `evidence`, `rank` (1 is best; none of the baseline) and, where run, `gain`.
+
+    `entries` name a preview each: encoder, intermediate, source, target, key. `cells` are those of the estimates. A
+    setting whose preview is missing, or has no value, has no row. Raises StoreError.
+    """
+    import pandas as pd
+
+    found = [(entry, store.preview(entry["key"])) for entry in entries]
+    gains = _gains(cells) if cells is not None else {}
+    rows = [
+        {**entry, "evidence": record.value, "gain": gains.get(_name(entry)), "flops": record.flops}
+        for entry, record in found
+        if record is not None and record.value is not None
+    ]
+    frame = pd.DataFrame(rows, columns=[*GROUP, "intermediate", "source", "evidence", "gain", "flops"])
+    frame["gain"] = frame["gain"].astype(float)
+    others = frame["intermediate"] != BASELINE
+    frame["rank"] = frame[others].groupby(GROUP)["evidence"].rank(method="first", ascending=False)
+    return frame.sort_values([*GROUP, "rank"], na_position="last", kind="stable").reset_index(drop=True)
+
+
+def _name(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in (*GROUP, "intermediate", "source"))
+
+
+def _gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    """The best gain of each setting over its volumes and budgets."""
+    best: dict[tuple[str, ...], float] = {}
+    for row in cells.to_dict("records"):
+        if row["gain"] == row["gain"]:
+            best[_name(row)] = max(best.get(_name(row), row["gain"]), row["gain"])
+    return best
+
+
+def regrets(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per encoder, target and number of settings `kept`: `best`, `best_kept`, `regret`, all gains in 0..1.
+
+    Only where every setting of the target has a gain, and for fewer kept than there are.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(list(_regrets(frame)), columns=[*GROUP, "kept", "of", "best", "best_kept", "regret"])
+
+
+def _regrets(frame: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for (encoder, target), members in frame[frame["intermediate"] != BASELINE].groupby(GROUP, sort=False):
+        if members["gain"].isna().any():
+            continue
+        best = members["gain"].max()
+        for kept in (count for count in KEPT if count < len(members)):
+            chosen = members[members["rank"] <= kept]["gain"].max()
+            counts = {"kept": kept, "of": len(members)}
+            yield {
+                "encoder": encoder, "target": target, **counts, "best": best, "best_kept": chosen,
+                "regret": best - chosen,
+            }  # fmt: skip
+
+
+def section(frame: pd.DataFrame, encoders: Mapping[str, str]) -> html.Section:
+    """The page's part about the preview, without content where there is none."""
+    lost, ranking = regret_table(regrets(frame), encoders), preview_table(frame, encoders)
+    return html.Section("The preview", TEXT, tables=(html.table(lost), html.table(ranking, "The whole ranking")))
+
+
+def preview_table(frame: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
+    """The ranking as texts; evidence in nats per label, gains in points."""
+    import pandas as pd
+
+    rows = [
+        {
+            **_who(row, encoders),
+            "rank": "–" if row["rank"] != row["rank"] else f"{row['rank']:.0f}",
+            "intermediate": Setting(row["intermediate"], NOTHING, row["source"]).arm,
+            "log evidence": f"{row['evidence']:.4f}",
+            "gain when run": "–" if row["gain"] != row["gain"] else f"{100 * row['gain']:+.1f}",
+        }
+        for row in frame.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def regret_table(found: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
+    """Regrets as texts, in points."""
+    import pandas as pd
+
+    rows = [
+        {
+            **_who(row, encoders),
+            "settings kept": f"{row['kept']} of {row['of']}",
+            "best gain": f"{100 * row['best']:+.1f}",
+            "best gain among those kept": f"{100 * row['best_kept']:+.1f}",
+            "regret": f"{100 * row['regret']:.1f}",
+        }
+        for row in found.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _who(row: Mapping[Any, Any], encoders: Mapping[str, str]) -> dict[str, str]:
+    first = {"encoder": encoders.get(row["encoder"], row["encoder"])} if len(encoders) > 1 else {}
+    return {**first, "target": row["target"]}
