@@ -1,30 +1,40 @@
-"""Where the time of scoring a UDPOS-like target in many languages goes, and what merging the languages saves.
+"""Where the time of scoring a UDPOS-like target in many languages goes, and what a plain evaluation loop takes.
 
     python benchmarks/score.py [--languages 30] [--layers 12] [--hidden 768] [--threads 2] [--examples 1000] ...
 
 Sentences have UDPOS's shape (lognormal, mean near 25 tokens) and languages its uneven sizes: the smallest has 47
 sentences, as Marathi. The encoder is that of XLM-R base with a vocabulary of 8,000; on a slow machine take a smaller
-one, its shape is printed. Three measurements:
+one, its shape is printed. Four measurements:
 
     merged      score() as a chain runs it: one length-sorted stream over all languages
     one by one  the same batches budget, language after language, in the order of the data, padded to the longest of a
-                batch: what an evaluation loop does
+                batch: what merging and sorting save
+    Trainer     transformers.Trainer.evaluate() per language with dynamic padding, a tag per word as the metric asks for
+                it, torch's own layers. Batches of --batch and of 8, which is Trainer's default
     judging     predict and judge, which turn outputs into chunk counts
 
-The share of the forward pass is the time inside the model's outputs; the rest is batches, copies and Python.
+--pad-to pads Trainer's batches to a fixed length, as XTREME's scripts do (128). Turns go round --pairs times. Medians
+of the ratios are by the clock and in processor seconds, which depend less on what else runs. The share of the forward
+pass is the time inside the model's outputs; the rest is batches, copies and Python. Needs accelerate, as Trainer does.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import transformers
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -34,8 +44,10 @@ from sweep.tasks.encoding import from_sequences
 from sweep.tasks.synthetic import EmbeddedSource
 from sweep.tasks.targets import UPOS
 from sweep.training.batching import Batch, DeviceData
+from sweep.training.dropout import FastDropout
 from sweep.training.encoders import random_encoder
-from sweep.training.heads import HeadSpec
+from sweep.training.heads import Head, HeadSpec
+from sweep.training.linear import OneDnnLinear
 from sweep.training.model import Chainable
 from sweep.training.scoring import score
 
@@ -77,12 +89,7 @@ def main() -> None:
     outputs = _score(model, encoded, arguments)
     merged, forward = time.perf_counter() - begin, model.forward_seconds
     print(f"merged:     {sentences / merged:7.1f} sentences/s, {100 * forward / merged:.1f}% of the time in the model")
-    begin = time.perf_counter()
-    for one in encoded.values():
-        _plainly(model, one, arguments.batch)
-    apart = time.perf_counter() - begin
-    print(f"one by one: {sentences / apart:7.1f} sentences/s, batches of {arguments.batch}: "
-          f"merged is {apart / merged:.2f} times as fast")  # fmt: skip
+    _compare(model, encoded, sentences, arguments)
     begin = time.perf_counter()
     task = Task(TASK, "token", EmbeddedSource("pos"), tuple(data), labels=tuple(UPOS))
     for language, (one, rows) in data.items():
@@ -92,11 +99,36 @@ def main() -> None:
     print(f"judging:    {sentences / judging:7.0f} sentences/s, {100 * judging / (merged + judging):.2f}% of all")
 
 
+def _compare(model: Timed, encoded: dict[str, Encoded], sentences: int, arguments: argparse.Namespace) -> None:
+    """Sides in turns, so that a busy machine disturbs all of them."""
+    stock = _with_torchs_layers(model)
+    sides: dict[str, Callable[[], object]] = {
+        "merged": lambda: _score(model, encoded, arguments),
+        "one by one": lambda: [_plainly(model, one, arguments.batch) for one in encoded.values()],
+        f"Trainer {arguments.batch}": partial(_evaluate, stock, encoded, arguments.batch, arguments.pad_to),
+        "Trainer 8": partial(_evaluate, stock, encoded, 8, arguments.pad_to),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    for _ in range(arguments.pairs):
+        for name, side in sides.items():
+            begin = time.perf_counter(), time.process_time()
+            side()
+            taken[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
+    clocks = ("second", "processor second")
+    own = dict(zip(clocks, zip(*taken["merged"], strict=True), strict=True))
+    for name, found in taken.items():
+        for clock, spent in zip(clocks, zip(*found, strict=True), strict=True):
+            ratios = sorted(theirs / ours for ours, theirs in zip(own[clock], spent, strict=True))
+            print(f"{name:11} {sentences / np.median(spent):7.1f} sentences per {clock}; "
+                  f"merged is {np.median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})")  # fmt: skip
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="where the time of scoring many languages goes")
-    sizes = {"languages": 30, "examples": 1000, "layers": 12, "hidden": 768, "threads": 2, "batch": 32}
+    sizes = {"languages": 30, "examples": 1000, "layers": 12, "hidden": 768, "threads": 2, "batch": 32, "pairs": 3}
     for name, default in (sizes | {"batch-tokens": 16384}).items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--pad-to", type=int, default=0, help="tokens; 0: the longest of a batch")
     return parser.parse_args()
 
 
@@ -146,6 +178,77 @@ def _plainly(model: Timed, encoded: Encoded, batch: int) -> None:
     with torch.inference_mode(), model.autocast("bf16"):
         for first in range(0, encoded.examples, batch):
             model.outputs(data.batch(np.arange(first, min(first + batch, encoded.examples))), TASK)
+
+
+class _Evaluable(nn.Module):
+    """The same model as Trainer calls it."""
+
+    def __init__(self, model: Chainable) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        lengths = np.full(len(input_ids), input_ids.shape[1])
+        batch = Batch(input_ids, attention_mask.bool(), None, labels, lengths, np.arange(len(input_ids) + 1))
+        with self.model.autocast("bf16"):
+            hidden = self.model.hidden(batch)
+            head = self.model.head(TASK)
+            assert isinstance(head, Head)
+            return {"loss": head.loss(hidden, batch) / len(labels), "logits": head(hidden)}
+
+
+def _with_torchs_layers(model: Chainable) -> _Evaluable:
+    """A copy of the model as Trainer's users have it."""
+    plain = copy.deepcopy(model)
+    layers: list[Any] = [layer for layer in plain.modules() if isinstance(layer, OneDnnLinear | FastDropout)]
+    for layer in layers:
+        layer.__class__ = nn.Linear if isinstance(layer, OneDnnLinear) else nn.Dropout
+    return _Evaluable(plain)
+
+
+def _evaluate(model: _Evaluable, encoded: dict[str, Encoded], batch: int, pad_to: int) -> None:
+    """Trainer.evaluate() language by language."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = transformers.TrainingArguments(
+            folder, use_cpu=not torch.cuda.is_available(), report_to="none", disable_tqdm=True,
+            per_device_eval_batch_size=batch, dataloader_pin_memory=False, remove_unused_columns=False,
+        )  # fmt: skip
+        trainer = transformers.Trainer(
+            model, settings, data_collator=partial(_padded, pad_to=pad_to), compute_metrics=_accuracy,
+            preprocess_logits_for_metrics=_tags,
+        )  # fmt: skip
+        trainer.remove_callback(transformers.PrinterCallback)
+        for one in encoded.values():
+            trainer.evaluate(_rows(one))
+
+
+def _rows(encoded: Encoded) -> Any:
+    """What Trainer takes: a mapping per sequence."""
+    tokens = np.split(encoded.tokens, encoded.bounds[1:-1])
+    targets = np.split(encoded.targets, encoded.target_bounds[1:-1])
+    return [{"input_ids": a, "labels": b} for a, b in zip(tokens, targets, strict=True)]
+
+
+def _padded(rows: list[dict[str, Any]], pad_to: int) -> dict[str, Tensor]:
+    shape = len(rows), pad_to or max(len(row["input_ids"]) for row in rows)
+    ids, labels, mask = torch.full(shape, PAD), torch.full(shape, IGNORED), torch.zeros(shape, dtype=torch.long)
+    for place, row in enumerate(rows):
+        length = len(row["input_ids"])
+        ids[place, :length], labels[place, :length] = (
+            torch.from_numpy(row["input_ids"]),
+            torch.from_numpy(row["labels"]),
+        )
+        mask[place, :length] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _tags(logits: Tensor, _labels: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
+def _accuracy(found: Any) -> dict[str, float]:
+    shown = found.label_ids != IGNORED
+    return {"accuracy": float((found.predictions == found.label_ids)[shown].mean())}
 
 
 if __name__ == "__main__":
