@@ -161,14 +161,15 @@ class Admission:
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
+    def given(self, key: str) -> None:
+        """A worker gets a chain that `next` has named."""
+        self.purse.given(self.running[key])
+
     def heard(self, key: str, report: Mapping[str, Any]) -> None:
         """A worker's report: costs so far, progress, perhaps a phase that is in the store now."""
         running = self.running[key]
         if running.latest and report["started"] != running.latest["started"]:
-            # The worker died and Tune began the chain anew: what the dead attempt spent stays charged.
-            self.purse.settle(running)
-            running.attempt = self.ledger.reserve(key, self.purse.price(running.chain), self.clock())
-            running.latest = {}
+            self.purse.restart(running, report)
         self.purse.charge(running, report)
         if report.get("facts"):
             self.ledger.remember(report["facts"])
@@ -190,7 +191,7 @@ class Admission:
         for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
             del self._claimed[claimed]
             self.stock.learn(claimed)
-        self.purse.settle(running)
+        self.purse.settle(running, now)
         if self._is_over(chain):
             self._record(chain)
         elif failure is not None:

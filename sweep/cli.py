@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.errors import SweepError
 
 if TYPE_CHECKING:
+    from sweep.planning.budget import Speed
     from sweep.study import Outcome
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -53,14 +54,17 @@ def check(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
-    from sweep.planning.budget import Costs, Speed, summary
+    from sweep.planning.budget import Costs, summary
+    from sweep.planning.measured import measured
     from sweep.planning.resolve import resolve
     from sweep.planning.study_file import load
 
     study = load(options.file)
     planned = resolve(study, options.file)
-    found = summary(planned, Costs(planned), Speed(gpu=study.runtime.gpu > 0))
-    print(json.dumps(found, indent=1) if options.json else _plan_text(planned, found))
+    known = measured(study.results_folder)
+    speed = known.speed(study.runtime.gpu > 0)
+    found = summary(planned, Costs(planned, known.sizes), speed)
+    print(json.dumps(found, indent=1) if options.json else _plan_text(planned, found, speed))
     return 0
 
 
@@ -128,7 +132,7 @@ def tasks(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plan_text(planned: Any, found: dict[str, Any]) -> str:
+def _plan_text(planned: Any, found: dict[str, Any], speed: Speed) -> str:
     axes = planned.study.axes
     shown = {
         "encoder": axes.encoder,
@@ -154,7 +158,8 @@ def _plan_text(planned: Any, found: dict[str, Any]) -> str:
         covered = f"below the cheapest chain, which needs {least}"
     lines.append(f"budget {budget}: {covered}" if budget else "no budget: everything is run")
     if budget and budget.unit == "device_seconds":
-        lines.append("  (forecast at an assumed speed; a run measures it with the first chain of each encoder)")
+        assumed = "an assumed speed; a run measures it with the first chain of each encoder"
+        lines.append(f"  (forecast at {'the speed that this study has measured' if speed.measured else assumed})")
     return "\n".join(lines + [f"note: {flag}" for flag in found["flags"]])
 
 

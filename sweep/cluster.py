@@ -25,6 +25,9 @@ DRIVER_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the only way to a silent console
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours stops chains cleanly
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Tune would save what is never restored, all trials each time
+    # Ray would kill workers when the machine's memory is nearly full, whoever filled it, and Tune ends a study whose
+    # worker is killed while it starts. The kernel takes a worker only where it must, which is a death like any other.
+    "RAY_memory_monitor_refresh_ms": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "16",  # lets an autoscaling cluster see work that waits
 }
 WORKER_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE")

@@ -1,7 +1,12 @@
 """What a study may spend: its budget and its deadline, what chains cost, how long a running one may go on. No Ray.
 
 A chain works within what was reserved for it; beyond that as long as there is money that nobody else holds, a report's
-worth at a time; then it stops at its next report, its work kept.
+worth at a time; then it stops at its next report, its work kept. It goes on only where the most that it has spent
+between two reports is there once more: so a budget is exceeded by no more than reports differ, and workers of small
+budgets report more often.
+
+Device-seconds are those for which a chain has its place, by the driver's clock: from the moment at which it was given
+to a worker to the moment at which it was through, starting and stopping included.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ from sweep.planning.plan import Chain
 from sweep.planning.spec import Study
 from sweep.stock import Stock
 
+UNITS = ("flops", "device_seconds")
+
 
 @dataclass
 class Running:
@@ -23,10 +30,10 @@ class Running:
 
     chain: Chain
     attempt: int
-    started: float
+    started: float  # by the driver's clock
     reserved: float  # in the budget's unit
     latest: dict[str, Any] = field(default_factory=dict)  # its last report
-    step: dict[str, float] = field(default_factory=dict)  # what it spent between its last two reports, by unit
+    step: dict[str, float] = field(default_factory=dict)  # the most that it spent between two reports, by unit
 
 
 class Purse:
@@ -37,6 +44,10 @@ class Purse:
         self.unit = study.budget.unit if study.budget is not None else "device_seconds"
         self._ends = clock() + study.deadline if study.deadline is not None else None
         self._gpu = study.runtime.gpu > 0
+        self._devices = study.runtime.gpu or float(study.runtime.cores)  # that a chain occupies
+        self.queued = (
+            False  # chains wait for machines of a cluster that grows: they have a place when they first report
+        )
         self._finished: dict[str, tuple[float, float]] = {}  # encoder -> FLOPs, device-seconds
         # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
         for row in ledger.chains():
@@ -72,27 +83,54 @@ class Purse:
         """Whether a chain may work until its next report. Holds more for it where its reservation is spent."""
         if self.overdue:
             return False
-        if self.budget is None or running.latest[self.unit] < running.reserved:
+        if self.budget is None:
             return True
-        more = running.step[self.unit]
-        if more > self.free:
+        needed = running.latest[self.unit] + running.step[self.unit]
+        if needed <= running.reserved:
+            return True
+        left = max(running.reserved - running.latest[self.unit], 0.0)
+        if running.step[self.unit] - left > self.free:
             return False
-        running.reserved = running.latest[self.unit] + more
+        running.reserved = needed
         self.ledger.hold(running.chain.key, running.attempt, running.reserved)
         return True
 
+    def given(self, running: Running) -> None:
+        """A worker has the chain from now on."""
+        running.started = self.clock()
+
     def charge(self, running: Running, report: Mapping[str, Any]) -> None:
         """Takes down what a chain reports to have spent so far."""
-        units = ("flops", "device_seconds")
-        running.step = {unit: report[unit] - running.latest.get(unit, 0.0) for unit in units}
-        running.latest = dict(report)
-        self.ledger.charge(running.chain.key, running.attempt, report["flops"], report["device_seconds"])
+        if self.queued and not running.latest:
+            running.started = self._began(report)
+        now = {unit: report[unit] for unit in UNITS}
+        now["device_seconds"] = max(now["device_seconds"], (self.clock() - running.started) * self._devices)
+        # The first report comes after loading, which says nothing about what follows.
+        steps = {unit: now[unit] - running.latest[unit] if running.latest else 0.0 for unit in UNITS}
+        running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
+        running.latest = {**report, **now}
+        self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
 
-    def settle(self, running: Running) -> None:
+    def restart(self, running: Running, report: Mapping[str, Any]) -> None:
+        """A worker died and Tune began the chain anew; this is the new attempt's first report. The dead one is charged
+        until then."""
+        began = self._began(report)
+        self.settle(running, began)
+        running.attempt = self.ledger.reserve(running.chain.key, self.price(running.chain), began)
+        running.started, running.latest, running.step = began, {}, {}
+
+    def settle(self, running: Running, ended: float) -> None:
         """The chain's attempt is over: what it has not spent is free, and what it took is a measurement."""
-        self.ledger.settle(running.chain.key, running.attempt, self.clock())
-        latest = running.latest
-        self._learn(running.chain.cell.encoder, latest.get("flops", 0.0), latest.get("device_seconds", 0.0))
+        flops, device_seconds = (running.latest.get(unit, 0.0) for unit in UNITS)
+        if running.latest or not self.queued:
+            device_seconds = max(device_seconds, (ended - running.started) * self._devices)
+        self.ledger.charge(running.chain.key, running.attempt, flops, device_seconds)
+        self.ledger.settle(running.chain.key, running.attempt, ended)
+        self._learn(running.chain.cell.encoder, flops, device_seconds)
+
+    def _began(self, report: Mapping[str, Any]) -> float:
+        """When the attempt of a report began, by the driver's clock."""
+        return self.clock() - float(report["device_seconds"]) / self._devices
 
     def _learn(self, encoder: str, flops: float, device_seconds: float) -> None:
         if flops > 0:

@@ -47,6 +47,7 @@ class ChainSearcher(Searcher):
         if chain is None:
             return Searcher.FINISHED if self._admission.finished else None
         self._chains[trial_id] = chain.key
+        self._admission.given(chain.key)
         return {
             "chain": chain.key,
             "cell": self._admission.position(chain),

@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,16 +28,16 @@ from sweep.display import Display
 from sweep.errors import StudyError
 from sweep.planning import ledger as books
 from sweep.planning.budget import Costs, Speed, summary
-from sweep.planning.first_use import check_data, resolve_revisions
+from sweep.planning.first_use import check_data, resolve_revisions, unchecked_encoders
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
+from sweep.planning.measured import measured_sizes
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import overlaps, resolve
 from sweep.planning.spec import Budget, Study
 from sweep.planning.study_file import load
 from sweep.stock import Stock
 from sweep.store import Store
-from sweep.tasks.base import Size
 from sweep.tracking import Tracker
 
 STORE = "store"
@@ -82,7 +84,15 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
 
 
 def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
-    from sweep.chain.inspection import check_encoders  # imports torch
+    """In a process of its own: torch stays out of the driver, which lives and grows as long as the study."""
+    if not unchecked_encoders(plan, facts):
+        return {}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_checked, plan, facts).result()
+
+
+def _checked(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
+    from sweep.chain.inspection import check_encoders
 
     return check_encoders(plan, facts)
 
@@ -94,17 +104,6 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpu > 0))
     text = sorted(name for name, task in plan.tasks.items() if task.family == "masked")
     return {**found, "languages": list(languages), "overlaps": sorted(overlaps(plan.study, plan.tasks)), "text": text}
-
-
-def measured_sizes(facts: dict[str, str]) -> dict[tuple[str, str, str], Size]:
-    """What runs have really loaded, from the ledger's facts."""
-    found = {}
-    for name, value in facts.items():
-        if name.startswith("size:"):
-            task, split, language = name.removeprefix("size:").rsplit(":", 2)
-            examples, tokens = value.split()
-            found[task, split, language] = Size(int(examples), float(tokens))
-    return found
 
 
 def tracking_uri(study: Study, results: Path) -> str:
@@ -168,6 +167,7 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, 
     from sweep.worker import chain_trial
 
     runtime = admission.plan.study.runtime
+    admission.purse.queued = slots is None
     trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE))
     bundle = {"CPU": float(runtime.cores), **({"GPU": runtime.gpu} if runtime.gpu else {})}
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.

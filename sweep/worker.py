@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,22 @@ from ray import tune
 
 from sweep.errors import SweepError
 from sweep.planning.plan import Plan
+from sweep.planning.spec import Budget
 from sweep.search import written
 
 REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
+REPORT_SHARE = 0.001  # of the study's budget: a chain spends no more unheard, so that the driver can stop it in time
 
 
 def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     """Runs the chain that `config` names and reports to the driver. A stop arrives as SystemExit inside tune.report."""
+    started = time.time()  # before torch is imported: the chain has its place from now on
     from sweep.chain.trial import run
     from sweep.store import Store
 
-    started = time.time()
     cell = plan.cells[config["cell"]]
     chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
-    last = 0.0
+    last, heard = 0.0, dict[str, Any]()  # time and content of the last report
     report: dict[str, Any] = {
         "started": started,
         "flops": 0.0,
@@ -41,9 +44,10 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
         with closing(run(chain, plan, Store(Path(store_root)), started)) as events:
             for event in events:
                 report = {"started": started, **vars(event)}
-                if event.committed or event.facts or event.dev is not None or time.time() - last > REPORT_SECONDS:
+                milestone = event.committed or event.facts or event.dev is not None
+                if milestone or time.time() - last > REPORT_SECONDS or _dear(plan.study.budget, heard, report):
                     tune.report(written(report))
-                    last = time.time()
+                    last, heard = time.time(), report
     # Raising would make Tune try again what cannot succeed, and pay for it each time.
     except SweepError as mistake:
         report["failed"] = str(mistake)
@@ -53,3 +57,10 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
         report["failed"] = " ".join(f"{type(fault).__name__}: {fault}".split())
         report["trace"] = traceback.format_exc()
     tune.report(written({**report, "committed": False, "facts": {}, "finished": True}))
+
+
+def _dear(budget: Budget | None, heard: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+    """Whether what was spent since the last report is a noticeable share of the budget."""
+    if budget is None:
+        return False
+    return bool(report[budget.unit] - heard.get(budget.unit, 0.0) > REPORT_SHARE * budget.amount)

@@ -124,7 +124,11 @@ def test_an_interrupted_retried_phase_equals_an_undisturbed_one_bit_for_bit(retr
     attempts = []
     while disturbed.phase(chain.phases[1].key) is None:
         running = run(chain, plan_of(path), disturbed)
-        *_, last = islice(running, 4)
+        moments = set()  # a dev evaluation is one, in however many batches
+        for last in running:
+            moments.add((last.phase, last.attempt, last.step))
+            if len(moments) == 4:
+                break
         running.close()
         attempts += [last.attempt] if last.phase == "intermediate" else []
     assert attempts.count(0) > 1

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import REPOSITORY
-from real_runs import finished, running
+from real_runs import WORKER, finished, running
 from small_studies import keys, plan_of, study_file, unmeasured
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
+from sweep.official.scores import score
 from sweep.planning.budget import Costs, Speed, summary
 from sweep.planning.ledger import Ledger
 from sweep.store import Store
@@ -48,6 +50,12 @@ def scores(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results" / "scores.csv").drop(columns="device_seconds")
 
 
+def ended(text: str) -> tuple[int, int]:
+    """(chains done, chains) by the last lines of a run, which progress lines resemble."""
+    ((done, chains),) = re.findall(r"^(\d+) of (\d+) chains done, \d+ phases trained now", text, re.MULTILINE)
+    return int(done), int(chains)
+
+
 def spent_flops(folder: Path) -> float:
     """What all attempts have really spent."""
     with closing(Ledger(folder / "results" / "ledger.sqlite")) as ledger:
@@ -63,6 +71,14 @@ def records(folder: Path) -> dict[str, object]:
     }
 
 
+def planned(path: Path) -> str:
+    """What `sweep plan` prints."""
+    command = [sys.executable, "-m", "sweep", "plan", path.name]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=path.parent, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 def spans(folder: Path) -> dict[str, tuple[float, float]]:
     """When each finished phase was trained."""
     store = Store(folder / "results" / "store")
@@ -75,15 +91,16 @@ def spans(folder: Path) -> dict[str, tuple[float, float]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """(folder, what it printed, processes that had torch)."""
-    folder, torch = tmp_path_factory.mktemp("undisturbed"), set()
+    """(folder, what it printed, process -> command line of those that had torch, of which the driver is none)."""
+    folder, heavy = tmp_path_factory.mktemp("undisturbed"), {}
     study_file(folder, AXES, **SETTINGS)
     with running(folder) as run:
         while run.process.poll() is None:
-            torch.update(pid for pid, _ in run.processes() if has_torch(pid))
+            heavy.update({pid: command for pid, command in run.processes() if has_torch(pid)})
             time.sleep(0.2)  # a process that has torch once has it for seconds
         assert run.process.returncode == 0, run.text
-        return folder, run.text, torch
+        assert run.process.pid not in heavy
+        return folder, run.text, heavy
 
 
 def has_torch(pid: int) -> bool:
@@ -114,10 +131,10 @@ def test_phases_that_chains_share_are_trained_once(undisturbed):
 
 
 def test_chains_share_warm_workers_that_import_torch_once_each(undisturbed):
-    """Sixteen chains and more, two workers: two processes had torch, and the driver was not one of them."""
-    folder, _, torch = undisturbed
+    """Sixteen chains and more, two workers: two of Ray's processes had torch."""
+    folder, _, heavy = undisturbed
     assert scores(folder).chain.nunique() >= 16
-    assert len(torch) == 2
+    assert len([command for command in heavy.values() if command.startswith(WORKER)]) == 2
 
 
 def test_a_second_run_trains_nothing_and_starts_no_ray(undisturbed):
@@ -149,6 +166,36 @@ def test_an_undisturbed_run_spends_what_its_distinct_work_was_planned_to_cost(un
     plan = plan_of(undisturbed[0] / "study.yaml")
     planned = float(summary(plan, Costs(plan), Speed())["flops_shared"])
     assert 0.9 * planned < spent_flops(undisturbed[0]) <= 1.02 * planned
+
+
+def test_submissions_of_a_run_are_scored_with_the_numbers_of_its_scores(undisturbed):
+    """Every setting and seed has a folder in the official layout, which `sweep score` reads."""
+    folder, _, _ = undisturbed
+    table = pd.read_csv(folder / "results" / "scores.csv")
+    selected = table[table.selected]
+    places = sorted(folder.glob("results/submissions/*/seed-*"))
+    assert len(places) == 4
+    found = {}
+    for place in places:
+        for task, languages in score(place).by_language().items():
+            for language, metrics in languages.items():
+                found[place.parent.name, int(place.name.removeprefix("seed-")), task, language] = metrics
+    for row in selected.itertuples():
+        name = "tiny__none__-" if row.intermediate == "none" else "tiny__world--rte+world--pos__full"
+        metrics = found.pop((name, row.seed, row.target, row.language))
+        assert 100 * row.value == pytest.approx(metrics["f1" if row.target == "world/ner" else "accuracy"])
+    assert found == {}
+
+
+def test_a_plan_of_a_study_that_has_begun_forecasts_with_what_it_has_measured(undisturbed, tmp_path):
+    """With a budget in device-seconds: a study without results assumes a speed."""
+    folder, _, _ = undisturbed
+    begun = planned(
+        study_file(tmp_path, AXES, **{**SETTINGS, "results": str(folder / "results")}, budget="1 device-hours")
+    )
+    fresh = planned(study_file(tmp_path, AXES, **SETTINGS, budget="1 device-hours"))
+    assert "forecast at the speed that this study has measured" in begun
+    assert "forecast at an assumed speed" in fresh
 
 
 def test_what_workers_have_loaded_is_remembered_for_the_next_forecast(undisturbed):
@@ -245,8 +292,9 @@ def test_finished_phases_are_never_trained_again(disturbed):
 
 
 def test_a_run_says_that_its_budget_is_spent_and_how_to_go_on(disturbed):
-    assert "1 of 16 chains done" in disturbed.poor
-    assert "chains were not paid for" in disturbed.poor
+    done, chains = ended(disturbed.poor)
+    assert 1 <= done < chains == 16
+    assert f"{chains - done} chains were not paid for" in disturbed.poor
     assert "a larger budget in the file and the same command continue the study" in disturbed.poor
 
 
@@ -265,11 +313,16 @@ def test_a_budget_too_small_for_any_chain_starts_nothing(tmp_path):
     assert "0 of 1 chains done, 0 phases trained now" in text
     assert "1 chains were not paid for" in text
     (least,) = re.findall(r"the least that goes on: ([0-9.e+]+ FLOPs)", text)
-    planned = subprocess.run(
-        [sys.executable, "-m", "sweep", "plan", "study.yaml"], cwd=tmp_path, capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )  # fmt: skip
-    assert f"below the cheapest chain, which needs {least}" in planned.stdout
+    assert f"below the cheapest chain, which needs {least}" in planned(tmp_path / "study.yaml")
+
+
+def test_a_share_of_a_gpu_that_no_device_has_is_a_mistake_of_one_line(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    study_file(tmp_path, results="results", runtime={"gpu": 0.5})
+    text = finished(tmp_path, code=2)
+    assert "runtime.gpu: found 0.5; this machine has 0 GPUs" in text
+    assert "Traceback" not in text
 
 
 def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):
@@ -278,8 +331,7 @@ def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):
     assert "the deadline has come" in stopped
     assert "'sweep run study.yaml' goes on from here" in stopped
     study_file(tmp_path, AXES, **SETTINGS)
-    text = finished(tmp_path)
-    assert "16 of 16 chains done" in text
+    assert ended(finished(tmp_path)) == (16, 16)
 
 
 # Faults

@@ -11,7 +11,7 @@ checkpoints so, and targets that are trained on the same data share a phase.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,9 +20,9 @@ from sweep.chain.meter import encoded_flops
 from sweep.data import Sample, sample
 from sweep.planning.plan import Phase
 from sweep.planning.sources import judged_in
-from sweep.tasks.base import Task
+from sweep.tasks.base import Outputs, Task
 from sweep.training.model import Chainable
-from sweep.training.scoring import score_all
+from sweep.training.scoring import score
 
 SQUAD = "squad"  # a key of sweep.tasks.normalise.NORMALISERS
 
@@ -34,20 +34,21 @@ class DevSets:
         self._bench, self._settings = bench, phase.recipe.settings
         judging = [task for task in tasks if task.family != "masked"] or tasks
         self._dev = [self._sample(task, phase) for task in judging]
-        self._flops = encoded_flops(
-            bench.encoder.shape, (one.encoded for one in self._dev), bench.runtime.score_batch_tokens
-        )
+        tokens = bench.runtime.score_batch_tokens
+        self._flops = [encoded_flops(bench.encoder.shape, [one.encoded], tokens) for one in self._dev]
         self._majority = {one.task.name: one.majority() for one in self._dev}
         self.latest: dict[str, float] = {}  # task -> dev score of the last evaluation
 
-    def evaluate(self, model: Chainable) -> float:
-        """Mean over the tasks of their metrics, 0..1."""
+    def evaluate(self, model: Chainable) -> Generator[None, None, float]:
+        """Mean over the tasks of their metrics, 0..1; yields after every batch, what it cost taken down."""
         tokens, precision = self._bench.runtime.score_batch_tokens, self._bench.precision
-        for one in self._dev:
-            name = one.task.name
-            outputs = score_all(model, {"dev": one.encoded}, name, batch_tokens=tokens, precision=precision)
-            self.latest[name] = one.value(one.statistics(one.predictions(outputs["dev"])))
-        self._bench.meter.flops += self._flops
+        for one, flops in zip(self._dev, self._flops, strict=True):
+            name, outputs = one.task.name, list[dict[str, Outputs]]()
+            scoring = score(model, {"dev": one.encoded}, name, batch_tokens=tokens, precision=precision)
+            for progress in self._bench.meter.counting(flops, scoring):
+                outputs = progress.outputs or outputs
+                yield
+            self.latest[name] = one.value(one.statistics(one.predictions(outputs[0]["dev"])))
         return sum(self.latest.values()) / len(self.latest)
 
     def selected(self, points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from sweep.planning.architecture import shape_of
+from sweep.planning.first_use import asked_families, unchecked_encoders
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import shape_fact
 from sweep.planning.shapes import EncoderSource
@@ -19,14 +20,9 @@ from sweep.training.tokenizer import check_tokenizer, load_tokenizer
 
 def check_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
     """Facts on encoders that no earlier run has looked at, the shapes of hub encoders among them. Raises StudyError."""
-    axes = plan.study.axes
-    names = {*axes.target, *(name for names in axes.intermediate for name in names)}
-    families = sorted({plan.tasks[name].family for name in names})
-    found: dict[str, str] = {}
-    for source in plan.encoders.values():
-        fact = f"checked:encoder:{source.digest}:{'+'.join(families)}"
-        if fact not in facts:
-            found |= {fact: "yes", **_check(source, families)}
+    families, found = asked_families(plan), dict[str, str]()
+    for fact, source in unchecked_encoders(plan, facts).items():
+        found |= {fact: "yes", **_check(source, families)}
     return found
 
 

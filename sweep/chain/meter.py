@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from sweep.planning.architecture import Shape
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.tasks.base import Encoded
+from sweep.training.scoring import ScoreProgress
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class Meter:
     @property
     def device_seconds(self) -> float:
         return (time.time() - self.started) * self.devices
+
+    def counting(self, flops: float, scoring: Iterable[ScoreProgress]) -> Iterator[ScoreProgress]:
+        """Passes scoring on and takes its `flops` down batch by batch, so that every report says what was spent."""
+        before = self.flops
+        for progress in scoring:
+            self.flops = before + flops * progress.tokens / max(progress.total_tokens, 1)
+            yield progress
+        self.flops = before + flops  # to the last digit, however many batches there were
 
     def event(self, phase: str, key: str, step: int, steps: int, **rest: Any) -> Event:
         return Event(phase, key, step, steps, float(self.flops), self.device_seconds, **rest)

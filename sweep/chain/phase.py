@@ -105,6 +105,9 @@ def _steps(
     saved = time.time()
     with CheckpointWriter(scratch) as writer:
         for progress in run:
+            if progress.evaluating:
+                yield book.event(progress)
+                continue
             book.note(progress, by_task)
             if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
                 writer.write(progress.snapshot(), book.log)

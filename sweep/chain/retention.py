@@ -8,7 +8,7 @@ that are answered by vectors have no linear head, and no fresh one. Retention is
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,10 @@ from sweep.data import SAMPLE_SEED, Sample, sample, training_data
 from sweep.planning.budget import LINEAR, probe_examples
 from sweep.planning.plan import INTERMEDIATE, Chain, Phase
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Encoded, Size, Task
+from sweep.tasks.base import Encoded, Outputs, Size, Task
 from sweep.training.model import Chainable
 from sweep.training.probe import fit_head
-from sweep.training.scoring import score_all
+from sweep.training.scoring import score
 
 BEFORE, SAVED_HEAD, FRESH_HEAD = "before", "saved_head", "fresh_head"
 
@@ -51,28 +51,33 @@ def measure(bench: Bench, chain: Chain) -> Generator[Event, None, Retention]:
     phase, last = [one for one in chain.phases if one.recipe.kind == INTERMEDIATE][-1], chain.phases[-1]
     tasks = [bench.plan.tasks[name] for name in names]
     samples = [_held_out(bench, task, phase) for task in tasks]
-    _score(bench, found, model_with_heads(bench, tasks, phase, phase), samples, BEFORE)
-    yield bench.meter.event("score", chain.score, 0, 0)
+    for _ in _score(bench, found, model_with_heads(bench, tasks, phase, phase), samples, BEFORE):
+        yield bench.meter.event("score", chain.score, 0, 0)
     after = model_with_heads(bench, tasks, last, phase)
-    _score(bench, found, after, samples, SAVED_HEAD)
-    yield bench.meter.event("score", chain.score, 0, 0)
+    for _ in _score(bench, found, after, samples, SAVED_HEAD):
+        yield bench.meter.event("score", chain.score, 0, 0)
     linear = [one for one in samples if one.task.family in LINEAR]
     for one in linear:
         _fit(bench, found, after, one.task, phase)
         yield bench.meter.event("score", chain.score, 0, 0)
-    _score(bench, found, after, linear, FRESH_HEAD)
+    for _ in _score(bench, found, after, linear, FRESH_HEAD):
+        yield bench.meter.event("score", chain.score, 0, 0)
     return found
 
 
-def _score(bench: Bench, found: Retention, model: Chainable, samples: Sequence[Sample], head: str) -> None:
-    tokens = bench.runtime.score_batch_tokens
+def _score(bench: Bench, found: Retention, model: Chainable, samples: Sequence[Sample], head: str) -> Iterator[None]:
+    """Yields after every batch."""
     for one in samples:
-        name = one.task.name
-        outputs = score_all(model, {"": one.encoded}, name, batch_tokens=tokens, precision=bench.precision)[""]
-        statistics = one.statistics(one.predictions(outputs))
+        name, flops, outputs = one.task.name, _flops(bench, one.encoded), list[dict[str, Outputs]]()
+        tokens, precision = bench.runtime.score_batch_tokens, bench.precision
+        scoring = score(model, {"": one.encoded}, name, batch_tokens=tokens, precision=precision)
+        for progress in bench.meter.counting(flops, scoring):
+            outputs = progress.outputs or outputs
+            yield
+        statistics = one.statistics(one.predictions(outputs[0][""]))
         found.statistics[statistics_name(name, head)] = statistics
         found.tasks.setdefault(name, _facts(one))[head] = one.value(statistics)
-        _charge(bench, found, one.encoded)
+        found.flops += flops
 
 
 def _facts(one: Sample) -> dict[str, Any]:
@@ -100,10 +105,9 @@ def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Ph
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
     chosen = training_data({language: whole}, examples, SAMPLE_SEED)
     fit_head(model, task.name, chosen, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision)
-    _charge(bench, found, chosen)
+    bench.meter.flops += _flops(bench, chosen)
+    found.flops += _flops(bench, chosen)
 
 
-def _charge(bench: Bench, found: Retention, encoded: Encoded) -> None:
-    flops = encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)
-    bench.meter.flops += flops
-    found.flops += flops
+def _flops(bench: Bench, encoded: Encoded) -> float:
+    return encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)

@@ -32,16 +32,16 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     settings = scoring_settings(bench.plan.study, task, bench.encoder)
     sets = ScoringSets.read(bench.reader, task, bench.plan.rows, length, settings["examples"])
     outputs: list[dict[str, Outputs]] = []
-    for progress in score(
+    flops = encoded_flops(bench.encoder.shape, sets.encoded.values(), bench.runtime.score_batch_tokens)
+    run = score(
         model, sets.encoded, task.name, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision,
         layers=read_layers(settings, bench.encoder), pooling=settings.get("pooling"),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for progress in bench.meter.counting(flops, run):
         outputs = progress.outputs or outputs
         yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
     # The vectors of a layer go when they are judged.
     first, *others = [sets.judged(outputs.pop(0)) for _ in range(len(outputs))]
-    flops = encoded_flops(bench.encoder.shape, sets.encoded.values(), bench.runtime.score_batch_tokens)
-    bench.meter.flops += flops
     del model
     again = yield from measure(bench, chain)
     record = ScoreRecord(

@@ -217,11 +217,11 @@ class Speed:
         return bool(self._seconds_per_flop)
 
     def device_seconds(self, encoder: str, flops: float) -> float:
-        """Forecast for `flops` of work with an encoder."""
-        assumed = 1 / ASSUMED_FLOPS_PER_SECOND["gpu" if self.gpu else "core"]
-        known = self._seconds_per_flop
-        rate = known.get(encoder) or (sum(known.values()) / len(known) if known else assumed)
-        return flops * rate + (CHAIN_OVERHEAD_SECONDS if flops > 0 else 0.0)
+        """Forecast for `flops` of work with an encoder. Measured rates contain all that chains do beside computing."""
+        if known := self._seconds_per_flop:
+            return flops * (known.get(encoder) or sum(known.values()) / len(known))
+        assumed = flops / ASSUMED_FLOPS_PER_SECOND["gpu" if self.gpu else "core"]
+        return assumed + (CHAIN_OVERHEAD_SECONDS if flops > 0 else 0.0)
 
     def amount(self, budget: Budget, encoder: str, flops: float) -> float:
         """The same work in the budget's unit."""

@@ -12,6 +12,7 @@ from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import data_fact, encoder_fact
+from sweep.planning.shapes import EncoderSource
 from sweep.planning.sources import trained_in
 from sweep.tasks import FAMILIES
 from sweep.tasks.hub import HubSource, version_of
@@ -44,6 +45,20 @@ def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
         if fact not in facts:
             found[fact] = str(check(task, FAMILIES[task.family], sources))
     return found
+
+
+def asked_families(plan: Plan) -> list[str]:
+    """The families that every encoder of the study must be able to do."""
+    axes = plan.study.axes
+    names = {*axes.target, *(name for names in axes.intermediate for name in names)}
+    return sorted({plan.tasks[name].family for name in names})
+
+
+def unchecked_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, EncoderSource]:
+    """Fact -> encoder that no earlier run has looked at for these families (sweep/chain/inspection.py does)."""
+    families = "+".join(asked_families(plan))
+    found = {f"checked:encoder:{source.digest}:{families}": source for source in plan.encoders.values()}
+    return {fact: source for fact, source in found.items() if fact not in facts}
 
 
 def encoder_commit(location: str) -> str:
