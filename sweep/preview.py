@@ -19,6 +19,7 @@ from sweep.chain.preview import measure
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
 from sweep.planning.ledger import Ledger
+from sweep.planning.measured import measured_sizes
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.preview import PREVIEWS, preview_parts, previews, ranked_targets, short_plan
 from sweep.planning.settings import BASELINE, NOTHING, Setting
@@ -26,7 +27,7 @@ from sweep.purse import Purse, Running
 from sweep.reporting.preview import preview_frame
 from sweep.stock import Stock
 from sweep.store import Store
-from sweep.study import STORE, measured_sizes, prepared
+from sweep.study import STORE, prepared
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
                 if not purse.may_go_on(running):
                     return
     finally:
-        purse.settle(running)
+        purse.settle(running, time.time())
 
 
 def _price(chain: Chain, purse: Purse) -> float:

@@ -230,6 +230,68 @@ def test_a_chain_goes_on_beyond_its_reservation_with_money_that_nobody_holds_and
     assert lab.admission.may_go_on(other.key)  # what is held for it is its own
 
 
+def test_a_chain_is_charged_for_all_the_time_that_it_has_a_place_whatever_its_worker_counts(tmp_path):
+    """Given to a worker at 10 s, first heard of at 15, through at 20; before that it waited for Ray to start."""
+    now = [0.0]
+    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab.fill()
+    now[0] = 10.0
+    lab.admission.given(lab.busy[0].key)
+    now[0] = 15.0
+    lab.hear(lab.busy[0], 1e9)  # a second, says the worker
+    assert lab.admission.purse.spent == 5.0
+    now[0] = 20.0
+    lab.admission.ended(lab.busy[0].key)
+    assert lab.admission.purse.spent == 10.0
+
+
+def test_a_chain_that_waits_for_a_machine_of_a_growing_cluster_is_charged_from_its_start_there(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab.admission.purse.queued = True
+    lab.fill()
+    now[0] = 600.0
+    lab.hear(lab.busy[0], 2e9)  # its worker has been at work for two seconds
+    now[0] = 603.0
+    lab.admission.ended(lab.busy[0].key)
+    assert lab.admission.purse.spent == 5.0
+
+
+def test_a_dead_attempt_is_charged_until_the_next_one_begins(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab.fill()
+    (chain,) = lab.busy
+    now[0] = 4.0
+    lab.hear(chain, 1e9, started=1.0)
+    now[0] = 10.0
+    lab.hear(chain, 2e9, started=8.0)
+    now[0] = 11.0
+    lab.admission.ended(chain.key)
+    (row,) = lab.ledger.chains()
+    assert (row.flops, row.device_seconds) == (3e9, 11.0)
+
+
+def test_a_measured_speed_contains_what_chains_do_beside_computing():
+    """Work of the same size is priced at what it has cost."""
+    speed = Speed((("tiny", 1e12, 50.0), ("tiny", 1e12, 70.0)))
+    assert speed.device_seconds("tiny", 1e12) == pytest.approx(60.0)
+    assert speed.device_seconds("another", 1e12) == pytest.approx(60.0)
+
+
+def test_a_chain_goes_on_only_where_the_most_it_spent_between_two_reports_is_there_again(tmp_path):
+    """Loading, before the first report, is no measure of that; a dev evaluation is."""
+    cost = float(summary(study(tmp_path), Costs(study(tmp_path)), Speed())["flops_shared"])
+    lab = Lab(study(tmp_path, budget=f"{cost:.0f} flops"), tmp_path)
+    lab.fill()
+    (chain,) = lab.busy
+    lab.hear(chain, 0.6 * cost)
+    assert lab.admission.may_go_on(chain.key)
+    lab.hear(chain, 0.8 * cost)
+    lab.hear(chain, 0.81 * cost)
+    assert not lab.admission.may_go_on(chain.key)
+
+
 def test_what_a_chain_spends_until_it_stops_is_charged(tmp_path):
     lab = Lab(study(tmp_path, budget="1e6 flops"), tmp_path)
     lab.admission.purse.budget = lab.admission.plan.study.budget.model_copy(update={"amount": 1e30})

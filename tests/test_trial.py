@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +206,18 @@ def test_an_interrupted_chain_equals_an_undisturbed_one_bit_for_bit(checkpoint_s
     assert unmeasured(disturbed.score(chain.score)) == unmeasured(undisturbed.score(chain.score))
     first, second = (kept.statistics(chain.score) for kept in (undisturbed, disturbed))
     assert all(np.array_equal(first[language], second[language]) for language in first)
+
+
+def test_dev_evaluations_and_scoring_say_batch_by_batch_what_they_have_cost(fresh, tmp_path):
+    """No report is dearer than the dearest step: a chain can be stopped before it spends what is not there."""
+    ((chain, plan),) = chains_of(study_file(tmp_path, runtime={"score_batch_tokens": 256}))
+    events = list(run(chain, plan, fresh))
+    spent = [after.flops - before.flops for before, after in pairwise(events)]
+    assert min(spent) >= 0
+    assert max(spent) <= 1.5 * events[1].flops  # a first step
+    scored = fresh.score(chain.score).flops
+    assert scored > 3 * events[1].flops
+    assert events[-1].flops == sum(fresh.phase(phase.key).flops for phase in chain.phases) + scored
 
 
 def test_a_half_done_phase_goes_on_after_its_last_checkpoint(fresh, tmp_path):

@@ -1,0 +1,93 @@
+"""How well a budget is kept that ends in the middle of running chains: what was spent, as a share of what was allowed.
+
+    python benchmarks/budget.py [--cores 2] [--device-seconds 90] [--share 0.35]
+
+Two real studies of the same chains: one may spend so many device-seconds, one that share of its planned FLOPs. Beside
+what the ledger was charged stands an upper bound that does not ask it: cores times the time from the first chain's
+start to the last one's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+REPOSITORY = Path(__file__).parents[1]
+PHASE = {"learning_rate": 1e-3, "batch_tokens": 1024, "steps": 60, "evaluations": 4, "collapse_margin": -1}
+STUDY = {
+    "study": "budget",
+    "results": "results",
+    "axes": {
+        "encoder": ["tiny"], "intermediate": ["none", "world/rte", "world/pos", "world/nli"],
+        "target": ["world/topic", "world/ner", "world/rte", "world/qa_small"], "seed": [1, 2],
+    },
+    "encoders": {"tiny": {
+        "random_init": {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+                        "intermediate_size": 128, "max_position_embeddings": 128},
+        "tokenizer": {"text": "world/raw", "vocab_size": 1500, "algorithm": "wordpiece"},
+    }},
+    "pretrain": {**PHASE, "task": "world/raw"},
+    "intermediate": PHASE,
+    "target": PHASE,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Runs both studies."""
+    parser = argparse.ArgumentParser(description="how well a budget is kept")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--device-seconds", type=float, default=90.0)
+    parser.add_argument("--share", type=float, default=0.35, help="of the planned FLOPs")
+    arguments = parser.parse_args()
+    for unit in ("device_seconds", "flops"):
+        with tempfile.TemporaryDirectory(prefix="sweep-budget-") as name:
+            folder = Path(name)
+            amount = arguments.device_seconds if unit == "device_seconds" else arguments.share * _planned(folder)
+            _study(folder, budget=f"{amount:.0f} {unit.replace('_', '-')}")
+            print(_sweep(folder, arguments.cores, "run").strip().splitlines()[0])
+            _print_spent(folder, unit, amount, arguments.cores)
+
+
+def _study(folder: Path, **changes: str) -> None:
+    (folder / "study.yaml").write_text(json.dumps({**STUDY, **changes}))
+
+
+def _planned(folder: Path) -> float:
+    _study(folder)
+    return float(json.loads(_sweep(folder, 1, "plan", "--json"))["flops_shared"])
+
+
+def _sweep(folder: Path, cores: int, *words: str) -> str:
+    """Runs a command on so many cores; returns what it printed."""
+    cpus = sorted(os.sched_getaffinity(0))[:cores]
+    limit = f"import os, sys; os.sched_setaffinity(0, {cpus}); from sweep.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", limit, *words[:1], "study.yaml", *words[1:]], cwd=folder, check=True, text=True,
+        stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ).stdout  # fmt: skip
+
+
+def _print_spent(folder: Path, unit: str, amount: float, cores: int) -> None:
+    with closing(sqlite3.connect(folder / "results" / "ledger.sqlite")) as ledger:
+        query = f"select sum({unit}), count(*), min(started), max(ended) from attempts"
+        spent, attempts, began, ended = ledger.execute(query).fetchone()
+        (stopped,) = ledger.execute("select count(*) from chains where state = 'stopped'").fetchone()
+    print(f"  {unit}: {spent:.4g} of {amount:.4g} spent, {100 * (spent / amount - 1):+.2f}%;"
+          f" {attempts} attempts, {stopped} stopped on their way")  # fmt: skip
+    if unit == "device_seconds":
+        bound = (ended - began) * cores
+        share = 100 * (bound / amount - 1)
+        print(f"  first start to last end, on {cores} cores: {bound:.4g} device-seconds, {share:+.2f}%")
+
+
+if __name__ == "__main__":
+    main()
