@@ -74,7 +74,7 @@ def local_slots(runtime: Runtime, resources: dict[str, float]) -> int:
     if not runtime.gpu:
         return by_core
     devices = resources.get("GPU", 0.0)
-    if devices < min(runtime.gpu, 1.0):
+    if devices < runtime.gpu:
         raise StudyError("runtime.gpu", str(runtime.gpu), f"this machine has {devices:g} GPUs; 0 runs on cores")
     return max(min(by_core, int(devices // runtime.gpu)), 1)
 
