@@ -1,7 +1,8 @@
 """Which chain may start next: coverage first, shared phases once, nothing that cannot be paid. Knows no Ray.
 
-Order: the first candidate of every cell, then the second, ...; a cell's other seeds follow as soon as its candidates
-are compared, and fill workers that would be idle. A chain that needs a phase which is being trained elsewhere waits
+Order: the first candidate of every cell, then the second, ...; where a cell's winner is known only at the end of its
+tuning, one cell after another. A cell's other seeds follow as soon as its candidates are compared, and fill workers
+that would be idle. A chain that needs a phase which is being trained elsewhere waits
 here, holding nothing. Rebuilt from plan and store at every start: a chain that the store has finished is done without a
 trial, and so is one that needs a phase which has collapsed.
 """
@@ -10,40 +11,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from sweep.cells import CellState, Work
 from sweep.planning.budget import Costs
-from sweep.planning.ledger import COLLAPSED, DONE, FAILED, RUNNING, STOPPED, ChainRow, Ledger
-from sweep.planning.plan import REPLICA, Cell, Chain, Phase, Plan, coverage_order
-from sweep.planning.spec import Budget
+from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, RUNNING, STOPPED, Ledger, row_of
+from sweep.planning.plan import CANDIDATE, REPLICA, Chain, Phase, Plan, coverage_order
+from sweep.planning.rungs import TRAINED, cell_by_cell, rung_fact, stages
 from sweep.purse import Purse, Running
 from sweep.stock import Stock
-from sweep.tuning import Tried, rates_for, winner
-
-
-@dataclass
-class CellState:
-    """How far a cell is."""
-
-    cell: Cell
-    count: int  # candidates
-    tried: dict[int, Tried] = field(default_factory=dict)
-    started: dict[int, Chain] = field(default_factory=dict)
-
-    @property
-    def tuned(self) -> bool:
-        return len(self.tried) == self.count
-
-
-@dataclass(frozen=True)
-class Work:
-    """A possible chain: a candidate of a cell, or its winner with another seed."""
-
-    cell: int
-    candidate: int
-    seed: int
-    role: str
+from sweep.tuning import Tried, rates_for
 
 
 class Admission:
@@ -55,24 +32,25 @@ class Admission:
         self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
         self.purse = Purse(plan.study, ledger, costs, stock, clock)
         self.order = coverage_order(plan)
-        self.cells = [CellState(cell, plan.candidates(cell)) for cell in plan.cells]
+        self.cells = [CellState(cell, plan.candidates(cell), stages(plan, cell)) for cell in plan.cells]
         self.running: dict[str, Running] = {}
         self.done: list[Chain] = []
         self.failed: list[tuple[Chain, str]] = []
         self.collapsed: list[tuple[Chain, str]] = []  # ended at a phase that learned nothing
+        self.lost: list[Chain] = []  # beaten by another candidate of their cell, and without scores
         self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone or at the deadline
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
+        self._works: dict[str, Work] = {}  # of chains that run, or were not paid for: their last one
+        self._rungs = {name: float(dev) for name, dev in ledger.facts().items() if name.startswith("rung:")}
+        self._scored: set[str] = set()  # keys of chains in `done`
         self._stuck = False  # nothing may start before something is finished: asked ten times a second, answered once
         first, *self._others = plan.study.axes.seed
-        rounds = max((state.count for state in self.cells), default=0)
-        self._waiting = [
-            Work(index, number, first, "candidate")
-            for number in range(rounds)
-            for index in self.order
-            if number < self.cells[index].count
-        ]
+        pairs = [(index, number) for index in self.order for number in range(self.cells[index].count)]
+        if not cell_by_cell(plan.study):
+            pairs.sort(key=lambda pair: pair[1])
+        self._waiting = [Work(index, number, first, CANDIDATE, stage=0) for index, number in pairs]
         # Where there is nothing to choose between, the other seeds need not wait for the first.
         self._waiting += [
             Work(i, 0, seed, REPLICA) for i in self.order if self.cells[i].count == 1 for seed in self._others
@@ -92,18 +70,19 @@ class Admission:
             chain = self._chain(work)
             if chain is None or self._blocked(chain):
                 position += 1
-            elif self._is_over(chain):
+            elif self._is_over(chain, self._until(work)):
                 self._waiting.pop(position)
-                self._record(chain)
+                self._record(chain, work)
                 position = 0  # its result may have opened what was passed over
-            elif self.purse.price(chain) > self.purse.free:
+            elif self._price(chain, work) > self.purse.free:
                 if self.running:
                     break  # what is held may be set free: never prefer a later chain because it is cheaper
                 self._waiting.pop(position)
+                self._works[chain.key] = work
                 self.unpaid.append(chain)
             else:
                 self._waiting.pop(position)
-                self._start(chain)
+                self._start(chain, work)
                 return chain
         if not self.running:
             self._waiting.clear()  # what is left depends on candidates that were not paid for: nobody will try them
@@ -123,6 +102,25 @@ class Admission:
     def position(self, chain: Chain) -> int:
         """Index of the chain's cell in the plan."""
         return self._index[chain.cell]
+
+    def until(self, key: str) -> float | None:
+        """The share of its target phase after which a running chain pauses; None where it goes on to its scores."""
+        return self._until(self._works[key])
+
+    def _until(self, work: Work) -> float | None:
+        return self.cells[work.cell].until(work)
+
+    def left(self) -> Iterator[tuple[Chain, Work]]:
+        """Chains that run, and those that wait, as far as they are known."""
+        yield from ((running.chain, self._works[key]) for key, running in self.running.items())
+        yield from ((chain, work) for work in self._waiting if (chain := self._chain(work)) is not None)
+
+    def price(self, chain: Chain) -> float:
+        """What is left of the attempt at a chain that runs or was not paid for."""
+        return self._price(chain, self._works[chain.key])
+
+    def _price(self, chain: Chain, work: Work) -> float:
+        return self.purse.price(chain, self._until(work), self.cells[work.cell].since(work))
 
     def _chain(self, work: Work) -> Chain | None:
         """The chain, or None while it depends on candidates that are not finished."""
@@ -145,17 +143,25 @@ class Admission:
             return True
         return any(phase.key in self._claimed for phase in self.stock.to_train(chain))
 
-    def _is_over(self, chain: Chain) -> bool:
-        """Scored, or without a way to its scores: nothing is left to do for it."""
-        return self.stock.has_score(chain.score) or self.stock.dead_end(chain) is not None
+    def _is_over(self, chain: Chain, until: float | None) -> bool:
+        """Scored, or without a way to its scores, or as far as it is wanted: nothing is left to do for it."""
+        return self.stock.is_over(chain) or (until is not None and self._dev(chain, until) is not None)
 
-    def _start(self, chain: Chain) -> None:
+    def _dev(self, chain: Chain, until: float | None) -> float | None:
+        """The dev score that a chain has reached there; None where it is not there yet, or has none."""
+        if until is None or until == TRAINED:
+            return self.stock.dev_score(chain)
+        known = self._rungs.get(rung_fact(chain.phases[-1].key, until))
+        return self.stock.dev_at(chain, until) if known is None else known
+
+    def _start(self, chain: Chain, work: Work) -> None:
         now = self.clock()
         for phase in self.stock.to_train(chain):
             self._claimed[phase.key] = chain.key
         self._claimed[chain.score] = chain.key
-        price = self.purse.price(chain)
-        self.ledger.open_chain(self._row(chain, RUNNING, now))
+        self._works[chain.key] = work
+        price = self._price(chain, work)
+        self.ledger.open_chain(row_of(chain, RUNNING, now))
         attempt = self.ledger.reserve(chain.key, price, now)
         self.running[chain.key] = Running(chain, attempt, now, price)
 
@@ -169,10 +175,11 @@ class Admission:
         """A worker's report: costs so far, progress, perhaps a phase that is in the store now."""
         running = self.running[key]
         if running.latest and report["started"] != running.latest["started"]:
-            self.purse.restart(running, report)
+            self.purse.restart(running, report, self.price(running.chain))
         self.purse.charge(running, report)
         if report.get("facts"):
             self.ledger.remember(report["facts"])
+            self._rungs |= {name: float(dev) for name, dev in report["facts"].items() if name.startswith("rung:")}
         if report.get("committed"):
             self._stuck = False
             self.trained += report["phase"] != "score"
@@ -185,100 +192,84 @@ class Admission:
 
     def ended(self, key: str, failure: str | None = None) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells)."""
-        running = self.running.pop(key)
+        running, work = self.running.pop(key), self._works[key]
         self._stuck = False
         chain, now = running.chain, self.clock()
         for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
             del self._claimed[claimed]
             self.stock.learn(claimed)
         self.purse.settle(running, now)
-        if self._is_over(chain):
-            self._record(chain)
+        if self._is_over(chain, self._until(work)):
+            self._record(chain, work)
         elif failure is not None:
             self.failed.append((chain, failure))
             self.ledger.close_chain(key, FAILED, None, now, failure)
-            self._note(chain, Tried(chain.rates, None))
+            self._note(chain, work, Tried(chain.rates, None))
         else:
             self.unpaid.append(chain)
             self.ledger.close_chain(key, STOPPED, None, now, "stopped; its work is kept")
 
-    def _record(self, chain: Chain) -> None:
-        dead_end = self.stock.dead_end(chain)
-        if self.stock.has_score(chain.score) or dead_end is None:
+    def _record(self, chain: Chain, work: Work) -> None:
+        dead_end, dev = self.stock.dead_end(chain), self._dev(chain, self._until(work))
+        if self.stock.has_score(chain.score):
             self._record_done(chain)
-        else:
+        elif dead_end is not None:
             self._record_collapsed(chain, dead_end)
+            self._note(chain, work, Tried(chain.rates, None, collapsed=True))
+            return
+        else:
+            self._close(chain, PAUSED, dev, "waits for the other candidates of its cell")
+        # Where nothing is trained there is nothing to compare; any number will do.
+        self._note(chain, work, Tried(chain.rates, dev if dev is not None else 0.0))
 
     def _record_collapsed(self, chain: Chain, dead_end: Phase) -> None:
         reason = self.stock.why_collapsed(dead_end)
         self.collapsed.append((chain, reason))
-        now = self.clock()
-        self.ledger.open_chain(self._row(chain, COLLAPSED, now))
-        self.ledger.close_chain(chain.key, COLLAPSED, None, now, reason)
+        self._close(chain, COLLAPSED, None, reason)
         if self.cells[self.position(chain)].count == 1:
             self.ledger.select(chain.cell.name, chain.candidate)  # nothing to choose: the cell's result, such as it is
-        self._note(chain, Tried(chain.rates, None, collapsed=True))
 
     def _record_done(self, chain: Chain) -> None:
+        if chain.key in self._scored:
+            return  # at an earlier stage of its cell
+        self._scored.add(chain.key)
         self.done.append(chain)
-        dev = self.stock.dev_score(chain)
-        now = self.clock()
-        self.ledger.open_chain(self._row(chain, DONE, now))
-        self.ledger.close_chain(chain.key, DONE, dev, now)
+        self._close(chain, DONE, self.stock.dev_score(chain), "")
         if chain.role == REPLICA:
             self.ledger.select(chain.cell.name, chain.candidate)
-        else:
-            # Where nothing is trained there is nothing to compare; any number will do.
-            self._note(chain, Tried(chain.rates, dev if dev is not None else 0.0))
 
-    def _note(self, chain: Chain, result: Tried) -> None:
-        """A candidate's result; with the last one of a cell, its other seeds may run."""
-        if chain.role == REPLICA:
+    def _record_lost(self, chain: Chain, stage: int) -> None:
+        """Another candidate is better: nobody will train it further, or score it."""
+        if self.stock.has_score(chain.score):
             return
-        index = self.position(chain)
-        state = self.cells[index]
-        state.tried[chain.candidate] = result
-        best = winner(state.tried)
-        if best is not None:
-            self.ledger.select(chain.cell.name, best)
-        if state.tuned and best is not None and state.count > 1:
-            self._waiting.extend(Work(index, best, seed, REPLICA) for seed in self._others)
+        until = self.cells[self.position(chain)].stages[stage].until
+        assert until is not None
+        reason = "not scored: loser" if until == TRAINED else f"stopped at rung {stage + 1} ({until:.0%}): loser"
+        self.lost.append(chain)
+        self._close(chain, LOSER, self._dev(chain, until), reason)
+        if not self.plan.study.runtime.keep_target_weights:
+            self.stock.drop(chain)
 
-    def _row(self, chain: Chain, state: str, now: float) -> ChainRow:
-        cell = chain.cell
-        return ChainRow(
-            key=chain.key, cell=cell.name, encoder=cell.encoder, intermediate=cell.intermediate_name,
-            volume=cell.volume_name, source=cell.source_name, target=cell.target, chain_budget=cell.budget_name,
-            seed=chain.seed, candidate=chain.candidate, role=chain.role, selected=chain.role == REPLICA,
-            rates=dict(chain.rates),
-            phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=state,
-            dev=None, flops=0.0, device_seconds=0.0, started=now, ended=None,
-        )  # fmt: skip
+    def _close(self, chain: Chain, state: str, dev: float | None, message: str) -> None:
+        now = self.clock()
+        self.ledger.open_chain(row_of(chain, state, now))
+        self.ledger.close_chain(chain.key, state, dev, now, message)
 
-    # -- what is left --------------------------------------------------------------------------------------------------
-
-    def left(self) -> Iterator[Chain]:
-        """Chains that have not started, as far as they are known."""
-        for work in self._waiting:
-            chain = self._chain(work)
-            if chain is not None:
-                yield chain
-
-    def least_budget(self) -> Budget | None:
-        """The budget with which the cheapest of the chains that were not paid for could run."""
-        budget = self.plan.study.budget
-        if budget is None or not self.unpaid:
-            return None
-        least = self.purse.spent + min(self.purse.price(chain) for chain in self.unpaid)
-        return budget.model_copy(update={"amount": least})
-
-    def device_seconds_left(self) -> float:
-        """Forecast of the work that is left, shared phases once, replicas of cells that are not tuned yet left out."""
-        left: dict[str, tuple[str, float]] = {}
-        for chain in [*self.left(), *(running.chain for running in self.running.values())]:
-            parts = self.costs.parts(chain)
-            wanted = [phase.key for phase in self.stock.to_train(chain)]
-            wanted += [] if self._is_over(chain) else [chain.score]
-            left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
-        speed = self.purse.speed
-        return sum(speed.device_seconds(encoder, flops) for encoder, flops in left.values())
+    def _note(self, chain: Chain, work: Work, result: Tried) -> None:
+        """A candidate's result at a stage; with the last one, those that are left go on, at the end the other seeds."""
+        if work.stage is None:
+            return
+        state, stage = self.cells[work.cell], work.stage
+        for number in state.note(stage, chain.candidate, result):
+            self._record_lost(state.started[number], stage)
+        if state.winner is not None:
+            self.ledger.select(chain.cell.name, state.winner)
+        if not state.complete(stage):
+            return
+        if stage + 1 < len(state.stages):
+            on = [Work(work.cell, number, work.seed, CANDIDATE, stage + 1) for number in state.entrants(stage + 1)]
+            self._waiting[:0] = on  # before other cells begin
+        elif state.winner is not None and state.count > 1:
+            if state.unscored_winner:
+                self._waiting.insert(0, Work(work.cell, state.winner, work.seed, CANDIDATE))
+            self._waiting.extend(Work(work.cell, state.winner, seed, REPLICA) for seed in self._others)

@@ -151,8 +151,15 @@ def _plan_text(planned: Any, found: dict[str, Any], speed: Speed) -> str:
         f"{found['phases_distinct']:,} distinct phases instead of {found['phases_unshared']:,}",
         f"{found['flops_shared']:.3g} FLOPs, {found['flops_unshared']:.3g} one chain at a time ({ratio:.1f} times)",
     ]
+    if found["flops_planned"] < found["flops_shared"]:
+        ratio = found["flops_unshared"] / max(found["flops_planned"], 1)
+        lines.append(
+            f"{found['flops_planned']:.3g} FLOPs ({ratio:.1f} times) without what losing candidates are spared"
+        )
     budget = planned.study.budget
-    covered = f"covers the first candidate of {found['covered_by_budget']:,} of {found['cells']:,} cells"
+    whole = planned.study.scoring.chains == "winners" or planned.study.tuning.halving is not None
+    what = "the tuning of" if whole else "the first candidate of"
+    covered = f"covers {what} {found['covered_by_budget']:,} of {found['cells']:,} cells"
     if budget and not found["covered_by_budget"]:
         least = budget.model_copy(update={"amount": found["least_budget"]})
         covered = f"below the cheapest chain, which needs {least}"
@@ -168,12 +175,13 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
 
     admission = outcome.admission
     done = f"{len(admission.done)} of {admission.total} chains done, {admission.trained} phases trained now"
-    lines = [f"{done}, in {duration(outcome.seconds)}"]
+    lost = f", {len(admission.lost)} beaten in their cell" if admission.lost else ""
+    lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
     for chain, reason in admission.failed:
         lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
     for chain, reason in admission.collapsed:
         lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
-    ended = len(admission.done) + len(admission.failed) + len(admission.collapsed)
+    ended = len(admission.done) + len(admission.failed) + len(admission.collapsed) + len(admission.lost)
     left = admission.total - ended  # with those that depend on unpaid ones
     if outcome.interrupted:
         lines.append(f"interrupted: 'sweep run {file}' goes on from here")

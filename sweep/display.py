@@ -10,6 +10,7 @@ import time
 from typing import TextIO
 
 from sweep.admission import Admission
+from sweep.forecast import device_seconds_left
 from sweep.purse import Running
 
 TERMINAL_SECONDS = 0.5
@@ -32,7 +33,8 @@ def study_line(admission: Admission, slots: int, device_seconds_left: float) -> 
     left = device_seconds_left / max(devices, 1e-9)
     failed = f", {len(admission.failed)} failed" if admission.failed else ""
     collapsed = f", {len(admission.collapsed)} collapsed" if admission.collapsed else ""
-    ended = f"{len(admission.done)} of {admission.total} chains done{failed}{collapsed}"
+    lost = f", {len(admission.lost)} beaten" if admission.lost else ""
+    ended = f"{len(admission.done)} of {admission.total} chains done{failed}{collapsed}{lost}"
     done = f"{ended}, {len(admission.running)} running"
     return f"{admission.plan.study.study}: {done}; {money}; about {duration(left)} left"
 
@@ -60,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def _ended(admission: Admission) -> int:
-    return len(admission.done) + len(admission.failed) + len(admission.collapsed)
+    return len(admission.done) + len(admission.failed) + len(admission.collapsed) + len(admission.lost)
 
 
 class Display:
@@ -109,7 +111,7 @@ class Display:
     def _study_line(self) -> str:
         if time.time() >= self._next_forecast:
             began = time.time()
-            self._left = self._admission.device_seconds_left()
+            self._left = device_seconds_left(self._admission)
             self._next_forecast = time.time() + (time.time() - began) / FORECAST_SHARE
         return study_line(self._admission, self._slots, self._left)
 

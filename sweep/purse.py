@@ -73,10 +73,9 @@ class Purse:
     def speed(self) -> Speed:
         return Speed(tuple((encoder, *work) for encoder, work in self._finished.items()), self._gpu)
 
-    def price(self, chain: Chain) -> float:
-        """What a chain still costs, in the budget's unit."""
-        parts = self.costs.parts(chain)
-        flops = parts[chain.score] + sum(parts[phase.key] for phase in self.stock.to_train(chain))
+    def price(self, chain: Chain, until: float | None = None, since: float = 0.0) -> float:
+        """What an attempt at a chain costs, in the budget's unit: from and to these shares of its target phase."""
+        flops = self.costs.attempt(chain, self.stock.to_train(chain), until, since)
         return flops if self.unit == "flops" else self.speed.device_seconds(chain.cell.encoder, flops)
 
     def may_go_on(self, running: Running) -> bool:
@@ -111,12 +110,12 @@ class Purse:
         running.latest = {**report, **now}
         self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
 
-    def restart(self, running: Running, report: Mapping[str, Any]) -> None:
+    def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:
         """A worker died and Tune began the chain anew; this is the new attempt's first report. The dead one is charged
         until then."""
         began = self._began(report)
         self.settle(running, began)
-        running.attempt = self.ledger.reserve(running.chain.key, self.price(running.chain), began)
+        running.attempt = self.ledger.reserve(running.chain.key, price, began)
         running.started, running.latest, running.step = began, {}, {}
 
     def settle(self, running: Running, ended: float) -> None:

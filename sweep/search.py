@@ -55,6 +55,7 @@ class ChainSearcher(Searcher):
             "seed": chain.seed,
             "candidate": chain.candidate,
             "role": chain.role,
+            "until": self._admission.until(chain.key),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

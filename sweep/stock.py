@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sweep.planning.plan import Chain, Phase
+from sweep.planning.rungs import rung_step
 from sweep.store import Store
 
 
@@ -14,12 +15,14 @@ class Stock:
         self._weights: dict[str, bool] = {}
         self._scores: dict[str, bool] = {}
         self._dead_ends: dict[str, bool] = {}
+        self._dev: dict[str, float | None] = {}
 
     def learn(self, key: str) -> None:
         """Something was committed under this key: look again."""
         self._weights.pop(key, None)
         self._scores.pop(key, None)
         self._dead_ends.pop(key, None)
+        self._dev.pop(key, None)
 
     def has_score(self, key: str) -> bool:
         if key not in self._scores:
@@ -41,6 +44,10 @@ class Stock:
             self._dead_ends[key] = record is not None and record.dead_end
         return self._dead_ends[key]
 
+    def is_over(self, chain: Chain) -> bool:
+        """Scored, or without a way to its scores."""
+        return self.has_score(chain.score) or self.dead_end(chain) is not None
+
     def why_collapsed(self, phase: Phase) -> str:
         """A sentence about a dead end."""
         record = self.store.phase(phase.key)
@@ -52,7 +59,7 @@ class Stock:
 
     def to_train(self, chain: Chain) -> tuple[Phase, ...]:
         """The phases after the last one whose weights are there; none where the chain is scored or has collapsed."""
-        if self.has_score(chain.score) or self.dead_end(chain) is not None:
+        if self.is_over(chain):
             return ()
         for index in reversed(range(len(chain.phases))):
             if self.has_weights(chain.phases[index].key):
@@ -60,6 +67,26 @@ class Stock:
         return chain.phases
 
     def dev_score(self, chain: Chain) -> float | None:
-        """English dev score of a finished chain's last phase; None where nothing is trained."""
-        record = self.store.phase(chain.phases[-1].key) if chain.phases else None
-        return record.dev_score if record is not None else None
+        """English dev score of the chain's last phase, whether its weights are kept or not; None where it has none."""
+        key = chain.phases[-1].key if chain.phases else ""
+        if key not in self._dev:
+            record = self.store.phase(key) if key else None
+            self._dev[key] = record.dev_score if record is not None else None
+        return self._dev[key]
+
+    def dev_at(self, chain: Chain, rung: float) -> float | None:
+        """The dev score that the chain's trained last phase had at a rung; None where it is not trained."""
+        record = self.store.phase(chain.phases[-1].key) if self.dev_score(chain) is not None else None
+        if record is None:
+            return None
+        settings = chain.phases[-1].recipe.settings
+        last = rung_step(record.steps, settings.evaluations, rung)
+        values = [float(point["value"]) for point in record.dev if point["step"] <= last] or [record.dev[0]["value"]]
+        return max(values) if settings.select == "best" else values[-1]
+
+    def drop(self, chain: Chain) -> None:
+        """Nobody needs the weights of a chain's last phase any more, nor what is half done of it."""
+        key = chain.phases[-1].key
+        self.store.release(key)
+        self.store.abandon(key)
+        self.learn(key)

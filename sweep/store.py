@@ -240,6 +240,10 @@ class Store:
         for name in record.files:
             (folder / name).unlink(missing_ok=True)
 
+    def abandon(self, key: str) -> None:
+        """Deletes what a phase has in scratch: nobody will train it further."""
+        shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
+
     @contextmanager
     def made_once(self, kind: str, name: str) -> Iterator[Path]:
         """Path below <root>/<kind>; the caller makes it if it is not there. Others wait for the lock meanwhile."""

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from sweep.admission import Admission
 from sweep.display import Display
 from sweep.errors import StudyError
+from sweep.forecast import least_budget
 from sweep.planning import ledger as books
 from sweep.planning.budget import Costs, Speed, summary
 from sweep.planning.first_use import check_data, resolve_revisions, unchecked_encoders
@@ -64,7 +65,7 @@ def run(path: Path) -> Outcome:
         ledger.remember({"plan": json.dumps(plan_facts(plan, costs))})
         admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs)
         interrupted = _execute(admission, results)
-        overdue, least = admission.purse.overdue, admission.least_budget()
+        overdue, least = admission.purse.overdue, least_budget(admission)
     return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
 
 

@@ -28,7 +28,7 @@ from sweep import mirror
 from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
 from sweep.mirror import Point
-from sweep.planning.ledger import COLLAPSED, DONE, FAILED, FILE, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.planning.ledger import COLLAPSED, DONE, FAILED, FILE, LOSER, PAUSED, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.store import Store, write_atomically
 
 if TYPE_CHECKING:
@@ -38,7 +38,15 @@ MEMORY = "tracking.json"
 METRICS_PER_CALL = 900  # MLflow takes 1000 of all kinds; a chain has far fewer than 100 parameters and tags
 INTERVAL = 10.0  # seconds between two looks at the ledger
 # A collapse is a result, not a fault.
-STATUS = {DONE: "FINISHED", COLLAPSED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED", RUNNING: "RUNNING"}
+STATUS = {
+    DONE: "FINISHED",
+    COLLAPSED: "FINISHED",
+    LOSER: "FINISHED",
+    PAUSED: "SCHEDULED",
+    FAILED: "FAILED",
+    STOPPED: "KILLED",
+    RUNNING: "RUNNING",
+}
 ENVIRONMENT = {
     # By default a server that is away blocks each call for four minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -233,7 +241,7 @@ class Tracker:
                 ledger.close()
             if not chains and not closing:
                 return  # with thousands of ended chains, looking at all of them each time would cost a processor
-            complete = all(chain.state in (DONE, COLLAPSED) for chain in chains)
+            complete = all(chain.state in (DONE, COLLAPSED, LOSER) for chain in chains)
             state = RUNNING if not closing else DONE if complete else STOPPED
             sync(*self._study, chains, self._store, self._groups, state=state)
             self._seen = change

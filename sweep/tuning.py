@@ -37,10 +37,13 @@ def winner(tried: Mapping[int, Tried]) -> int | None:
 
     Where nothing was trained there is no dev score, and no choice: the only candidate wins.
     """
+    return next(iter(ranked(tried)), None)
+
+
+def ranked(tried: Mapping[int, Tried]) -> list[int]:
+    """Numbers of the candidates that have a dev score, the best first, the earlier first among equals."""
     finished = {number: one.value for number, one in tried.items() if one.value is not None}
-    if not finished:
-        return None
-    return min(finished, key=lambda number: (-finished[number], number))
+    return sorted(finished, key=lambda number: (-finished[number], number))
 
 
 def _seed(plan: Plan, cell: Cell, candidate: int) -> int:

@@ -41,7 +41,7 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     }
     try:
         # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
-        with closing(run(chain, plan, Store(Path(store_root)), started)) as events:
+        with closing(run(chain, plan, Store(Path(store_root)), started, config["until"])) as events:
             for event in events:
                 report = {"started": started, **vars(event)}
                 milestone = event.committed or event.facts or event.dev is not None

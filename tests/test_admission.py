@@ -14,9 +14,11 @@ from small_studies import plan_of, study_file
 
 from sweep.admission import Admission
 from sweep.display import duration, study_line
+from sweep.fingerprint import fingerprint
 from sweep.planning.budget import Costs, Speed, summary
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Chain, Plan, Rates
+from sweep.planning.rungs import rung_fact
 from sweep.stock import Stock
 from sweep.store import PhaseRecord, ScoreRecord, Store
 from sweep.tuning import Tried, rates_for, winner
@@ -45,6 +47,8 @@ class Lab:
         self.workers, self.busy, self.started = workers, list[Chain](), list[Chain]()
         self.collapsing = set[str]()  # keys of phases that learn nothing
         self.trained: Counter[str] = Counter()
+        self.reached = dict[str, float]()  # phase -> rung
+        self.dev_of: Callable[[str, float], float] = lambda key, rung: dev_score(key + str(rung))
         self.clock = itertools.count(1)
 
     def run(self, chains: int = 10**6) -> Lab:
@@ -64,15 +68,28 @@ class Lab:
 
     def finish(self, chain: Chain, factor: float = 1.0) -> None:
         """Trains and scores what the chain lacks, at `factor` times the planned cost."""
-        spent = 0.0
+        spent, until = 0.0, self.admission.until(chain.key)
         for phase in self.admission.stock.to_train(chain):
+            if phase is chain.phases[-1] and until is not None and until < 1:
+                spent += (
+                    factor * (until - self.reached.get(phase.key, 0.0)) * self.admission.costs.parts(chain)[phase.key]
+                )
+                self.reached[phase.key] = until
+                facts = {rung_fact(phase.key, until): repr(self.dev_of(phase.key, until))}
+                self.hear(chain, spent, phase=phase.kind, key=phase.key, facts=facts)
+                self.admission.ended(chain.key)
+                return
             self.trained[phase.key] += 1
-            spent += factor * self.admission.costs.parts(chain)[phase.key]
+            missing = 1 - self.reached.get(phase.key, 0.0)
+            spent += factor * missing * self.admission.costs.parts(chain)[phase.key]
             self.store.commit_phase(phase_record(phase, phase.key in self.collapsing), {})
             self.hear(chain, spent, phase=phase.kind, key=phase.key, committed=True)
             if self.admission.stock.dead_end(chain) is not None:
                 self.admission.ended(chain.key)
                 return
+        if until is not None:
+            self.admission.ended(chain.key)
+            return
         spent += factor * self.admission.costs.parts(chain)[chain.score]
         self.store.commit_score(score_record(chain), {"en": np.ones((3, 2))})
         self.hear(chain, spent, phase="score", key=chain.score, committed=True)
@@ -87,8 +104,13 @@ class Lab:
         return {row.cell: (row.candidate, row.rates) for row in rows}
 
 
+def dev_score(key: str) -> float:
+    """Any function of the key will do: the same in every run."""
+    return int(fingerprint(key)[:6], 16) / 16**6
+
+
 def phase_record(phase, collapsed: bool = False) -> PhaseRecord:
-    dev = int(phase.key[:6], 16) / 16**6  # any function of the key will do: the same in every run
+    dev = dev_score(phase.key)
     return PhaseRecord(
         key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=[], dev=[],
         dev_score=dev, majority=0.0, collapsed=collapsed, selected_step=1, steps=1, tokens=1, examples=1, flops=1.0,

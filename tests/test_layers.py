@@ -31,8 +31,8 @@ LAYERS = (
     official.table""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
-    planning.reading planning.settings planning.sources planning.groups planning.mixing planning.plan planning.budget
-    planning.chain_budget planning.preview planning.resolve planning.first_use planning.ledger
+    planning.reading planning.settings planning.sources planning.groups planning.mixing planning.plan planning.rungs
+    planning.budget planning.chain_budget planning.preview planning.resolve planning.first_use planning.ledger
     planning.measured""",
     # 3  what is kept
     "store stock data mirror tracking",
@@ -44,7 +44,7 @@ LAYERS = (
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
     chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial chain.preview""",
     # 6  what may start, what goes on; the policies know no Ray
-    "tuning purse admission search scheduler worker",
+    "tuning cells purse admission forecast search scheduler worker",
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.bootstrap
     reporting.contrasts

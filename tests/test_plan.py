@@ -237,5 +237,5 @@ def test_plan_as_json_has_the_promised_keys_and_needs_nothing_heavy(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert set(json.loads(done.stdout)) == {
         *("study", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared", "flops_shared"),
-        *("covered_by_budget", "least_budget", "flags"),
+        *("covered_by_budget", "flops_planned", "least_budget", "flags"),
     }  # fmt: skip

@@ -19,7 +19,7 @@ from sweep.reporting.results import results, scores_frame
 COLUMNS = (
     "study encoder intermediate volume source chain_budget target language seed metric value is_source flops"
     " device_seconds chain candidate role selected collapsed majority retries"
-    " retention_before retention_saved_head retention_fresh_head"
+    " retention_before retention_saved_head retention_fresh_head state"
 )
 
 

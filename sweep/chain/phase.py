@@ -27,7 +27,8 @@ from sweep.chain.length import steps_of, trunk_end
 from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
-from sweep.planning.plan import Phase, attempt_seed
+from sweep.planning.plan import TARGET, Phase, attempt_seed
+from sweep.planning.rungs import TRAINED, rung_fact, rung_step
 from sweep.store import PhaseRecord
 from sweep.tasks.base import Task
 from sweep.training.encoders import cpu_weights
@@ -37,11 +38,17 @@ from sweep.training.schedule import FitSettings
 from sweep.training.train import Progress, State, fit, start
 
 
-def train_phase(bench: Bench, phase: Phase) -> Iterator[Event]:
-    """Trains a phase from its start or its last checkpoint, and commits it."""
+def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> Iterator[Event]:
+    """Trains a phase from its start or its last checkpoint, and commits it.
+
+    A target phase pauses after the share `until` of its steps where there is one below 1: it leaves a checkpoint, and
+    says what its dev score is.
+    """
+    rung = until if until is not None and until < TRAINED and phase.kind == TARGET else None
     with bench.store.training(phase.key) as scratch:
-        if not bench.store.is_trained(phase.key):
-            yield from (_train_trunk if phase.trunk else _train)(bench, phase, scratch)
+        if bench.store.is_trained(phase.key):
+            return
+        yield from _train_trunk(bench, phase, scratch) if phase.trunk else _train(bench, phase, scratch, rung)
 
 
 def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
@@ -61,7 +68,7 @@ def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     yield bench.meter.event(phase.kind, phase.key, end, end, committed=True)
 
 
-def _train(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
+def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Iterator[Event]:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
     streams, facts = _training_data(bench, tasks, phase)
     yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
@@ -73,8 +80,15 @@ def _train(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
         model = model_to_train(bench, tasks, phase, seed)
         book = Logbook(bench, phase, log)
         mixture = _mixture(phase, streams, seed)
-        run = fit(model, mixture, _settings(bench, phase, mixture), partial(dev.evaluate, model), state)
-        yield from _steps(book, run, dev.latest, scratch)
+        settings = _settings(bench, phase, mixture)
+        end = rung_step(settings.steps, settings.evaluations, rung) if rung and not log["attempts"] else settings.steps
+        run = fit(model, mixture, settings, partial(dev.evaluate, model), state, end)
+        yield from _steps(book, run, dev.latest, scratch, end if end < settings.steps else None)
+        if rung and end < settings.steps:
+            reached = dev.selected([point for point in log["dev"] if point["step"] <= end])["value"]
+            facts = {rung_fact(phase.key, rung): repr(reached)}
+            yield bench.meter.event(phase.kind, phase.key, end, settings.steps, facts=facts)
+            return
         chosen = dev.selected(log["dev"])
         collapsed = has_collapsed(dev.verdict(chosen["tasks"]))
         book.close(seed, chosen["value"], collapsed)

@@ -18,18 +18,22 @@ from sweep.stock import Stock
 from sweep.store import Store
 
 
-def run(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Generator[Event]:
+def run(
+    chain: Chain, plan: Plan, store: Store, started: float | None = None, until: float | None = None
+) -> Generator[Event]:
     """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault.
 
-    A chain ends, without scores, at a phase before the target phase that has collapsed.
+    `until` is the share of the target phase after which it pauses, without scores. A chain ends, without scores, at a
+    phase before the target phase that has collapsed.
     """
     stock = Stock(store)
-    if stock.has_score(chain.score) or stock.dead_end(chain) is not None:
+    if stock.is_over(chain):
         return
     bench = set_up(chain, plan, store, started)
     for phase in stock.to_train(chain):
-        yield from train_phase(bench, phase)
+        yield from train_phase(bench, phase, until)
         stock.learn(phase.key)
         if stock.dead_end(chain) is not None:
             return
-    yield from score_chain(bench, chain)
+    if until is None:
+        yield from score_chain(bench, chain)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sweep.planning.architecture import Shape
-from sweep.planning.plan import Cell, Chain, Plan, Recipe, coverage_order
+from sweep.planning.plan import Cell, Chain, Phase, Plan, Recipe, coverage_order
+from sweep.planning.rungs import TRAINED, cell_by_cell, planned_end, stages
 from sweep.planning.spec import Budget
 from sweep.tasks.base import Size, Task
 
@@ -121,6 +122,25 @@ class Costs:
             found[phase.key] = max(reached - before, 0.0) if phase.resumes else reached
             before = reached
         found[chain.score] = self.score(chain.cell)
+        return found
+
+    def attempt(self, chain: Chain, missing: Sequence[Phase], until: float | None, since: float = 0.0) -> float:
+        """FLOPs of an attempt that trains the missing phases, the last of them from `since` to `until`, and of scoring.
+
+        Scoring counts for every candidate: what is held for it is there when the winner is known.
+        """
+        parts = self.parts(chain)
+        total = sum(parts[phase.key] for phase in missing) + parts[chain.score]
+        rest = 1.0 - (TRAINED if until is None else until) + since
+        return total - (rest * parts[missing[-1].key] if missing else 0.0)
+
+    def planned(self, chain: Chain) -> dict[str, float]:
+        """The same, as far as a candidate is planned to come: the first ones of a cell stand in for its better ones."""
+        end, scored = planned_end(self.plan, chain)
+        found = self.parts(chain)
+        if not scored:
+            del found[chain.score]
+            found[chain.phases[-1].key] *= end
         return found
 
     def size(self, task: Task, split: str, language: str) -> Size:
@@ -233,6 +253,7 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
     chains = phases = 0
     unshared = 0.0
     distinct: dict[str, float] = {}
+    needed: dict[str, float] = {}
     kinds: set[str] = set()
     for chain in plan.planned_chains():
         parts = costs.parts(chain)
@@ -240,6 +261,7 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         phases += len(chain.phases)
         unshared += sum(parts.values())
         distinct.update(parts)
+        needed.update(costs.planned(chain))
         kinds.update(phase.key for phase in chain.phases)
     return {
         "study": plan.study.study,
@@ -249,6 +271,7 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         "phases_distinct": len(kinds),
         "flops_unshared": unshared,
         "flops_shared": sum(distinct.values()),
+        "flops_planned": sum(needed.values()),  # what losers are spared left out
         "covered_by_budget": covered_cells(plan, costs, speed),
         "least_budget": min((_first_amount(plan, index, costs, speed) for index in range(len(plan.cells))), default=0),
         "flags": list(plan.flags),
@@ -258,12 +281,16 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
 def _first_amount(plan: Plan, index: int, costs: Costs, speed: Speed) -> float:
     """What a cell's first chain costs alone, in the budget's unit (device-seconds where there is no budget)."""
     cell, budget = plan.cells[index], plan.study.budget
-    flops = sum(costs.parts(plan.chain(cell, plan.planned_rates(cell, 0), plan.study.axes.seed[0])).values())
+    chain = plan.chain(cell, plan.planned_rates(cell, 0), plan.study.axes.seed[0])
+    flops = costs.attempt(chain, chain.phases, stages(plan, cell)[0].until)
     return speed.amount(budget, cell.encoder, flops) if budget else speed.device_seconds(cell.encoder, flops)
 
 
 def covered_cells(plan: Plan, costs: Costs, speed: Speed) -> int:
-    """How many cells the budget covers with at least their first candidate, in the order in which they are tried."""
+    """How many cells the budget covers, in the order in which they are tried.
+
+    With at least their first candidate, or where one cell is tuned after another, with all and the winner's scores.
+    """
     budget = plan.study.budget
     if budget is None:
         return len(plan.cells)
@@ -271,8 +298,10 @@ def covered_cells(plan: Plan, costs: Costs, speed: Speed) -> int:
     left, covered = budget.amount, 0
     for index in coverage_order(plan):
         cell = plan.cells[index]
-        chain = plan.chain(cell, plan.planned_rates(cell, 0), plan.study.axes.seed[0])
-        missing = {key: flops for key, flops in costs.parts(chain).items() if key not in done}
+        needed: dict[str, float] = {}
+        for number in range(plan.candidates(cell) if cell_by_cell(plan.study) else 1):
+            needed |= costs.planned(plan.chain(cell, plan.planned_rates(cell, number), plan.study.axes.seed[0], number))
+        missing = {key: flops for key, flops in needed.items() if key not in done}
         amount = speed.amount(budget, cell.encoder, sum(missing.values()))
         if amount <= left:
             left -= amount

@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from sweep.planning.plan import REPLICA, Chain
+
 FILE = "ledger.sqlite"
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
+PAUSED = "paused"  # waits, without a worker, until the other candidates of its cell have come as far
+LOSER = "loser"  # beaten by another candidate of its cell: not trained further, or not scored
 
 _SCHEMA = """
 create table if not exists chains (
@@ -54,7 +58,7 @@ class ChainRow:
     rates: dict[str, float]  # learning rate per kind of phase
     phases: tuple[str, ...]  # keys, trunk segments left out
     score: str
-    state: str  # running | done | failed | stopped | collapsed
+    state: str  # running | done | failed | stopped | collapsed | paused | loser
     dev: float | None
     flops: float  # really spent by this chain, all attempts; a shared phase found in the store costs nothing
     device_seconds: float
@@ -182,6 +186,19 @@ class Ledger:
     def remember(self, facts: Mapping[str, str]) -> None:
         """Keeps small facts with the study: resolved revisions, measured sizes, the study's digest."""
         self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.items()))
+
+
+def row_of(chain: Chain, state: str, now: float) -> ChainRow:
+    """A chain as it begins, or is found to be over."""
+    cell = chain.cell
+    return ChainRow(
+        key=chain.key, cell=cell.name, encoder=cell.encoder, intermediate=cell.intermediate_name,
+        volume=cell.volume_name, source=cell.source_name, target=cell.target, chain_budget=cell.budget_name,
+        seed=chain.seed, candidate=chain.candidate, role=chain.role, selected=chain.role == REPLICA,
+        rates=dict(chain.rates),
+        phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=state,
+        dev=None, flops=0.0, device_seconds=0.0, started=now, ended=None,
+    )  # fmt: skip
 
 
 def _row(found: sqlite3.Row) -> ChainRow:

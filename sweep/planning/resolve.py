@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
-from sweep.planning import chain_budget, groups, mixing, sources
+from sweep.planning import chain_budget, groups, mixing, rungs, sources
 from sweep.planning.architecture import Shape
 from sweep.planning.plan import Cell, Plan, Rows
 from sweep.planning.shapes import EncoderSource, encoder_source
@@ -44,6 +44,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     mixing.check(study, tasks, path)
     plan = Plan(study, encoders, tasks, rows, _cells(study, tasks), tuple(_flags(study, tasks)))
     chain_budget.check_affordable(plan, path)
+    rungs.check_rungs(plan, path)
     return plan
 
 

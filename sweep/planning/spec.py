@@ -310,6 +310,8 @@ class Scoring(Reading):
 
     examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
     retention: Annotated[bool, Strict()] = False  # score intermediate tasks again after the target phase
+    # Winners: of a cell's candidates only the one with the best dev score looks at the target's languages.
+    chains: Literal["all", "winners"] = "all"
     overrides: dict[Name, Reading] = {}  # by target
 
     def reading(self, task: str) -> tuple[tuple[int, ...] | None, str]:
@@ -318,11 +320,34 @@ class Scoring(Reading):
         return self.layer if own.layer is None else own.layer, own.pooling or self.pooling or "mean"
 
 
+class Halving(Model):
+    """Where the candidates of a cell are compared on dev, and the share of them that goes on each time."""
+
+    rungs: Annotated[tuple[Annotated[float, Strict(), Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    keep: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+
+    @field_validator("rungs", mode="after")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise PydanticCustomError(
+                "rungs", "shares of the target phase, each larger than the one before, are expected"
+            )
+        return value
+
+
 class Tuning(Model):
     """Candidates of learning rates, the same number for every cell; the winner alone is run with the other seeds."""
 
     candidates: Positive = 1
     startup: Positive = 4  # candidates that are fixed in advance and may run side by side; Optuna asks for later ones
+    halving: Halving | None = None  # None: every candidate is trained to its end
+
+    @model_validator(mode="after")
+    def _rivals(self) -> Tuning:
+        if self.halving is not None and self.candidates == 1:
+            raise PydanticCustomError("halving", "with 'halving' at least 2 candidates are expected")
+        return self
 
 
 class Reporting(Model):

@@ -18,7 +18,7 @@ from sweep.reporting import collapse, figures, html, preview, process_figures, r
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
-from sweep.reporting.results import Ended, Result, ended, frame_of, labels, results, write_scores
+from sweep.reporting.results import Ended, Result, ended, frame_of, labels, losers, results, write_scores
 from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
 from sweep.store import Store
 
@@ -68,6 +68,7 @@ class Report:
     chains: tuple[ChainRow, ...]
     results: tuple[Result, ...]
     ended: tuple[Ended, ...]  # chains that collapsed before their target phase
+    losers: tuple[Ended, ...]  # chains beaten by another candidate of their cell
     scores: pd.DataFrame
     estimates: Estimates
     retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
@@ -79,7 +80,8 @@ class Report:
     def progress(self) -> str:
         """How far the study is, in words."""
         done = sum(chain.state == DONE for chain in self.chains)
-        return f"{done} of {self.plan.get('chains', len(self.chains))} chains are done"
+        beaten = f" ({len(self.losers)} candidates were beaten and not scored)" if self.losers else ""
+        return f"{done + len(self.losers)} of {self.plan.get('chains', len(self.chains))} chains are done{beaten}"
 
 
 def read(
@@ -104,8 +106,9 @@ def read(
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
     asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
     estimates = estimate(found, store, asked, bootstrap, over)
-    scores, kept = frame_of(study_name, found, over), estimate_retention(found, store, bootstrap)
-    known = tuple(chains), tuple(found), tuple(over)
+    beaten = losers(chains, store)
+    scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store, bootstrap)
+    known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
     guesses = preview.preview_frame(previews, store, estimates.cells)
     return Report(study_name, *known, scores, estimates, kept, guesses, plan, overlapping)
 
@@ -173,7 +176,7 @@ def _process(report: Report) -> Iterator[html.Section]:
     # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
     selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
     selected += report.ended
-    saved, tuned = spending.savings(report.results, report.ended), spending.tuning(report.chains)
+    saved, tuned = spending.savings(report.results, (*report.ended, *report.losers)), spending.tuning(report.chains)
     groups = report.estimates.groups
     drawn, told = figures.svg(tradeoffs.tradeoff(groups, styles)), TRADEOFF.format(group=tradeoffs.shown_group(groups))
     yield html.Section("What more data or compute buys", told, drawn)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.ledger import COLLAPSED, DONE, ChainRow
+from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
 from sweep.planning.settings import Setting
 from sweep.store import PhaseRecord, ScoreRecord, Store
 
@@ -23,6 +23,7 @@ COLUMNS = (
     *("study", "encoder", "intermediate", "volume", "source", "chain_budget", "target", "language", "seed"),
     *("metric", "value", "is_source", "flops", "device_seconds", "chain", "candidate", "role", "selected"),
     *("collapsed", "majority", "retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
+    "state",
 )
 
 
@@ -62,7 +63,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Ended:
-    """A chain that ended, without scores, at a phase that learned nothing: the last of those that it has."""
+    """A chain that ended without scores: at a phase that learned nothing, or beaten by another one of its cell.
+
+    It has the phases that it finished.
+    """
 
     chain: ChainRow
     phases: tuple[PhaseRecord, ...]
@@ -86,7 +90,16 @@ def results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
 
 def ended(chains: Sequence[ChainRow], store: Store) -> list[Ended]:
     """Chains that collapsed before their target phase, in an order that does not depend on when they ran."""
-    found = sorted((chain for chain in chains if chain.state == COLLAPSED), key=chain_order)
+    return _without_scores(chains, store, COLLAPSED)
+
+
+def losers(chains: Sequence[ChainRow], store: Store) -> list[Ended]:
+    """Candidates that were stopped at a rung, or not scored, because another one of their cell is better."""
+    return _without_scores(chains, store, LOSER)
+
+
+def _without_scores(chains: Sequence[ChainRow], store: Store, state: str) -> list[Ended]:
+    found = sorted((chain for chain in chains if chain.state == state), key=chain_order)
     records = {key: store.phase(key) for chain in found for key in chain.phases}
     return [
         Ended(chain, tuple(record for key in chain.phases if (record := records[key]) is not None)) for chain in found
@@ -96,9 +109,9 @@ def ended(chains: Sequence[ChainRow], store: Store) -> list[Ended]:
 def scores_frame(study: str, chains: Sequence[ChainRow], store: Store) -> pd.DataFrame:
     """One row per done chain and language, with `COLUMNS`; value and majority are in 0..1. Raises StoreError.
 
-    A chain that collapsed has one row, without language and value.
+    A chain that collapsed or was beaten has one row, without language and value.
     """
-    return frame_of(study, results(chains, store), ended(chains, store))
+    return frame_of(study, results(chains, store), [*ended(chains, store), *losers(chains, store)])
 
 
 def frame_of(study: str, found: Iterable[Result], over: Iterable[Ended] = ()) -> pd.DataFrame:
@@ -151,7 +164,7 @@ def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
             *(study, chain.encoder, *result.setting, chain.target, language, chain.seed, score.metric),
             *(float(entry["value"]), is_source, result.flops, result.device_seconds, chain.key, chain.candidate),
             *(chain.role, chain.selected, result.collapsed, float(entry["majority"]), retries(result.phases)),
-            *mean_retention(score),
+            *(*mean_retention(score), chain.state),
         )
 
 
@@ -160,8 +173,8 @@ def _row_without_scores(study: str, run: Ended) -> tuple[object, ...]:
     cost = sum(phase.flops for phase in run.phases), sum(phase.device_seconds for phase in run.phases)
     return (
         *(study, chain.encoder, *setting_of(chain), chain.target, "", chain.seed, "", nothing, False),
-        *(*cost, chain.key, chain.candidate, chain.role, chain.selected, True, nothing, retries(run.phases)),
-        *(nothing, nothing, nothing),
+        *(*cost, chain.key, chain.candidate, chain.role, chain.selected, chain.state == COLLAPSED, nothing),
+        *(retries(run.phases), nothing, nothing, nothing, chain.state),
     )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.ledger import DONE, FAILED, ChainRow
+from sweep.planning.ledger import DONE, FAILED, LOSER, ChainRow
 from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import Ended, Result, chain_order, setting_in, setting_of
@@ -26,7 +26,7 @@ FEW_SEEDS = 3
 def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame:
     """Per kind of phase: number, FLOPs and device-seconds of the chains one at a time, and each phase only once.
 
-    Of the chains that are done, and of those that ended `over` a collapsed phase.
+    Of the chains that are done, and of those that are `over` without scores.
 
     Columns kind, then count, flops, device_seconds with the suffixes _unshared and _shared; one row per kind, in the
     order of `KINDS`.
@@ -57,7 +57,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
             "candidate": chain.candidate,
             **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
             "dev": chain.dev,
-            "state": chain.state,
+            "state": chain.message if chain.state == LOSER else chain.state,
             "selected": chain.selected,
         }
         for chain in candidates
@@ -71,9 +71,9 @@ def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[s
     """What a finished study would have and this one has not (yet), in sentences."""
     states = Counter(chain.state for chain in chains)
     sentences = []
-    planned, done = plan.get("chains"), states[DONE]
+    planned, done = plan.get("chains"), states[DONE] + states[LOSER]
     if isinstance(planned, int) and done < planned:
-        others = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state != DONE)
+        others = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state not in (DONE, LOSER))
         sentences.append(f"{done} of {planned} planned chains are done{f' ({others})' if others else ''}.")
     cells, having = plan.get("cells"), len({result.chain.cell for result in found if result.chain.selected})
     if isinstance(cells, int) and having < cells:
@@ -139,7 +139,7 @@ def _few_examples(estimates: Estimates) -> list[str]:
 def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
     # A chain without phases (retrieval with the published encoder) has nothing to tune.
     tuned = [chain for chain in chains if chain.role == "candidate" and chain.phases]
-    counts = Counter(chain.cell for chain in tuned if chain.state == DONE)
+    counts = Counter(chain.cell for chain in tuned if chain.state in (DONE, LOSER))
     if len(set(counts.values())) < 2:
         return []
     low, high = min(counts.values()), max(counts.values())

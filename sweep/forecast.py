@@ -1,0 +1,31 @@
+"""What is left of a running study: device-seconds until its end, and the least budget with which it would go on."""
+
+from __future__ import annotations
+
+from sweep.admission import Admission
+from sweep.planning.spec import Budget
+
+
+def device_seconds_left(admission: Admission) -> float:
+    """Forecast of the work that is left, shared phases once, replicas of cells that are not tuned yet left out.
+
+    Of candidates that have not begun, as many go on from each stage as the plan says.
+    """
+    left: dict[str, tuple[str, float]] = {}
+    costs, stock = admission.costs, admission.stock
+    for chain, work in admission.left():
+        parts = costs.planned(chain) if work.stage == 0 else costs.parts(chain)
+        wanted = [phase.key for phase in stock.to_train(chain)]
+        wanted += [chain.score] if chain.score in parts and not stock.is_over(chain) else []
+        left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
+    speed = admission.purse.speed
+    return sum(speed.device_seconds(encoder, flops) for encoder, flops in left.values())
+
+
+def least_budget(admission: Admission) -> Budget | None:
+    """The budget with which the cheapest of the chains that were not paid for could run."""
+    budget = admission.plan.study.budget
+    if budget is None or not admission.unpaid:
+        return None
+    least = admission.purse.spent + min(admission.price(chain) for chain in admission.unpaid)
+    return budget.model_copy(update={"amount": least})
