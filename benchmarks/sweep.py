@@ -36,10 +36,11 @@ import pandas as pd
 
 from sweep.chain.bench import ENCODER_WEIGHTS, set_up
 from sweep.chain.trial import run
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
+from sweep.planning.summary import summary
 from sweep.store import Store
 from sweep.tasks import TASKS
 from sweep.training.encoders import load_weights, random_encoder

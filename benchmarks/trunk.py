@@ -25,11 +25,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sweep.chain.trial import run
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load
+from sweep.planning.summary import summary
 from sweep.store import Store
 
 STUDIES = Path(__file__).parents[1] / "search_spaces"

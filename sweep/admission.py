@@ -15,8 +15,9 @@ from typing import Any
 
 from sweep.cells import CellState, Work
 from sweep.planning.budget import Costs
+from sweep.planning.coverage import coverage_order
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, RUNNING, STOPPED, Ledger, row_of
-from sweep.planning.plan import CANDIDATE, REPLICA, Chain, Phase, Plan, coverage_order
+from sweep.planning.plan import CANDIDATE, REPLICA, Chain, Phase, Plan
 from sweep.planning.rungs import TRAINED, cell_by_cell, rung_fact, stages
 from sweep.purse import Purse, Running
 from sweep.stock import Stock

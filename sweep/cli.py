@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sweep.planning.budget import Speed
     from sweep.study import Outcome
 
+SHOWN_CELLS = 100  # that a budget covers, in print
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.benchmarks, which a command line that only plans need not load
 
@@ -54,16 +55,21 @@ def check(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
-    from sweep.planning.budget import Costs, summary
+    from sweep.planning.budget import Costs
     from sweep.planning.measured import measured
     from sweep.planning.resolve import resolve
-    from sweep.planning.study_file import load
+    from sweep.planning.study_file import load, read_budget
+    from sweep.planning.summary import coverage, summary
 
     study = load(options.file)
+    if options.budget:
+        study = study.model_copy(update={"budget": read_budget(options.budget, "--budget")})
     planned = resolve(study, options.file)
     known = measured(study.results_folder)
-    speed = known.speed(study.runtime.gpu > 0)
-    found = summary(planned, Costs(planned, known.sizes), speed)
+    costs, speed = Costs(planned, known.sizes), known.speed(study.runtime.gpu > 0)
+    found = summary(planned, costs, speed)
+    if options.budget:
+        found["coverage"] = coverage(planned, costs, speed)
     print(json.dumps(found, indent=1) if options.json else _plan_text(planned, found, speed))
     return 0
 
@@ -145,11 +151,12 @@ def _plan_text(planned: Any, found: dict[str, Any], speed: Speed) -> str:
     }
     lines = [f"study {found['study']}"]
     lines += [f"  {name:<13} {', '.join(str(value) for value in values)}" for name, values in shown.items()]
-    ratio = found["flops_unshared"] / max(found["flops_shared"], 1)
+    ratio, limit = (found["flops_unshared"] / max(found[part], 1) for part in ("flops_shared", "flops_last"))
+    shared = f"{ratio:.1f} times; {limit:.1f} at most, were all phases before the target phase free"
     lines += [
         f"{found['cells']:,} cells, {found['chains']:,} chains",
         f"{found['phases_distinct']:,} distinct phases instead of {found['phases_unshared']:,}",
-        f"{found['flops_shared']:.3g} FLOPs, {found['flops_unshared']:.3g} one chain at a time ({ratio:.1f} times)",
+        f"{found['flops_shared']:.3g} FLOPs, {found['flops_unshared']:.3g} one chain at a time ({shared})",
     ]
     if found["flops_planned"] < found["flops_shared"]:
         ratio = found["flops_unshared"] / max(found["flops_planned"], 1)
@@ -167,7 +174,17 @@ def _plan_text(planned: Any, found: dict[str, Any], speed: Speed) -> str:
     if budget and budget.unit == "device_seconds":
         assumed = "an assumed speed; a run measures it with the first chain of each encoder"
         lines.append(f"  (forecast at {'the speed that this study has measured' if speed.measured else assumed})")
-    return "\n".join(lines + [f"note: {flag}" for flag in found["flags"]])
+    lines += [f"note: {flag}" for flag in found["flags"]]
+    return "\n".join([*lines, *_coverage_lines(found.get("coverage", []), budget)])
+
+
+def _coverage_lines(cells: Sequence[dict[str, Any]], budget: Any) -> Iterator[str]:
+    """The cells that a budget covers, in their order: what each adds, and what has been spent with it."""
+    for number, one in enumerate(cells[:SHOWN_CELLS], start=1):
+        amount, spent = (budget.model_copy(update={"amount": one[name]}) for name in ("amount", "spent"))
+        yield f"{number:>4}  {one['cell']}: {amount}, with those before {spent}"
+    if len(cells) > SHOWN_CELLS:
+        yield f"      and {len(cells) - SHOWN_CELLS:,} more (--json has all)"
 
 
 def _outcome_text(outcome: Outcome, file: Path) -> str:
@@ -204,6 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (report, ui):
         _command(commands, command).add_argument("results", type=Path, help="the results folder of a study")
     _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see all that is known")
+    what = "say which cells this budget covers, and in what order, such as '40 device-hours'"
+    commands.choices["plan"].add_argument("--budget", help=what)
     for name in ("plan", "tasks"):
         commands.choices[name].add_argument("--json", action="store_true", help="print machine-readable figures")
     scoring = _command(commands, score)

@@ -28,7 +28,7 @@ from sweep.display import Display
 from sweep.errors import StudyError
 from sweep.forecast import least_budget
 from sweep.planning import ledger as books
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
 from sweep.planning.first_use import check_data, resolve_revisions, unchecked_encoders
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
@@ -37,6 +37,7 @@ from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import overlaps, resolve
 from sweep.planning.spec import Budget, Study
 from sweep.planning.study_file import load
+from sweep.planning.summary import summary
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.tracking import Tracker

@@ -15,10 +15,11 @@ from small_studies import plan_of, study_file
 from sweep.admission import Admission
 from sweep.display import duration, study_line
 from sweep.fingerprint import fingerprint
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Chain, Plan, Rates
 from sweep.planning.rungs import rung_fact
+from sweep.planning.summary import summary
 from sweep.stock import Stock
 from sweep.store import PhaseRecord, ScoreRecord, Store
 from sweep.tuning import Tried, rates_for, winner

@@ -10,7 +10,8 @@ from small_studies import finish, plan_of, study_file
 
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
-from sweep.planning.plan import Cell, coverage_order
+from sweep.planning.coverage import coverage_order
+from sweep.planning.plan import Cell
 from sweep.planning.spec import Sampling
 from sweep.store import Store
 from sweep.tasks.synthetic import FOREIGN, EmbeddedSource

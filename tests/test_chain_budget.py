@@ -10,8 +10,9 @@ from tiny_models import toy
 
 from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.errors import StudyError
-from sweep.planning.budget import Costs, Speed, summary
-from sweep.planning.plan import coverage_order
+from sweep.planning.budget import Costs, Speed
+from sweep.planning.coverage import coverage_order
+from sweep.planning.summary import summary
 from sweep.store import Store
 from sweep.training.batching import DeviceData
 from sweep.training.mixture import Mixture, Stream

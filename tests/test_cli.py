@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,32 @@ def test_the_shipped_studies_can_be_planned(name, request):
             pytest.skip("its encoder is fetched by `make real`")
     done = sweep("plan", Path(__file__).parents[1] / "search_spaces" / f"{name}.yaml")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def plan_with(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", "sweep", "plan", str(path), *options]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def test_a_budget_asked_about_says_which_cells_it_covers_in_their_order(tmp_path):
+    path = study_file(tmp_path, {"intermediate": ["none", "world/nli"], "target": ["world/topic", "world/ner"]})
+    whole = json.loads(plan_with(path, "--budget", "1e15 flops", "--json").stdout)
+    cells = [one["cell"] for one in whole["coverage"]]
+    assert len(cells) == whole["covered_by_budget"] == whole["cells"] == 4
+    assert ["none" in cell for cell in cells] == [True, True, False, False]
+    spent = [one["spent"] for one in whole["coverage"]]
+    assert spent == pytest.approx([sum(one["amount"] for one in whole["coverage"][: n + 1]) for n in range(4)])
+    less = plan_with(path, "--budget", f"{spent[1] + 1:.0f} flops").stdout
+    assert [line.split(": ")[0].strip() for line in less.splitlines()[-2:]] == [f"1  {cells[0]}", f"2  {cells[1]}"]
+
+
+def test_a_budget_that_is_none_is_refused_with_what_would_do(tmp_path):
+    done = plan_with(study_file(tmp_path), "--budget", "4 device-ours")
+    assert done.returncode == 2
+    assert "--budget: found '4 device-ours'; an amount and one of device-seconds" in done.stderr
+    assert done.stderr.endswith("did you mean 'device-hours'?\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_plan_says_how_far_sharing_can_go(tmp_path):
+    assert "at most, were all phases before the target phase free" in plan_with(study_file(tmp_path)).stdout

@@ -32,7 +32,8 @@ LAYERS = (
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
     planning.reading planning.settings planning.sources planning.groups planning.mixing planning.plan planning.rungs
-    planning.budget planning.chain_budget planning.preview planning.resolve planning.first_use planning.ledger
+    planning.budget planning.coverage planning.summary planning.chain_budget
+    planning.preview planning.resolve planning.first_use planning.ledger
     planning.measured""",
     # 3  what is kept
     "store stock data mirror tracking",

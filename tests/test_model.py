@@ -219,10 +219,10 @@ def test_the_masked_head_is_tied_and_stores_no_embedding():
     assert mean[0] != mean[1]
 
 
-def test_a_head_starts_from_seed_and_task_alone():
+def test_a_head_starts_from_seed_and_place_whatever_its_task_is_called():
     encoder = random_encoder(SHAPES["bert"], VOCABULARY, PAD, 0)
     alone = Chainable(encoder, {"b.en": HEADS["sequence"]}, seed=3, pad_id=PAD)
-    among = Chainable(encoder, {"c": HEADS["span"], "b.en": HEADS["sequence"], "a": HEADS["token"]}, seed=3, pad_id=PAD)
+    among = Chainable(encoder, {"c": HEADS["sequence"], "b.en": HEADS["span"], "a": HEADS["token"]}, seed=3, pad_id=PAD)
     other = Chainable(encoder, {"b.en": HEADS["sequence"]}, seed=4, pad_id=PAD)
     weights = [cpu_weights(model.heads) for model in (alone, among, other)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())

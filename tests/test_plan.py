@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from small_studies import TINY, plan_of, study_file
 
-from sweep.planning.budget import Costs, Speed, covered_cells, summary
-from sweep.planning.plan import coverage_order, spread
+from sweep.planning.budget import Costs, Speed
+from sweep.planning.coverage import Coverage, coverage_order
+from sweep.planning.plan import spread
+from sweep.planning.summary import summary
+from sweep.tasks.base import Size
 
 WIDE = {
     "intermediate": ["none", "world/nli", "world/pos", ["world/nli", "world/pos"]],
@@ -198,6 +201,52 @@ def test_baselines_come_first_and_every_axis_is_tried_evenly_at_any_time(volume,
                 assert max(tried.values()) - min(tried.values()) <= 1
 
 
+def firsts(plan):
+    """Cells in the order in which they are tried, and what each one's first chain needs."""
+    found = Coverage(plan, Costs(plan))
+    return [plan.cells[index] for index in found.order], [found.firsts[index] for index in found.order]
+
+
+def test_equally_covered_cells_are_tried_by_what_they_add(tmp_path):
+    plan = plan_of(study_file(tmp_path, {**WIDE, "intermediate": ["none"], "seed": [1]}))
+    done, added = set(), []
+    for parts in firsts(plan)[1]:
+        added.append(sum(flops for key, flops in parts.items() if key not in done))
+        done.update(parts)
+    # The first pays for pretraining too.
+    assert added[1:] == sorted(added[1:])
+    assert sum(firsts(plan)[1][0].values()) == min(sum(parts.values()) for parts in firsts(plan)[1])
+
+
+def test_a_cell_whose_phases_are_paid_comes_before_cheaper_ones(tmp_path):
+    """Two targets on the same data: the second one costs no more than its scores."""
+    (tmp_path / "qa.jsonl").write_text('{"id": "1", "context": "a", "question": "b?", "answers": []}\n' * 2000)
+    qa = {"family": "span", "format": "jsonl", "languages": ["en"], "train": "qa.jsonl", "dev": 0.5, "test": "qa.jsonl"}
+    axes = {"target": ["one", "world/topic", "two"]}
+    told = {"tasks": {"one": qa, "two": qa}, "target": {"overrides": {"world/topic": {"steps": 9}}}}
+    assert [cell.target for cell in firsts(plan_of(study_file(tmp_path, axes, **told)))[0]] in (
+        ["one", "two", "world/topic"],
+        ["world/topic", "one", "two"],
+    )
+
+
+def test_the_order_is_that_of_the_plan_whatever_was_measured(tmp_path):
+    plan = plan_of(study_file(tmp_path, WIDE))
+    measured = {(name, "train", "pivot"): Size(10 ** (9 - index), 50.0) for index, name in enumerate(plan.tasks)}
+    assert Coverage(plan, Costs(plan, measured)).order == Coverage(plan, Costs(plan)).order == coverage_order(plan)
+
+
+def test_what_is_free_before_the_target_phase_limits_what_sharing_saves(tmp_path):
+    found = summary(plan := plan_of(study_file(tmp_path, WIDE)), Costs(plan), Speed())
+    costs, last = Costs(plan), {}
+    for chain in plan.planned_chains():
+        parts = costs.parts(chain)
+        own = [phase.key for phase in chain.phases if phase.kind == "target"]
+        last.update({key: parts[key] for key in [*own, chain.score]})
+    assert found["flops_last"] == pytest.approx(sum(last.values()))
+    assert found["flops_last"] < found["flops_shared"]
+
+
 def test_a_hundred_thousand_chains_can_be_planned(tmp_path):
     axes = {**WIDE, "volume": list(range(100, 350)), "seed": list(range(45))}
     plan = plan_of(study_file(tmp_path, axes))
@@ -214,8 +263,8 @@ def test_a_budget_covers_the_cheapest_part_that_it_can_pay(tmp_path):
     everything = plan_of(study_file(tmp_path, WIDE))
     cost = summary(everything, Costs(everything), Speed())["flops_shared"]
     part = plan_of(study_file(tmp_path, WIDE, budget=f"{cost / 10:.0f} flops"))
-    assert 0 < covered_cells(part, Costs(part), Speed()) < len(part.cells)
-    assert covered_cells(everything, Costs(everything), Speed()) == len(everything.cells)
+    assert 0 < summary(part, Costs(part), Speed())["covered_by_budget"] < len(part.cells)
+    assert summary(everything, Costs(everything), Speed())["covered_by_budget"] == len(everything.cells)
 
 
 def test_scoring_fewer_examples_costs_less(tmp_path):
@@ -237,5 +286,5 @@ def test_plan_as_json_has_the_promised_keys_and_needs_nothing_heavy(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert set(json.loads(done.stdout)) == {
         *("study", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared", "flops_shared"),
-        *("covered_by_budget", "flops_planned", "least_budget", "flags"),
+        *("covered_by_budget", "flops_last", "flops_planned", "least_budget", "flags"),
     }  # fmt: skip

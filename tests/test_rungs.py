@@ -12,9 +12,10 @@ from test_admission import TUNED, Lab, study
 from sweep.chain.trial import run
 from sweep.errors import StudyError
 from sweep.forecast import device_seconds_left
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
 from sweep.planning.rungs import Stage, planned_end, rung_step, stages
 from sweep.planning.spec import Scoring, Tuning
+from sweep.planning.summary import summary
 from sweep.reporting.spending import tuning as tuning_frame
 from sweep.stock import Stock
 from sweep.store import Store

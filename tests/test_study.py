@@ -23,8 +23,9 @@ from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
 from sweep.official.scores import score
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
+from sweep.planning.summary import summary
 from sweep.store import Store
 from sweep.training.encoders import random_encoder
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from small_studies import cut, plan_of, reported
 
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
+from sweep.planning.summary import summary
 from sweep.reporting import report
 from sweep.reporting.figures import setting_styles
 from sweep.reporting.tradeoffs import tradeoff

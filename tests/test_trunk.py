@@ -17,7 +17,8 @@ from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS
 from sweep.chain.checkpoint import CHECKPOINT
 from sweep.chain.trial import run
 from sweep.errors import StoreError
-from sweep.planning.budget import Costs, Speed, summary
+from sweep.planning.budget import Costs, Speed
+from sweep.planning.summary import summary
 from sweep.store import Store
 
 WSD = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sweep.planning.architecture import Shape
-from sweep.planning.plan import Cell, Chain, Phase, Plan, Recipe, coverage_order
-from sweep.planning.rungs import TRAINED, cell_by_cell, planned_end, stages
+from sweep.planning.plan import Cell, Chain, Phase, Plan, Recipe
+from sweep.planning.rungs import TRAINED, planned_end
 from sweep.planning.spec import Budget
 from sweep.tasks.base import Size, Task
 
@@ -246,65 +246,3 @@ class Speed:
     def amount(self, budget: Budget, encoder: str, flops: float) -> float:
         """The same work in the budget's unit."""
         return flops if budget.unit == "flops" else self.device_seconds(encoder, flops)
-
-
-def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
-    """What `sweep plan --json` prints."""
-    chains = phases = 0
-    unshared = 0.0
-    distinct: dict[str, float] = {}
-    needed: dict[str, float] = {}
-    kinds: set[str] = set()
-    for chain in plan.planned_chains():
-        parts = costs.parts(chain)
-        chains += 1
-        phases += len(chain.phases)
-        unshared += sum(parts.values())
-        distinct.update(parts)
-        needed.update(costs.planned(chain))
-        kinds.update(phase.key for phase in chain.phases)
-    return {
-        "study": plan.study.study,
-        "cells": len(plan.cells),
-        "chains": chains,
-        "phases_unshared": phases,
-        "phases_distinct": len(kinds),
-        "flops_unshared": unshared,
-        "flops_shared": sum(distinct.values()),
-        "flops_planned": sum(needed.values()),  # what losers are spared left out
-        "covered_by_budget": covered_cells(plan, costs, speed),
-        "least_budget": min((_first_amount(plan, index, costs, speed) for index in range(len(plan.cells))), default=0),
-        "flags": list(plan.flags),
-    }
-
-
-def _first_amount(plan: Plan, index: int, costs: Costs, speed: Speed) -> float:
-    """What a cell's first chain costs alone, in the budget's unit (device-seconds where there is no budget)."""
-    cell, budget = plan.cells[index], plan.study.budget
-    chain = plan.chain(cell, plan.planned_rates(cell, 0), plan.study.axes.seed[0])
-    flops = costs.attempt(chain, chain.phases, stages(plan, cell)[0].until)
-    return speed.amount(budget, cell.encoder, flops) if budget else speed.device_seconds(cell.encoder, flops)
-
-
-def covered_cells(plan: Plan, costs: Costs, speed: Speed) -> int:
-    """How many cells the budget covers, in the order in which they are tried.
-
-    With at least their first candidate, or where one cell is tuned after another, with all and the winner's scores.
-    """
-    budget = plan.study.budget
-    if budget is None:
-        return len(plan.cells)
-    done: set[str] = set()
-    left, covered = budget.amount, 0
-    for index in coverage_order(plan):
-        cell = plan.cells[index]
-        needed: dict[str, float] = {}
-        for number in range(plan.candidates(cell) if cell_by_cell(plan.study) else 1):
-            needed |= costs.planned(plan.chain(cell, plan.planned_rates(cell, number), plan.study.axes.seed[0], number))
-        missing = {key: flops for key, flops in needed.items() if key not in done}
-        amount = speed.amount(budget, cell.encoder, sum(missing.values()))
-        if amount <= left:
-            left -= amount
-            covered += 1
-            done.update(missing)
-    return covered

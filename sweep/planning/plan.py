@@ -10,8 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
@@ -356,58 +355,3 @@ def spread(sizes: tuple[int, ...], count: int) -> tuple[tuple[int, ...], ...]:
 def _distance(one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[int, ...]) -> float:
     steps = zip(one, other, sizes, strict=True)
     return float(sum(((a - b) / max(size - 1, 1)) ** 2 for a, b, size in steps))
-
-
-def coverage_order(plan: Plan) -> list[int]:
-    """Indices of cells in the order in which they are first tried: baselines, then the others.
-
-    Both are walked along the diagonals of their grid: after any number of cells the values of an axis have been tried
-    equally often, give or take one, so a study that runs out of money is still one. Where some intermediates lack some
-    sources, that holds for the pairs that there are, and for either axis as nearly as they allow.
-    """
-    place = {cell: index for index, cell in enumerate(plan.cells)}
-    baselines = [cell for cell in plan.cells if not cell.intermediate]
-    others = [cell for cell in plan.cells if cell.intermediate]
-    return [place[cell] for part in (baselines, others) for cell in _along_diagonals(part)]
-
-
-def _along_diagonals(cells: list[Cell]) -> Iterator[Cell]:
-    """Cells, whose settings (intermediate and source) come with every value of the other axes, evenly on every axis."""
-    # Settings come first: the first axis is never shifted, so its own even order is kept.
-    points: list[tuple[Any, ...]] = list(_evenly({(cell.intermediate, cell.source) for cell in cells}, cells))
-    for axis in ("encoder", "volume", "target", "chain_budget"):
-        points = _diagonals(points, _values(cells, axis))
-    for intermediate, source, encoder, volume, target, budget in points:
-        yield Cell(encoder, intermediate, volume, source, target, budget)
-
-
-def _values(cells: list[Cell], axis: str) -> list[Any]:
-    return list(dict.fromkeys(getattr(cell, axis) for cell in cells))
-
-
-def _diagonals(points: list[tuple[Any, ...]], values: list[Any]) -> list[tuple[Any, ...]]:
-    """Every point with every value: both go round and round until all pairs are there.
-
-    A common divisor needs a shift of the values after each full turn.
-    """
-    turns, length = math.gcd(len(points), len(values)), math.lcm(len(points), len(values))
-    return [
-        (*points[step % len(points)], values[(step + shift) % len(values)])
-        for shift in range(turns if points else 0)
-        for step in range(length)
-    ]
-
-
-def _evenly(settings: Set[tuple[Any, Any]], cells: list[Cell]) -> Iterator[tuple[Any, Any]]:
-    """Settings such that intermediates and sources have been tried about equally often at any time.
-
-    The setting whose two sides were tried least comes next, of several the one whose intermediate was. Along the
-    diagonals of a full grid that is the diagonals themselves; a grid with gaps is covered as evenly as it allows.
-    """
-    grid = _diagonals([(name,) for name in _values(cells, "intermediate")], _values(cells, "source"))
-    left, tried = [(name, source) for name, source in grid if (name, source) in settings], Counter[object]()
-    while left:
-        chosen = min(left, key=lambda pair: (tried[pair[0]] + tried[pair[1]], tried[pair[0]]))
-        left.remove(chosen)
-        tried.update(chosen)
-        yield chosen

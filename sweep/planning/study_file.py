@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sweep.errors import StudyError, nearest
-from sweep.planning.spec import PhaseSettings, Study
+from sweep.planning.notation import as_budget
+from sweep.planning.spec import Budget, PhaseSettings, Study
 
 
 def load(path: Path) -> Study:
@@ -65,6 +66,15 @@ WORDS = {
     "greater_than_equal": "a number from {ge:g} on",
     "less_than_equal": "a number up to {le:g}",
 }
+
+
+def read_budget(text: str, place: str) -> Budget:
+    """A budget written as in a study file. Raises StudyError with the place."""
+    try:
+        return TypeAdapter(Annotated[Budget, BeforeValidator(as_budget)]).validate_python(text)
+    except ValidationError as failure:
+        error = failure.errors()[0]
+        raise StudyError(place, repr(text), _sentence(error), error.get("ctx", {}).get("nearest")) from None
 
 
 def _study_error(failure: ValidationError, content: Mapping[str, Any], where: str) -> StudyError:
