@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +19,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from real_runs import WORKER, finished, running
-from small_studies import keys, plan_of, study_file, unmeasured
+from small_studies import keys, plan_of, reported, study_file, unmeasured
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
@@ -372,3 +373,39 @@ def test_chains_of_a_phase_that_learns_nothing_are_a_result_and_no_failure(tmp_p
     store = Store(tmp_path / "results" / "store")
     assert [store.phase(key).kind for key in keys(store, "phases")].count("intermediate") == 1
     assert "0 phases trained now" in finished(tmp_path, code=0)
+
+
+# Candidates compared inside their cell
+
+
+def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one_worker_without_ray_does(tmp_path):
+    """3 candidates in each of 2 cells: 2 of them pass the rung, 1 is scored, and run with the other seed."""
+    changes = {
+        "tuning": {"candidates": 3, "halving": {"rungs": [0.5]}},
+        "scoring": {"chains": "winners"},
+        "target": {"steps": 40, "learning_rate": {"log": [1e-4, 4e-3], "points": 3}},
+    }
+    axes = {"intermediate": ["none"], "target": ["world/topic", "world/ner"], "seed": [1, 2]}
+    study_file(tmp_path, axes, **{**SETTINGS, **changes})
+    with running(tmp_path) as run:
+        run.until(lambda: len(run.attempts()) > 3 and run.half_done())
+        run.kill()
+    text = finished(tmp_path)
+    assert "4 of 8 chains done" in text
+    assert "4 beaten in their cell" in text
+    with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
+        rows = ledger.chains()
+    states = {"done": 4, "loser": 4}
+    assert Counter(row.state for row in rows) == states
+    assert sum(row.message.startswith("stopped at rung 1 (50%)") for row in rows) == 2
+    assert sum(row.message == "not scored: loser" for row in rows) == 2
+    page = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
+    assert "stopped at rung 1 (50%): loser" in page
+    (tmp_path / "alone").mkdir()
+    report, _ = reported(tmp_path / "study.yaml", tmp_path / "alone")
+    told = [
+        sorted((row.key, row.state, row.dev, row.selected, row.message) for row in found)
+        for found in (rows, report.chains)
+    ]
+    assert told[0] == told[1]
+    assert "0 phases trained now" in finished(tmp_path)
