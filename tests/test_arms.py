@@ -11,8 +11,8 @@ from small_studies import finish, plan_of, study_file
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
 from sweep.planning.coverage import coverage_order
+from sweep.planning.phase_settings import Sampling
 from sweep.planning.plan import Cell
-from sweep.planning.spec import Sampling
 from sweep.store import Store
 from sweep.tasks.synthetic import FOREIGN, EmbeddedSource
 

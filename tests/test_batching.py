@@ -8,7 +8,7 @@ import torch
 from tiny_models import HEADS, PAD, toy
 
 from sweep.data import subset
-from sweep.planning.spec import Sampling
+from sweep.planning.phase_settings import Sampling
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.training.batching import DeviceData, epoch_batches, nested_pools, scoring_batches, split

@@ -30,7 +30,8 @@ LAYERS = (
     """official official.layout official.writing official.reading official.archive official.scores
     official.table""",
     # 2  what the study says, what will run, what it costs
-    """planning planning.notation planning.spec planning.study_file planning.architecture planning.shapes
+    """planning planning.notation planning.model planning.phase_settings planning.axes
+    planning.spec planning.study_file planning.architecture planning.shapes
     planning.reading planning.settings planning.sources planning.groups planning.mixing planning.plan planning.rungs
     planning.budget planning.coverage planning.summary planning.chain_budget
     planning.preview planning.resolve planning.first_use planning.ledger
@@ -69,7 +70,8 @@ DOORS = {
     reporting.spending reporting.figures reporting.process_figures reporting.tradeoffs reporting.html
     reporting.preview reporting.report preview""",
     "pyarrow": "tasks.encoding tasks.parquet",
-    "pydantic": "planning.notation planning.spec planning.study_file",
+    "pydantic": """planning.notation planning.model planning.phase_settings planning.axes planning.spec
+    planning.study_file""",
     "ray": "search scheduler worker cluster study",
     "ruamel": "planning.study_file",
     "sqlite3": "planning.ledger",

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import HEADS, PAD, tiny_model, toy
 
 from sweep.data import subset
-from sweep.planning.spec import Sampling
+from sweep.planning.phase_settings import Sampling
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import NATIVE_BF16, Chainable

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
+from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import PRETRAIN, Cell, Plan
-from sweep.planning.spec import Phases, Study
+from sweep.planning.spec import Study
 
 
 def check_lengths(study: Study, path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sweep.errors import StudyError, nearest
-from sweep.planning.spec import Study, Text
+from sweep.planning.phase_settings import Text
+from sweep.planning.spec import Study
 from sweep.tasks.base import Task
 
 

@@ -16,11 +16,13 @@ from functools import cache, cached_property
 from typing import Any
 
 from sweep.fingerprint import KEY_LENGTH, fingerprint
+from sweep.planning.axes import NONE, OWN
+from sweep.planning.phase_settings import Phases, PhaseSettings, Pretrain, Text
 from sweep.planning.reading import scoring_settings
 from sweep.planning.settings import FULL, NOTHING
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.sources import judged_in, trained_in
-from sweep.planning.spec import NONE, OWN, Phases, PhaseSettings, Pretrain, Study, Text
+from sweep.planning.spec import Study
 from sweep.tasks.base import Task
 
 PHASE_VERSION = 5  # raised when the same recipe would give other weights

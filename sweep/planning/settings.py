@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sweep.planning.spec import NONE, OWN
+from sweep.planning.axes import NONE, OWN
 
 BASELINE = NONE
 NOTHING = "-"  # volume and source where there is no intermediate phase

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.errors import StudyError, nearest
+from sweep.planning.axes import OWN
 from sweep.planning.settings import ALL
-from sweep.planning.spec import OWN, Study
+from sweep.planning.spec import Study
 from sweep.tasks.base import Task
 
 Pair = tuple[tuple[str, ...], str]  # the tasks of an intermediate phase and their source; no tasks: no phase

@@ -17,7 +17,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sweep.errors import StudyError, nearest
 from sweep.planning.notation import as_budget
-from sweep.planning.spec import Budget, PhaseSettings, Study
+from sweep.planning.phase_settings import PhaseSettings
+from sweep.planning.spec import Budget, Study
 
 
 def load(path: Path) -> Study:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Set
 
+from sweep.planning.axes import OWN
 from sweep.planning.settings import NOTHING, Setting
-from sweep.planning.spec import OWN
 
 SOURCE, TEXT = "source language", "raw text"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.planning.spec import Sampling
+from sweep.planning.phase_settings import Sampling
 from sweep.tasks.base import Encoded
 from sweep.training.batching import Ids, epoch_batches, nested_pools, shapes
 
