@@ -89,6 +89,9 @@ class Run:
         if not path.exists():
             return []
         with closing(sqlite3.connect(path, timeout=30)) as ledger:
+            # The run makes the file first and its tables a moment later.
+            if not ledger.execute("select 1 from sqlite_master where name = 'attempts'").fetchone():
+                return []
             query = "select chain, attempt, flops from attempts order by chain, attempt"
             return [(str(chain), int(attempt), float(flops)) for chain, attempt, flops in ledger.execute(query)]
 
