@@ -170,11 +170,20 @@ def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
         "Test sets below 500 examples: topic (400 to 400 in 3 languages)",
         "1 collapsed target phases (dev score at the level of the best constant answer), kept in means; the table of",
         "has gains without them: qa → topic.",
-        "Unequal tuning: 2 of 3 cells have fewer finished candidates (1 against 2)",
+        "Unequal tuning: 2 of 3 cells have fewer finished candidates than others of their target (at worst 1 against 2",
         "1 of 5 chains failed; the first, nli → pos, seed 0: it broke",
         "overlap: nli and topic share mnli",
     ):
         assert part in text
+
+
+def test_targets_that_offer_no_choice_are_not_unequally_tuned(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    for intermediate in ("none", "nli"):
+        study.chain(intermediate, "pos")
+        for candidate in (0, 1):
+            study.chain(intermediate, "topic", candidate=candidate, selected=candidate == 0)
+    assert "Unequal tuning" not in " ".join(_doubts(read(study, chains=6, cells=4)))
 
 
 def _doubts(found: report.Report) -> list[str]:

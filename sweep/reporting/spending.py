@@ -137,14 +137,19 @@ def _few_examples(estimates: Estimates) -> list[str]:
 
 
 def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
+    """Cells of one target are compared; those of another may have more to choose from."""
     # A chain without phases (retrieval with the published encoder) has nothing to tune.
     tuned = [chain for chain in chains if chain.role == "candidate" and chain.phases]
-    counts = Counter(chain.cell for chain in tuned if chain.state in (DONE, LOSER))
-    if len(set(counts.values())) < 2:
+    counts = Counter((chain.target, chain.cell) for chain in tuned if chain.state in (DONE, LOSER))
+    most: dict[str, int] = {}
+    for (target, _), count in counts.items():
+        most[target] = max(count, most.get(target, 0))
+    fewer = {cell: most[cell[0]] for cell, count in counts.items() if count < most[cell[0]]}
+    if not fewer:
         return []
-    low, high = min(counts.values()), max(counts.values())
-    fewer = sum(count < high for count in counts.values())
-    return [f"Unequal tuning: {fewer} of {len(counts)} cells have fewer finished candidates ({low} against {high})."]
+    worst = max(fewer, key=lambda cell: fewer[cell] - counts[cell])
+    found = f"{len(fewer)} of {len(counts)} cells have fewer finished candidates than others of their target"
+    return [f"Unequal tuning: {found} (at worst {counts[worst]} against {fewer[worst]})."]
 
 
 def _uncompared(estimates: Estimates, overlapping: bool) -> list[str]:
