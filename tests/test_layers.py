@@ -39,9 +39,9 @@ LAYERS = (
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store
-    """training training.batching training.mixture training.linear training.dropout training.heads training.model
-    training.schedule training.vocabulary training.tokenizer training.encoders training.published training.train
-    training.neighbours training.scoring training.logme training.features training.probe""",
+    """training training.batching training.memory training.mixture training.linear training.dropout training.heads
+    training.model training.schedule training.vocabulary training.tokenizer training.encoders training.published
+    training.train training.neighbours training.scoring training.logme training.features training.probe""",
     # 5  one chain; knows no Ray
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
     chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial chain.preview""",
@@ -76,8 +76,8 @@ DOORS = {
     "ruamel": "planning.study_file",
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
-    "torch": """training.batching training.linear training.dropout training.heads training.model training.encoders
-    training.published training.train training.neighbours training.scoring training.features
+    "torch": """training.batching training.memory training.linear training.dropout training.heads training.model
+    training.encoders training.published training.train training.neighbours training.scoring training.features
     training.probe chain.checkpoint chain.bench""",
     "transformers": "training.vocabulary training.tokenizer training.encoders training.published training.model",
 }

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import HEADS, PAD, tiny_model, toy
+from tiny_models import HEADS, tiny_model, toy
 
 from sweep.data import subset
 from sweep.planning.phase_settings import Sampling
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
-from sweep.training.model import NATIVE_BF16, Chainable
+from sweep.training.model import NATIVE_BF16
 from sweep.training.schedule import FitSettings, evaluated_steps, rate
 from sweep.training.scoring import score_all
 from sweep.training.train import State, fit, start
@@ -185,27 +185,6 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(family):
         assert loss == pytest.approx(results[0][0], rel=1e-5)
         for name, moment in moments.items():
             torch.testing.assert_close(moment, results[0][1][name], rtol=1e-3, atol=1e-6)
-
-
-class OnSmallDevice(Chainable):
-    """A model whose device holds 60 padded tokens at once."""
-
-    refused = 0
-
-    def loss(self, batch, task):
-        if batch.padded_tokens > 60:
-            self.refused += 1
-            raise torch.cuda.OutOfMemoryError
-        return super().loss(batch, task)
-
-
-def test_a_device_without_memory_gets_smaller_parts():
-    """The step is repeated in halves until it fits, and later steps start with what fitted."""
-    model = OnSmallDevice(tiny_model().encoder, HEADS, seed=0, pad_id=PAD)
-    items = list(fit(model, ONE, SETTINGS))
-    assert len(items) == SETTINGS.steps
-    assert model.refused <= 3
-    assert items[-1].snapshot()["values"]["micro_batch_tokens"] <= 60
 
 
 def test_the_best_weights_on_dev_are_kept():

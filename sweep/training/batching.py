@@ -142,6 +142,14 @@ def split(batch: Batch, micro_tokens: int) -> list[Batch]:
     return parts
 
 
+def smaller_parts(batch: Batch, micro_tokens: int | None) -> int | None:
+    """Padded tokens of parts half as large as those that `split` makes; None where each is one example already."""
+    parts = [batch] if micro_tokens is None else split(batch, micro_tokens)
+    if all(part.examples == 1 for part in parts):
+        return None
+    return max(part.padded_tokens for part in parts) // 2
+
+
 def epoch_batches(encoded: Encoded, batch_tokens: int, seed: int, epoch: int) -> list[Ids]:
     """Example ids of each batch of one pass over the data, in training order.
 

@@ -18,6 +18,7 @@ from sweep.tasks.base import IGNORED, Encoded
 from sweep.training.batching import Batch, DeviceData, scoring_batches
 from sweep.training.heads import pool
 from sweep.training.logme import one_hot
+from sweep.training.memory import in_parts
 from sweep.training.model import Chainable, Precision
 from sweep.training.scoring import inference
 
@@ -32,14 +33,19 @@ class Part:
 
 
 def parts(model: Chainable, task: str, encoded: Encoded, batch_tokens: int, precision: Precision) -> Iterator[Part]:
-    """One part per batch; `group` and rows count from 0 in each. Raises KeyError for a family without a linear head."""
+    """One part per batch, or several; `group` and rows count from 0 in each.
+
+    Raises KeyError for a family without a linear head.
+    """
     read = _READERS[model.specs[task].family]
     data = DeviceData(encoded, model.device, model.pad_id)
+    part_tokens = None
     for ids in scoring_batches(encoded, batch_tokens):
-        batch = data.batch(ids)
         with inference(model), model.autocast(precision):
-            part = read(model, model.hidden(batch), batch)
-        yield part
+            found, part_tokens = in_parts(
+                data.batch(ids), part_tokens, lambda batch, _: read(model, model.hidden(batch), batch)
+            )
+        yield from found
 
 
 def label_columns(part: Part, classes: int) -> NDArray[np.float64]:

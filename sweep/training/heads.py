@@ -129,8 +129,7 @@ class VectorHead(nn.Module):
     """No parameters: what is scored and trained is the encoder's own pooled vector.
 
     An example to train on is a pair of sequences. Each first one is to find its second one among those of the batch, by
-    a softmax over cosines divided by TEMPERATURE. Seconds of equal text (equal targets) are no wrong answers. Where a
-    batch is cut into parts, the wrong answers are those of the part.
+    a softmax over cosines divided by TEMPERATURE. Seconds of equal text (equal targets) are no wrong answers.
     """
 
     def __init__(self, pooling: Pooling) -> None:
@@ -141,7 +140,11 @@ class VectorHead(nn.Module):
         return batch.examples
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        vectors = functional.normalize(self.vectors(hidden, batch), dim=1)
+        return self.compare(self.vectors(hidden, batch), batch)
+
+    def compare(self, vectors: Tensor, batch: Batch) -> Tensor:
+        """Summed loss of a whole batch's vectors [S, H]."""
+        vectors = functional.normalize(vectors, dim=1)
         first = batch.first_rows
         with torch.autocast(vectors.device.type, enabled=False):  # bf16 would round logits of up to 100 by up to 0.25
             logits = vectors[first] @ vectors[first + 1].T / TEMPERATURE

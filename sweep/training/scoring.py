@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from sweep.tasks.base import Encoded, Outputs
 from sweep.tasks.encoding import concatenate
 from sweep.training.batching import Batch, DeviceData, Ids, scoring_batches
 from sweep.training.heads import Pooling, mask_tokens
+from sweep.training.memory import in_parts
 from sweep.training.model import Chainable, Precision
 from sweep.training.neighbours import DeviceVectors
 
@@ -56,12 +58,12 @@ def score(
     ends = np.cumsum([len(part.lengths()) for part in encoded.values()])
     vectors = model.specs[task].family in VECTORS
     kept = _Vectors(model, task, ends, layers, pooling) if vectors else _Arrays(model, task, ends)
-    done, total = 0, len(whole.tokens)
+    done, total, part_tokens = 0, len(whole.tokens), None
     for ids in scoring_batches(whole, batch_tokens):
         batch = data.batch(ids)
         rows = np.repeat(firsts[ids] - batch.first[:-1], np.diff(batch.first)) + np.arange(len(batch.lengths))
         with inference(model), model.autocast(precision):
-            kept.take(batch, rows)
+            _, part_tokens = in_parts(batch, part_tokens, partial(kept.take, rows))
         done += batch.tokens
         if done < total:
             yield ScoreProgress(done, total, None)
@@ -90,8 +92,8 @@ class _Arrays:
         self.model, self.task, self.ends = model, task, ends
         self.arrays = [np.empty(0)] * int(ends[-1])
 
-    def take(self, batch: Batch, rows: Ids) -> None:
-        for row, array in zip(rows.tolist(), self.model.outputs(batch, self.task), strict=True):
+    def take(self, rows: Ids, batch: Batch, part: slice) -> None:
+        for row, array in zip(rows[part].tolist(), self.model.outputs(batch, self.task), strict=True):
             self.arrays[row] = array
 
     def parts(self) -> list[list[Outputs]]:
@@ -106,10 +108,10 @@ class _Vectors:
         shape = (int(ends[-1]), model.encoder.config.hidden_size)
         self.arrays = [np.empty(shape, dtype=np.float32) for _ in layers]
 
-    def take(self, batch: Batch, rows: Ids) -> None:
+    def take(self, rows: Ids, batch: Batch, part: slice) -> None:
         found = self.model.vectors(batch, self.task, self.layers, self.pooling)
         for array, vectors in zip(self.arrays, found, strict=True):
-            array[rows] = vectors.cpu().numpy()
+            array[rows[part]] = vectors.cpu().numpy()
 
     def parts(self) -> list[list[Outputs]]:
         device = self.model.device

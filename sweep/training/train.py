@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweep.training.batching import Batch, DeviceData, Ids, split
+from sweep.training.batching import Batch, DeviceData, Ids, smaller_parts, split
 from sweep.training.encoders import cpu_copy
+from sweep.training.heads import VectorHead
+from sweep.training.memory import free_memory
 from sweep.training.mixture import Mixture
 from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings, evaluated_steps, rate
@@ -127,18 +129,9 @@ class _Run:
             yield streams[index].task, data[index].batch(next(ids[index]))
 
     def advance(self, task: str, batch: Batch) -> Tensor:
-        """One optimizer step; where the device runs out of memory, the same step in smaller parts."""
+        """One optimizer step. Raises torch.cuda.OutOfMemoryError where one example does not fit."""
         seed = int(self.seeds[self.step])
-        prepared = self.model.prepare(batch, task, seed)
-        while True:
-            try:
-                loss = self._gradients(task, prepared, seed)
-                break
-            except torch.cuda.OutOfMemoryError:
-                if batch.examples == 1:
-                    raise
-                self.micro_batch_tokens = min(self.micro_batch_tokens or batch.padded_tokens, batch.padded_tokens) // 2
-                torch.cuda.empty_cache()
+        loss = self._fitting(task, self.model.prepare(batch, task, seed), seed)
         self.step += 1
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.step, self.settings)
@@ -151,12 +144,28 @@ class _Run:
         self.examples += batch.examples
         return loss
 
+    def _fitting(self, task: str, batch: Batch, seed: int) -> Tensor:
+        """Gradients of a batch, in smaller parts where the device runs out of memory; later steps begin with those."""
+        while True:
+            try:
+                return self._gradients(task, batch, seed)
+            except torch.cuda.OutOfMemoryError:
+                smaller = smaller_parts(batch, self.micro_batch_tokens)
+                if smaller is None:
+                    raise
+            # Only here the error is gone, and with it the frames that hold what the attempt has computed.
+            self.micro_batch_tokens = smaller
+            self.optimizer.zero_grad(set_to_none=True)
+            free_memory()
+
     def _gradients(self, task: str, batch: Batch, seed: int) -> Tensor:
         """Gradients of the batch's mean loss, accumulated over its parts; returns that loss, detached."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(seed)
-        count = self.model.count(batch, task)
+        count, head = self.model.count(batch, task), self.model.head(task)
         parts = [batch] if self.micro_batch_tokens is None else split(batch, self.micro_batch_tokens)
+        if isinstance(head, VectorHead) and len(parts) > 1:
+            return self._compared(head, batch, parts, seed)
         losses = []
         for part in parts:
             with self.model.autocast(self.settings.precision):
@@ -164,6 +173,29 @@ class _Run:
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _compared(self, head: VectorHead, batch: Batch, parts: list[Batch], seed: int) -> Tensor:
+        """Gradients of a loss that compares all sequences of a batch with each other, whatever its parts.
+
+        Vectors of all parts are computed first, without a graph, then once more part by part, for the gradient that the
+        loss has at them (Gao et al. 2021, arXiv 2101.06983).
+        """
+        with torch.no_grad():
+            vectors = torch.cat([self._vectors(head, part, seed + number) for number, part in enumerate(parts)])
+        vectors.requires_grad_()
+        loss = head.compare(vectors, batch) / head.count(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert vectors.grad is not None
+        gradients = torch.split(vectors.grad, [len(part.lengths) for part in parts])
+        for number, (part, gradient) in enumerate(zip(parts, gradients, strict=True)):
+            self._vectors(head, part, seed + number).backward(gradient)  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _vectors(self, head: VectorHead, part: Batch, seed: int) -> Tensor:
+        """The same at every call: dropout is drawn from `seed`."""
+        torch.manual_seed(seed)
+        with self.model.autocast(self.settings.precision):
+            return head.vectors(self.model.hidden(part), part)
 
     def judge(self, dev: float) -> None:
         """Record a dev score; keep the weights where it is the best so far."""
