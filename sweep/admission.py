@@ -40,6 +40,8 @@ class Admission:
         self.collapsed: list[tuple[Chain, str]] = []  # ended at a phase that learned nothing
         self.lost: list[Chain] = []  # beaten by another candidate of their cell, and without scores
         self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone or at the deadline
+        self.stopped: list[Chain] = []  # of those, the ones that a worker had
+        self._cut: set[str] = set()  # keys of chains that were ended from outside, because they did not report
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
@@ -164,13 +166,17 @@ class Admission:
         price = self._price(chain, work)
         self.ledger.open_chain(row_of(chain, RUNNING, now))
         attempt = self.ledger.reserve(chain.key, price, now)
-        self.running[chain.key] = Running(chain, attempt, now, price)
+        self.running[chain.key] = Running(chain, attempt, now, price, placed=not self.purse.queued)
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
     def given(self, key: str) -> None:
         """A worker gets a chain that `next` has named."""
         self.purse.given(self.running[key])
+
+    def placed(self, key: str) -> None:
+        """A worker has the chain, which may have waited for it in a queue."""
+        self.purse.placed(self.running[key])
 
     def heard(self, key: str, report: Mapping[str, Any]) -> None:
         """A worker's report: costs so far, progress, perhaps a phase that is in the store now."""
@@ -191,9 +197,17 @@ class Admission:
         """Whether a chain that has reported may work until its next report; otherwise it stops, its work kept."""
         return not self.closing and self.purse.may_go_on(self.running[key])
 
+    def stranded(self) -> set[str]:
+        """Keys of chains whose workers are to be ended now: they do not report, and their money or time is over."""
+        found = {running.chain.key for running in self.purse.stranded(self.running.values())} - self._cut
+        self._cut |= found
+        return found
+
     def ended(self, key: str, failure: str | None = None) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells)."""
         running, work = self.running.pop(key), self._works[key]
+        cut = key in self._cut
+        self._cut.discard(key)
         self._stuck = False
         chain, now = running.chain, self.clock()
         for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
@@ -202,12 +216,13 @@ class Admission:
         self.purse.settle(running, now)
         if self._is_over(chain, self._until(work)):
             self._record(chain, work)
-        elif failure is not None:
+        elif failure is not None and not cut:
             self.failed.append((chain, failure))
             self.ledger.close_chain(key, FAILED, None, now, failure)
             self._note(chain, work, Tried(chain.rates, None))
         else:
             self.unpaid.append(chain)
+            self.stopped.append(chain)
             self.ledger.close_chain(key, STOPPED, None, now, "stopped; its work is kept")
 
     def _record(self, chain: Chain, work: Work) -> None:

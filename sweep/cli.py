@@ -200,6 +200,8 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
         lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
     ended = len(admission.done) + len(admission.failed) + len(admission.collapsed) + len(admission.lost)
     left = admission.total - ended  # with those that depend on unpaid ones
+    stopped = (f"{chain.cell.name}, seed {chain.seed}" for chain in admission.stopped)
+    lines += [f"stopped on its way, its work is kept: {chain}" for chain in stopped]
     if outcome.interrupted:
         lines.append(f"interrupted: 'sweep run {file}' goes on from here")
     elif left and outcome.overdue:

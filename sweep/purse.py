@@ -3,7 +3,8 @@
 A chain works within what was reserved for it; beyond that as long as there is money that nobody else holds, a report's
 worth at a time; then it stops at its next report, its work kept. It goes on only where the most that it has spent
 between two reports is there once more: so a budget is exceeded by no more than reports differ, and workers of small
-budgets report more often.
+budgets report more often. A chain that does not report (a library loads, a machine is starved) is watched by the clock:
+where it has used up what nobody else holds, or the deadline is a report's time ago, it is to be ended from outside.
 
 Device-seconds are those for which a chain has its place, by the driver's clock: from the moment at which it was given
 to a worker to the moment at which it was through, starting and stopping included.
@@ -11,7 +12,7 @@ to a worker to the moment at which it was through, starting and stopping include
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,9 @@ from sweep.planning.spec import Study
 from sweep.stock import Stock
 
 UNITS = ("flops", "device_seconds")
+REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
+REPORT_SHARE = 0.001  # of the study's budget: a chain spends no more unheard, so that the driver can stop it in time
+PATIENCE = 0.005  # of the budget: so far beyond it a chain may be late with the report at which it would be stopped
 
 
 @dataclass
@@ -32,6 +36,7 @@ class Running:
     attempt: int
     started: float  # by the driver's clock
     reserved: float  # in the budget's unit
+    placed: bool = False  # a worker has it: its time counts
     latest: dict[str, Any] = field(default_factory=dict)  # its last report
     step: dict[str, float] = field(default_factory=dict)  # the most that it spent between two reports, by unit
 
@@ -45,9 +50,8 @@ class Purse:
         self._ends = clock() + study.deadline if study.deadline is not None else None
         self._gpu = study.runtime.gpu > 0
         self._devices = study.runtime.gpu or float(study.runtime.cores)  # that a chain occupies
-        self.queued = (
-            False  # chains wait for machines of a cluster that grows: they have a place when they first report
-        )
+        self.queued = False  # chains wait for machines of a cluster that grows: they have no place yet when given
+        self._unheard: dict[str, float] = {}  # chain -> device-seconds by the clock that nothing is held for
         self._finished: dict[str, tuple[float, float]] = {}  # encoder -> FLOPs, device-seconds
         # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
         for row in ledger.chains():
@@ -67,7 +71,9 @@ class Purse:
     @property
     def free(self) -> float:
         """What is neither spent nor held for a running chain; without a budget there is no end to it."""
-        return self.budget.amount - self.spent - self.ledger.held(self.unit) if self.budget else float("inf")
+        if self.budget is None:
+            return float("inf")
+        return self.budget.amount - self.spent - self.ledger.held(self.unit) - sum(self._unheard.values())
 
     @property
     def speed(self) -> Speed:
@@ -94,16 +100,37 @@ class Purse:
         self.ledger.hold(running.chain.key, running.attempt, running.reserved)
         return True
 
+    def stranded(self, chains: Iterable[Running]) -> list[Running]:
+        """Of all running chains, those that are to be ended because they do not report. Asked many times a second."""
+        now = self.clock()
+        if self._ends is not None and now - self._ends > REPORT_SECONDS:
+            return list(chains)
+        if self.budget is None or self.unit == "flops":
+            return []  # FLOPs are spent between reports alone
+        late, self._unheard = list[Running](), {}
+        for running in chains:
+            beyond = self._used(running, now) - max(running.reserved, running.latest.get(self.unit, 0.0))
+            if running.placed and beyond > 0:
+                late.append(running)
+                self._unheard[running.chain.key] = beyond
+        return late if late and self.free < -PATIENCE * self.budget.amount else []
+
     def given(self, running: Running) -> None:
-        """A worker has the chain from now on."""
-        running.started = self.clock()
+        """A worker is asked to take the chain, and has it from now on where it need not come first."""
+        running.started, running.placed = self.clock(), not self.queued
+
+    def placed(self, running: Running) -> None:
+        """A worker has the chain."""
+        if not running.placed:
+            running.started, running.placed = self.clock(), True
 
     def charge(self, running: Running, report: Mapping[str, Any]) -> None:
         """Takes down what a chain reports to have spent so far."""
-        if self.queued and not running.latest:
-            running.started = self._began(report)
+        if not running.placed:
+            running.started, running.placed = self._began(report), True
         now = {unit: report[unit] for unit in UNITS}
-        now["device_seconds"] = max(now["device_seconds"], (self.clock() - running.started) * self._devices)
+        now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock()))
+        self._unheard.pop(running.chain.key, None)
         # The first report comes after loading, which says nothing about what follows.
         steps = {unit: now[unit] - running.latest[unit] if running.latest else 0.0 for unit in UNITS}
         running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
@@ -121,11 +148,16 @@ class Purse:
     def settle(self, running: Running, ended: float) -> None:
         """The chain's attempt is over: what it has not spent is free, and what it took is a measurement."""
         flops, device_seconds = (running.latest.get(unit, 0.0) for unit in UNITS)
-        if running.latest or not self.queued:
-            device_seconds = max(device_seconds, (ended - running.started) * self._devices)
+        self._unheard.pop(running.chain.key, None)
+        if running.placed:
+            device_seconds = max(device_seconds, self._used(running, ended))
         self.ledger.charge(running.chain.key, running.attempt, flops, device_seconds)
         self.ledger.settle(running.chain.key, running.attempt, ended)
         self._learn(running.chain.cell.encoder, flops, device_seconds)
+
+    def _used(self, running: Running, now: float) -> float:
+        """Device-seconds for which a chain has its place."""
+        return (now - running.started) * self._devices
 
     def _began(self, report: Mapping[str, Any]) -> float:
         """When the attempt of a report began, by the driver's clock."""

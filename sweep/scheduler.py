@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
+import ray
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sweep.admission import Admission
@@ -25,6 +29,26 @@ class BudgetScheduler(FIFOScheduler):
         goes_on = report.get("finished") or self._admission.may_go_on(key)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Tune asks ten times a second: the moment to look after chains that do not report. It chooses by itself."""
+        live = {trial.config["chain"]: trial for trial in tune_controller.get_live_trials()}
+        for key in live.keys() & self._admission.running.keys():
+            if live[key].status == Trial.RUNNING:
+                self._admission.placed(key)
+        for key in self._admission.stranded() & live.keys():
+            _end(tune_controller, live[key])
+
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""
         return {}
+
+
+def _end(tune_controller: Any, trial: Any) -> None:
+    """Ends a chain that does not listen, with its process: what the store and the last checkpoint have is kept."""
+    if trial.status == Trial.RUNNING:
+        trial.max_failures = 0  # else Tune would begin it anew
+        ray.kill(trial.temporary_state.ray_actor)
+    else:
+        trial.init_local_path()  # else Tune stumbles over it at the end
+        with redirect_stdout(StringIO()):  # what Tune prints of it, however silent it is to be
+            tune_controller.stop_trial(trial)  # its process is not there yet

@@ -17,10 +17,8 @@ from ray import tune
 from sweep.errors import SweepError
 from sweep.planning.plan import Plan
 from sweep.planning.spec import Budget
+from sweep.purse import REPORT_SECONDS, REPORT_SHARE
 from sweep.search import written
-
-REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
-REPORT_SHARE = 0.001  # of the study's budget: a chain spends no more unheard, so that the driver can stop it in time
 
 
 def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:

@@ -295,6 +295,82 @@ def test_a_dead_attempt_is_charged_until_the_next_one_begins(tmp_path):
     assert (row.flops, row.device_seconds) == (3e9, 11.0)
 
 
+def silent(tmp_path: Path, now: list[float], **changes: object) -> Lab:
+    """Two chains that workers have since 0 s and that never report; 5 device-seconds are held for each."""
+    lab = Lab(study(tmp_path, **changes), tmp_path, workers=2, clock=lambda: now[0])
+    lab.fill()
+    for running in lab.admission.running.values():
+        running.reserved = 5.0
+        lab.ledger.hold(running.chain.key, running.attempt, 5.0)
+    return lab
+
+
+def test_a_chain_that_does_not_report_is_ended_half_a_percent_beyond_what_nobody_else_holds(tmp_path):
+    now = [0.0]
+    lab = silent(tmp_path, now, budget="20 device-seconds")
+    for seconds in (4.0, 6.0, 10.0, 10.04):
+        now[0] = seconds
+        assert lab.admission.stranded() == set()
+    now[0] = 10.06
+    assert lab.admission.stranded() == {chain.key for chain in lab.busy}
+    assert lab.admission.stranded() == set()  # it takes a moment until they are gone
+    for chain in lab.busy:
+        lab.admission.ended(chain.key, "its worker died")
+    assert lab.admission.stopped == lab.busy
+    assert lab.admission.failed == []
+    assert lab.admission.purse.spent == pytest.approx(20.12)
+
+
+def test_a_chain_that_reports_goes_on_within_its_reservation_while_one_that_does_not_is_ended(tmp_path):
+    now = [0.0]
+    lab = silent(tmp_path, now, budget="10 device-seconds")
+    heard, unheard = lab.busy
+    now[0] = 4.0
+    lab.hear(heard, 0.0)
+    now[0] = 4.5
+    lab.hear(heard, 0.0)
+    lab.ledger.hold(heard.key, 0, 6.0)
+    lab.admission.running[heard.key].reserved = 6.0
+    now[0] = 5.06
+    assert lab.admission.stranded() == {unheard.key}
+    assert lab.admission.may_go_on(heard.key)
+
+
+def test_what_a_chain_uses_unheard_is_nobody_elses(tmp_path):
+    now = [0.0]
+    lab = silent(tmp_path, now, budget="20 device-seconds")
+    now[0] = 7.0
+    assert lab.admission.stranded() == set()
+    assert lab.admission.purse.free == pytest.approx(6.0)
+    for chain in lab.busy:
+        lab.hear(chain, 0.0)
+    assert lab.admission.purse.free == pytest.approx(6.0)
+
+
+def test_a_chain_that_does_not_report_is_ended_a_second_after_the_deadline(tmp_path):
+    now = [0.0]
+    lab = silent(tmp_path, now, deadline="30 s")
+    now[0] = 30.9
+    assert lab.admission.stranded() == set()
+    now[0] = 31.1
+    assert lab.admission.stranded() == {chain.key for chain in lab.busy}
+
+
+def test_a_chain_that_waits_for_a_machine_uses_nothing_until_it_has_one(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path, budget="20 device-seconds"), tmp_path, clock=lambda: now[0])
+    lab.admission.purse.queued = True
+    lab.fill()
+    now[0] = 600.0
+    assert lab.admission.stranded() == set()
+    lab.admission.placed(lab.busy[0].key)
+    now[0] = 619.0
+    lab.admission.placed(lab.busy[0].key)
+    assert lab.admission.stranded() == set()
+    now[0] = 621.0
+    assert lab.admission.stranded() == {lab.busy[0].key}
+
+
 def test_a_measured_speed_contains_what_chains_do_beside_computing():
     """Work of the same size is priced at what it has cost."""
     speed = Speed((("tiny", 1e12, 50.0), ("tiny", 1e12, 70.0)))

@@ -19,7 +19,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from real_runs import WORKER, finished, running
-from small_studies import keys, plan_of, reported, study_file, unmeasured
+from small_studies import finish, keys, plan_of, reported, study_file, unmeasured
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
@@ -27,6 +27,7 @@ from sweep.official.scores import score
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
 from sweep.planning.summary import summary
+from sweep.purse import REPORT_SECONDS
 from sweep.store import Store
 from sweep.training.encoders import random_encoder
 
@@ -334,6 +335,36 @@ def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):
     assert "'sweep run study.yaml' goes on from here" in stopped
     study_file(tmp_path, AXES, **SETTINGS)
     assert ended(finished(tmp_path)) == (16, 16)
+
+
+# Chains that do not report
+
+
+def test_a_chain_that_loads_for_longer_than_the_whole_budget_is_ended_in_time_and_more_money_goes_on(tmp_path):
+    """To start a worker and to import torch takes longer than three seconds, and no report comes before that."""
+    axes = {"target": ["world/topic", "world/ner"]}
+    study_file(tmp_path, axes, results="results", budget="3 device-seconds")
+    poor = finished(tmp_path, cores=1)
+    assert poor.count("stopped on its way, its work is kept: tiny | none | - | world/") == 1
+    assert "the budget of 3 device-seconds is spent: 2 chains were not paid for" in poor
+    with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
+        assert 3 <= ledger.spent()[1] <= 1.01 * 3 + REPORT_SECONDS
+    study_file(tmp_path, axes, results="results", budget="1 device-hours")
+    assert ended(finished(tmp_path, cores=1)) == (2, 2)
+    undisturbed = Store(tmp_path / "undisturbed")
+    finish(tmp_path / "study.yaml", undisturbed)
+    store = Store(tmp_path / "results" / "store")
+    assert keys(store, "scores") == keys(undisturbed, "scores")
+    for key in keys(store, "scores"):
+        assert unmeasured(store.score(key)) == unmeasured(undisturbed.score(key))
+
+
+def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(tmp_path):
+    study_file(tmp_path, results="results", deadline="1 s")
+    text = finished(tmp_path, cores=1)
+    assert "stopped on its way, its work is kept: tiny | none | - | world/topic" in text
+    assert "the deadline has come: 1 chains are left" in text
+    assert "Trial" not in text  # of Tune
 
 
 # Faults
