@@ -30,6 +30,14 @@ DRIVER_ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "16",  # lets an autoscaling cluster see work that waits
 }
+# glibc gives large arrays back to the kernel when they are freed and takes them anew in the next step, page by page: a
+# third of the time of scoring on a CPU, a tenth of training. Workers keep what they have had. Other C libraries ignore
+# these.
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",  # a thread's own arena holds no more than 64 MB in one piece
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
 WORKER_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 
 
@@ -81,5 +89,5 @@ def local_slots(runtime: Runtime, resources: dict[str, float]) -> int:
 
 def worker_environment() -> dict[str, str]:
     """Variables that workers need on other machines too."""
-    found = {name: os.environ[name] for name in WORKER_VARIABLES if name in os.environ}
-    return {"TOKENIZERS_PARALLELISM": "false", **found}
+    found = {name: os.environ[name] for name in (*WORKER_VARIABLES, *ALLOCATOR) if name in os.environ}
+    return {"TOKENIZERS_PARALLELISM": "false", **ALLOCATOR, **found}

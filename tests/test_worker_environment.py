@@ -1,0 +1,41 @@
+"""Facts about the variables that workers are started with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from sweep.cluster import ALLOCATOR, worker_environment
+
+TAKEN_AND_FREED = """
+import resource, threading
+def work():
+    for _ in range(20):
+        bytearray(100_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = threading.Thread(target=work)
+thread.start(); thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(environment: dict[str, str]) -> int:
+    return int(subprocess.check_output([sys.executable, "-c", TAKEN_AND_FREED], env=environment, text=True))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the variables are glibc's")
+def test_a_worker_keeps_the_memory_of_arrays_that_it_has_freed():
+    """In a thread, as Tune runs chains."""
+    plain = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
+    assert page_faults(plain | worker_environment()) < page_faults(plain) / 5
+
+
+def test_what_the_user_has_set_counts(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = worker_environment()
+    assert (found["MALLOC_TRIM_THRESHOLD_"], found["HF_HUB_OFFLINE"]) == ("1000", "1")
