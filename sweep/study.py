@@ -116,12 +116,15 @@ def tracking_uri(study: Study, results: Path) -> str:
 @contextmanager
 def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
     """The results folder, for this study and this process alone."""
-    results.mkdir(parents=True, exist_ok=True)
     lock = FileLock(results / ".lock")
     try:
+        results.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise StudyError(results, "another 'sweep run' at work", "one run per results folder is expected") from None
+    except OSError as failure:
+        found = f"no folder that can be written ({failure.strerror})"
+        raise StudyError(f"{path}: results", f"{results}, {found}", "one that can be is expected") from failure
     try:
         ledger = Ledger(results / books.FILE)
         try:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from small_studies import study_file
 
+from sweep.cli import main
+
 TOPICS = {
     "family": "sequence",
     "format": "tsv",
@@ -50,6 +52,7 @@ def test_good_data_passes_the_check(tmp_path):
         ({"encoder": ["tinny"]}, {}, ["axes.encoder[0]", "'tinny'", "did you mean 'tiny'"]),
         ({}, {"language_groups": {"low": ["svo86"]}}, ["language_groups.low[0]", "did you mean 'svo85'"]),
         ({}, {"scoring": {"layer": 9}}, ["scoring.layer", "9"]),
+        ({}, {"scoring": {"layer": [0, -3]}}, ["scoring.layer: found [0, -3], which is layer 0 of tiny twice"]),
         ({"target": []}, {}, ["axes.target", "at least one value"]),
     ],
 )
@@ -82,6 +85,45 @@ def test_data_that_is_not_as_described_is_one_line_with_file_and_line(swahili, c
     for fragment in said:
         assert fragment in done.stderr
     assert not list(tmp_path.glob("runs/*/store/phases/*"))
+
+
+RANDOM = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "BERT"}, ["encoders.tiny.random_init.model_type: found 'BERT'", "did you mean 'bert'"]),
+        ({"hiden_size": 32}, ["encoders.tiny.random_init.hiden_size: found an unknown name", "'hidden_size'"]),
+        ({"hidden_size": 33}, ["encoders.tiny.random_init: found", "not a multiple of the number of attention heads"]),
+        ({"hidden_dropout_prob": "x"}, ["encoders.tiny.random_init: found", "hidden_dropout_prob"]),
+        ({"num_hidden_layers": 10**18}, ["axes.encoder[0]: found num_hidden_layers", "from 1 to 1000"]),
+        ({"max_position_embeddings": 1}, ["axes.encoder[0]: found", "room for 1 tokens; at least 8"]),
+        ({"model_type": "deberta-v2", "relative_attention": True, "position_buckets": "x"}, ["of its positions"]),
+    ],
+)
+def test_a_random_encoder_that_cannot_be_is_one_line_with_its_place(changes, said, tmp_path, capsys):
+    tiny = {"random_init": {**RANDOM, **changes}, "tokenizer": {"text": "world/raw", "vocab_size": 100}}
+    assert main(["check", str(study_file(tmp_path, encoders={"tiny": tiny}))]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    for fragment in said:
+        assert fragment in printed
+
+
+def test_a_results_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["run", str(study_file(tmp_path, results=str(tmp_path / "file" / "results")))]) == 2
+    assert "results, no folder that can be written" in capsys.readouterr().err
+
+
+def test_overrides_that_nothing_reads_are_noted(tmp_path, capsys):
+    path = study_file(tmp_path, target={"overrides": {"world/nli": {"steps": 3}, "world/topic": {"steps": 3}}})
+    assert main(["plan", str(path)]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "changes nothing" in line]
+    assert notes == [
+        "note: target.overrides.world/nli changes nothing: no target phase of this study is on world/nli alone"
+    ]
 
 
 def test_a_study_file_that_is_not_there_is_one_line(tmp_path):

@@ -73,6 +73,23 @@ MISTAKES = [
     ("study: sample", "study: [", ["study.yaml:", "YAML is expected"]),
     ("study: sample\n", "study: sample\nstudy: other\n", ["study.yaml:", "duplicate key"]),
     ("study: sample", "study: *sample", ["study.yaml:2: found undefined alias"]),
+    ("study: sample", "study: " + 101 * "a", ["study: found", "at most 100 characters"]),
+    ("study: sample", 'study: sample\nresults: "a\\0b"', ["results", "a name of printable characters"]),
+    ("{topic: {steps: 10}}", '{"a\\u0007": {}}', ["target.overrides", "text as a key"]),
+    ("seed: [1, 2]", "seed: [4294967296]", ["axes.seed[0]", "less than 4294967296"]),
+    ("seed: [1, 2]", "seed: [1], volume: [1.5]", ["axes.volume[0]: found 1.5"]),
+    ("gpu: 0.5", "gpu: 5e-324", ["runtime.gpu: found 5e-324", "1/k"]),
+    ("gpu: 0.5", "cores: 1000000000000000000000", ["runtime.cores", "a number up to 1e+12"]),
+    ("points: 3", "points: 1000000000", ["learning_rate.points", "a number up to 1000"]),
+    ("epochs: 1, overrides", "epochs: 1e308, overrides", ["target.epochs", "a number up to 1e+06"]),
+    ("{steps: 10}", "{steps: 10, warmup: {steps: 11}}", ["target.overrides.topic", "no longer than the phase's steps"]),
+    ("budget: 2", "language_groups: {low: [sw, sw]}\nbudget: 2", ["language_groups.low", "sw stands twice"]),
+    (
+        "budget: 2",
+        "encoders: {a: {random_init: {model_type: 3}}}\nbudget: 2",
+        ["encoders.a.random_init", "'model_type'"],
+    ),
+    ("budget: 2", "encoders: {a: {random_init: {model_type: bert, x: .inf}}}\nbudget: 2", ["value.x is inf"]),
     (GOOD, "- a list", ["study.yaml: found ['a list']"]),
     (GOOD, "", ["study.yaml: found nothing", "a mapping"]),
 ]
@@ -127,6 +144,19 @@ def test_an_override_changes_its_task_alone_and_steps_replace_epochs():
 def test_a_budget_has_a_unit(text, amount, unit):
     budget = parse(GOOD.replace("2 device-hours", text), "study.yaml").budget
     assert (budget.amount, budget.unit) == (amount, unit)
+
+
+def test_a_layer_that_is_not_given_may_be_written_as_nothing():
+    assert parse(GOOD + "scoring: {layer: null}", "study.yaml").scoring.layer is None
+
+
+def test_a_character_that_json_writes_as_two_escapes_is_one():
+    assert parse(GOOD + 'question: "\\ud83e\\udd17?"', "study.yaml").question == "\U0001f917?"
+
+
+def test_an_anchor_that_is_used_again_is_no_mistake_and_prints_nothing():
+    text = GOOD.replace("{learning_rate: 1e-5", "&a {learning_rate: 1e-5").replace("runtime: {", "runtime: &a {")
+    assert parse(text, "study.yaml") == parse(GOOD, "study.yaml")
 
 
 def test_a_second_mistake_is_announced():

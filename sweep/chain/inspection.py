@@ -27,10 +27,11 @@ def check_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check(source: EncoderSource, families: list[str]) -> dict[str, str]:
-    where = f"encoder {source.name!r}"
     if source.location is None:
-        check_shape(configuration(json.loads(source.config or "{}"), source.vocab_size, pad_id=0), where)
+        where = f"encoders.{source.name}.random_init"
+        check_shape(configuration(json.loads(source.config or "{}"), source.vocab_size, 0, where), where)
         return {}
+    where = f"encoder {source.name!r}"
     config = load_configuration(source.location, source.revision)
     check_shape(config, where)
     shape = shape_of(config.to_dict(), where)

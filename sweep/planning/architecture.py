@@ -12,6 +12,8 @@ from typing import Any
 from sweep.errors import StudyError
 
 LONGEST = 8192  # what a configuration promises beyond that is not believed
+SHORTEST = 8  # sequences that an encoder must be able to read
+LARGEST, DEEPEST = 2**31 - 1, 1000  # of sizes, of layers
 
 # Position ids of these begin at pad_token_id + 1, so a table of 514 positions holds sequences of 512 tokens.
 OFFSET_POSITIONS = {
@@ -50,29 +52,38 @@ KNOWN: Mapping[str, Shape] = {
 
 def shape_of(config: Mapping[str, Any], where: str) -> Shape:
     """The shape that a configuration describes. Raises StudyError where it is not a transformer's."""
+    wanted = "a transformer's configuration is expected"
 
-    def read(*names: str, default: int | None = None) -> int:
-        value = next((config[name] for name in names if name in config), default)
-        if not isinstance(value, int) or value < 1:
-            raise StudyError(
-                where, f"the configuration without {names[0]!r}", "a transformer's configuration is expected"
-            )
+    def read(*names: str, default: int | None = None, most: int = LARGEST) -> int:
+        name, value = next(
+            ((name, config[name]) for name in names if config.get(name) is not None), (names[0], default)
+        )
+        if value is None:
+            raise StudyError(where, f"the configuration without {name!r}", wanted)
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise StudyError(where, f"{name} {value!r}", f"a whole number from 1 to {most} is expected there")
         return value
 
     hidden = read("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
     heads = read("num_attention_heads", "n_heads", default=1)
     embedding = read("embedding_size", default=hidden)
     key_value = hidden // heads * read("num_key_value_heads", default=heads)
+    try:
+        longest, relative = _longest(config, read("max_position_embeddings", default=512)), _relative(config)
+    except TypeError as error:
+        raise StudyError(where, f"the configuration of its positions ({error})", wanted) from None
+    if longest < SHORTEST:
+        raise StudyError(where, f"a configuration with room for {longest} tokens", f"at least {SHORTEST} are expected")
     return Shape(
-        layers=read("num_hidden_layers", "n_layers", "num_layers", "n_layer", "encoder_layers"),
+        layers=read("num_hidden_layers", "n_layers", "num_layers", "n_layer", "encoder_layers", most=DEEPEST),
         hidden=hidden,
         feed_forward=read("intermediate_size", "hidden_dim", "d_ff", default=4 * hidden),
         vocabulary=read("vocab_size"),
-        max_length=_longest(config, read("max_position_embeddings", default=512)),
+        max_length=longest,
         gated=config.get("model_type") in GATED,
         embedding=embedding if embedding != hidden else 0,
         key_value=key_value if key_value != hidden else 0,
-        relative=_relative(config),
+        relative=relative,
     )
 
 

@@ -48,7 +48,7 @@ class Axes(Model):
     volume: tuple[Annotated[int | str, BeforeValidator(as_volume)], ...] = ("full",)
     source: tuple[Name, ...] = (OWN,)  # language of the intermediate tasks' training data: own, all, or a language
     chain_budget: ChainBudget | None = None  # says how long phases are, in place of their epochs or steps
-    seed: tuple[Annotated[int, Strict(), Field(ge=0)], ...]
+    seed: tuple[Annotated[int, Strict(), Field(ge=0, lt=2**32)], ...]  # what numpy and torch take alike
 
     @field_validator("intermediate", mode="before")
     @classmethod

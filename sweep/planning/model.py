@@ -6,14 +6,25 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
+MOST = 10**12  # no count in a study is larger: sums with it stay exact, and files and arrays can hold it
+
+
+def _visible(name: str) -> str:
+    """Refuses what no file system or page would show as it is."""
+    if not all(character.isprintable() for character in name):
+        raise PydanticCustomError("name", "a name of printable characters is expected")
+    return name
+
+
 Int = Annotated[int, Strict()]
-Positive = Annotated[int, Strict(), Field(gt=0)]
+Positive = Annotated[int, Strict(), Field(gt=0, le=MOST)]
+Count = Annotated[int, Strict(), Field(ge=0, le=MOST)]
 Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
-Name = Annotated[str, Strict(), Field(min_length=1)]
+Name = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_visible)]
 Temperature = Annotated[float, Strict(), Field(ge=1)]
 
 
@@ -27,7 +38,7 @@ class Model(BaseModel):
 
 
 def values_once(axis: tuple[Any, ...]) -> tuple[Any, ...]:
-    """An axis with at least one value and none twice."""
+    """At least one value and none twice: an axis, or the members of a group."""
     if not axis:
         raise PydanticCustomError("empty_axis", "at least one value is expected")
     no_item_twice(axis)

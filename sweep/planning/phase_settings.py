@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sweep.planning.model import Model, Name, Number, Positive, Share, Temperature, no_item_twice
+from sweep.planning.model import MOST, Count, Model, Name, Number, Positive, Share, Temperature, no_item_twice
 from sweep.planning.notation import as_grid, as_warmup
 
 
@@ -16,7 +16,7 @@ class RateGrid(Model):
     """Learning rates on a log grid, so that two chains of one prefix can meet. A plain number is a grid of one."""
 
     log: tuple[Number, Number]  # lowest and highest rate
-    points: Positive
+    points: Annotated[int, Strict(), Field(gt=0, le=1000)]
 
     @model_validator(mode="after")
     def _ordered(self) -> RateGrid:
@@ -84,7 +84,7 @@ class Warmup(Model):
     """Steps in which the learning rate rises. A plain number is a share of the phase's steps."""
 
     share: Share | None = None
-    steps: Annotated[int, Strict(), Field(ge=0)] | None = None
+    steps: Count | None = None
 
     @model_validator(mode="after")
     def _one_unit(self) -> Warmup:
@@ -98,7 +98,7 @@ class PhaseSettings(Model):
 
     learning_rate: Annotated[RateGrid, BeforeValidator(as_grid)]
     batch_tokens: Positive
-    epochs: Annotated[float, Strict(), Field(gt=0)] | None = None
+    epochs: Annotated[float, Strict(), Field(gt=0, le=1e6)] | None = None
     steps: Positive | None = None
     warmup: Annotated[Warmup, BeforeValidator(as_warmup)] = Warmup(share=0.1)
     schedule: Literal["linear", "wsd", "constant"] = "linear"
@@ -106,12 +106,16 @@ class PhaseSettings(Model):
     weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
     clip: Annotated[float, Strict(), Field(gt=0)] = 1.0
     dropout: Share = 0.1
-    max_length: Annotated[int, Strict(), Field(ge=8)] | None = None  # tokens; None: what the family usually takes
+    max_length: Annotated[int, Strict(), Field(ge=8, le=MOST)] | None = (
+        None  # tokens; None: what the family usually takes
+    )
     select: Literal["best", "last"] = "best"  # checkpoint: best on English dev, or last
     evaluations: Positive = 4  # evenly spaced dev evaluations, the last step included
     # A dev score this near to the best constant answer has learned nothing; -1: whatever is learned is passed on.
     collapse_margin: Annotated[float, Strict(), Field(ge=-1, le=1)] = 0.01
-    retries: Annotated[int, Strict(), Field(ge=0)] = 2  # further attempts, with other seeds, of a phase that collapsed
+    retries: Annotated[int, Strict(), Field(ge=0, le=100)] = (
+        2  # further attempts, with other seeds, of a phase that collapsed
+    )
     dev_examples: Positive = 500  # at most so many dev examples per evaluation
     examples: Positive | None = None  # at most so many training examples per task
     sampling: Sampling = Sampling()
@@ -122,6 +126,13 @@ class PhaseSettings(Model):
         # Neither is right where a chain's budget says how long a phase is: planning.chain_budget looks at that.
         if self.epochs is not None and self.steps is not None:
             raise PydanticCustomError("length", "exactly one of 'epochs' and 'steps' is expected")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> PhaseSettings:
+        # A short branch of wsd may end before its trunk has warmed up; without one it is a mistake.
+        if self.schedule != "wsd" and self.steps is not None and (self.warmup.steps or 0) > self.steps:
+            raise PydanticCustomError("warmup", "a warm-up no longer than the phase's steps is expected")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -167,6 +168,10 @@ def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path
             if not -last - 1 <= layer <= last:
                 found = f"{layer}, while {name} has the layers 0 (its embeddings) to {last}"
                 raise StudyError(f"{path}: {place}", found, "a layer that every encoder has is expected")
+        read = [layer % (last + 1) for layer in layers or ()]  # -1 is the last one
+        if twice := [layer for layer, count in Counter(read).items() if count > 1]:
+            found = f"{list(layers or ())}, which is layer {twice[0]} of {name} twice"
+            raise StudyError(f"{path}: {place}", found, "each layer once is expected")
 
 
 def _check_readings(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
@@ -201,10 +206,23 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
         for intermediate in sorted({name for names in study.axes.intermediate for name in names}):
             if reason := overlap(tasks[intermediate], tasks[target]):
                 yield f"overlap: {intermediate} and {target} {reason}; {done}"
+    yield from _idle_overrides(study, tasks)
     yield from _trunk_flags(study)
     yield from sources.flags(study, tasks)
     yield from chain_budget.flags(study)
     yield from groups.flags(study, tasks)
+
+
+def _idle_overrides(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
+    """Overrides of a task that no phase is on alone: nothing in the study reads them."""
+    alone = {
+        "intermediate": {names[0] for names in study.axes.intermediate if len(names) == 1},
+        "target": {name for name in study.axes.target if tasks[name].trained_in},
+    }
+    for kind, settings in (("intermediate", study.intermediate), ("target", study.target)):
+        for name in settings.overrides if settings is not None else ():
+            if name not in alone[kind]:
+                yield f"{kind}.overrides.{name} changes nothing: no {kind} phase of this study is on {name} alone"
 
 
 def _trunk_flags(study: Study) -> Iterator[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from sweep.fingerprint import fingerprint
 from sweep.planning.axes import Axes
-from sweep.planning.model import Int, Model, Name, Number, Positive, no_item_twice
+from sweep.planning.model import Int, Model, Name, Number, Positive, no_item_twice, values_once
 from sweep.planning.notation import as_budget, as_duration, as_list
 from sweep.planning.phase_settings import Phases, Pretrain
 
@@ -18,7 +19,7 @@ class Tokenizer(Model):
     """Trained on the text of a masked-token task."""
 
     text: Name
-    vocab_size: Annotated[int, Strict(), Field(ge=64)]
+    vocab_size: Annotated[int, Strict(), Field(ge=64, le=10**7)]
     algorithm: Literal["wordpiece", "bpe", "wordlevel"] = "wordpiece"  # vocabulary.py says why there is no unigram
 
 
@@ -31,21 +32,30 @@ class Encoder(Model):
     tokenizer: Tokenizer | None = None
     pooling: Literal["mean", "cls"] = "mean"
 
+    @field_validator("random_init", mode="after")
+    @classmethod
+    def _plain(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and not isinstance(value.get("model_type"), str):
+            raise PydanticCustomError("origin", "'model_type', such as bert or xlm-roberta, is expected in it")
+        try:
+            fingerprint(value)
+        except (TypeError, ValueError) as failure:
+            raise PydanticCustomError("plain", "plain values are expected: {it}", {"it": str(failure)}) from None
+        return value
+
     @model_validator(mode="after")
     def _one_origin(self) -> Encoder:
         if (self.path is None) == (self.random_init is None):
             raise PydanticCustomError("origin", "exactly one of 'path' and 'random_init' is expected")
         if (self.random_init is None) != (self.tokenizer is None):
             raise PydanticCustomError("origin", "'random_init' and 'tokenizer' are expected together")
-        if self.random_init is not None and "model_type" not in self.random_init:
-            raise PydanticCustomError("origin", "'random_init' needs 'model_type', such as bert or xlm-roberta")
         return self
 
 
 class Reading(Model):
     """Which vectors of an encoder stand for a sentence. A list of layers is read in one pass; its first counts."""
 
-    layer: Annotated[tuple[Int, ...] | None, BeforeValidator(as_list), Field(min_length=1)] = None
+    layer: Annotated[Annotated[tuple[Int, ...], Field(min_length=1)] | None, BeforeValidator(as_list)] = None
     pooling: Literal["mean", "cls"] | None = None
 
 
@@ -140,7 +150,8 @@ class Runtime(Model):
     @classmethod
     def _whole_or_unit_fraction(cls, value: float) -> float:
         # Ray packs other fractions so that devices idle (ray issue 52133).
-        if (value > 1 and value != int(value)) or (0 < value < 1 and abs(1 / value - round(1 / value)) > 1e-6):
+        many = value > 1 and value != int(value)
+        if many or 0 < value < 1e-3 or (0 < value < 1 and abs(1 / value - round(1 / value)) > 1e-6):
             raise PydanticCustomError("gpu", "0, a whole number, or 1/k of a GPU is expected")
         return value
 
@@ -148,7 +159,7 @@ class Runtime(Model):
 class Study(Model):
     """One study file."""
 
-    study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a folder's name
     question: str = ""
     results: Name | None = None  # folder, relative to where `sweep run` is called; runs/<study> where absent
     data_root: Name | None = None  # folder that local data files are relative to; itself relative to this file
@@ -161,7 +172,7 @@ class Study(Model):
     scoring: Scoring = Scoring()
     tuning: Tuning = Tuning()
     report: Reporting = Reporting()
-    language_groups: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = {}
+    language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once)]] = {}
     budget: Annotated[Budget | None, BeforeValidator(as_budget)] = None
     deadline: Annotated[float | None, BeforeValidator(as_duration)] = None  # seconds on the clock, of each run
     runtime: Runtime = Runtime()

@@ -6,6 +6,7 @@ YAML 1.2: `no` is Norwegian and `1e-5` is a number. What may stand in a study is
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -13,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from sweep.errors import StudyError, nearest
 from sweep.planning.notation import as_budget
@@ -33,7 +34,9 @@ def load(path: Path) -> Study:
 def parse(text: str, where: str) -> Study:
     """Reads a study from YAML text; `where` names the file in errors."""
     try:
-        content = YAML(typ="safe", pure=True).load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it: the last one counts
+            content = YAML(typ="safe", pure=True).load(SURROGATES.sub(_joined, text))
     except MarkedYAMLError as failure:
         mark = failure.problem_mark or failure.context_mark
         place = f"{where}:{mark.line + 1}" if mark else where
@@ -46,6 +49,15 @@ def parse(text: str, where: str) -> Study:
         return Study.model_validate(content)
     except ValidationError as failure:
         raise _study_error(failure, content, where) from None
+
+
+# JSON, which is YAML too, writes a character beyond U+FFFF as two escapes.
+SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+
+
+def _joined(pair: re.Match[str]) -> str:
+    high, low = (int(half, 16) for half in pair.groups())
+    return chr(0x10000 + (high - 0xD800) * 0x400 + low - 0xDC00)
 
 
 # What pydantic calls a type, in the words of YAML. Names in braces are pydantic's.
@@ -62,6 +74,7 @@ WORDS = {
     "too_short": "at least one value",
     "too_long": "at most {max_length} values",
     "string_too_short": "a name",
+    "string_too_long": "a name of at most {max_length} characters",
     "string_pattern_mismatch": "a name of letters, digits, '.', '_' and '-'",
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number from {ge:g} on",

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -29,6 +31,7 @@ from transformers.utils import logging
 
 from sweep.errors import StoreError, StudyError, nearest
 
+MISTYPED = 0.85  # likeness (difflib) of a name to the one that was meant
 hub_logging: Any = logging  # these two carry no types
 auto_model: Any = AutoModel
 
@@ -63,8 +66,8 @@ def load_configuration(source: str, revision: str | None = None) -> PreTrainedCo
     where = f"encoder {source!r}"
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _mistake(where, str(error)) from error
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        raise _mistake(where, _first_words(error)) from error
     _refuse_others(config, where)
     return config
 
@@ -86,23 +89,39 @@ def random_encoder(config: Mapping[str, Any], vocab_size: int, pad_id: int, seed
         return _from_configuration(made, f"encoder of type {made.model_type!r}")
 
 
-def configuration(config: Mapping[str, Any], vocab_size: int, pad_id: int) -> PreTrainedConfig:
-    """The configuration of an untrained encoder. Raises StudyError where it is not an encoder's."""
+def configuration(
+    config: Mapping[str, Any], vocab_size: int, pad_id: int, where: str = "random_init"
+) -> PreTrainedConfig:
+    """The configuration of an untrained encoder; `where` is its place in messages.
+
+    Raises StudyError where it is not an encoder's.
+    """
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
-        raise StudyError(
-            "encoder model_type", repr(kind), "name a model type of transformers", nearest(kind, CONFIG_MAPPING)
-        )
+        wanted = "name a model type of transformers"
+        raise StudyError(f"{where}.model_type", repr(kind), wanted, nearest(kind, CONFIG_MAPPING))
     try:
         # the defaults of other special ids lie outside a small vocabulary, and no encoder reads them
         unused = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
         made: PreTrainedConfig = AutoConfig.for_model(
             **{**unused, **config, "vocab_size": vocab_size, "pad_token_id": pad_id}
         )
-    except (ValueError, TypeError, KeyError) as error:
-        raise _mistake(f"encoder of type {kind!r}", str(error)) from error
-    _refuse_others(made, f"encoder of type {kind!r}")
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        raise StudyError(where, _first_words(error), f"a configuration of {kind} is expected") from error
+    _refuse_others(made, where)
+    _check_names(config, CONFIG_MAPPING[kind], where)
     return made
+
+
+def _check_names(config: Mapping[str, Any], kind: Any, where: str) -> None:
+    """Refuses a name that is nearly a known one: transformers would keep it unread, and use the default of the other.
+
+    Others pass, for models read names that their configuration does not list (position_buckets of deberta-v2).
+    """
+    known = sorted({*inspect.signature(kind).parameters, *kind().to_dict(), *kind.attribute_map})
+    for name in (name for name in config if name not in known):
+        if close := get_close_matches(name, known, n=1, cutoff=MISTYPED):
+            raise StudyError(f"{where}.{name}", "an unknown name", f"a name of {kind.model_type}'s", close[0])
 
 
 def cpu_weights(module: nn.Module) -> dict[str, Tensor]:
@@ -139,7 +158,12 @@ def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel
     try:
         return _checked(auto_model.from_config(config, dtype=torch.float32, **_without_pooler(config)))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
-        raise _mistake(where, str(error)) from error
+        raise _mistake(where, _first_words(error)) from error
+
+
+def _first_words(error: Exception) -> str:
+    """What a library says, without the pages that may follow."""
+    return " ".join(str(error).split())[:200]
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
