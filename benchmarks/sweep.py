@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pandas as pd
 
-from sweep.chain.bench import ENCODER_WEIGHTS, set_up
+from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.chain.trial import run
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
@@ -44,6 +44,7 @@ from sweep.planning.summary import summary
 from sweep.store import Store
 from sweep.tasks import TASKS
 from sweep.training.encoders import load_weights, random_encoder
+from sweep.training.tokenizer import load_tokenizer
 
 REPOSITORY = Path(__file__).parents[1]
 MARK = "SWEEP_BENCHMARK_SIDE"
@@ -129,7 +130,7 @@ def _pretrain(folder: Path, encoders: list[str], cores: int) -> None:
         name = chain.cell.encoder
         for _ in run(chain, plan, store):
             pass
-        tokens = set_up(chain, plan, store).reader.tokenizer
+        tokens = load_tokenizer(str(store.root / "encoders" / plan.encoders[name].digest), None)
         model = random_encoder(random_init[name], len(tokens), tokens.pad_token_id, 0)
         load_weights(model, store.weights(chain.phases[-1].key) / ENCODER_WEIGHTS)
         model.save_pretrained(folder / name)

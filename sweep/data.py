@@ -5,7 +5,7 @@ A volume is nested: for one seed, the first thousand examples are among the firs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,14 +33,16 @@ class Reader:
     tokenizer: Any  # a fast Hugging Face tokenizer
     longest: int  # tokens that the encoder can take
 
-    def encoded(self, task: Task, digest: str, split: str, language: str, max_length: int | None = None) -> Encoded:
-        """One split in one language, mapped from the store; whoever comes first encodes it."""
+    def encoded(
+        self, task: Task, digest: str, split: str, language: str, max_length: int | None = None
+    ) -> Generator[None, None, Encoded]:
+        """One split in one language, mapped from the store; whoever comes first encodes it. Yields meanwhile."""
         family = FAMILIES[task.family]
         length = min(max_length or family.default_max_length, self.longest)
         key = fingerprint([ENCODING_VERSION, digest, task.family, split, language, length, self._tokenizer_digest])
-        with self.store.made_once("data", f"{key}.arrow") as path:
+        with (yield from self.store.made_once("data", f"{key}.arrow")) as path:
             if not path.exists():
-                encode(family, task.source.rows(split, language), self.tokenizer, length, path)
+                yield from encode(family, task.source.rows(split, language), self.tokenizer, length, path)
         return open_encoded(path)
 
     @cached_property

@@ -43,11 +43,12 @@ def chain_line(running: Running, now: float) -> str:
     """What one worker is doing."""
     chain, latest = running.chain, running.latest
     where = f"{chain.cell.name} | seed {chain.seed}"
-    if not latest:
+    if not latest.get("phase"):
         return f"  {where}: starting"
     loss = f", loss {latest['loss']:.3f}" if latest.get("loss") is not None else ""
     dev = f", dev {latest['dev']:.3f}" if latest.get("dev") is not None else ""
     step = f" {latest['step']}/{latest['steps']}" if latest.get("steps") else ""
+    step = " loading" if latest.get("preparing") else step
     again = f" (collapsed, attempt {latest['attempt'] + 1})" if latest.get("attempt") else ""
     return f"  {where}: {latest['phase']}{again}{step}{loss}{dev}, {duration(now - running.started)}"
 

@@ -131,8 +131,9 @@ class Purse:
         now = {unit: report[unit] for unit in UNITS}
         now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock()))
         self._unheard.pop(running.chain.key, None)
-        # The first report comes after loading, which says nothing about what follows.
-        steps = {unit: now[unit] - running.latest[unit] if running.latest else 0.0 for unit in UNITS}
+        # Loading says nothing about what follows.
+        preparing = not running.latest or report.get("preparing") or running.latest.get("preparing")
+        steps = {unit: 0.0 if preparing else now[unit] - running.latest[unit] for unit in UNITS}
         running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
         running.latest = {**report, **now}
         self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])

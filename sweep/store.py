@@ -17,20 +17,21 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from sweep.errors import StoreError
 from sweep.fingerprint import file_digest
 
 RECORD = "record.json"
+TURN_SECONDS = 0.2  # so often whoever waits for a lock says so
 STATISTICS, PREDICTIONS = "statistics.npz", "predictions.zip"
 
 
@@ -190,15 +191,18 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    @contextmanager
-    def training(self, key: str) -> Iterator[Path]:
+    def training(self, key: str) -> Generator[None, None, AbstractContextManager[Path]]:
         """The scratch folder of a phase, for one process at a time; others wait, and then may find the phase finished.
 
-        The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds.
+        The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds. Yields while
+        it waits.
         """
-        # Not of one thread: whoever drops a half-done chain may be another one.
-        with FileLock(self.scratch(key) / ".lock", thread_local=False):
-            yield self.scratch(key)
+        return self._training(key, (yield from _turn(self.scratch(key) / ".lock")))
+
+    @contextmanager
+    def _training(self, key: str, lock: FileLock) -> Iterator[Path]:
+        with _held(lock, self.scratch(key)) as scratch:
+            yield scratch
         if self.is_trained(key):  # whoever waited has made the folder anew
             shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
 
@@ -244,13 +248,11 @@ class Store:
         """Deletes what a phase has in scratch: nobody will train it further."""
         shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
 
-    @contextmanager
-    def made_once(self, kind: str, name: str) -> Iterator[Path]:
-        """Path below <root>/<kind>; the caller makes it if it is not there. Others wait for the lock meanwhile."""
+    def made_once(self, kind: str, name: str) -> Generator[None, None, AbstractContextManager[Path]]:
+        """Path below <root>/<kind>; the caller makes it if it is not there. Others wait meanwhile, which yields."""
         folder = self.root / kind
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{name}.lock"):
-            yield folder / name
+        return _held((yield from _turn(folder / f".{name}.lock")), folder / name)
 
     @contextmanager
     def _new_folder(self, final: Path) -> Iterator[Path]:
@@ -267,6 +269,26 @@ class Store:
             folder.rename(final)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _turn(path: Path) -> Generator[None, None, FileLock]:
+    """A lock that is ours now."""
+    lock = FileLock(path, thread_local=False)  # whoever drops a half-done chain may be another thread
+    while True:
+        try:
+            lock.acquire(timeout=TURN_SECONDS)
+        except Timeout:
+            yield
+        else:
+            return lock
+
+
+@contextmanager
+def _held(lock: FileLock, path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    finally:
+        lock.release()
 
 
 def write_atomically(path: Path, text: str) -> None:

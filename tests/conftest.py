@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,6 +23,17 @@ os.environ.update(
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+Result = TypeVar("Result")
+
+
+def result_of(work: Generator[Any, None, Result]) -> Result:
+    """What a generator returns at its end."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 @pytest.fixture(scope="session")

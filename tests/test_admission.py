@@ -13,7 +13,7 @@ import pytest
 from small_studies import plan_of, study_file
 
 from sweep.admission import Admission
-from sweep.display import duration, study_line
+from sweep.display import chain_line, duration, study_line
 from sweep.fingerprint import fingerprint
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
@@ -391,6 +391,17 @@ def test_a_chain_goes_on_only_where_the_most_it_spent_between_two_reports_is_the
     assert not lab.admission.may_go_on(chain.key)
 
 
+def test_the_time_that_a_chain_takes_to_load_says_nothing_about_what_it_needs_until_its_next_report(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path, budget="100 device-seconds"), tmp_path, clock=lambda: now[0])
+    lab.fill()
+    (chain,) = lab.busy
+    for seconds, preparing in ((1.0, True), (50.0, True), (60.0, False), (60.5, False)):
+        now[0] = seconds
+        lab.hear(chain, 0.0, preparing=preparing)
+    assert lab.admission.running[chain.key].step["device_seconds"] == 0.5
+
+
 def test_what_a_chain_spends_until_it_stops_is_charged(tmp_path):
     lab = Lab(study(tmp_path, budget="1e6 flops"), tmp_path)
     lab.admission.purse.budget = lab.admission.plan.study.budget.model_copy(update={"amount": 1e30})
@@ -534,6 +545,20 @@ def test_the_studys_line_says_how_far_it_is(tmp_path):
     line = study_line(lab.admission, slots=2, device_seconds_left=60.0)
     assert line.startswith(f"small: 2 of {lab.admission.total} chains done, 0 running; ")
     assert "of 1,000 device-seconds spent; about 30 s left" in line
+
+
+def test_a_chains_line_says_what_it_is_doing(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path, clock=lambda: 0.0)
+    lab.fill()
+    (chain,) = lab.busy
+    running = lab.admission.running[chain.key]
+    said = [chain_line(running, 5.0)]
+    for report in ({}, {"phase": "target", "preparing": True}, {"phase": "target", "step": 3, "steps": 9, "loss": 0.5}):
+        lab.hear(chain, 0.0, **report)
+        said.append(chain_line(running, 5.0))
+    name = f"  {chain.cell.name} | seed 1"
+    assert said[:2] == [f"{name}: starting"] * 2
+    assert said[2:] == [f"{name}: target loading, 5 s", f"{name}: target 3/9, loss 0.500, 5 s"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (95, "1 min 35 s"), (7260, "2 h 01 min"), (-1, "0 s")])

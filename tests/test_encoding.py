@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import result_of
 from family_cases import CASES, WORDS
 from small_tokenizers import small_tokenizer
 
 from sweep.errors import StoreError
 from sweep.tasks.base import Encoded, EncodedSequence
-from sweep.tasks.encoding import concatenate, encode, from_sequences, open_encoded
+from sweep.tasks.encoding import SEQUENCES_AT_ONCE, concatenate, encode, from_sequences, open_encoded
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def assert_equal(found: Encoded, wanted: Encoded) -> None:
 def test_the_file_gives_back_every_array(name: str, tokenizer: Any, tmp_path: Path) -> None:
     case = CASES[name]
     path = tmp_path / "deep" / "data.arrow"
-    written = encode(case.family, case.rows, tokenizer, 60, path)
+    written = result_of(encode(case.family, case.rows, tokenizer, 60, path))
     in_memory = from_sequences(case.family.encode(case.rows, tokenizer, 60))
     assert_equal(written, in_memory)
     assert_equal(open_encoded(path), in_memory)
@@ -46,14 +47,14 @@ def test_the_file_gives_back_every_array(name: str, tokenizer: Any, tmp_path: Pa
 
 
 def test_no_rows_make_a_file_too(tokenizer: Any, tmp_path: Path) -> None:
-    encoded = encode(CASES["span"].family, [], tokenizer, 60, tmp_path / "data.arrow")
+    encoded = result_of(encode(CASES["span"].family, [], tokenizer, 60, tmp_path / "data.arrow"))
     assert encoded.examples == 0
     assert encoded.bounds.tolist() == encoded.target_bounds.tolist() == [0]
 
 
 def test_arrays_are_read_only_views_of_the_map(tokenizer: Any, tmp_path: Path) -> None:
     case = CASES["span"]
-    encoded = encode(case.family, case.rows, tokenizer, 60, tmp_path / "data.arrow")
+    encoded = result_of(encode(case.family, case.rows, tokenizer, 60, tmp_path / "data.arrow"))
     for field in fields(Encoded):
         array = getattr(encoded, field.name)
         assert not array.flags.owndata
@@ -62,9 +63,9 @@ def test_arrays_are_read_only_views_of_the_map(tokenizer: Any, tmp_path: Path) -
 
 def test_a_view_outlives_the_file_and_its_replacement(tokenizer: Any, tmp_path: Path) -> None:
     case, path = CASES["sequence"], tmp_path / "data.arrow"
-    before = encode(case.family, case.rows, tokenizer, 60, path)
+    before = result_of(encode(case.family, case.rows, tokenizer, 60, path))
     tokens = before.tokens.copy()
-    encode(case.family, case.rows[:3], tokenizer, 60, path)
+    result_of(encode(case.family, case.rows[:3], tokenizer, 60, path))
     path.unlink()
     np.testing.assert_array_equal(before.tokens, tokens)
 
@@ -77,14 +78,26 @@ class _Broken:
 
 def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        encode(_Broken(), [], None, 60, tmp_path / "data.arrow")  # type: ignore[arg-type]
+        result_of(encode(_Broken(), [], None, 60, tmp_path / "data.arrow"))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_encodes_much_may_stop_on_the_way_and_leaves_no_file(tokenizer: Any, tmp_path: Path) -> None:
+    case = CASES["sequence"]
+    rows = [*case.rows] * (3 * SEQUENCES_AT_ONCE // len(case.rows) + 1)
+    left = encode(case.family, rows, tokenizer, 60, tmp_path / "data.arrow")
+    next(left)
+    left.close()
+    assert list(tmp_path.iterdir()) == []
+    moments = len(list(encode(case.family, rows, tokenizer, 60, tmp_path / "data.arrow")))
+    assert moments == len(rows) // SEQUENCES_AT_ONCE
+    assert open_encoded(tmp_path / "data.arrow").examples == len(rows)
 
 
 @pytest.mark.parametrize("kept", [0, 100, -40])
 def test_a_damaged_file_is_named_in_the_error(kept: int, tokenizer: Any, tmp_path: Path) -> None:
     case, path = CASES["sequence"], tmp_path / "data.arrow"
-    encode(case.family, case.rows, tokenizer, 60, path)
+    result_of(encode(case.family, case.rows, tokenizer, 60, path))
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(StoreError, match=r"data\.arrow"):
         open_encoded(path)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import result_of
 from finished_study import FinishedStudy
 from small_studies import keys, plan_of, study_file
 
@@ -122,9 +123,9 @@ def test_a_value_is_the_evidence_of_the_pooled_vectors_of_the_targets_first_exam
     """By hand, one text at a time."""
     store, chains, short = measured
     chain = chains["world/pos", "world/topic"]
-    bench, task = set_up(chain, short, store), short.tasks["world/topic"]
+    bench, task = result_of(set_up(chain, short, store)), short.tasks["world/topic"]
     model = model_to_score(bench, task, chain.phases[-1]).eval()
-    whole = bench.reader.encoded(task, short.rows[task.name, "train", "pivot"], "train", "pivot")
+    whole = result_of(bench.reader.encoded(task, short.rows[task.name, "train", "pivot"], "train", "pivot"))
     chosen = training_data({"pivot": whole}, EXAMPLES, SAMPLE_SEED)
     vectors = []
     with torch.inference_mode():

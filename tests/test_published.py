@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import result_of
 from published_encoders import PUBLISHED, SIZE, published_tokenizer, save_masked_model, save_published
 from safetensors.torch import load_file, save_file
 from small_studies import chains_of, finish, finish_in_pieces, plan_of, study_file, unmeasured
@@ -185,9 +186,8 @@ def heads_at_the_start(path: Path, store: Store, kind: str) -> tuple[MaskedHead,
     """The masked head with which a phase of a finished study began, and the heads that its parent left."""
     ((chain, plan),) = chains_of(path)
     phase = next(phase for phase in chain.phases if phase.recipe.kind == kind)
-    model = model_to_train(
-        set_up(chain, plan, store), [plan.tasks[name] for name in phase.recipe.tasks], phase, phase.seed
-    )
+    bench = result_of(set_up(chain, plan, store))
+    model = model_to_train(bench, [plan.tasks[name] for name in phase.recipe.tasks], phase, phase.seed)
     left = load_file(store.weights(phase.parent) / HEAD_WEIGHTS) if phase.parent else None
     return model.masked_heads[0], left
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, result_of
 from small_studies import chains_of, finish, keys, plan_of, study_file, unmeasured, with_data_of
 from tiny_models import tiny_model, toy
 
@@ -151,9 +151,9 @@ def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):
     """Scored again from the store by hand: its encoder, its head."""
     ((chain, plan),) = chains_of(study_file(tmp_path, {"intermediate": ["world/pos"]}, scoring=ASKED))
     list(run(chain, plan, store))
-    bench, task = set_up(chain, plan, store), plan.tasks["world/pos"]
+    bench, task = result_of(set_up(chain, plan, store)), plan.tasks["world/pos"]
     model = model_with_heads(bench, [task], chain.phases[1], chain.phases[1])
-    encoded = bench.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot")
+    encoded = result_of(bench.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot"))
     outputs = score_all(model, {"": encoded}, task.name, batch_tokens=4000)[""]
     rows = task.source.rows("test", "pivot")
     family = FAMILIES["token"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import result_of
 
 from sweep.data import sample, subset, training_data
 from sweep.errors import StoreError
@@ -87,15 +88,31 @@ def test_what_several_processes_want_is_made_once(tmp_path):
     code = f"""
 from pathlib import Path
 from sweep.store import Store
-with Store(Path({str(tmp_path)!r})).made_once("data", "thing") as path:
-    if not path.exists():
-        with Path({str(tmp_path / "made")!r}).open("a") as stream:
-            stream.write("made\\n")
-        path.write_text("thing")
+def made():
+    with (yield from Store(Path({str(tmp_path)!r})).made_once("data", "thing")) as path:
+        if not path.exists():
+            with Path({str(tmp_path / "made")!r}).open("a") as stream:
+                stream.write("made\\n")
+            path.write_text("thing")
+for _ in made():
+    pass
 """
     workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
     assert (tmp_path / "made").read_text() == "made\n"
+
+
+def test_whoever_waits_for_another_says_so_and_may_stop_waiting(tmp_path):
+    mine, yours = (Store(tmp_path).made_once("data", "thing") for _ in range(2))
+    with result_of(mine):
+        for _ in range(3):
+            next(yours)
+        yours.close()
+    with result_of(Store(tmp_path).training("key")) as scratch:
+        waiting = Store(tmp_path).training("key")
+        next(waiting)
+    with result_of(waiting) as again:
+        assert again == scratch
 
 
 def row(key: str, role: str = "candidate", candidate: int = 0, seed: int = 1) -> ChainRow:

@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import result_of
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
 from small_studies import TINY, chains_of, finish, finish_in_pieces, keys, plan_of, study_file, unmeasured, with_data_of
@@ -166,8 +168,8 @@ def test_volumes_of_one_seed_are_nested(store, tmp_path):
     """Twenty examples are among fifty; another seed draws others."""
     ((chain, plan),) = chains_of(study_file(tmp_path))
     task = plan.tasks["world/topic"]
-    reader = set_up(chain, plan, store).reader
-    encoded = {"pivot": reader.encoded(task, plan.rows[task.name, "train", "pivot"], "train", "pivot")}
+    reader = result_of(set_up(chain, plan, store)).reader
+    encoded = {"pivot": result_of(reader.encoded(task, plan.rows[task.name, "train", "pivot"], "train", "pivot"))}
 
     def examples(volume, seed):
         cut = training_data(encoded, volume, seed)
@@ -214,20 +216,36 @@ def test_dev_evaluations_and_scoring_say_batch_by_batch_what_they_have_cost(fres
     events = list(run(chain, plan, fresh))
     spent = [after.flops - before.flops for before, after in pairwise(events)]
     assert min(spent) >= 0
-    assert max(spent) <= 1.5 * events[1].flops  # a first step
+    step = next(event.flops for event in events if event.flops)
+    assert max(spent) <= 1.5 * step
     scored = fresh.score(chain.score).flops
-    assert scored > 3 * events[1].flops
+    assert scored > 3 * step
     assert events[-1].flops == sum(fresh.phase(phase.key).flops for phase in chain.phases) + scored
+
+
+def test_a_chain_speaks_between_its_start_and_every_first_step(fresh, tmp_path):
+    """Tokenizer; then lock, data, dev data and model of a phase; model and test data of the scores."""
+    shutil.rmtree(fresh.root / "data")
+    ((chain, plan),) = chains_of(study_file(tmp_path, {"target": ["world/rte"]}))
+    first, spoken = {}, Counter[str]()
+    for event in run(chain, plan, fresh):
+        spoken[event.phase] += event.preparing
+        if not event.preparing:
+            first.setdefault(event.phase, (event.step, spoken[event.phase]))
+    assert spoken[""] == 1
+    assert first["pretrain"][0] == first["target"][0] == 1
+    assert min(before for _, before in first.values()) >= 4
 
 
 def test_a_half_done_phase_goes_on_after_its_last_checkpoint(fresh, tmp_path):
     path = study_file(tmp_path, runtime={"checkpoint_seconds": 1e-6})
     ((chain, plan),) = chains_of(path)
     begun = run(chain, plan, fresh)
-    steps = [event.step for event in islice(begun, 9)]
+    last = next(event.step for event in begun if event.step == 4)
     begun.close()
     # A stop comes while the last event is reported, after its checkpoint was written.
-    assert [event.step for event in islice(run(chain, plan, fresh), 3)] == [0, steps[-1] + 1, steps[-1] + 2]
+    again = (event.step for event in run(chain, plan, fresh) if not event.preparing)
+    assert list(islice(again, 2)) == [last + 1, last + 2]
 
 
 def test_an_interruption_between_training_and_scoring_trains_nothing_again(fresh, tmp_path):

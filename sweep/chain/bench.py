@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, cast
 
 import torch
 
-from sweep.chain.meter import Meter
+from sweep.chain.meter import Event, Meter
 from sweep.data import Reader
 from sweep.planning.plan import TARGET, Chain, Phase, Plan
 from sweep.planning.shapes import EncoderSource
@@ -53,15 +53,15 @@ class Bench:
         return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
-def set_up(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Bench:
+def set_up(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Generator[Event, None, Bench]:
     """Tokenizer, device and meter for a chain. Raises SweepError where the encoder cannot be had."""
     runtime = plan.study.runtime
+    meter = Meter(runtime.gpu or float(runtime.cores), started or time.time())
     torch.set_num_threads(runtime.cores)
     encoder = plan.encoders[chain.cell.encoder]
     device = torch.device("cuda" if runtime.gpu and torch.cuda.is_available() else "cpu")
-    reader = Reader(store, _tokenizer(plan, store, encoder), encoder.shape.max_length)
-    meter = Meter(runtime.gpu or float(runtime.cores), started or time.time())
-    return Bench(plan, store, encoder, reader, device, meter)
+    tokenizer = yield from meter.meanwhile("", "", _tokenizer(plan, store, encoder))
+    return Bench(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length), device, meter)
 
 
 def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int) -> Chainable:
@@ -111,10 +111,10 @@ def _model(bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, d
     return model.to(bench.device)
 
 
-def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Any:
+def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Generator[None, None, Any]:
     if encoder.location is not None:
         return _loaded_tokenizer(encoder.location, encoder.revision)
-    with store.made_once("encoders", encoder.digest) as folder:
+    with (yield from store.made_once("encoders", encoder.digest)) as folder:
         if not folder.exists():
             task = plan.tasks[encoder.text or ""]
             texts = (row["text"] for language in task.trained_in for row in task.source.rows("train", language))

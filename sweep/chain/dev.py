@@ -30,14 +30,20 @@ SQUAD = "squad"  # a key of sweep.tasks.normalise.NORMALISERS
 class DevSets:
     """The dev sets of a phase, each in its task's own language, English, whatever language it is trained in."""
 
-    def __init__(self, bench: Bench, tasks: Sequence[Task], phase: Phase) -> None:
-        self._bench, self._settings = bench, phase.recipe.settings
-        judging = [task for task in tasks if task.family != "masked"] or tasks
-        self._dev = [self._sample(task, phase) for task in judging]
+    def __init__(self, bench: Bench, phase: Phase, samples: Sequence[Sample]) -> None:
+        self._bench, self._settings, self._dev = bench, phase.recipe.settings, samples
         tokens = bench.runtime.score_batch_tokens
         self._flops = [encoded_flops(bench.encoder.shape, [one.encoded], tokens) for one in self._dev]
         self._majority = {one.task.name: one.majority() for one in self._dev}
         self.latest: dict[str, float] = {}  # task -> dev score of the last evaluation
+
+    @classmethod
+    def read(cls, bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[None, None, DevSets]:
+        """Encodes what is not encoded yet, and yields meanwhile."""
+        samples = list[Sample]()
+        for task in [task for task in tasks if task.family != "masked"] or tasks:
+            samples.append((yield from _sample(bench, task, phase)))
+        return cls(bench, phase, samples)
 
     def evaluate(self, model: Chainable) -> Generator[None, None, float]:
         """Mean over the tasks of their metrics, 0..1; yields after every batch, what it cost taken down."""
@@ -70,12 +76,14 @@ class DevSets:
         """Mean over the tasks of the best constant answers' dev scores."""
         return sum(self._majority.values()) / len(self._majority)
 
-    def _sample(self, task: Task, phase: Phase) -> Sample:
-        trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
-        language = judged_in(task, trained)
-        digest = self._bench.plan.rows[task.name, "dev", language]
-        encoded = self._bench.reader.encoded(task, digest, "dev", language, self._settings.max_length)
-        return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, self._settings.dev_examples)
+
+def _sample(bench: Bench, task: Task, phase: Phase) -> Generator[None, None, Sample]:
+    trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
+    language, settings = judged_in(task, trained), phase.recipe.settings
+    digest = bench.plan.rows[task.name, "dev", language]
+    encoded = yield from bench.reader.encoded(task, digest, "dev", language, settings.max_length)
+    yield
+    return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, settings.dev_examples)
 
 
 def has_collapsed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from sweep.planning.architecture import Shape
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.tasks.base import Encoded
 from sweep.training.scoring import ScoreProgress
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Event:
     attempt: int = 0  # of the phase: a collapsed one is tried again
     collapsed: bool = False  # the committed phase has learned nothing
     committed: bool = False  # the phase or the scores are in the store now
+    preparing: bool = False  # it loads, encodes, or waits for another worker: nothing is computed yet
     facts: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,6 +56,21 @@ class Meter:
             self.flops = before + flops * progress.tokens / max(progress.total_tokens, 1)
             yield progress
         self.flops = before + flops  # to the last digit, however many batches there were
+
+    def preparing(self, phase: str, key: str) -> Event:
+        return self.event(phase, key, 0, 0, preparing=True)
+
+    def meanwhile(self, phase: str, key: str, work: Generator[None, None, Result]) -> Generator[Event, None, Result]:
+        """The result of work that prepares something, and an event whenever it yields and when it is done."""
+        with closing(work):
+            while True:
+                try:
+                    next(work)
+                except StopIteration as end:
+                    yield self.preparing(phase, key)
+                    result: Result = end.value
+                    return result
+                yield self.preparing(phase, key)
 
     def event(self, phase: str, key: str, step: int, steps: int, **rest: Any) -> Event:
         return Event(phase, key, step, steps, float(self.flops), self.device_seconds, **rest)

@@ -11,7 +11,7 @@ the optimizer's, to runs of other lengths that begin with the same steps. Each o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -30,7 +30,7 @@ from sweep.data import divided, sizes, training_data
 from sweep.planning.plan import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, rung_fact, rung_step
 from sweep.store import PhaseRecord
-from sweep.tasks.base import Task
+from sweep.tasks.base import Encoded, Task
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
@@ -45,7 +45,8 @@ def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> Itera
     says what its dev score is.
     """
     rung = until if until is not None and until < TRAINED and phase.kind == TARGET else None
-    with bench.store.training(phase.key) as scratch:
+    waiting = bench.meter.meanwhile(phase.kind, phase.key, bench.store.training(phase.key))
+    with (yield from waiting) as scratch:
         if bench.store.is_trained(phase.key):
             return
         yield from _train_trunk(bench, phase, scratch) if phase.trunk else _train(bench, phase, scratch, rung)
@@ -53,12 +54,13 @@ def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> Itera
 
 def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    streams, facts = _training_data(bench, tasks, phase)
-    yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
+    streams = yield from _read(bench, tasks, phase)
     mixture, model = _mixture(phase, streams, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
+    yield bench.meter.preparing(phase.kind, phase.key)
     settings = _settings(bench, phase, mixture)
     end = trunk_end(phase, settings, mixture)
     state, log = _beginning(bench, phase, scratch, end)
+    yield bench.meter.preparing(phase.kind, phase.key)
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
         write_checkpoint(scratch, state, log)
@@ -70,14 +72,15 @@ def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
 
 def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Iterator[Event]:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    streams, facts = _training_data(bench, tasks, phase)
-    yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts)
-    dev = DevSets(bench, tasks, phase)
+    streams = yield from _read(bench, tasks, phase)
+    dev = yield from bench.meter.meanwhile(phase.kind, phase.key, DevSets.read(bench, tasks, phase))
     own = _mixture(phase, streams, phase.seed)
     state, log = _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
+    yield bench.meter.preparing(phase.kind, phase.key)
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         model = model_to_train(bench, tasks, phase, seed)
+        yield bench.meter.preparing(phase.kind, phase.key)
         book = Logbook(bench, phase, log)
         mixture = _mixture(phase, streams, seed)
         settings = _settings(bench, phase, mixture)
@@ -129,20 +132,32 @@ def _steps(
             yield book.event(progress)
 
 
-def _training_data(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[tuple[Stream, ...], dict[str, str]]:
-    """Encoded train splits, cut to the phase's volume, and facts about their sizes."""
-    settings, streams, facts = phase.recipe.settings, list[Stream](), dict[str, str]()
+def _read(bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[Event, None, tuple[Stream, ...]]:
+    """The training data; the last event carries facts about their sizes."""
+    facts = dict[str, str]()
+    streams = yield from bench.meter.meanwhile(phase.kind, phase.key, _training_data(bench, tasks, phase, facts))
+    yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts, preparing=True)
+    return streams
+
+
+def _training_data(
+    bench: Bench, tasks: Sequence[Task], phase: Phase, facts: dict[str, str]
+) -> Generator[None, None, tuple[Stream, ...]]:
+    """Encoded train splits, cut to the phase's volume; adds their sizes to `facts`."""
+    settings, streams = phase.recipe.settings, list[Stream]()
     nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1
     for task, languages in zip(tasks, phase.recipe.languages, strict=True):
-        rows = {language: bench.plan.rows[task.name, "train", language] for language in languages}
-        by_language = {
-            language: bench.reader.encoded(task, digest, "train", language, settings.max_length)
-            for language, digest in rows.items()
-        }
+        by_language = dict[str, Encoded]()
+        for language in languages:
+            digest = bench.plan.rows[task.name, "train", language]
+            encoded = yield from bench.reader.encoded(task, digest, "train", language, settings.max_length)
+            by_language[language] = encoded
+            yield
         facts.update(sizes(task, "train", by_language))
         for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family == "masked"):
             streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))
-    return tuple(streams), facts
+            yield
+    return tuple(streams)
 
 
 def _mixture(phase: Phase, streams: tuple[Stream, ...], seed: int) -> Mixture:

@@ -31,20 +31,21 @@ def measure(chain: Chain, short: Plan, store: Store, started: float | None = Non
     stock = Stock(store)
     if store.preview(chain.score) is not None or stock.dead_end(chain) is not None:
         return
-    bench = set_up(chain, short, store, started)
+    bench = yield from set_up(chain, short, store, started)
     for phase in stock.to_train(chain):
         yield from train_phase(bench, phase)
         stock.learn(phase.key)
         if stock.dead_end(chain) is not None:
             return
-    yield _judged(bench, chain)
+    yield from _judged(bench, chain)
 
 
-def _judged(bench: Bench, chain: Chain) -> Event:
+def _judged(bench: Bench, chain: Chain) -> Generator[Event]:
     begun, spent = time.time(), bench.meter.device_seconds
     task, last = bench.plan.tasks[chain.cell.target], chain.phases[-1] if chain.phases else None
-    encoded = _examples(bench, task, chain)
-    found = _moments(bench, model_to_score(bench, task, last), task, encoded)
+    encoded = yield from bench.meter.meanwhile("preview", chain.score, _examples(bench, task, chain))
+    moments_of = _moments(bench, model_to_score(bench, task, last), task, encoded)
+    found = yield from bench.meter.meanwhile("preview", chain.score, moments_of)
     flops = encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)
     bench.meter.flops += flops
     record = PreviewRecord(
@@ -53,20 +54,22 @@ def _judged(bench: Bench, chain: Chain) -> Event:
         device_seconds=bench.meter.device_seconds - spent, started=begun, ended=time.time(),
     )  # fmt: skip
     bench.store.commit_preview(record)
-    return bench.meter.event("preview", chain.score, 1, 1, committed=True)
+    yield bench.meter.event("preview", chain.score, 1, 1, committed=True)
 
 
-def _examples(bench: Bench, task: Task, chain: Chain) -> Encoded:
+def _examples(bench: Bench, task: Task, chain: Chain) -> Generator[None, None, Encoded]:
     """Training examples of the target, the same ones for every setting."""
     language, length = task.trained_in[0], target_settings(bench.plan, chain).max_length
-    whole = bench.reader.encoded(task, bench.plan.rows[task.name, "train", language], "train", language, length)
+    digest = bench.plan.rows[task.name, "train", language]
+    whole = yield from bench.reader.encoded(task, digest, "train", language, length)
     return training_data({language: whole}, EXAMPLES, SAMPLE_SEED)
 
 
-def _moments(bench: Bench, model: Chainable, task: Task, encoded: Encoded) -> Moments:
+def _moments(bench: Bench, model: Chainable, task: Task, encoded: Encoded) -> Generator[None, None, Moments]:
     whole: Moments | None = None
     for part in parts(model, task.name, encoded, bench.runtime.score_batch_tokens, bench.precision):
         one = moments(part.vectors.cpu().numpy(), label_columns(part, len(task.labels)))
         whole = one if whole is None else whole + one
+        yield
     assert whole is not None
     return whole

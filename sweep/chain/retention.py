@@ -49,17 +49,21 @@ def measure(bench: Bench, chain: Chain) -> Generator[Event, None, Retention]:
     if not names:
         return found
     phase, last = [one for one in chain.phases if one.recipe.kind == INTERMEDIATE][-1], chain.phases[-1]
-    tasks = [bench.plan.tasks[name] for name in names]
-    samples = [_held_out(bench, task, phase) for task in tasks]
-    for _ in _score(bench, found, model_with_heads(bench, tasks, phase, phase), samples, BEFORE):
+    tasks, samples = [bench.plan.tasks[name] for name in names], list[Sample]()
+    for task in tasks:
+        samples.append((yield from bench.meter.meanwhile("score", chain.score, _held_out(bench, task, phase))))
+    before = model_with_heads(bench, tasks, phase, phase)
+    yield bench.meter.preparing("score", chain.score)
+    for _ in _score(bench, found, before, samples, BEFORE):
         yield bench.meter.event("score", chain.score, 0, 0)
+    del before
     after = model_with_heads(bench, tasks, last, phase)
+    yield bench.meter.preparing("score", chain.score)
     for _ in _score(bench, found, after, samples, SAVED_HEAD):
         yield bench.meter.event("score", chain.score, 0, 0)
     linear = [one for one in samples if one.task.family in LINEAR]
     for one in linear:
-        _fit(bench, found, after, one.task, phase)
-        yield bench.meter.event("score", chain.score, 0, 0)
+        yield from bench.meter.meanwhile("score", chain.score, _fit(bench, found, after, one.task, phase))
     for _ in _score(bench, found, after, linear, FRESH_HEAD):
         yield bench.meter.event("score", chain.score, 0, 0)
     return found
@@ -89,19 +93,19 @@ def _facts(one: Sample) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _held_out(bench: Bench, task: Task, phase: Phase) -> Sample:
+def _held_out(bench: Bench, task: Task, phase: Phase) -> Generator[None, None, Sample]:
     split, language = task.held_out
     plan, length = bench.plan, phase.recipe.settings.max_length
     digest = plan.rows[task.name, split, language]
-    encoded = bench.reader.encoded(task, digest, split, language, length)
+    encoded = yield from bench.reader.encoded(task, digest, split, language, length)
     return sample(encoded, task, split, language, plan.study.scoring.examples)
 
 
-def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> None:
+def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> Generator[None]:
     """On train examples that depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
     digest = bench.plan.rows[task.name, "train", language]
-    whole = bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
+    whole = yield from bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
     chosen = training_data({language: whole}, examples, SAMPLE_SEED)
     fit_head(model, task.name, chosen, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision)

@@ -6,7 +6,7 @@ candidates of all of them, and a mining task calibrates its threshold on the dev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -45,16 +45,21 @@ class ScoringSets:
     devs: Mapping[str, Sample]
 
     @classmethod
-    def read(cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None) -> ScoringSets:
-        """Encodes what is not encoded yet. Raises DataError."""
+    def read(
+        cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None
+    ) -> Generator[None, None, ScoringSets]:
+        """Encodes what is not encoded yet, and yields meanwhile. Raises DataError."""
+        tests, devs = dict[str, Sample](), dict[str, Sample]()
 
-        def of(split: str, language: str, limit: int | None) -> Sample:
-            encoded = reader.encoded(task, rows[task.name, split, language], split, language, length)
-            return sample(encoded, task, split, language, limit)
+        def add(found: dict[str, Sample], split: str, language: str, limit: int | None) -> Generator[None]:
+            encoded = yield from reader.encoded(task, rows[task.name, split, language], split, language, length)
+            found[language] = sample(encoded, task, split, language, limit)
+            yield
 
-        languages = (*task.languages, *task.pool)
-        tests = {language: of("test", language, examples) for language in languages}
-        devs = {language: of("dev", language, None) for language in task.languages if task.family == MINING.name}
+        for language in (*task.languages, *task.pool):
+            yield from add(tests, "test", language, examples)
+        for language in task.languages if task.family == MINING.name else ():
+            yield from add(devs, "dev", language, None)
         return cls(task, _linked(tests) if task.family == RANKING.name else tests, devs)
 
     @cached_property

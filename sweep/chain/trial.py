@@ -29,7 +29,7 @@ def run(
     stock = Stock(store)
     if stock.is_over(chain):
         return
-    bench = set_up(chain, plan, store, started)
+    bench = yield from set_up(chain, plan, store, started)
     for phase in stock.to_train(chain):
         yield from train_phase(bench, phase, until)
         stock.learn(phase.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from sweep.chain.bench import Bench, model_to_score
@@ -24,13 +24,15 @@ from sweep.training.scoring import score
 
 def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     """Scores the target in every language that it has, commits the scores, and releases weights without further use."""
-    started, spent = time.time(), bench.meter.device_seconds
+    started, spent, meter = time.time(), bench.meter.device_seconds, bench.meter
     task = bench.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
     model = model_to_score(bench, task, last)
+    yield meter.preparing("score", chain.score)
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
     settings = scoring_settings(bench.plan.study, task, bench.encoder)
-    sets = ScoringSets.read(bench.reader, task, bench.plan.rows, length, settings["examples"])
+    reading = ScoringSets.read(bench.reader, task, bench.plan.rows, length, settings["examples"])
+    sets = yield from meter.meanwhile("score", chain.score, reading)
     outputs: list[dict[str, Outputs]] = []
     flops = encoded_flops(bench.encoder.shape, sets.encoded.values(), bench.runtime.score_batch_tokens)
     run = score(
@@ -40,8 +42,11 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
     for progress in bench.meter.counting(flops, run):
         outputs = progress.outputs or outputs
         yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
-    # The vectors of a layer go when they are judged.
-    first, *others = [sets.judged(outputs.pop(0)) for _ in range(len(outputs))]
+    judged = list[Judged]()
+    while outputs:
+        judged.append(sets.judged(outputs.pop(0)))  # the vectors of a layer go when they are judged
+        yield meter.preparing("score", chain.score)
+    first, *others = judged
     del model
     again = yield from measure(bench, chain)
     record = ScoreRecord(
@@ -49,7 +54,8 @@ def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
         metric=FAMILIES[task.family].metric, train_language=task.train_language, settings=settings,
         languages=_entries(sets, first), layers=_by_layer(sets, settings, [first, *others]),
         flops=float(flops + again.flops), device_seconds=bench.meter.device_seconds - spent, started=started,
-        ended=time.time(), files={}, retention=again.tasks, labels=_labels(bench, sets, settings["examples"]),
+        ended=time.time(), files={}, retention=again.tasks,
+        labels=(yield from meter.meanwhile("score", chain.score, _labels(bench, sets, settings["examples"]))),
     )  # fmt: skip
     statistics = {**first.statistics, **again.statistics}
     bench.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions))
@@ -66,12 +72,12 @@ def _release(bench: Bench, chain: Chain, key: str) -> None:
         bench.store.release(key)
 
 
-def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> str:
+def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> Generator[None, None, str]:
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
     known = description(task.family, task.labels, task.normaliser)
     key = fingerprint([known, bench.plan.tests[task.name], examples])
-    with bench.store.made_once("labels", key) as folder:
+    with (yield from bench.store.made_once("labels", key)) as folder:
         if not folder.exists():
             write_labels(folder, task, sets.rows)
     return key

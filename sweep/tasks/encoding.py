@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,22 @@ from numpy.typing import NDArray
 from sweep.errors import StoreError
 from sweep.tasks.base import Encoded, EncodedSequence, Family, Row
 
+SEQUENCES_AT_ONCE = 256
 
-def encode(family: Family, rows: Sequence[Row], tokenizer: Any, max_length: int, path: Path) -> Encoded:
-    """Encode the rows, write the Arrow file (which appears complete or not at all) and return its mapped view."""
-    write(from_sequences(family.encode(rows, tokenizer, max_length)), path)
+
+def encode(
+    family: Family, rows: Sequence[Row], tokenizer: Any, max_length: int, path: Path
+) -> Generator[None, None, Encoded]:
+    """Encode the rows, write the Arrow file (which appears complete or not at all) and return its mapped view.
+
+    Yields now and then; whoever drives it may leave it there.
+    """
+    flat = _Flat()
+    for number, sequence in enumerate(family.encode(rows, tokenizer, max_length), start=1):
+        flat.add(sequence)
+        if number % SEQUENCES_AT_ONCE == 0:
+            yield
+    write(flat.encoded(), path)
     return open_encoded(path)
 
 
@@ -91,32 +104,51 @@ def _view(values: Any) -> NDArray[Any]:
 
 def from_sequences(sequences: Iterable[EncodedSequence]) -> Encoded:
     """The flat arrays of the sequences, in memory. Raises ValueError where lengths or example numbers do not fit."""
-    tokens, targets, offsets, segments = array("i"), array("i"), array("i"), array("b")
-    bounds, target_bounds, example = array("q", [0]), array("q", [0]), array("i")
+    flat = _Flat()
     for sequence in sequences:
-        tokens.extend(sequence.tokens)
-        targets.extend(sequence.targets)
-        bounds.append(len(tokens))
-        target_bounds.append(len(targets))
-        example.append(sequence.example)
+        flat.add(sequence)
+    return flat.encoded()
+
+
+@dataclass
+class _Flat:
+    """The arrays of `Encoded` while they grow."""
+
+    tokens: array[int] = field(default_factory=lambda: array("i"))
+    targets: array[int] = field(default_factory=lambda: array("i"))
+    offsets: array[int] = field(default_factory=lambda: array("i"))
+    segments: array[int] = field(default_factory=lambda: array("b"))
+    bounds: array[int] = field(default_factory=lambda: array("q", [0]))
+    target_bounds: array[int] = field(default_factory=lambda: array("q", [0]))
+    example: array[int] = field(default_factory=lambda: array("i"))
+
+    def add(self, sequence: EncodedSequence) -> None:
+        self.tokens.extend(sequence.tokens)
+        self.targets.extend(sequence.targets)
+        self.bounds.append(len(self.tokens))
+        self.target_bounds.append(len(self.targets))
+        self.example.append(sequence.example)
         if sequence.segments is not None:
-            segments.extend(sequence.segments)
+            self.segments.extend(sequence.segments)
         if sequence.offsets is not None:
-            offsets.extend(chain.from_iterable(sequence.offsets))
-    if len(segments) not in (0, len(tokens)) or len(offsets) not in (0, 2 * len(tokens)):
-        raise ValueError("segments and offsets are given for every token or for none")
-    owners = np.frombuffer(example, dtype=np.int32) if example else np.zeros(0, dtype=np.int32)
-    if np.any(np.diff(owners, prepend=-1) < 0) or np.any(np.diff(owners, prepend=-1) > 1):
-        raise ValueError("examples are numbered from 0, in order, without gaps")
-    return Encoded(
-        tokens=_array(tokens, np.int32),
-        bounds=_array(bounds, np.int64),
-        example=owners,
-        targets=_array(targets, np.int32),
-        target_bounds=_array(target_bounds, np.int64),
-        segments=_array(segments, np.int8) if segments else None,
-        offsets=_array(offsets, np.int32).reshape(-1, 2) if offsets else None,
-    )
+            self.offsets.extend(chain.from_iterable(sequence.offsets))
+
+    def encoded(self) -> Encoded:
+        """Raises ValueError."""
+        if len(self.segments) not in (0, len(self.tokens)) or len(self.offsets) not in (0, 2 * len(self.tokens)):
+            raise ValueError("segments and offsets are given for every token or for none")
+        owners = _array(self.example, np.int32)
+        if np.any(np.diff(owners, prepend=-1) < 0) or np.any(np.diff(owners, prepend=-1) > 1):
+            raise ValueError("examples are numbered from 0, in order, without gaps")
+        return Encoded(
+            tokens=_array(self.tokens, np.int32),
+            bounds=_array(self.bounds, np.int64),
+            example=owners,
+            targets=_array(self.targets, np.int32),
+            target_bounds=_array(self.target_bounds, np.int64),
+            segments=_array(self.segments, np.int8) if self.segments else None,
+            offsets=_array(self.offsets, np.int32).reshape(-1, 2) if self.offsets else None,
+        )
 
 
 def _array(values: array[int], dtype: Any) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweep.tasks.base import Row
 
-ROWS_AT_ONCE = 4096  # enough to keep the tokenizer's threads busy, little enough to bound memory on large data sets
+ROWS_AT_ONCE = 1024  # enough to keep the tokenizer's threads busy, little enough to be stopped between two of them
 
 
 def slices(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
