@@ -266,3 +266,54 @@ def test_a_block_of_lines_is_a_record(file):
 def test_an_incomplete_last_block_is_refused(file):
     message = problem(file("p\n0\nq\n"), "blocks", lines=("prompt", "label"))
     assert "data.txt:3: found the end of the file after 1 lines of a record" in message
+
+
+def test_words_that_are_numbered_anew_without_a_blank_line_are_refused(file):
+    message = problem(file(CONLLU.replace("\n\n", "\n")), "conllu", numbers=(2, 4))
+    assert "data.txt:8: found word 1 after word 3; the words of a sentence are numbered" in message
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ("\n\n", "\n", "a sentence with the same word number twice"),
+        ("1-2", "1-9", "the written word 1-9 in a sentence of the words 1, 2, 3"),
+        ("1-2", "2-1", "the written word 2-1"),
+        ("1-2", "1-", "the written word 1-"),
+        ("1-2", "a-b", "the written word a-b"),
+    ],
+)
+def test_written_words_whose_parts_are_not_there_are_refused(good, bad, said, file):
+    wide = "\n".join(line + 5 * "\t_" if "\t" in line else line for line in CONLLU.split("\n"))
+    assert rows(file(wide), "conllu-written")[0][1]["words"] == ["du", "Lac"]
+    assert f"data.txt:3: found {said}" in problem(file(wide.replace(good, bad, 1)), "conllu-written")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "squad"])
+def test_json_that_nothing_can_hold_is_refused(form, file):
+    assert "nested too deeply" in problem(file("[" * 100_000), form)
+    assert "surrogates not allowed" in problem(file('{"text": "\\ud800"}'), form)
+
+
+def test_two_escapes_of_one_character_are_no_halves(file):
+    assert rows(file('{"text": "\\ud83e\\udd17"}'), "jsonl") == [(1, {"text": "\U0001f917"})]
+
+
+def test_a_long_text_is_no_broken_quote(file):
+    assert rows(file('text,n\n"' + 200_000 * "a" + '",1\n'), "csv")[0][1]["n"] == "1"
+
+
+def test_lines_that_end_with_a_carriage_return_alone_are_refused(file):
+    assert "data.txt: found lines that end with a carriage return alone" in problem(file("a\tb\rc\td\r"), "tsv")
+    assert rows(file("a\rb\nc\n"), "lines") == [(1, {"text": "a\rb"}), (2, {"text": "c"})]
+
+
+def test_a_squad_file_of_another_structure_says_so(file):
+    assert "data.txt: data: found another structure (list indices must be" in problem(file("[]"), "squad")
+    assert "data.txt: data: found no 'data'; SQuAD is" in problem(file("{}"), "squad")
+
+
+def test_compressed_data_that_was_changed_is_named(file):
+    packed = bytearray(gzip.compress(b"".join(b"line %d\n" % n for n in range(999)), mtime=0))
+    packed[40:60] = bytes(20)
+    assert "found damaged data (" in problem(file(bytes(packed), "d.gz"), "lines")

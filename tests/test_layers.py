@@ -23,7 +23,7 @@ LAYERS = (
     tasks.world tasks.synthetic_rows tasks.synthetic tasks.resources
     tasks.languages tasks.benchmarks
     tasks.english tasks.targets tasks.publishers tasks.treebank
-    tasks.parquet tasks.formats tasks.retrieval_formats tasks.mapping tasks.parts tasks.local tasks.hub
+    tasks.parquet tasks.files tasks.formats tasks.retrieval_formats tasks.mapping tasks.parts tasks.local tasks.hub
     tasks.described tasks.sources tasks.provided tasks.overlap
     tasks tasks.listing""",
     # official files: written, read, scored

@@ -173,6 +173,10 @@ def test_the_threshold_data_is_part_of_what_scores_depend_on(root, tmp_path):
     assert digest(tmp_path) != before
 
 
+PARAGRAPH = (
+    '{"data": [{"paragraphs": [{"context": "abc", "sentence_breaks": %s,'
+    ' "qas": [{"id": "q", "question": "?", "answers": [{"text": "a", "answer_start": %s}]}]}]}]}'
+)
 BROKEN = [
     ("bucc2018/de-en.test.de", "de-1\tone\nde-1\ttwo\n", "de-en.test.de:2", "the id 'de-1' of line 1 again"),
     ("bucc2018/de-en.test.en", "en-1 no tab\n", "de-en.test.en:1", "a tab"),
@@ -180,6 +184,15 @@ BROKEN = [
     ("bucc2018/de-en.test.gold", "en-000001\tde-000001\n", "de-en.test.gold:1", "the id 'en-000001'"),
     ("lareqa/xquad-r/en.json", '{"data": [{"paragraphs": [{"qas": []}]}]}', "data[0].paragraphs[0]", "no 'context'"),
     ("lareqa/xquad-r/en.json", "{", "en.json:1", "broken JSON"),
+    (
+        "lareqa/xquad-r/en.json",
+        PARAGRAPH % ('[["x"]]', '"0"'),
+        "data[0].paragraphs[0]",
+        "another structure (not enough",
+    ),
+    ("lareqa/xquad-r/en.json", PARAGRAPH % ("3", "0"), "data[0].paragraphs[0]", "another structure ('int' object"),
+    ("lareqa/xquad-r/en.json", PARAGRAPH % ("[[0, 3]]", '"x"'), "data[0].paragraphs[0]", "another structure (invalid"),
+    ("mewslix/wikinews_labels/test-en.json", '{"en-0": "Q0"}', "test-en.json", "'Q0' for 'en-0'"),
     ("mewslix/candidate_set_entities.jsonl", '{"entity_id": "Q1"}\n', "entities.jsonl:1", "no 'description'"),
     ("mewslix/wikinews_labels/test-en.json", "[]", "test-en.json", "a JSON list"),
     ("mewslix/wikinews_mentions/test-en.jsonl", '{"context": {}, "mentions": [{}]}\n', "en.jsonl:1", "'example_id'"),

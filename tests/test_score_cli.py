@@ -88,6 +88,9 @@ def test_notes_stand_apart_from_the_table(tmp_path: Path) -> None:
         ({XQUAD: "[]"}, "xquad/test-de.json: found a JSON list; a JSON object by id"),
         ({XQUAD_GOLD: '{"dat": []}'}, "labels/xquad/test-de.json: data: found no 'data'; SQuAD is"),
         ({"submission.json": "{}"}, "submission.json: found something unreadable ('tasks')"),
+        ({"submission.json": '{"tasks": null}'}, "submission.json: found something unreadable ('NoneType'"),
+        ({"submission.json": '{"tasks": {"xnli": {"family": [], "labels": [], "normaliser": 1}}}'}, "the family '[]'"),
+        ({XQUAD: "[" * 100_000}, "xquad/test-de.json: found broken JSON (nested too deeply)"),
         ({"submission.json": '{"tasks": {"xnli": {}}}'}, "submission.json: found an incomplete description ('family')"),
     ],
 )  # fmt: skip

@@ -465,9 +465,10 @@ def test_a_column_that_the_file_lacks_is_named_with_those_it_has(folder):
     assert message.endswith("did you mean 'sentence'?")
 
 
-def test_an_empty_data_set_is_refused(folder):
+def test_an_empty_data_set_is_refused_when_it_is_planned_and_when_it_is_read(folder):
     write(folder / "eng/test.tsv", "sentence\tcategory\n")
     assert "test.tsv: found no test rows" in data_error(lambda: task(folder).source.rows("test", "en"))
+    assert "test.tsv: found no test rows" in data_error(lambda: task(folder).source.size("test", "en"))
 
 
 def test_a_language_that_the_task_lacks_is_refused(folder):

@@ -104,9 +104,8 @@ class Folder:
         if not path.exists():
             return {}
         try:
-            described: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-            return described
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return dict(json.loads(path.read_text(encoding="utf-8"))["tasks"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             wanted = 'a JSON object {"tasks": {name: {"family": ..., "labels": [...]}}} is expected'
             raise DataError(path, f"something unreadable ({error})", wanted) from error
 
@@ -118,7 +117,8 @@ def description(family: str, labels: Sequence[str], normaliser: str) -> dict[str
 
 def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
     try:
-        family, labels, normaliser = described["family"], tuple(described["labels"]), described["normaliser"]
+        family, normaliser = str(described["family"]), str(described["normaliser"])
+        labels = tuple(str(label) for label in described["labels"])
     except (KeyError, TypeError) as error:
         wanted = f"family, labels and normaliser of {name} are expected"
         raise DataError(path, f"an incomplete description ({error})", wanted) from error

@@ -17,7 +17,8 @@ import numpy as np
 from sweep.errors import DataError, nearest
 from sweep.tasks.base import Prediction, Row, Task
 from sweep.tasks.classify import MAX_OPTIONS
-from sweep.tasks.formats import read, text_lines
+from sweep.tasks.files import document, text_lines
+from sweep.tasks.formats import read
 
 OUTSIDE = "O"  # the official taggers have it as a class, whatever the tag set
 
@@ -192,17 +193,12 @@ def _ranking(predictions: Path, labels: Path, task: Task) -> Pair:
 
 def _object(path: Path) -> dict[str, Any]:
     """A JSON object of a file, each key once."""
-    lines = [line for _, line in text_lines(path)]
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         _no_repetition((name for name, _ in items), path)
         return dict(items)
 
-    try:
-        found = json.loads("\n".join(lines), object_pairs_hook=pairs)
-    except json.JSONDecodeError as error:
-        wanted = "repair the file: it must be one JSON object"
-        raise DataError(f"{path}:{error.lineno}", f"broken JSON ({error.msg})", wanted) from error
+    found = document(path, pairs)
     if not isinstance(found, dict):
         raise DataError(path, f"a JSON {type(found).__name__}", "a JSON object by id is expected")
     return found

@@ -7,24 +7,21 @@ malformed raises DataError with `file:line`, what was found and what would do.
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from sweep.errors import DataError
 from sweep.tasks import parquet, treebank
+from sweep.tasks.files import document, parsed, text_lines
 
 Raw = dict[str, Any]
 Numbered = Iterator[tuple[int, Raw]]
 
-BOM = "\ufeff"
-COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+csv.field_size_limit(2**31 - 1)  # of characters; the library's 131072 is less than a long document
 
 
 @dataclass(frozen=True)
@@ -48,41 +45,13 @@ def read(path: Path, form: str, layout: Layout = Layout()) -> Numbered:
     return READERS[form](path, layout)
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """The file's bytes, decompressed where its name says so. Raises DataError."""
-    opener = COMPRESSED.get(path.suffix)
-    try:
-        return cast(IO[bytes], opener(path)) if opener else path.open("rb")
-    except IsADirectoryError as error:
-        raise DataError(path, "a folder", "name a file in it") from error
-    except FileNotFoundError as error:
-        raise DataError(path, "no such file", "correct the path or data_root") from error
-    except OSError as error:
-        raise DataError(path, f"a file that cannot be opened ({error.strerror})", "make it readable") from error
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line without its end). Only \\n and \\r\\n end a line: U+2028 and the like occur inside sentences."""
-    number = 0
-    with open_bytes(path) as stream:
-        try:
-            for number, line in enumerate(stream, start=1):
-                text = line.decode("utf-8").rstrip("\r\n")
-                yield number, text.removeprefix(BOM) if number == 1 else text
-        except UnicodeDecodeError as error:
-            found = f"bytes that are not UTF-8 (0x{error.object[error.start]:02x} at byte {error.start} of the line)"
-            raise DataError(f"{path}:{number}", found, "save the file as UTF-8") from error
-        except (OSError, EOFError) as error:
-            raise DataError(f"{path}:{number + 1}", f"damaged data ({error})", "fetch the file again") from error
-
-
 def _json_lines(path: Path, _layout: Layout) -> Numbered:
     for number, line in text_lines(path):
         if not line.strip():
             continue
         wanted = "write one JSON object per line"
         try:
-            row = json.loads(line)
+            row = parsed(line)
         except ValueError as error:
             raise DataError(f"{path}:{number}", f"a line that is not JSON ({error})", wanted) from error
         if not isinstance(row, dict):
@@ -140,15 +109,11 @@ def _parquet(path: Path, _layout: Layout) -> Numbered:
 
 
 def _squad(path: Path, _layout: Layout) -> Numbered:
-    text = "\n".join(line for _, line in text_lines(path))
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}", f"broken JSON ({error.msg})", "repair or fetch the file") from error
+    content = document(path)
     number = 0
     at = "data"
     try:
-        for a, article in enumerate(document["data"]):
+        for a, article in enumerate(content["data"]):
             for p, paragraph in enumerate(article["paragraphs"]):
                 at = f"data[{a}].paragraphs[{p}]"
                 for question in paragraph["qas"]:
@@ -156,7 +121,12 @@ def _squad(path: Path, _layout: Layout) -> Numbered:
                     yield number, _question(article, paragraph, question)
     except (KeyError, TypeError) as error:
         wanted = "SQuAD is data[].paragraphs[].{context, qas[].{id, question, answers[].{text, answer_start}}}"
-        raise DataError(f"{path}: {at}", f"no {error}", wanted) from error
+        raise DataError(f"{path}: {at}", absent(error), wanted) from error
+
+
+def absent(error: Exception) -> str:
+    """What a structure that was read as another one lacks, from the error that this gave."""
+    return f"no {error}" if isinstance(error, KeyError) else f"another structure ({error})"
 
 
 def _question(article: Raw, paragraph: Raw, question: Raw) -> Raw:
@@ -174,13 +144,19 @@ def _conllu(path: Path, layout: Layout) -> Numbered:
     """Word lines begin with an id; `1-2` (a multiword token's surface) and `1.1` (an empty node) are no words."""
 
     def words() -> Iterator[tuple[int, list[str] | None]]:
+        last = 0
         for number, line in text_lines(path):
             fields = line.split("\t")
             if not line.strip():
+                last = 0
                 yield number, None
             elif line.startswith("#"):
                 continue
             elif fields[0].isdecimal():
+                if int(fields[0]) <= last:
+                    wanted = "the words of a sentence are numbered, and a blank line ends it"
+                    raise DataError(f"{path}:{number}", f"word {fields[0]} after word {last}", wanted)
+                last = int(fields[0])
                 yield number, fields
             elif not fields[0].replace("-", "").replace(".", "").isdecimal():
                 wanted = "a word line begins with its number and a tab (`format: conll` has no numbers)"
@@ -235,7 +211,11 @@ def _conllu_written(path: Path, layout: Layout) -> Numbered:
             first = first if sentence else number
             sentence.append(fields)
         elif sentence:
-            words, tags = treebank.written_words(sentence, layout.language)
+            try:
+                words, tags = treebank.written_words(sentence, layout.language)
+            except ValueError as error:
+                wanted = "words numbered from 1 and ranges of them are expected, and a blank line after each sentence"
+                raise DataError(f"{path}:{first}", str(error), wanted) from error
             if treebank.is_whole(words):
                 yield first, {"words": words, "tags": tags}
             sentence = []

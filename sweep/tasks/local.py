@@ -17,7 +17,8 @@ from sweep.errors import DataError
 from sweep.fingerprint import file_digest, fingerprint
 from sweep.tasks import parquet
 from sweep.tasks.base import Row, Size
-from sweep.tasks.formats import Layout, Raw, open_bytes, read
+from sweep.tasks.files import DAMAGED, open_bytes
+from sweep.tasks.formats import Layout, Raw, read
 from sweep.tasks.mapping import Located, fill
 from sweep.tasks.parts import Part, PartedSource
 from sweep.tasks.retrieval_formats import ALL_READERS
@@ -70,7 +71,9 @@ class LocalSource(PartedSource[Files]):
         parts = self.parts(split, language)
         examples = self.stated(split, language) or sum(self._count(part, language) for part in parts)
         sample = [row for part in parts for _, row in islice(self.part_rows(part, language), SAMPLE)]
-        tokens = self.tokens or sum(map(guess_tokens, sample)) / max(len(sample), 1)
+        if not sample:
+            raise self.without_rows(split, language)
+        tokens = self.tokens or sum(map(guess_tokens, sample)) / len(sample)
         return Size(max(self.portion(split, examples), 1), tokens)
 
     def part_rows(self, part: Files, language: str) -> Located:
@@ -179,7 +182,7 @@ def _scan(path: Path, _size: int, _changed: int) -> Counter[str]:
             while chunk := stream.read(CHUNK):
                 counts.update(_counts(tail, chunk))
                 tail = (tail + chunk)[-OVERLAP:]
-        except (OSError, EOFError) as error:
+        except DAMAGED as error:
             raise DataError(path, f"damaged data ({error})", "fetch the file again") from error
     counts["lines"] += not tail.endswith(b"\n")
     return counts

@@ -69,8 +69,13 @@ class PartedSource(ABC, Generic[AnyPart]):
             empty = False
             yield located
         if empty:
-            wanted = f"{parts[0].where} must name data with at least one row to use"
-            raise DataError(self.part_place(parts[0], language), f"no {split} rows", wanted)
+            raise self.without_rows(split, language)
+
+    def without_rows(self, split: str, language: str) -> DataError:
+        """That the parts of a split are there, and have nothing to use."""
+        part = self.parts(split, language)[0]
+        wanted = f"{part.where} must name data with at least one row to use"
+        return DataError(self.part_place(part, language), f"no {split} rows", wanted)
 
     def parts(self, split: str, language: str) -> list[AnyPart]:
         """The parts that a split's rows come from. Raises DataError where it lacks the language."""

@@ -6,7 +6,6 @@ They yield rows in the columns of their family. How text is put together follows
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import DataError, nearest
-from sweep.tasks.formats import READERS, Layout, Numbered, Raw, Reader, read, text_lines
+from sweep.tasks.files import document, text_lines
+from sweep.tasks.formats import READERS, Layout, Numbered, Raw, Reader, absent, read
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])")
 MARKED = re.compile(r"\{(.*?)\}")
@@ -102,31 +102,32 @@ def _candidate(context: str, span: Sequence[int]) -> str:
     return (context[slice(*span)] + context).replace("\n", "")
 
 
-def _sentence_of(question: Raw, breaks: Sequence[Sequence[int]]) -> int | None:
+def _sentence_of(question: Raw, breaks: Sequence[tuple[int, int]]) -> int | None:
     """The sentence in which the first answer starts."""
     if not question["answers"]:
         return None
-    start = question["answers"][0]["answer_start"]
+    start = int(question["answers"][0]["answer_start"])
     return next((index for index, (first, end) in enumerate(breaks) if first <= start < end), None)
 
 
-def _paragraphs(path: Path) -> Iterator[tuple[Raw, list[Sequence[int]], list[Raw]]]:
+def _paragraphs(path: Path) -> Iterator[tuple[Raw, list[tuple[int, int]], list[Raw]]]:
     """(paragraph, its sentences as spans of its context, its questions)."""
-    text = "\n".join(line for _, line in text_lines(path))
+    content = document(path)
     at = "data"
     try:
-        for a, article in enumerate(json.loads(text)["data"]):
+        for a, article in enumerate(content["data"]):
             for p, paragraph in enumerate(article["paragraphs"]):
                 at = f"data[{a}].paragraphs[{p}]"
-                breaks = paragraph.get("sentence_breaks") or list(_sentences(paragraph["context"]))
+                context, breaks = paragraph["context"], paragraph.get("sentence_breaks")
+                if not isinstance(context, str):
+                    raise TypeError(f"the context is a {type(context).__name__}")
+                spans = list(_sentences(context)) if not breaks else [(int(first), int(end)) for first, end in breaks]
                 for question in paragraph["qas"]:
-                    _ = question["id"], question["question"], [one["answer_start"] for one in question["answers"]]
-                yield paragraph, breaks, paragraph["qas"]
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}", f"broken JSON ({error.msg})", "repair or fetch the file") from error
-    except (KeyError, TypeError, AttributeError) as error:
+                    _ = question["id"], question["question"], [int(one["answer_start"]) for one in question["answers"]]
+                yield paragraph, spans, paragraph["qas"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         wanted = "data[].paragraphs[].{context, sentence_breaks, qas[].{id, question, answers[].answer_start}}"
-        raise DataError(f"{path}: {at}", f"no {error}", wanted) from error
+        raise DataError(f"{path}: {at}", absent(error), wanted) from error
 
 
 def _sentences(context: str) -> Iterator[tuple[int, int]]:
@@ -140,13 +141,13 @@ def _sentences(context: str) -> Iterator[tuple[int, int]]:
 def mentions(path: Path, layout: Layout) -> Numbered:
     """Mewsli-X: entity mentions as queries. `gold` is a JSON of {mention: [entity]} where the file has no entities."""
     gold = _gold(layout.gold) if layout.gold is not None else {}
-    for number, document in read(path, "jsonl"):
+    for number, text in read(path, "jsonl"):
         with _record(path, number):
-            for mention in document["mentions"]:
+            for mention in text["mentions"]:
                 name, entity = mention["example_id"], mention.get("entity_id")
                 links = [str(one) for one in gold.get(name, [entity] if entity else [])]
-                query = _mention(document["context"], mention["mention_span"])
-                spoken = {"language": document["context"]["language"]}
+                query = _mention(text["context"], mention["mention_span"])
+                spoken = {"language": text["context"]["language"]}
                 yield number, {"id": name, "query": query, "candidate": None, "links": links, **spoken}
 
 
@@ -172,18 +173,18 @@ def _record(path: Path, number: int) -> Iterator[None]:
     """Says where a record lacks something."""
     try:
         yield
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         wanted = "records of Mewsli-X as its own scripts write them are expected"
-        raise DataError(f"{path}:{number}", f"no {error}", wanted) from error
+        raise DataError(f"{path}:{number}", absent(error), wanted) from error
 
 
 def _gold(path: Path) -> Mapping[str, Any]:
-    try:
-        gold = json.loads("\n".join(line for _, line in text_lines(path)))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}", f"broken JSON ({error.msg})", "repair or fetch the file") from error
+    gold = document(path)
     if not isinstance(gold, dict):
         raise DataError(path, f"a JSON {type(gold).__name__}", "one object {mention: [entity]} is expected")
+    for name, found in gold.items():
+        if not isinstance(found, list):
+            raise DataError(path, f"{found!r} for {name!r}", "a list of entities is expected")
     return gold
 
 

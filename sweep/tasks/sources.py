@@ -29,7 +29,7 @@ from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks import described, publishers
 from sweep.tasks.base import SPLITS, Family, Row, Task
 from sweep.tasks.described import Section
-from sweep.tasks.formats import text_lines
+from sweep.tasks.files import text_lines
 from sweep.tasks.hub import HubPart, HubSource
 from sweep.tasks.local import Files, Join, LocalSource
 from sweep.tasks.mapping import Columns

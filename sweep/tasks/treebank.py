@@ -20,15 +20,23 @@ NO_BREAK = "\u200c"  # a zero-width non-joiner, which Persian has inside words
 
 
 def written_words(lines: Sequence[Sequence[str]], language: str) -> tuple[list[str], list[str]]:
-    """(words, UPOS tags) from the fields [10] of a sentence's lines: words 1, written words 1-2, empty nodes 1.1."""
+    """(words, UPOS tags) from the fields [10] of a sentence's lines: words 1, written words 1-2, empty nodes 1.1.
+
+    Raises ValueError where a word stands twice, or a written word has parts that no other line is.
+    """
     words = {fields[0]: fields[1] for fields in lines if fields[0].isdecimal()}
     tags = {fields[0]: fields[3] for fields in lines if fields[0].isdecimal()}
     above = {fields[0]: _parents(fields) for fields in lines if fields[0].isdecimal()}
+    if len(words) < sum(fields[0].isdecimal() for fields in lines):
+        raise ValueError("a sentence with the same word number twice")
     order = _BY_LANGUAGE.get(language, _DEFAULT).split()
     for fields in lines:
         first, dash, last = fields[0].partition("-")
         if dash:
-            span = [str(number) for number in range(int(first), int(last) + 1)]
+            numbered = first.isdecimal() and last.isdecimal()
+            span = [str(number) for number in range(int(first), int(last) + 1)] if numbered else []
+            if not span or not set(span) <= set(words):
+                raise ValueError(f"the written word {fields[0]} in a sentence of the words {', '.join(words)}")
             head = _head(span, tags, above, order)
             words[head] = fields[1]
             for part in span:
