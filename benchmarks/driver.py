@@ -2,6 +2,7 @@
 
     python benchmarks/driver.py chains [--chains 10000]    Ray, warm workers, chains that only report and commit
     python benchmarks/driver.py running [--chains 10000]   8 chains that report every second while the others wait
+    python benchmarks/driver.py bare [--chains 10000]      the same two of Tune alone: no study, ledger, store, MLflow
     python benchmarks/driver.py gap                        a real study on one core: from one chain to the next
     python benchmarks/driver.py plan                       `sweep plan` of 100,000 chains
 
@@ -46,12 +47,13 @@ TINY = {
 def main() -> None:
     """Runs the named measurement in a folder of its own."""
     parser = argparse.ArgumentParser(description="what the driver costs")
-    parser.add_argument("what", choices=["chains", "running", "gap", "plan"])
+    parser.add_argument("what", choices=["chains", "running", "bare", "gap", "plan"])
     parser.add_argument("--chains", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long `running` looks on")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sweep-driver-") as folder:
-        {"chains": _chains, "running": _running, "gap": _gap, "plan": _plan}[arguments.what](Path(folder), arguments)
+        measures = {"chains": _chains, "running": _running, "bare": _bare, "gap": _gap, "plan": _plan}
+        measures[arguments.what](Path(folder), arguments)
 
 
 def _study(folder: Path, axes: dict[str, Any], **changes: Any) -> Path:
@@ -105,6 +107,55 @@ def _running(folder: Path, arguments: argparse.Namespace) -> None:
     outcome = study.run(_many(folder, arguments.chains))
     print(f"{WORKERS} running chains of 10 s, {len(outcome.admission.done)} of {outcome.admission.total:,} done: "
           f"driver {100 * used[0]:.1f}% of one core, {_peak():.0f} MB at most")  # fmt: skip
+
+
+def _bare(folder: Path, arguments: argparse.Namespace) -> None:
+    """Ray's own floor: trials of 10 s that report as often as `running`'s, then as many of no work as `chains`."""
+    from sweep.cluster import DRIVER_ENVIRONMENT
+
+    os.environ.update(DRIVER_ENVIRONMENT)
+    import ray
+
+    ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
+    used: list[float] = []
+
+    def look() -> None:
+        time.sleep(60.0)
+        begun, before = time.time(), time.process_time()
+        time.sleep(arguments.seconds)
+        used.append((time.process_time() - before) / (time.time() - begun))
+
+    threading.Thread(target=look, daemon=True).start()
+    _trials(folder, "running", 10, arguments.chains, 60.0 + arguments.seconds)
+    print(f"Tune alone, {WORKERS} running trials of 10 s: driver {100 * used[0]:.1f}% of one core, {_peak():.0f} MB")
+    begun, before, size = time.time(), time.process_time(), _peak()
+    _trials(folder, "chains", 0, arguments.chains, None)
+    wall, spent = time.time() - begun, time.process_time() - before
+    print(f"Tune alone, {arguments.chains:,} trials of no work: {wall:.0f} s, {1000 * spent / arguments.chains:.1f} ms"
+          f" and {1000 * (_peak() - size) / arguments.chains:.0f} kB a trial, {_peak():.0f} MB")  # fmt: skip
+
+
+def _trials(folder: Path, name: str, seconds: int, count: int, limit: float | None) -> None:
+    from ray import tune
+
+    from sweep.search import METRIC, written
+
+    def trial(_config: dict[str, Any]) -> None:
+        for _ in range(seconds):
+            tune.report(written({"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}))
+            time.sleep(1.0)
+        for _ in range(4):  # two phases, scores, the end
+            tune.report(written({"committed": True}))
+
+    tune.Tuner(
+        tune.with_resources(trial, tune.PlacementGroupFactory([{"CPU": 1.0}])),
+        param_space={"chain": tune.uniform(0.0, 1.0)},
+        tune_config=tune.TuneConfig(
+            metric=METRIC, mode="max", num_samples=count, reuse_actors=True, max_concurrent_trials=WORKERS,
+            time_budget_s=limit,
+        ),
+        run_config=tune.RunConfig(name=name, storage_path=str(folder), verbose=0),
+    ).fit()  # fmt: skip
 
 
 def _with_workers(trial: Any) -> None:

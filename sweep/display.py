@@ -15,7 +15,7 @@ from sweep.purse import Running
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 30.0
-FORECAST_SHARE = 0.01  # of the driver's time: with thousands of chains left a forecast takes half a second
+FORECAST_SHARE = 0.002  # of the driver's time: with thousands of chains left a forecast takes half a second
 
 
 def study_line(admission: Admission, slots: int, device_seconds_left: float) -> str:

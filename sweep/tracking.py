@@ -157,10 +157,10 @@ def _send(
 
     phases = [record for key in chain.phases for record in store.history(key)]
     tags = {**mirror.tags(chain, phases), "mlflow.parentRunId": parent}
-    run, _ = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
+    run, known = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
     score = store.score(chain.score) if chain.state == DONE else None
     params = [Param(name, value) for name, value in mirror.parameters(chain).items()]
-    shown = [RunTag(name, value) for name, value in tags.items()]
+    shown = [RunTag(name, value) for name, value in tags.items()] if known else []  # a new run has them
     for batch in _chunks(mirror.metrics(chain, score, phases, groups)):  # never without one: a chain has costs
         client.log_batch(run, metrics=[Metric(*point) for point in batch], params=params, tags=shown)
         params, shown = [], []  # a call takes 10 ms and more, so they go with the first
