@@ -18,7 +18,7 @@ from sweep.planning.budget import Costs
 from sweep.planning.coverage import coverage_order
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, RUNNING, STOPPED, Ledger, row_of
 from sweep.planning.plan import CANDIDATE, REPLICA, Chain, Phase, Plan
-from sweep.planning.rungs import TRAINED, cell_by_cell, rung_fact, stages
+from sweep.planning.rungs import TRAINED, cell_by_cell, reached_rungs, rung_fact, stages
 from sweep.purse import Purse, Running
 from sweep.stock import Stock
 from sweep.tuning import Tried, rates_for
@@ -46,7 +46,7 @@ class Admission:
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
         self._works: dict[str, Work] = {}  # of chains that run, or were not paid for: their last one
-        self._rungs = {name: float(dev) for name, dev in ledger.facts().items() if name.startswith("rung:")}
+        self._rungs = reached_rungs(ledger.facts())
         self._scored: set[str] = set()  # keys of chains in `done`
         self._stuck = False  # nothing may start before something is finished: asked ten times a second, answered once
         first, *self._others = plan.study.axes.seed
@@ -155,7 +155,7 @@ class Admission:
         if until is None or until == TRAINED:
             return self.stock.dev_score(chain)
         known = self._rungs.get(rung_fact(chain.phases[-1].key, until))
-        return self.stock.dev_at(chain, until) if known is None else known
+        return self.stock.dev_at(chain, until) if known is None else known.dev
 
     def _start(self, chain: Chain, work: Work) -> None:
         now = self.clock()
@@ -186,7 +186,7 @@ class Admission:
         self.purse.charge(running, report)
         if report.get("facts"):
             self.ledger.remember(report["facts"])
-            self._rungs |= {name: float(dev) for name, dev in report["facts"].items() if name.startswith("rung:")}
+            self._rungs |= reached_rungs(report["facts"])
         if report.get("committed"):
             self._stuck = False
             self.trained += report["phase"] != "score"

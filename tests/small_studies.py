@@ -135,9 +135,9 @@ def reported(path: Path, results: Path) -> tuple[Report, int]:
         for event in run(chain, plan, store, until=admission.until(chain.key)):
             admission.heard(chain.key, {"started": 0.0, **vars(event)})
         admission.ended(chain.key)
-    chains, facts = ledger.chains(), plan_facts(plan, costs)
+    chains, planned, facts = ledger.chains(), plan_facts(plan, costs), ledger.facts()
     ledger.close()
-    return read(plan.study.study, chains, store, groups_of(plan.study), facts), len(admission.done)
+    return read(plan.study.study, chains, store, groups_of(plan.study), planned, facts=facts), len(admission.done)
 
 
 def with_data_of(prepared: Store, root: Path) -> Store:

@@ -18,7 +18,7 @@ from sweep.fingerprint import fingerprint
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Chain, Plan, Rates
-from sweep.planning.rungs import rung_fact
+from sweep.planning.rungs import Reached, rung_fact
 from sweep.planning.summary import summary
 from sweep.stock import Stock
 from sweep.store import PhaseRecord, ScoreRecord, Store
@@ -76,7 +76,7 @@ class Lab:
                     factor * (until - self.reached.get(phase.key, 0.0)) * self.admission.costs.parts(chain)[phase.key]
                 )
                 self.reached[phase.key] = until
-                facts = {rung_fact(phase.key, until): repr(self.dev_of(phase.key, until))}
+                facts = {rung_fact(phase.key, until): str(Reached(self.dev_of(phase.key, until), spent, spent / 1e9))}
                 self.hear(chain, spent, phase=phase.kind, key=phase.key, facts=facts)
                 self.admission.ended(chain.key)
                 return

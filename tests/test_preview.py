@@ -240,7 +240,8 @@ def reported(folder, settings):
     for name in settings:
         for seed in range(2):
             study.chain(name, "topic", seed)
-    found = report.read("a study", study.chains(), study.store, {}, {}, previews=entries(study.store))
+    facts = {PREVIEWS: json.dumps(entries(study.store))}
+    found = report.read("a study", study.chains(), study.store, {}, {}, facts=facts)
     return found, report.save(found, folder).read_text()
 
 

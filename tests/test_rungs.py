@@ -13,9 +13,10 @@ from sweep.chain.trial import run
 from sweep.errors import StudyError
 from sweep.forecast import device_seconds_left
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.rungs import Stage, planned_end, rung_step, stages
+from sweep.planning.rungs import Stage, furthest, planned_end, reached_rungs, rung_step, stages
 from sweep.planning.spec import Scoring, Tuning
 from sweep.planning.summary import summary
+from sweep.reporting.spending import savings
 from sweep.reporting.spending import tuning as tuning_frame
 from sweep.stock import Stock
 from sweep.store import Store
@@ -247,10 +248,13 @@ def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(tmp
     assert unmeasured(paused.score(chain.score)) == unmeasured(whole.score(chain.score))
     key, record = chain.phases[-1].key, whole.phase(chain.phases[-1].key)
     first, second = record.dev[0]["value"], max(point["value"] for point in record.dev[:2])
-    assert {name: float(value) for name, value in said.items()} == {
+    found = reached_rungs(said)
+    assert {name: one.dev for name, one in found.items()} == {
         f"rung:{key}:0.25": first,
         f"rung:{key}:0.5": second,
     }
+    assert furthest(said) == {key: found[f"rung:{key}:0.5"]}
+    assert 0 < found[f"rung:{key}:0.25"].flops < found[f"rung:{key}:0.5"].flops < record.flops
     # Where a phase was trained before anybody asked for rungs, its record says the same.
     assert [Stock(whole).dev_at(chain, rung) for rung in (0.25, 0.5)] == [first, second]
 
@@ -277,6 +281,11 @@ def test_winners_only_and_halving_choose_among_real_chains_and_the_report_shows_
     assert all(record.released for record in targets)
     assert not list((store.root / "scratch").iterdir())
     assert scored.chain.dev == max(record.dev_score for record in targets)
+    saved = savings(report.results, report.losers).set_index("kind")
+    assert saved.loc["target", "count_shared"] == saved.loc["stopped at a rung", "count_shared"] == 2
+    spent = sum(chain.flops for chain in report.chains)
+    assert saved["flops_shared"].sum() == pytest.approx(spent)
+    assert report.scores.groupby("chain")["flops"].first().min() > saved.loc["pretrain", "flops_shared"]
 
 
 # The same study, whoever does it

@@ -28,7 +28,7 @@ from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
 from sweep.planning.plan import TARGET, Phase, attempt_seed
-from sweep.planning.rungs import TRAINED, rung_fact, rung_step
+from sweep.planning.rungs import TRAINED, Reached, rung_fact, rung_step
 from sweep.store import PhaseRecord
 from sweep.tasks.base import Encoded, Task
 from sweep.training.encoders import cpu_weights
@@ -89,7 +89,8 @@ def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Ite
         yield from _steps(book, run, dev.latest, scratch, end if end < settings.steps else None)
         if rung and end < settings.steps:
             reached = dev.selected([point for point in log["dev"] if point["step"] <= end])["value"]
-            facts = {rung_fact(phase.key, rung): repr(reached)}
+            pause = Reached(reached, float(log["flops"]), log["seconds"])
+            facts = {rung_fact(phase.key, rung): str(pause)}
             yield bench.meter.event(phase.kind, phase.key, end, settings.steps, facts=facts)
             return
         chosen = dev.selected(log["dev"])

@@ -30,6 +30,7 @@ KIND_COLOURS = {
     "trunk": "#56B4E9",
     "intermediate": "#0072B2",
     "target": "#E69F00",
+    "stopped at a rung": "#D55E00",
     "scoring": "#009E73",
 }
 

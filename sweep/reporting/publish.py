@@ -9,7 +9,6 @@ from sweep.errors import StudyError
 from sweep.planning import ledger as books
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
-from sweep.planning.preview import PREVIEWS
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load
 from sweep.reporting import report
@@ -30,8 +29,7 @@ def publish(results: Path) -> str:
         ledger.close()
     plan = json.loads(facts.get("plan", "{}"))
     store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
-    previews = json.loads(facts.get(PREVIEWS, "[]"))
-    found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping, previews=previews)
+    found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping, facts=facts)
     page = report.save(found, results)
     publish_submissions(results, found.results, store)
     return "\n".join(

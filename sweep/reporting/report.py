@@ -7,13 +7,17 @@ from html.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, ChainRow
+from sweep.planning.preview import PREVIEWS
+from sweep.planning.rungs import furthest
 from sweep.reporting import collapse, figures, html, preview, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
@@ -92,24 +96,24 @@ def read(
     plan: Mapping[str, Any],
     *,
     overlapping: bool = False,
-    previews: Sequence[Mapping[str, str]] = (),
+    facts: Mapping[str, str] = MappingProxyType({}),
     bootstrap: Bootstrap = DEFAULT,
 ) -> Report:
     """Scores, gains and intervals. Raises StoreError.
 
     `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains", "cells"
     and "flags", and where known "languages" in the order to show them, "text", the masked tasks, and "overlaps", pairs
-    (intermediate task, target) whose cells are marked and, unless `overlapping`, left out of means. `previews` are
-    those that `sweep preview` has asked for.
+    (intermediate task, target) whose cells are marked and, unless `overlapping`, left out of means. `facts` are
+    the ledger's: which previews `sweep preview` has asked for, and at which rungs target phases have paused.
     """
     found, over = results(chains, store), ended(chains, store)
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
     asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
     estimates = estimate(found, store, asked, bootstrap, over)
-    beaten = losers(chains, store)
+    beaten = losers(chains, store, furthest(facts))
     scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store, bootstrap)
     known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
-    guesses = preview.preview_frame(previews, store, estimates.cells)
+    guesses = preview.preview_frame(json.loads(facts.get(PREVIEWS, "[]")), store, estimates.cells)
     return Report(study_name, *known, scores, estimates, kept, guesses, plan, overlapping)
 
 
@@ -189,11 +193,12 @@ def _process(report: Report) -> Iterator[html.Section]:
 
 
 def _cost(saved: pd.DataFrame) -> str:
-    phases = saved[saved["kind"] != spending.SCORING]
+    phases = saved[~saved["kind"].isin([spending.SCORING, spending.STOPPED])]
     alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
+    stopped = int(saved.loc[saved["kind"] == spending.STOPPED, "count_shared"].sum())
     return (
         f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each of them once."
-    )
+    ) + (f" Beside them {stopped} target phases were stopped at a rung." if stopped else "")
 
 
 def _tuning(tuned: pd.DataFrame) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
+from sweep.planning.rungs import Reached
 from sweep.planning.settings import Setting
 from sweep.store import PhaseRecord, ScoreRecord, Store
 
@@ -70,6 +71,7 @@ class Ended:
 
     chain: ChainRow
     phases: tuple[PhaseRecord, ...]
+    stopped: Reached | None = None  # how far its target phase came, where that is what was not finished
 
 
 def results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
@@ -93,9 +95,18 @@ def ended(chains: Sequence[ChainRow], store: Store) -> list[Ended]:
     return _without_scores(chains, store, COLLAPSED)
 
 
-def losers(chains: Sequence[ChainRow], store: Store) -> list[Ended]:
-    """Candidates that were stopped at a rung, or not scored, because another one of their cell is better."""
-    return _without_scores(chains, store, LOSER)
+def losers(chains: Sequence[ChainRow], store: Store, paused: Mapping[str, Reached]) -> list[Ended]:
+    """Candidates that were stopped at a rung, or not scored, because another one of their cell is better.
+
+    `paused` says of target phases at which rung they were last.
+    """
+    found = _without_scores(chains, store, LOSER)
+    return [
+        replace(one, stopped=paused.get(one.chain.phases[-1]))
+        if one.chain.phases[-1] not in {record.key for record in one.phases}
+        else one
+        for one in found
+    ]
 
 
 def _without_scores(chains: Sequence[ChainRow], store: Store, state: str) -> list[Ended]:
@@ -111,7 +122,7 @@ def scores_frame(study: str, chains: Sequence[ChainRow], store: Store) -> pd.Dat
 
     A chain that collapsed or was beaten has one row, without language and value.
     """
-    return frame_of(study, results(chains, store), [*ended(chains, store), *losers(chains, store)])
+    return frame_of(study, results(chains, store), [*ended(chains, store), *losers(chains, store, {})])
 
 
 def frame_of(study: str, found: Iterable[Result], over: Iterable[Ended] = ()) -> pd.DataFrame:
@@ -170,7 +181,8 @@ def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
 
 def _row_without_scores(study: str, run: Ended) -> tuple[object, ...]:
     chain, nothing = run.chain, float("nan")
-    cost = sum(phase.flops for phase in run.phases), sum(phase.device_seconds for phase in run.phases)
+    parts: list[PhaseRecord | Reached] = [*run.phases, *([run.stopped] if run.stopped is not None else [])]
+    cost = sum(part.flops for part in parts), sum(part.device_seconds for part in parts)
     return (
         *(study, chain.encoder, *setting_of(chain), chain.target, "", chain.seed, "", nothing, False),
         *(*cost, chain.key, chain.candidate, chain.role, chain.selected, chain.state == COLLAPSED, nothing),

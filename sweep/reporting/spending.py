@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORING = "scoring"
-KINDS = ("pretrain", "trunk", "intermediate", "target", SCORING)
+STOPPED = "stopped at a rung"  # target phases of candidates that were beaten on their way
+KINDS = ("pretrain", "trunk", "intermediate", "target", STOPPED, SCORING)
 FEW_EXAMPLES = 500
 FEW_SEEDS = 3
 
@@ -26,7 +27,8 @@ FEW_SEEDS = 3
 def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame:
     """Per kind of phase: number, FLOPs and device-seconds of the chains one at a time, and each phase only once.
 
-    Of the chains that are done, and of those that are `over` without scores.
+    Of the chains that are done, and of those that are `over` without scores; what the latter have of a target phase
+    that was stopped is a kind of its own.
 
     Columns kind, then count, flops, device_seconds with the suffixes _unshared and _shared; one row per kind, in the
     order of `KINDS`.
@@ -36,6 +38,8 @@ def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame
     runs: list[Result | Ended] = [*found, *over]
     parts = [(phase.kind, phase.key, phase.flops, phase.device_seconds) for r in runs for phase in r.phases]
     parts += [(SCORING, r.score.key, r.score.flops, r.score.device_seconds) for r in found]
+    stopped = [(run.chain.phases[-1], run.stopped) for run in over if run.stopped is not None]
+    parts += [(STOPPED, key, part.flops, part.device_seconds) for key, part in stopped]
     frame = pd.DataFrame(parts, columns=["kind", "count", "flops", "device_seconds"])
     how = {"count": "count", "flops": "sum", "device_seconds": "sum"}
     unshared = frame.groupby("kind").agg(how)
