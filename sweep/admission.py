@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sweep.cells import CellState, Work
+from sweep.cells import CellState, Work, proposal
 from sweep.planning.budget import Costs
 from sweep.planning.coverage import coverage_order
+from sweep.planning.forerunners import forerunners
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, RUNNING, STOPPED, Ledger, row_of
 from sweep.planning.plan import CANDIDATE, REPLICA, Chain, Phase, Plan
 from sweep.planning.rungs import TRAINED, cell_by_cell, reached_rungs, rung_fact, stages
 from sweep.purse import Purse, Running
 from sweep.stock import Stock
-from sweep.tuning import Tried, rates_for
+from sweep.tuning import Tried
 
 
 class Admission:
@@ -33,7 +34,10 @@ class Admission:
         self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
         self.purse = Purse(plan.study, ledger, costs, stock, clock)
         self.order = coverage_order(plan)
-        self.cells = [CellState(cell, plan.candidates(cell), stages(plan, cell)) for cell in plan.cells]
+        self.forerunners = forerunners(plan, self.order)
+        self.cells = [
+            CellState(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells
+        ]
         self.running: dict[str, Running] = {}
         self.done: list[Chain] = []
         self.failed: list[tuple[Chain, str]] = []
@@ -114,9 +118,10 @@ class Admission:
         return self.cells[work.cell].until(work)
 
     def left(self) -> Iterator[tuple[Chain, Work]]:
-        """Chains that run, and those that wait, as far as they are known."""
+        """Chains that run, and those that wait; where rates are not known yet, those that the plan has for them."""
         yield from ((running.chain, self._works[key]) for key, running in self.running.items())
-        yield from ((chain, work) for work in self._waiting if (chain := self._chain(work)) is not None)
+        for work in self._waiting:
+            yield self._chain(work) or self._planned(work), work
 
     def price(self, chain: Chain) -> float:
         """What is left of the attempt at a chain that runs or was not paid for."""
@@ -132,14 +137,16 @@ class Admission:
             tried = state.started.get(work.candidate)
             rates = tried.rates if tried is not None else self.plan.planned_rates(state.cell, work.candidate)
             return self.plan.chain(state.cell, rates, work.seed, work.candidate, REPLICA)
-        startup = work.candidate < self.plan.study.tuning.startup
-        if not startup and any(number not in state.tried for number in range(work.candidate)):
-            return None
         if work.candidate not in state.started:
-            before = [] if startup else [state.tried[number] for number in range(work.candidate)]
-            rates = rates_for(self.plan, state.cell, work.candidate, before)
-            state.started[work.candidate] = self.plan.chain(state.cell, rates, work.seed, work.candidate)
+            proposed = proposal(self.plan, self.cells, self.forerunners[work.cell], state, work.candidate)
+            if proposed is None:
+                return None
+            state.started[work.candidate] = self.plan.chain(state.cell, proposed, work.seed, work.candidate)
         return state.started[work.candidate]
+
+    def _planned(self, work: Work) -> Chain:
+        cell = self.cells[work.cell].cell
+        return self.plan.chain(cell, self.plan.planned_rates(cell, work.candidate), work.seed, work.candidate)
 
     def _blocked(self, chain: Chain) -> bool:
         if chain.score in self._claimed:

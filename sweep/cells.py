@@ -6,12 +6,13 @@ weights need not wait for the others, and who is beaten in the end depends on no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sweep.planning.plan import Cell, Chain
+from sweep.planning.forerunners import Forerunners
+from sweep.planning.plan import Cell, Chain, Plan, Rates
 from sweep.planning.rungs import SCORED, Stage
-from sweep.tuning import Tried, ranked
+from sweep.tuning import Tried, ranked, rates_for
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class CellState:
 
     cell: Cell
     count: int  # candidates
+    startup: int  # so many of them ask for no dev score of this cell
     stages: tuple[Stage, ...]
     started: dict[int, Chain] = field(default_factory=dict)
     beaten: set[int] = field(default_factory=set)
@@ -42,6 +44,15 @@ class CellState:
     def tried(self) -> dict[int, Tried]:
         """What proposals of later candidates may know: what all candidates have reached at the first stage."""
         return self._results[0]
+
+    def through(self, number: int) -> bool:
+        """Whether all candidates up to a number, as far as the cell has so many, are through the first stage."""
+        return all(earlier in self.tried for earlier in range(min(number + 1, self.count)))
+
+    def best(self, number: int) -> Rates:
+        """Rates of the best candidate up to a number at the first stage; none where all failed or collapsed."""
+        reached = {earlier: one for earlier, one in self.tried.items() if earlier <= number}
+        return next((reached[found].rates for found in ranked(reached)), {})
 
     @property
     def winner(self) -> int | None:
@@ -87,3 +98,26 @@ class CellState:
         """Whether all that go through a stage are through."""
         known = stage == 0 or self.complete(stage - 1)
         return known and len(self._results[stage]) == len(self.entrants(stage))
+
+
+def proposal(
+    plan: Plan, cells: Sequence[CellState], forerunners: Forerunners, state: CellState, number: int
+) -> Rates | None:
+    """Rates of a cell's candidate; None while they depend on candidates that are not through the first stage.
+
+    The last start-up point waits for its forerunners' candidates up to the same number, those of Optuna for all earlier
+    ones of their own cell. So cells are tuned round by round, and no two wait for each other.
+    """
+    startup = number < state.startup
+    last = startup and 0 < number == state.startup - 1
+    others = {kind: cells[index] for kind, index in forerunners.items() if last}
+    if not startup and not state.through(number - 1):
+        return None
+    if any(earlier not in state.started for earlier in range(number)):
+        return None
+    if not all(other.through(number) for other in others.values()):
+        return None
+    known = {kind: rates[kind] for kind, other in others.items() if (rates := other.best(number))}
+    untold = {earlier: Tried(state.started[earlier].rates, None) for earlier in range(number)}
+    before = untold if startup else state.tried  # a start-up point waits for no dev score of its own cell
+    return rates_for(plan, state.cell, number, [before[earlier] for earlier in range(number)], known)

@@ -163,6 +163,9 @@ def _plan_text(planned: Any, found: dict[str, Any], speed: Speed) -> str:
         lines.append(
             f"{found['flops_planned']:.3g} FLOPs ({ratio:.1f} times) without what losing candidates are spared"
         )
+    if by_scores := found["cells_tuned_by_scores"]:
+        guessed = "planned as if none were known: they may share other phases than that"
+        lines.append(f"{by_scores:,} cells choose learning rates by dev scores, {guessed}")
     budget = planned.study.budget
     whole = planned.study.scoring.chains == "winners" or planned.study.tuning.halving is not None
     what = "the tuning of" if whole else "the first candidate of"

@@ -1,4 +1,8 @@
-"""Learning rates of a cell's candidates: fixed start-up points, then Optuna, then the winner.
+"""Learning rates of a cell's candidates: start-up points, then Optuna, then the winner.
+
+Start-up points are fixed, but for the last one: it takes up what was best in cells that the plan's order puts before
+this one and that train one of its phases (sweep.planning.forerunners says which), as far as candidates of the same
+number go. Kinds of phase of which they know nothing keep the fixed point's rate.
 
 A suggestion is a pure function of the cell and of the finished candidates before it. No Optuna study lives between
 calls: each call makes one, adds the finished candidates, and asks once with a sampler seeded by (phases, number). So a
@@ -11,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.fingerprint import fingerprint
-from sweep.planning.plan import Cell, Plan, spread
+from sweep.planning.grids import Point, nearest
+from sweep.planning.plan import Cell, Plan, Rates
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,21 @@ class Tried:
     collapsed: bool = False
 
 
-def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried]) -> dict[str, float]:
-    """Rates of a cell's candidate; `before` holds all earlier ones where it is not a start-up point."""
-    if candidate < plan.study.tuning.startup:
+def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried], known: Rates) -> Rates:
+    """Rates of a cell's candidate after those `before` it, of which a start-up point asks for no dev score.
+
+    `known` are the best rates of the cell's forerunners, by kind of phase; its last start-up point takes them up.
+    """
+    startup = plan.startup(cell)
+    if candidate < startup - 1 or candidate == 0:
         return plan.planned_rates(cell, candidate)
     grid = plan.grid(cell)
-    tried = [_point(grid, one.rates) for one in before]
-    return _rates(grid, _untried(grid, _asked(_seed(plan, cell, candidate), grid, before), tried))
+    if candidate < startup:
+        wanted = _point(grid, {**plan.planned_rates(cell, candidate), **known})
+    else:
+        wanted = _asked(_seed(plan, cell, candidate), grid, before)
+    found = nearest([len(values) for values in grid.values()], wanted, [_point(grid, one.rates) for one in before])
+    return {kind: values[index] for (kind, values), index in zip(grid.items(), found, strict=True)}
 
 
 def winner(tried: Mapping[int, Tried]) -> int | None:
@@ -52,7 +65,7 @@ def _seed(plan: Plan, cell: Cell, candidate: int) -> int:
     return int(fingerprint([plan.encoders[cell.encoder].digest, phases, candidate])[:7], 16)
 
 
-def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[Tried]) -> tuple[int, ...]:
+def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[Tried]) -> Point:
     import optuna
     from optuna.distributions import IntDistribution
 
@@ -74,21 +87,5 @@ def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[Tr
     return tuple(int(asked.get(kind, 0)) for kind in grid)
 
 
-def _untried(
-    grid: Mapping[str, tuple[float, ...]], point: tuple[int, ...], tried: Sequence[tuple[int, ...]]
-) -> tuple[int, ...]:
-    """The point itself, or the nearest one that was not tried: asking twice for a point wastes a candidate."""
-    sizes = tuple(len(values) for values in grid.values())
-    total = 1
-    for size in sizes:
-        total *= size
-    left = [other for other in spread(sizes, total) if other not in tried]
-    return min(left, key=lambda other: sum((a - b) ** 2 for a, b in zip(point, other, strict=True)))
-
-
-def _point(grid: Mapping[str, tuple[float, ...]], rates: Mapping[str, float]) -> tuple[int, ...]:
+def _point(grid: Mapping[str, tuple[float, ...]], rates: Mapping[str, float]) -> Point:
     return tuple(values.index(rates[kind]) for kind, values in grid.items())
-
-
-def _rates(grid: Mapping[str, tuple[float, ...]], point: tuple[int, ...]) -> dict[str, float]:
-    return {kind: values[index] for (kind, values), index in zip(grid.items(), point, strict=True)}

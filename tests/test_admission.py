@@ -571,18 +571,20 @@ def test_a_proposal_depends_on_the_finished_candidates_alone_and_repeats_none(tm
     cell = next(cell for cell in plan.cells if not cell.intermediate and cell.target == "world/topic")
     tried: list[Tried] = []
     for number in range(5):
-        rates = rates_for(plan, cell, number, tried)
-        assert rates == rates_for(plan, cell, number, list(tried))
+        rates = rates_for(plan, cell, number, tried, {})
+        assert rates == rates_for(plan, cell, number, list(tried), {})
         assert rates not in [one.rates for one in tried]
         tried.append(Tried(rates, 0.1 * number))
     assert len({one.rates["target"] for one in tried}) == 5
 
 
-def test_start_up_candidates_are_those_of_the_plan(tmp_path):
-    plan = study(tmp_path)
+def test_start_up_candidates_of_a_cell_that_follows_nobody_are_those_of_the_plan(tmp_path):
+    plan = study(tmp_path, tuning={"candidates": 4, "startup": 4})
     for cell in plan.cells:
-        for number in range(min(2, plan.candidates(cell))):
-            assert rates_for(plan, cell, number, []) == plan.planned_rates(cell, number)
+        tried: list[Tried] = []
+        for number in range(plan.candidates(cell)):
+            assert rates_for(plan, cell, number, tried, {}) == plan.planned_rates(cell, number)
+            tried.append(Tried(plan.planned_rates(cell, number), None))
 
 
 def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_nothing(tmp_path):
@@ -594,7 +596,7 @@ def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_noth
     def proposed(**fate: object) -> float:
         tried = [Tried({"pretrain": 1e-3, "target": rate}, 0.5 + 0.01 * index) for index, rate in enumerate(rates[:12])]
         upper = [Tried({"pretrain": 1e-3, "target": rate}, None, **fate) for rate in rates[28:]]
-        found = [rates_for(plan, cell, number, [*tried, *upper])["target"] for number in range(24, 30)]
+        found = [rates_for(plan, cell, number, [*tried, *upper], {})["target"] for number in range(24, 30)]
         return float(np.mean([rates.index(rate) for rate in found]))
 
     assert proposed(collapsed=True) < proposed()

@@ -32,8 +32,9 @@ LAYERS = (
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.model planning.phase_settings planning.axes
     planning.spec planning.study_file planning.architecture planning.shapes
-    planning.reading planning.settings planning.sources planning.groups planning.mixing planning.plan planning.rungs
-    planning.budget planning.coverage planning.summary planning.chain_budget
+    planning.reading planning.settings planning.sources planning.groups planning.mixing planning.grids
+    planning.plan planning.rungs
+    planning.budget planning.coverage planning.forerunners planning.summary planning.chain_budget
     planning.preview planning.resolve planning.first_use planning.ledger
     planning.measured""",
     # 3  what is kept

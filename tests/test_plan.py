@@ -14,7 +14,7 @@ from small_studies import TINY, plan_of, study_file
 
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.coverage import Coverage, coverage_order
-from sweep.planning.plan import spread
+from sweep.planning.grids import spread
 from sweep.planning.summary import summary
 from sweep.tasks.base import Size
 
@@ -175,11 +175,12 @@ def test_a_cell_without_a_choice_has_one_candidate(tmp_path):
 
 
 @pytest.mark.parametrize("sizes", [(3,), (5, 5), (1, 4, 2)])
-def test_start_up_points_begin_in_the_middle_and_repeat_none(sizes):
-    points = spread(sizes, 100)
-    assert points[0] == tuple((size - 1) // 2 for size in sizes)
+def test_points_of_which_nothing_is_known_begin_where_they_are_told_and_repeat_none(sizes):
+    middle = tuple((size - 1) // 2 for size in sizes)
+    points = spread(sizes, 100, middle)
+    assert points[0] == middle
     assert len(set(points)) == len(points) == math.prod(sizes)
-    assert all(spread(sizes, count) == points[:count] for count in range(1, len(points)))
+    assert all(spread(sizes, count, middle) == points[:count] for count in range(1, len(points)))
 
 
 MANY = {"a": TINY, "b": {**TINY, "pooling": "cls"}}
@@ -286,5 +287,5 @@ def test_plan_as_json_has_the_promised_keys_and_needs_nothing_heavy(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert set(json.loads(done.stdout)) == {
         *("study", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared", "flops_shared"),
-        *("covered_by_budget", "flops_last", "flops_planned", "least_budget", "flags"),
+        *("covered_by_budget", "flops_last", "flops_planned", "least_budget", "cells_tuned_by_scores", "flags"),
     }  # fmt: skip

@@ -102,7 +102,7 @@ def test_cells_that_share_their_phases_are_tuned_alike(files):
     plan = plan_of(study_file(files, {"target": ["one", "two"]}, tasks=TWO, target=TUNED, pretrain=TUNED))
     tried: list[Tried] = []
     for number in range(8):
-        proposed = [rates_for(plan, cell, number, tried) for cell in plan.cells]
+        proposed = [rates_for(plan, cell, number, tried, {}) for cell in plan.cells]
         assert proposed[0] == proposed[1]
         tried.append(Tried(proposed[0], 0.1 * (number % 3)))
 

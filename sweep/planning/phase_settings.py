@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -17,12 +18,15 @@ class RateGrid(Model):
 
     log: tuple[Number, Number]  # lowest and highest rate
     points: Annotated[int, Strict(), Field(gt=0, le=1000)]
+    first: Number | None = None  # what tuning begins with, such as a published rate; None: the middle
 
     @model_validator(mode="after")
     def _ordered(self) -> RateGrid:
         low, high = self.log
         if not (0 < low <= high < 10) or (low == high) != (self.points == 1):
             raise PydanticCustomError("grid", "two rates, the lower first, and at least 2 points are expected")
+        if self.first is not None and not low <= self.first <= high:
+            raise PydanticCustomError("grid", "as 'first' a rate between the two of 'log' is expected")
         return self
 
     def values(self) -> tuple[float, ...]:
@@ -30,6 +34,13 @@ class RateGrid(Model):
         low, high = self.log
         ratios = (index / max(self.points - 1, 1) for index in range(self.points))
         return tuple(float(f"{low * (high / low) ** ratio:.4g}") for ratio in ratios)
+
+    def beginning(self) -> int:
+        """Index of the rate that tuning begins with: the one nearest to `first`."""
+        if self.first is None:
+            return (self.points - 1) // 2
+        away = [abs(math.log(rate / self.first)) for rate in self.values()]
+        return away.index(min(away))
 
 
 class Sampling(Model):

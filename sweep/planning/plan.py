@@ -7,16 +7,16 @@ equal keys are one phase. Chains are made on demand, because a tuned learning ra
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from sweep.fingerprint import KEY_LENGTH, fingerprint
 from sweep.planning.axes import NONE, OWN
+from sweep.planning.grids import spread
 from sweep.planning.phase_settings import Phases, PhaseSettings, Pretrain, Text
 from sweep.planning.reading import scoring_settings
 from sweep.planning.settings import FULL, NOTHING
@@ -62,6 +62,11 @@ class Recipe:
     def rates(self) -> tuple[float, ...]:
         """Learning rates to choose from."""
         return self.settings.learning_rate.values()
+
+    @property
+    def beginning(self) -> int:
+        """Index of the one that tuning begins with."""
+        return self.settings.learning_rate.beginning()
 
     def record(self) -> dict[str, Any]:
         """Plain data for records."""
@@ -210,15 +215,24 @@ class Plan:
 
     def candidates(self, cell: Cell) -> int:
         """How many candidates the cell's tuning compares: as many as the study says, or as its grid has."""
-        points = 1
-        for values in self.grid(cell).values():
-            points *= len(values)
-        return min(self.study.tuning.candidates, points)
+        return min(self.study.tuning.candidates, self._points(cell))
+
+    def startup(self, cell: Cell) -> int:
+        """How many of them ask for no dev score of their own cell; all of them where it tries its whole grid."""
+        whole = self.candidates(cell) == self._points(cell)
+        return self.candidates(cell) if whole else min(self.study.tuning.startup, self.candidates(cell))
+
+    def has_choice(self, cell: Cell) -> bool:
+        """Whether dev scores can say which points of its grid the cell tries."""
+        return 1 < self.candidates(cell) < self._points(cell)
+
+    def _points(self, cell: Cell) -> int:
+        return math.prod(len(rates) for rates in self.grid(cell).values())
 
     def planned_rates(self, cell: Cell, candidate: int) -> dict[str, float]:
-        """Rates of a start-up candidate; for later ones, which depend on scores, a stand-in of the same cost."""
-        grid = self.grid(cell)
-        point = spread(tuple(len(values) for values in grid.values()), candidate + 1)[candidate]
+        """Rates of a candidate as far as no dev score is known; the first one's depend on none."""
+        grid, first = self.grid(cell), tuple(recipe.beginning for recipe in self.recipes(cell))
+        point = spread(tuple(len(values) for values in grid.values()), candidate + 1, first)[candidate]
         return {kind: values[index] for (kind, values), index in zip(grid.items(), point, strict=True)}
 
     def planned_chains(self) -> Iterator[Chain]:
@@ -339,21 +353,3 @@ def attempt_seed(seed: int, attempt: int) -> int:
 
 def _join(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:KEY_LENGTH]
-
-
-@cache
-def spread(sizes: tuple[int, ...], count: int) -> tuple[tuple[int, ...], ...]:
-    """`count` points of a grid: the middle first, then always the point farthest from those before it.
-
-    Deterministic, and a longer list begins with a shorter one. With one axis of three rates: middle, lowest, highest.
-    """
-    points = list(itertools.product(*(range(size) for size in sizes)))
-    chosen = [tuple((size - 1) // 2 for size in sizes)]
-    while len(chosen) < min(count, len(points)):
-        chosen.append(max(points, key=lambda point: min(_distance(point, other, sizes) for other in chosen)))
-    return tuple(chosen)
-
-
-def _distance(one: tuple[int, ...], other: tuple[int, ...], sizes: tuple[int, ...]) -> float:
-    steps = zip(one, other, sizes, strict=True)
-    return float(sum(((a - b) / max(size - 1, 1)) ** 2 for a, b, size in steps))

@@ -98,7 +98,7 @@ class Tuning(Model):
     """Candidates of learning rates, the same number for every cell; the winner alone is run with the other seeds."""
 
     candidates: Positive = 1
-    startup: Positive = 4  # candidates that are fixed in advance and may run side by side; Optuna asks for later ones
+    startup: Positive = 4  # candidates that ask for no score of their cell, and may run side by side; then Optuna
     halving: Halving | None = None  # None: every candidate is trained to its end
 
     @model_validator(mode="after")

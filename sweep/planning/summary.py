@@ -41,6 +41,8 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         "flops_planned": sum(needed.values()),  # what losers are spared left out
         "covered_by_budget": sum(1 for _ in first.covered(speed)),
         "least_budget": first.least(speed),
+        # Their candidates are planned as if no dev score were known: what they share of earlier phases may differ.
+        "cells_tuned_by_scores": sum(map(plan.has_choice, plan.cells)),
         "flags": list(plan.flags),
     }
 
