@@ -18,6 +18,7 @@ from sweep.planning.budget import Costs
 from sweep.planning.coverage import coverage_order
 from sweep.planning.forerunners import forerunners
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, RUNNING, STOPPED, Ledger, row_of
+from sweep.planning.outdated import outdated
 from sweep.planning.plan import CANDIDATE, REPLICA, Chain, Phase, Plan
 from sweep.planning.rungs import TRAINED, cell_by_cell, reached_rungs, rung_fact, stages
 from sweep.purse import Purse, Running
@@ -32,6 +33,7 @@ class Admission:
         self, plan: Plan, stock: Stock, ledger: Ledger, costs: Costs, clock: Callable[[], float] = time.time
     ) -> None:
         self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
+        ledger.supersede(outdated(plan, ledger.chains()))
         self.purse = Purse(plan.study, ledger, costs, stock, clock)
         self.order = coverage_order(plan)
         self.forerunners = forerunners(plan, self.order)

@@ -28,7 +28,19 @@ from sweep import mirror
 from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
 from sweep.mirror import Point
-from sweep.planning.ledger import COLLAPSED, DONE, FAILED, FILE, LOSER, PAUSED, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.planning.ledger import (
+    COLLAPSED,
+    DONE,
+    FAILED,
+    FILE,
+    LOSER,
+    PAUSED,
+    RUNNING,
+    STOPPED,
+    SUPERSEDED,
+    ChainRow,
+    Ledger,
+)
 from sweep.store import Store, write_atomically
 
 if TYPE_CHECKING:
@@ -45,6 +57,7 @@ STATUS = {
     PAUSED: "SCHEDULED",
     FAILED: "FAILED",
     STOPPED: "KILLED",
+    SUPERSEDED: "KILLED",
     RUNNING: "RUNNING",
 }
 ENVIRONMENT = {
@@ -241,7 +254,7 @@ class Tracker:
                 ledger.close()
             if not chains and not closing:
                 return  # with thousands of ended chains, looking at all of them each time would cost a processor
-            complete = all(chain.state in (DONE, COLLAPSED, LOSER) for chain in chains)
+            complete = all(chain.state in (DONE, COLLAPSED, LOSER, SUPERSEDED) for chain in chains)
             state = RUNNING if not closing else DONE if complete else STOPPED
             sync(*self._study, chains, self._store, self._groups, state=state)
             self._seen = change

@@ -36,7 +36,7 @@ LAYERS = (
     planning.plan planning.rungs
     planning.budget planning.coverage planning.forerunners planning.summary planning.chain_budget
     planning.preview planning.resolve planning.first_use planning.ledger
-    planning.measured""",
+    planning.outdated planning.measured""",
     # 3  what is kept
     "store stock data mirror tracking",
     # 4  training and scoring; no Ray, no store

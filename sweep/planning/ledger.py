@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -19,6 +19,7 @@ FILE = "ledger.sqlite"
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
 PAUSED = "paused"  # waits, without a worker, until the other candidates of its cell have come as far
+SUPERSEDED = "superseded"  # of an earlier version of the study file: no result of this one, but paid for
 LOSER = "loser"  # beaten by another candidate of its cell: not trained further, or not scored
 
 _SCHEMA = """
@@ -30,6 +31,7 @@ create table if not exists chains (
     state text not null, dev real, started real not null, ended real, message text not null default '',
     changed integer not null default 0);
 create index if not exists chains_by_change on chains (changed);
+create index if not exists chains_of_cell on chains (cell);
 create table if not exists attempts (
     chain text not null, attempt integer not null, reserved real not null, settled integer not null default 0,
     flops real not null default 0, device_seconds real not null default 0, started real not null, ended real,
@@ -58,7 +60,7 @@ class ChainRow:
     rates: dict[str, float]  # learning rate per kind of phase
     phases: tuple[str, ...]  # keys, trunk segments left out
     score: str
-    state: str  # running | done | failed | stopped | collapsed | paused | loser
+    state: str  # running | done | failed | stopped | collapsed | paused | loser | superseded
     dev: float | None
     flops: float  # really spent by this chain, all attempts; a shared phase found in the store costs nothing
     device_seconds: float
@@ -87,14 +89,32 @@ class Ledger:
         self._db.close()
 
     def open_chain(self, row: ChainRow) -> None:
-        """Records a chain that is about to run; a chain that an earlier run left unfinished starts again."""
+        """Records a chain that is about to run; a chain that an earlier run left unfinished starts again.
+
+        It takes the place of any other with its cell, seed and candidate, and a replica that of any other replica.
+        """
         values = {name: getattr(row, name) for name in _WRITTEN}
         values.update(rates=json.dumps(row.rates), phases=json.dumps(row.phases))
         self._db.execute(
             f"insert into chains ({', '.join(_WRITTEN)}, changed)"
             f" values ({', '.join(f':{name}' for name in _WRITTEN)}, {_NOW})"
             " on conflict (key) do update set state = excluded.state, message = '', changed = excluded.changed,"
-            f" ended = case when excluded.state = '{RUNNING}' then null else ended end",
+            f" ended = case when excluded.state = '{RUNNING}' then null else ended end,"
+            f" role = case when chains.state = '{SUPERSEDED}' then excluded.role else role end",
+            values,
+        )
+        same = f"(candidate = :candidate or (role = '{REPLICA}' and :role = '{REPLICA}'))"
+        self._supersede(f"cell = :cell and seed = :seed and key != :key and {same}", values)
+
+    def supersede(self, keys: Iterable[str]) -> None:
+        """These chains are none that the study file asks for now."""
+        for key in keys:
+            self._supersede("key = :key", {"key": key})
+
+    def _supersede(self, which: str, values: Mapping[str, object]) -> None:
+        self._db.execute(
+            f"update chains set state = '{SUPERSEDED}', selected = 0, changed = {_NOW}"
+            f" where state != '{SUPERSEDED}' and {which}",
             values,
         )
 
@@ -110,7 +130,7 @@ class Ledger:
         """Marks the winner of a cell's tuning, and the replicas that carry its rates."""
         self._db.execute(
             f"update chains set selected = (candidate = ?1), changed = {_NOW}"
-            " where cell = ?2 and selected != (candidate = ?1)",
+            f" where cell = ?2 and selected != (candidate = ?1) and state != '{SUPERSEDED}'",
             (candidate, cell),
         )
 

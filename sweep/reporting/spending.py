@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.ledger import DONE, FAILED, LOSER, ChainRow
+from sweep.planning.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
 from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import Ended, Result, chain_order, setting_in, setting_of
@@ -52,7 +52,8 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
     """One row per tuning candidate: its cell's names, number, learning rate per phase, dev score, state, selected."""
     import pandas as pd
 
-    candidates = sorted((chain for chain in chains if chain.role == "candidate"), key=chain_order)
+    asked = (chain for chain in chains if chain.role == "candidate" and chain.state != SUPERSEDED)
+    candidates = sorted(asked, key=chain_order)
     rows = [
         {
             "encoder": chain.encoder,
@@ -75,6 +76,8 @@ def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[s
     """What a finished study would have and this one has not (yet), in sentences."""
     states = Counter(chain.state for chain in chains)
     sentences = []
+    if earlier := states.pop(SUPERSEDED, 0):
+        sentences.append(f"{earlier} chains that the study file no longer asks for are not shown; they were paid for.")
     planned, done = plan.get("chains"), states[DONE] + states[LOSER]
     if isinstance(planned, int) and done < planned:
         others = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state not in (DONE, LOSER))
