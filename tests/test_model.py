@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,17 @@ def test_the_gradient_of_a_loss_reaches_the_encoder(kind, family):
     loss.backward()
     assert torch.isfinite(loss)
     assert model.embeddings.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("lengths", [(4, 24), (9, 10), (3, 5)], ids=["padded", "all alike", "within a window"])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_ready_made_mask_is_the_one_that_the_encoder_would_make(kind, lengths):
+    model = tiny_model(kind).eval()
+    batch = DeviceData(toy("token", lengths=lengths), "cpu", PAD).batch(np.arange(12))
+    given = torch.ones_like(batch.input_ids).bool() if batch.attention_mask is None else batch.attention_mask
+    with torch.no_grad():
+        expected = model.encoder(input_ids=batch.input_ids, attention_mask=given).last_hidden_state
+        assert torch.equal(model.hidden(replace(batch, segments=None))[given], expected[given])
 
 
 @pytest.mark.parametrize("family", ALONE)

@@ -24,9 +24,10 @@ Precision = Literal["fp32", "bf16"]
 cpu: Any = torch.cpu  # carries no types
 NATIVE_BF16 = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
 
-# Their attention is one and the same in all layers, so they take a mask that is ready made. transformers would ask the
-# device whether anything is masked at all, and so wait at every step for all that a GPU still has to do.
+# Encoders that take a mask which is ready made: one for all layers, or one for each kind of layer. transformers would
+# ask the device whether anything is masked at all, and so wait at every step for all that a GPU still has to do.
 READY_MASK = {"bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra", "distilbert"}
+READY_MASKS = {"modernbert"}
 
 
 class Chainable(nn.Module):
@@ -114,9 +115,7 @@ class Chainable(nn.Module):
         """
         segments = {"token_type_ids": batch.segments} if self._segments and batch.segments is not None else {}
         inner = any(layer != -1 for layer in layers)
-        mask = batch.attention_mask
-        if mask is not None and self.encoder.config.model_type in READY_MASK:
-            mask = mask[:, None, None, :]
+        mask = _ready(batch, self.encoder.config)
         states = self.encoder(input_ids=batch.input_ids, attention_mask=mask, output_hidden_states=inner, **segments)
         return [states.last_hidden_state if layer == -1 else _inner(states.hidden_states, layer) for layer in layers]
 
@@ -131,6 +130,21 @@ class Chainable(nn.Module):
         head = self.heads[self._numbers[task]]
         assert isinstance(head, AnyHead)
         return head
+
+
+def _ready(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str, Tensor | None] | None:
+    """What an encoder takes as its attention mask; where it is ready made, [S, 1, 1 or L, L]."""
+    mask = batch.attention_mask
+    if config.model_type not in READY_MASK | READY_MASKS:
+        return mask
+    full = mask[:, None, None, :] if mask is not None else None
+    if config.model_type in READY_MASK:
+        return full
+    window, length = config.sliding_window, batch.input_ids.shape[1]
+    position = torch.arange(length, device=batch.input_ids.device)
+    near = ((position[:, None] - position).abs() <= window)[None, None]
+    sliding = full if length <= window + 1 else near if full is None else full & near
+    return {"full_attention": full, "sliding_attention": sliding}
 
 
 def _inner(states: Sequence[Tensor], layer: int) -> Tensor:
