@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sweep.cells import CellState, Work, proposal
+from sweep.places import Places
 from sweep.planning.budget import Costs
 from sweep.planning.coverage import coverage_order
 from sweep.planning.forerunners import forerunners
@@ -35,6 +36,7 @@ class Admission:
         self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
         ledger.supersede(outdated(plan, ledger.chains()))
         self.purse = Purse(plan.study, ledger, costs, stock, clock)
+        self.places = Places(plan, ledger.facts())
         self.order = coverage_order(plan)
         self.forerunners = forerunners(plan, self.order)
         self.cells = [
@@ -89,6 +91,8 @@ class Admission:
                 self._waiting.pop(position)
                 self._works[chain.key] = work
                 self.unpaid.append(chain)
+            elif not self.places.room(self._devices(chain, work), (one.devices for one in self.running.values())):
+                break  # a smaller chain that is taken first would keep the device from it
             else:
                 self._waiting.pop(position)
                 self._start(chain, work)
@@ -128,6 +132,13 @@ class Admission:
     def price(self, chain: Chain) -> float:
         """What is left of the attempt at a chain that runs or was not paid for."""
         return self._price(chain, self._works[chain.key])
+
+    def devices(self, key: str) -> float:
+        """Cores or GPUs that a running chain has."""
+        return self.running[key].devices
+
+    def _devices(self, chain: Chain, work: Work) -> float:
+        return self.places.wanted(chain, self.stock.to_train(chain), self._until(work) is None)
 
     def _price(self, chain: Chain, work: Work) -> float:
         return self.purse.price(chain, self._until(work), self.cells[work.cell].since(work))
@@ -172,10 +183,10 @@ class Admission:
             self._claimed[phase.key] = chain.key
         self._claimed[chain.score] = chain.key
         self._works[chain.key] = work
-        price = self._price(chain, work)
+        price, devices = self._price(chain, work), self._devices(chain, work)
         self.ledger.open_chain(row_of(chain, RUNNING, now))
         attempt = self.ledger.reserve(chain.key, price, now)
-        self.running[chain.key] = Running(chain, attempt, now, price, placed=not self.purse.queued)
+        self.running[chain.key] = Running(chain, attempt, now, price, devices, placed=not self.purse.queued)
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
@@ -195,6 +206,8 @@ class Admission:
         self.purse.charge(running, report)
         if report.get("facts"):
             self.ledger.remember(report["facts"])
+            self.places.learn(report["facts"])
+            self._stuck = False  # a share that was measured now may fit beside others
             self._rungs |= reached_rungs(report["facts"])
         if report.get("committed"):
             self._stuck = False
@@ -212,8 +225,11 @@ class Admission:
         self._cut |= found
         return found
 
-    def ended(self, key: str, failure: str | None = None) -> None:
-        """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells)."""
+    def ended(self, key: str, failure: str | None = None, crowded: bool = False) -> None:
+        """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells).
+
+        Where it failed because its share of a device is too small, it is tried again with a larger one.
+        """
         running, work = self.running.pop(key), self._works[key]
         cut = key in self._cut
         self._cut.discard(key)
@@ -225,6 +241,10 @@ class Admission:
         self.purse.settle(running, now)
         if self._is_over(chain, self._until(work)):
             self._record(chain, work)
+        elif crowded:
+            self.ledger.remember(self.places.refused(chain, self.stock.to_train(chain), running.devices))
+            self.ledger.close_chain(key, STOPPED, None, now, "its share of a device was too small")
+            self._waiting.insert(0, work)
         elif failure is not None and not cut:
             self.failed.append((chain, failure))
             self.ledger.close_chain(key, FAILED, None, now, failure)

@@ -66,7 +66,7 @@ def plan(options: argparse.Namespace) -> int:
         study = study.model_copy(update={"budget": read_budget(options.budget, "--budget")})
     planned = resolve(study, options.file)
     known = measured(study.results_folder)
-    costs, speed = Costs(planned, known.sizes), known.speed(study.runtime.gpu > 0)
+    costs, speed = Costs(planned, known.sizes), known.speed(study.runtime.gpus > 0)
     found = summary(planned, costs, speed)
     if options.budget:
         found["coverage"] = coverage(planned, costs, speed)

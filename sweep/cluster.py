@@ -11,10 +11,12 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sweep.errors import StudyError
+from sweep.planning.sharing import CROWDS
 from sweep.planning.spec import Runtime
 
 OBJECT_STORE_BYTES = 100 * 2**20  # weights and data travel through files; Ray's store holds the plan and little else
@@ -41,9 +43,18 @@ ALLOCATOR = {
 WORKER_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a cluster has for chains."""
+
+    chains: int | None  # side by side at most; None where the cluster grows on demand
+    devices: float | None  # that work when all are busy, in the unit of device-seconds
+    lacking: str = ""  # a line for the user
+
+
 @contextmanager
-def cluster(runtime: Runtime) -> Iterator[int | None]:
-    """Starts or joins Ray; yields how many chains fit side by side, None where the cluster grows on demand."""
+def cluster(runtime: Runtime) -> Iterator[Room]:
+    """Starts or joins Ray; yields what is there. Raises StudyError where not one chain fits on this machine."""
     os.environ.update(DRIVER_ENVIRONMENT)
     joined = os.environ.get("RAY_ADDRESS")
     folder = None if joined else tempfile.mkdtemp(prefix="sweep-", dir="/tmp")  # short: socket paths end at 108 bytes
@@ -69,22 +80,35 @@ def cluster(runtime: Runtime) -> Iterator[int | None]:
             )  # fmt: skip
         for name in ("ray", "ray.tune"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        yield None if joined else local_slots(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        if joined:
+            yield Room(None, None, lacking(runtime, [node["Resources"] for node in ray.nodes() if node["Alive"]]))  # type: ignore[no-untyped-call]
+        else:
+            yield local_room(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def local_slots(runtime: Runtime, resources: dict[str, float]) -> int:
-    """How many chains fit on these resources side by side. Raises StudyError where not one does."""
+def local_room(runtime: Runtime, resources: Mapping[str, float]) -> Room:
+    """What this machine has for chains. Raises StudyError where not one fits."""
     by_core = int(resources.get("CPU", 0) // runtime.cores)
-    if not runtime.gpu:
-        return by_core
+    if not runtime.gpus:
+        return Room(by_core, float(by_core * runtime.cores))
     devices = resources.get("GPU", 0.0)
-    if devices < runtime.gpu:
+    if devices < runtime.gpus:
         raise StudyError("runtime.gpu", str(runtime.gpu), f"this machine has {devices:g} GPUs; 0 runs on cores")
-    return max(min(by_core, int(devices // runtime.gpu)), 1)
+    smallest = 1 / CROWDS[0] if runtime.shares else runtime.gpus
+    chains = max(min(by_core, int(devices // smallest)), 1)
+    return Room(chains, devices if runtime.shares else chains * runtime.gpus)
+
+
+def lacking(runtime: Runtime, nodes: Sequence[Mapping[str, float]]) -> str:
+    """What no node of a cluster has now; it may grow, so that is no mistake. Empty where one has all."""
+    if any(node.get("GPU", 0) >= runtime.gpus and node.get("CPU", 0) >= runtime.cores for node in nodes):
+        return ""
+    wanted = f"{runtime.cores} cores" + (f" and {runtime.gpus:g} GPUs" if runtime.gpus else "")
+    return f"no node of the cluster has {wanted}: chains wait until one joins (runtime.cores, runtime.gpu)"
 
 
 def worker_environment() -> dict[str, str]:

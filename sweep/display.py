@@ -18,8 +18,8 @@ LOG_SECONDS = 30.0
 FORECAST_SHARE = 0.002  # of the driver's time: with thousands of chains left a forecast takes half a second
 
 
-def study_line(admission: Admission, slots: int, device_seconds_left: float) -> str:
-    """Chains done and running, budget spent, time left."""
+def study_line(admission: Admission, devices: float, device_seconds_left: float) -> str:
+    """Chains done and running, budget spent, time left with so many devices at work."""
     budget = admission.plan.study.budget
     spent = admission.purse.spent
     if budget is None:
@@ -28,9 +28,7 @@ def study_line(admission: Admission, slots: int, device_seconds_left: float) -> 
         money = f"{spent:.3g} of {budget.amount:.3g} FLOPs spent"
     else:
         money = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
-    runtime = admission.plan.study.runtime
-    devices = slots * (runtime.gpu or runtime.cores)
-    left = device_seconds_left / max(devices, 1e-9)
+    left = device_seconds_left / devices
     failed = f", {len(admission.failed)} failed" if admission.failed else ""
     collapsed = f", {len(admission.collapsed)} collapsed" if admission.collapsed else ""
     lost = f", {len(admission.lost)} beaten" if admission.lost else ""
@@ -69,8 +67,8 @@ def _ended(admission: Admission) -> int:
 class Display:
     """Writes progress to a stream, as often as its reader can use it."""
 
-    def __init__(self, admission: Admission, slots: int, stream: TextIO) -> None:
-        self._admission, self._slots, self._stream = admission, slots, stream
+    def __init__(self, admission: Admission, devices: float, stream: TextIO) -> None:
+        self._admission, self._devices, self._stream = admission, devices, stream
         self._terminal = stream.isatty()
         self._drawn = 0  # lines on the terminal that are redrawn
         self._next = 0.0
@@ -114,7 +112,7 @@ class Display:
             began = time.time()
             self._left = device_seconds_left(self._admission)
             self._next_forecast = time.time() + (time.time() - began) / FORECAST_SHARE
-        return study_line(self._admission, self._slots, self._left)
+        return study_line(self._admission, self._devices, self._left)
 
     def _log_ended(self) -> None:
         ended = _ended(self._admission)

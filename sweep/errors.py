@@ -4,6 +4,7 @@
     ├── StudyError    the study file says something that cannot be done; `where` is the YAML path
     ├── DataError     a data file or hub data set is absent, unreadable or not what the study says; `where` is file:line
     ├── StoreError    a finished phase or score does not match its record
+    ├── DeviceError   a device has no room for what cannot be done in smaller parts
     └── BudgetError   what is asked for cannot be paid
 
 Anything else that escapes is a bug and shows its traceback.
@@ -44,6 +45,10 @@ class DataError(SweepError):
 
 class StoreError(SweepError):
     """A finished phase or score does not match the record that was written with it."""
+
+
+class DeviceError(SweepError):
+    """A device, or the share of one, is too small for what a chain cannot do in smaller parts."""
 
 
 class BudgetError(SweepError):

@@ -86,7 +86,8 @@ def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) ->
 def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
     """Makes a preview, or stops where money or time are over: what is done by then is kept."""
     price, started = _price(chain, purse), time.time()
-    running = Running(chain, purse.ledger.reserve(chain.key, price, started), started, price, placed=True)
+    attempt = purse.ledger.reserve(chain.key, price, started)
+    running = Running(chain, attempt, started, price, short.study.runtime.devices, placed=True)
     try:
         with closing(measure(chain, short, store, started)) as events:
             for event in events:

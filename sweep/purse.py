@@ -36,6 +36,7 @@ class Running:
     attempt: int
     started: float  # by the driver's clock
     reserved: float  # in the budget's unit
+    devices: float  # that it occupies
     placed: bool = False  # a worker has it: its time counts
     latest: dict[str, Any] = field(default_factory=dict)  # its last report
     step: dict[str, float] = field(default_factory=dict)  # the most that it spent between two reports, by unit
@@ -48,8 +49,7 @@ class Purse:
         self.budget, self.ledger, self.costs, self.stock, self.clock = study.budget, ledger, costs, stock, clock
         self.unit = study.budget.unit if study.budget is not None else "device_seconds"
         self._ends = clock() + study.deadline if study.deadline is not None else None
-        self._gpu = study.runtime.gpu > 0
-        self._devices = study.runtime.gpu or float(study.runtime.cores)  # that a chain occupies
+        self._gpu = study.runtime.gpus > 0
         self.queued = False  # chains wait for machines of a cluster that grows: they have no place yet when given
         self._unheard: dict[str, float] = {}  # chain -> device-seconds by the clock that nothing is held for
         self._finished: dict[str, tuple[float, float]] = {}  # encoder -> FLOPs, device-seconds
@@ -127,7 +127,7 @@ class Purse:
     def charge(self, running: Running, report: Mapping[str, Any]) -> None:
         """Takes down what a chain reports to have spent so far."""
         if not running.placed:
-            running.started, running.placed = self._began(report), True
+            running.started, running.placed = self._began(running, report), True
         now = {unit: report[unit] for unit in UNITS}
         now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock()))
         self._unheard.pop(running.chain.key, None)
@@ -141,7 +141,7 @@ class Purse:
     def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:
         """A worker died and Tune began the chain anew; this is the new attempt's first report. The dead one is charged
         until then."""
-        began = self._began(report)
+        began = self._began(running, report)
         self.settle(running, began)
         running.attempt = self.ledger.reserve(running.chain.key, price, began)
         running.started, running.latest, running.step = began, {}, {}
@@ -158,11 +158,11 @@ class Purse:
 
     def _used(self, running: Running, now: float) -> float:
         """Device-seconds for which a chain has its place."""
-        return (now - running.started) * self._devices
+        return (now - running.started) * running.devices
 
-    def _began(self, report: Mapping[str, Any]) -> float:
+    def _began(self, running: Running, report: Mapping[str, Any]) -> float:
         """When the attempt of a report began, by the driver's clock."""
-        return self.clock() - float(report["device_seconds"]) / self._devices
+        return self.clock() - float(report["device_seconds"]) / running.devices
 
     def _learn(self, encoder: str, flops: float, device_seconds: float) -> None:
         if flops > 0:

@@ -56,6 +56,7 @@ class ChainSearcher(Searcher):
             "candidate": chain.candidate,
             "role": chain.role,
             "until": self._admission.until(chain.key),
+            "devices": self._admission.devices(chain.key),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -68,7 +69,7 @@ class ChainSearcher(Searcher):
             self._say(f"a chain failed by a fault of the program; the study goes on\n{trace}")
         if error:
             failure = f"its worker died {WORKER_DEATHS + 1} times: out of memory, or ended from outside"
-        self._admission.ended(self._chains.pop(trial_id), failure)
+        self._admission.ended(self._chains.pop(trial_id), failure, report.get("crowded", False))
         self._tell()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -35,12 +35,17 @@ from sweep.planning.ledger import Ledger
 from sweep.planning.measured import measured_sizes
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import overlaps, resolve
-from sweep.planning.spec import Budget, Study
+from sweep.planning.spec import Budget, Runtime, Study
 from sweep.planning.study_file import load
 from sweep.planning.summary import summary
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.tracking import Tracker
+
+if TYPE_CHECKING:
+    from ray.tune import PlacementGroupFactory
+
+    from sweep.cluster import Room
 
 STORE = "store"
 STUDY_COPY = "study.yaml"
@@ -103,7 +108,7 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     """What the report says of the plan; kept with the results, which may outlive the data files."""
     targets = (plan.tasks[name] for name in plan.study.axes.target)
     languages = dict.fromkeys(language for task in targets for language in task.languages)
-    found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpu > 0))
+    found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpus > 0))
     text = sorted(name for name, task in plan.tasks.items() if task.family == "masked")
     return {**found, "languages": list(languages), "overlaps": sorted(overlaps(plan.study, plan.tasks)), "text": text}
 
@@ -153,18 +158,20 @@ def _execute(admission: Admission, results: Path) -> bool:
     from sweep.cluster import cluster
 
     study = admission.plan.study
-    with cluster(study.runtime) as slots:
-        display = Display(admission, slots or 1, sys.stderr)
+    with cluster(study.runtime) as room:
+        display = Display(admission, room.devices or study.runtime.devices, sys.stderr)
+        if room.lacking:
+            display.say(room.lacking)
         uri, store = tracking_uri(study, results), Store(results / STORE)
         tracker = Tracker(uri, study.study, results, store, groups_of(study), display.say)
         tracker.start()
         try:
-            return _tune(admission, first, results, slots, display)
+            return _tune(admission, first, results, room, display)
         finally:
             tracker.close()
 
 
-def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, display: Display) -> bool:
+def _tune(admission: Admission, first: Chain, results: Path, room: Room, display: Display) -> bool:
     from ray import tune
 
     from sweep.scheduler import BudgetScheduler
@@ -172,17 +179,17 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, 
     from sweep.worker import chain_trial
 
     runtime = admission.plan.study.runtime
-    admission.purse.queued = slots is None
+    admission.purse.queued = room.chains is None or runtime.shares
+    admission.places.devices = room.devices
     trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE))
-    bundle = {"CPU": float(runtime.cores), **({"GPU": runtime.gpu} if runtime.gpu else {})}
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, _interruptible(admission, display):
         tuner = tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
+            tune.with_resources(trainable, lambda config: _place(runtime, config["devices"])),
             tune_config=tune.TuneConfig(
                 search_alg=ChainSearcher(admission, first, display.update, display.say),
                 scheduler=BudgetScheduler(admission),
-                metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
+                metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=room.chains,
             ),
             run_config=tune.RunConfig(
                 name="chains", storage_path=folder, verbose=0,
@@ -196,6 +203,13 @@ def _tune(admission: Admission, first: Chain, results: Path, slots: int | None, 
             for key in list(admission.running):
                 admission.ended(key)
     return admission.closing
+
+
+def _place(runtime: Runtime, devices: float) -> PlacementGroupFactory:
+    """What Ray keeps free for a chain; workers are used again by chains of equal needs."""
+    from ray.tune import PlacementGroupFactory
+
+    return PlacementGroupFactory([{"CPU": float(runtime.cores), **({"GPU": devices} if runtime.gpus else {})}])
 
 
 @contextmanager

@@ -12,10 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
-from sweep.errors import SweepError
+from sweep.errors import DeviceError, SweepError
 from sweep.planning.plan import Plan
+from sweep.planning.sharing import CORES
 from sweep.planning.spec import Budget
 from sweep.purse import REPORT_SECONDS, REPORT_SHARE
 from sweep.search import written
@@ -39,9 +41,12 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     }
     try:
         # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
-        with closing(run(chain, plan, Store(Path(store_root)), started, config["until"])) as events:
+        attempt = run(chain, plan, Store(Path(store_root)), started, config["until"], config["devices"])
+        with closing(attempt) as events:
             for event in events:
                 report = {"started": started, **vars(event)}
+                if plan.study.runtime.shares and event.facts:
+                    report["facts"] = {**event.facts, **_machine()}
                 milestone = event.committed or event.facts or event.dev is not None
                 if milestone or time.time() - last > REPORT_SECONDS or _dear(plan.study.budget, heard, report):
                     tune.report(written(report))
@@ -49,12 +54,20 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     # Raising would make Tune try again what cannot succeed, and pay for it each time.
     except SweepError as mistake:
         report["failed"] = str(mistake)
+        report["crowded"] = isinstance(mistake, DeviceError) and plan.study.runtime.shares and config["devices"] < 1
     except Exception as fault:
-        if plan.study.runtime.gpu:
+        if plan.study.runtime.gpus:
             raise  # an error may leave the device unusable: a new process tries again
         report["failed"] = " ".join(f"{type(fault).__name__}: {fault}".split())
         report["trace"] = traceback.format_exc()
     tune.report(written({**report, "committed": False, "facts": {}, "finished": True}))
+
+
+def _machine() -> dict[str, str]:
+    """Cores per GPU of the node that this worker runs on."""
+    own = ray.get_runtime_context().get_node_id()
+    node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == own)  # type: ignore[no-untyped-call]
+    return {CORES: f"{node.get('CPU', 1) / node.get('GPU', 1):g}"}
 
 
 def _dear(budget: Budget | None, heard: Mapping[str, Any], report: Mapping[str, Any]) -> bool:

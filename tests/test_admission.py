@@ -519,7 +519,7 @@ def test_a_cell_whose_every_candidate_collapsed_has_no_winner_and_no_other_seeds
 
 def test_the_studys_line_counts_collapsed_chains_apart_from_failed_ones(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
-    line = study_line(lab.admission, slots=2, device_seconds_left=0.0)
+    line = study_line(lab.admission, devices=2, device_seconds_left=0.0)
     assert f"{len(lab.admission.collapsed)} collapsed, 0 running" in line
     assert "failed" not in line
 
@@ -542,7 +542,7 @@ def test_nothing_starts_once_the_user_wants_to_stop(tmp_path):
 
 def test_the_studys_line_says_how_far_it_is(tmp_path):
     lab = Lab(study(tmp_path, budget="1000 device-seconds"), tmp_path).run(chains=2)
-    line = study_line(lab.admission, slots=2, device_seconds_left=60.0)
+    line = study_line(lab.admission, devices=2, device_seconds_left=60.0)
     assert line.startswith(f"small: 2 of {lab.admission.total} chains done, 0 running; ")
     assert "of 1,000 device-seconds spent; about 30 s left" in line
 

@@ -33,7 +33,7 @@ LAYERS = (
     """planning planning.notation planning.model planning.phase_settings planning.axes
     planning.spec planning.study_file planning.architecture planning.shapes
     planning.reading planning.settings planning.sources planning.groups planning.mixing planning.grids
-    planning.plan planning.rungs
+    planning.plan planning.sharing planning.rungs
     planning.budget planning.coverage planning.forerunners planning.summary planning.chain_budget
     planning.preview planning.resolve planning.first_use planning.ledger
     planning.outdated planning.measured""",
@@ -45,9 +45,9 @@ LAYERS = (
     training.train training.neighbours training.scoring training.logme training.features training.probe""",
     # 5  one chain; knows no Ray
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
-    chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial chain.preview""",
+    chain.sharing chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial chain.preview""",
     # 6  what may start, what goes on; the policies know no Ray
-    "tuning cells purse admission forecast search scheduler worker",
+    "tuning cells places purse admission forecast search scheduler worker",
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.bootstrap
     reporting.contrasts
@@ -79,7 +79,7 @@ DOORS = {
     "tokenizers": "training.vocabulary",
     "torch": """training.batching training.memory training.linear training.dropout training.heads training.model
     training.encoders training.published training.train training.neighbours training.scoring training.features
-    training.probe chain.checkpoint chain.bench""",
+    training.probe chain.checkpoint chain.bench chain.sharing""",
     "transformers": "training.vocabulary training.tokenizer training.encoders training.published training.model",
 }
 

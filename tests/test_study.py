@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ from tiny_models import SHAPES
 from sweep.official.scores import score
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
+from sweep.planning.sharing import CORES, memory_facts, works
 from sweep.planning.summary import summary
 from sweep.purse import REPORT_SECONDS
 from sweep.store import Store
@@ -319,13 +321,38 @@ def test_a_budget_too_small_for_any_chain_starts_nothing(tmp_path):
     assert f"below the cheapest chain, which needs {least}" in planned(tmp_path / "study.yaml")
 
 
-def test_a_share_of_a_gpu_that_no_device_has_is_a_mistake_of_one_line(tmp_path):
+@pytest.mark.parametrize("share", [0.5, "auto"])
+def test_a_share_of_a_gpu_that_no_device_has_is_a_mistake_of_one_line(share, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    study_file(tmp_path, results="results", runtime={"gpu": 0.5})
+    study_file(tmp_path, results="results", runtime={"gpu": share})
     text = finished(tmp_path, code=2)
-    assert "runtime.gpu: found 0.5; this machine has 0 GPUs" in text
+    assert f"runtime.gpu: found {share}; this machine has 0 GPUs" in text
     assert "Traceback" not in text
+
+
+def test_chains_with_different_shares_of_a_device_run_on_one(tmp_path, monkeypatch):
+    """A GPU that only Ray believes in: scores have been measured, intermediate phases have not."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    path = study_file(tmp_path, AXES, results="results", runtime={"gpu": "auto"})
+    plan = plan_of(path)
+    names = {name for chain in plan.planned_chains() for name in works(plan, chain, chain.phases, scored=True)}
+    known = {CORES: "64"}
+    for name in names:
+        known |= memory_facts(name, 1e10, 8e10) if "intermediate" not in name else {}
+    (tmp_path / "results").mkdir()
+    with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
+        ledger.remember(known)
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"GPU": 1}))
+    begun = time.time()
+    assert ended(finished(tmp_path)) == (12, 12)
+    with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
+        shares = [row.device_seconds / (row.ended - row.started) for row in ledger.chains()]
+        spent = ledger.spent()[1]
+    assert any(share < 0.3 for share in shares)
+    assert any(share > 0.5 for share in shares)
+    assert spent < time.time() - begun  # of one device
 
 
 def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):

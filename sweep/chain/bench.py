@@ -20,6 +20,7 @@ from sweep.store import Store
 from sweep.tasks.base import Task
 from sweep.training.encoders import load_encoder, load_weights, random_encoder
 from sweep.training.heads import HeadSpec
+from sweep.training.memory import keep_to_share
 from sweep.training.model import Chainable
 from sweep.training.published import load_parents_head, load_published_head
 from sweep.training.tokenizer import load_tokenizer
@@ -53,13 +54,20 @@ class Bench:
         return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
-def set_up(chain: Chain, plan: Plan, store: Store, started: float | None = None) -> Generator[Event, None, Bench]:
-    """Tokenizer, device and meter for a chain. Raises SweepError where the encoder cannot be had."""
+def set_up(
+    chain: Chain, plan: Plan, store: Store, started: float | None = None, devices: float | None = None
+) -> Generator[Event, None, Bench]:
+    """Tokenizer, device and meter for a chain that occupies so many devices, by default what the study says.
+
+    Raises SweepError where the encoder cannot be had.
+    """
     runtime = plan.study.runtime
-    meter = Meter(runtime.gpu or float(runtime.cores), started or time.time())
+    meter = Meter(devices or runtime.devices, started or time.time())
     torch.set_num_threads(runtime.cores)
     encoder = plan.encoders[chain.cell.encoder]
-    device = torch.device("cuda" if runtime.gpu and torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if runtime.gpus and torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        keep_to_share(meter.devices)
     tokenizer = yield from meter.meanwhile("", "", _tokenizer(plan, store, encoder))
     return Bench(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length), device, meter)
 

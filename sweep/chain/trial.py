@@ -12,28 +12,35 @@ from collections.abc import Generator
 from sweep.chain.bench import set_up
 from sweep.chain.meter import Event
 from sweep.chain.phase import train_phase
+from sweep.chain.sharing import measured
 from sweep.chain.zero_shot import score_chain
 from sweep.planning.plan import Chain, Plan
+from sweep.planning.sharing import phase_work, score_work
 from sweep.stock import Stock
 from sweep.store import Store
 
 
 def run(
-    chain: Chain, plan: Plan, store: Store, started: float | None = None, until: float | None = None
+    chain: Chain,
+    plan: Plan,
+    store: Store,
+    started: float | None = None,
+    until: float | None = None,
+    devices: float | None = None,
 ) -> Generator[Event]:
     """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault.
 
-    `until` is the share of the target phase after which it pauses, without scores. A chain ends, without scores, at a
-    phase before the target phase that has collapsed.
+    It occupies so many `devices`, by default what the study says. `until` is the share of the target phase after which
+    it pauses, without scores. A chain ends, without scores, at a phase before the target phase that has collapsed.
     """
     stock = Stock(store)
     if stock.is_over(chain):
         return
-    bench = yield from set_up(chain, plan, store, started)
+    bench = yield from set_up(chain, plan, store, started, devices)
     for phase in stock.to_train(chain):
-        yield from train_phase(bench, phase, until)
+        yield from measured(bench, phase_work(plan, chain.cell.encoder, phase), train_phase(bench, phase, until))
         stock.learn(phase.key)
         if stock.dead_end(chain) is not None:
             return
     if until is None:
-        yield from score_chain(bench, chain)
+        yield from measured(bench, score_work(plan, chain), score_chain(bench, chain))

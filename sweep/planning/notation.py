@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
@@ -18,6 +19,10 @@ UNITS = {
     "device-hours": ("device_seconds", 3600.0),
     "flops": ("flops", 1.0),
 }
+
+
+SAME = 1e-6  # 0.333333 is a third
+LEAST_SHARE = 1e-3  # of a GPU; Ray counts in 1e-4
 
 
 def as_grid(value: object) -> object:
@@ -49,6 +54,18 @@ def as_volume(value: object) -> object:
         return value
     hint = {"nearest": nearest(str(value), ["full"])}
     raise PydanticCustomError("volume", "a number of examples above 0, or 'full', is expected", hint)
+
+
+def as_share(value: Any) -> object:
+    """GPUs of one chain: 0, a whole number, 1/k of one, or 'auto'."""
+    if value == "auto":
+        return value
+    # Ray packs other fractions so that devices idle (ray issue 52133).
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    if number and (value == int(value) or (LEAST_SHARE <= value < 1 and abs(1 / value - round(1 / value)) < SAME)):
+        return float(value)
+    wanted = "0, a whole number, 1/k of a GPU such as 0.5 or 0.25, or 'auto' is expected"
+    raise PydanticCustomError("gpu", wanted, {"nearest": nearest(str(value), ["auto"])})
 
 
 DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from sweep.fingerprint import fingerprint
 from sweep.planning.axes import Axes
 from sweep.planning.model import Int, Model, Name, Number, Positive, no_item_twice, values_once
-from sweep.planning.notation import as_budget, as_duration, as_list
+from sweep.planning.notation import as_budget, as_duration, as_list, as_share
 from sweep.planning.phase_settings import Phases, Pretrain
 
 
@@ -135,7 +135,8 @@ class Runtime(Model):
     """Where and how it runs; nothing here is part of a key."""
 
     cores: Positive = 1  # CPU cores of one chain
-    gpu: Annotated[float, Strict(), Field(ge=0)] = 0.0  # GPUs of one chain: 0, 1, or a share such as 0.5
+    # GPUs of one chain: 0, 1, or a share such as 0.5; auto: the smallest share that fits and pays
+    gpu: Annotated[float | Literal["auto"], BeforeValidator(as_share)] = 0.0
     precision: Literal["auto", "fp32", "bf16"] = (
         "auto"  # auto: bf16 on a GPU that has it, else fp32; bf16 on a CPU without it is fp32
     )
@@ -146,14 +147,20 @@ class Runtime(Model):
         False  # a scored target phase has no children; its weights are large
     )
 
-    @field_validator("gpu")
-    @classmethod
-    def _whole_or_unit_fraction(cls, value: float) -> float:
-        # Ray packs other fractions so that devices idle (ray issue 52133).
-        many = value > 1 and value != int(value)
-        if many or 0 < value < 1e-3 or (0 < value < 1 and abs(1 / value - round(1 / value)) > 1e-6):
-            raise PydanticCustomError("gpu", "0, a whole number, or 1/k of a GPU is expected")
-        return value
+    @property
+    def shares(self) -> bool:
+        """Whether a chain's share of a device is measured."""
+        return self.gpu == "auto"
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a chain; where shares are measured, those of one that has not been."""
+        return 1.0 if self.gpu == "auto" else self.gpu
+
+    @property
+    def devices(self) -> float:
+        """What such a chain occupies: GPUs, or cores where it uses no GPU."""
+        return self.gpus or float(self.cores)
 
 
 class Study(Model):

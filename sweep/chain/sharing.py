@@ -1,0 +1,59 @@
+"""What a chain measures for `gpu: auto`, phase by phase, and what it says where its share of a device does not do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from sweep.chain.bench import Bench
+from sweep.chain.meter import Event
+from sweep.errors import DeviceError
+from sweep.planning.sharing import memory_facts, pace_facts
+from sweep.training.memory import taken_memory, watch_memory
+
+
+def measured(bench: Bench, work: str, events: Iterable[Event]) -> Iterator[Event]:
+    """Passes events on; with those of a work that is done goes what it took of the device, where shares are measured.
+
+    Raises DeviceError where the device has no room for one example.
+    """
+    watching = bench.runtime.shares and bench.device.type == "cuda"
+    if watching:
+        watch_memory()
+    first = None
+    with _room(bench):
+        for event in events:
+            first = event if first is None or not first.step else first  # before its first step it was loading
+            done = event.committed or (event.facts and event.step)
+            facts = _facts(bench, work, first, event) if watching and done else {}
+            yield replace(event, facts={**event.facts, **facts}) if facts else event
+
+
+def _facts(bench: Bench, work: str, first: Event, last: Event) -> dict[str, str]:
+    crowd = round(1 / bench.meter.devices)
+    # Among neighbours nobody can say who took what.
+    memory = memory_facts(work, *taken_memory()) if crowd == 1 else {}
+    return {**memory, **pace(work, crowd, first, last)}
+
+
+def pace(work: str, crowd: int, first: Event, last: Event) -> dict[str, str]:
+    """What a FLOP cost between two reports; nothing of what is scored, whose time is not all the device's."""
+    if last.phase == "score":
+        return {}
+    return pace_facts(work, crowd, last.flops - first.flops, last.device_seconds - first.device_seconds)
+
+
+@contextmanager
+def _room(bench: Bench) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        devices, encoder = bench.meter.devices, bench.encoder.name
+        raise DeviceError(
+            "runtime.gpu", f"no room for {encoder} and one example of its longest batch on {devices:g} of a GPU",
+            "a larger share, a smaller max_length or a smaller encoder is expected (batch_tokens need not be smaller:"
+            " a batch that does not fit is cut into parts)",
+        ) from None  # fmt: skip
