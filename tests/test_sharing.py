@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from small_studies import plan_of, study_file
 from test_admission import Lab
 from torch import nn
@@ -208,6 +211,16 @@ def test_a_chain_without_room_for_one_example_says_so_in_one_line(tmp_path):
     assert "a larger share, a smaller max_length" in line
     assert "batch_tokens" in line
     assert "\n" not in line
+
+
+def test_the_benchmark_of_shares_refuses_a_machine_without_a_gpu_in_one_line():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    command = [sys.executable, "benchmarks/shares.py"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "found no GPU; a machine with one is expected" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

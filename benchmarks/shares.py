@@ -1,0 +1,145 @@
+"""1, 2, 4 chains on one GPU: what they train together per second, and what `gpu: auto` would choose.
+
+    python benchmarks/shares.py [--chains 1 2 4] [--shape base] [--batch-tokens 4096] [--seconds 30]
+
+Each chain is a process of its own that trains the same shape with fit(), as a worker does: its share of the memory is
+its limit, and a batch that does not fit is accumulated from parts. All begin together once each has made a few steps;
+real tokens are counted for so many seconds. Lengths are as in sentence classification (lognormal, mean near 30 tokens).
+Without a GPU there is nothing to share; --device cpu tries the program out, and says nothing about GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import torch
+
+from sweep.planning.sharing import CORES, crowd, memory_facts, pace_facts
+from sweep.tasks.base import Encoded, EncodedSequence
+from sweep.tasks.encoding import from_sequences
+from sweep.training.encoders import random_encoder
+from sweep.training.heads import HeadSpec
+from sweep.training.memory import keep_to_share, taken_memory, watch_memory
+from sweep.training.mixture import Mixture, Stream
+from sweep.training.model import Chainable
+from sweep.training.schedule import FitSettings
+from sweep.training.train import Progress, fit
+
+TASK, CLASSES, PAD, VOCABULARY, WARM_STEPS = "topic", 3, 1, 250_002, 10
+SHAPES = {  # layers, hidden, heads
+    "tiny": (2, 64, 2),
+    "small": (6, 384, 12),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What one process measured."""
+
+    tokens: int  # real ones
+    seconds: float
+    taken: float  # bytes of the device, CUDA's own included; only where it was alone
+    total: float
+    part_tokens: int | None  # of a batch that did not fit
+
+
+def main() -> None:
+    """Measures every number of chains and prints one line for each."""
+    parser = argparse.ArgumentParser(description="chains that share one GPU")
+    parser.add_argument("--chains", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--shape", choices=SHAPES, default="base")
+    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--device", default="cuda")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("benchmarks/shares.py: found no GPU; a machine with one is expected, chains share nothing else")
+    where = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu, which says nothing about GPUs"
+    print(f"{where}, torch {torch.__version__}, {arguments.shape}, batches of {arguments.batch_tokens} tokens")
+    facts, alone = {CORES: "64"}, 0.0
+    for count in arguments.chains:
+        chains = _together(count, arguments)
+        speed = sum(chain.tokens / chain.seconds for chain in chains)
+        alone = alone or speed / count
+        facts |= _facts(count, chains, speed)
+        parts = [chain.part_tokens for chain in chains if chain.part_tokens is not None]
+        print(f"{count} chains: {speed:,.0f} real tokens/s together, {speed / alone:.2f} times those of the first row's"
+              f" chain{f', batches in parts of {min(parts)} tokens' if parts else ''}", flush=True)  # fmt: skip
+    print(f"gpu: auto would put {crowd([TASK], facts, cores=1)} chains on this device")
+
+
+def _facts(count: int, chains: list[Chain], speed: float) -> dict[str, str]:
+    """As a study keeps them, with tokens in place of FLOPs."""
+    pace = pace_facts(TASK, count, speed, 1.0)
+    return pace | memory_facts(TASK, chains[0].taken, chains[0].total) if count == 1 and chains[0].total else pace
+
+
+def _together(count: int, arguments: argparse.Namespace) -> list[Chain]:
+    spawn = get_context("spawn")
+    barrier, results = spawn.Barrier(count), spawn.SimpleQueue()
+    processes = [spawn.Process(target=_chain, args=(count, arguments, barrier, results)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return found
+
+
+def _chain(count: int, arguments: argparse.Namespace, barrier: Barrier, results: object) -> None:
+    """One process: warm up, wait for the others, train for so many seconds."""
+    gpu = arguments.device == "cuda"
+    torch.set_num_threads(1)
+    if gpu:
+        keep_to_share(1 / count)
+        watch_memory()
+    steps = _training(arguments)
+    for _ in range(WARM_STEPS):
+        first = next(steps)
+    first.loss_value()  # waits for the device
+    barrier.wait()
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < arguments.seconds:
+        last = next(steps)
+    last.loss_value()  # what was handed over is done
+    seconds = time.perf_counter() - begun
+    taken, total = taken_memory() if gpu else (0.0, 0.0)
+    part_tokens = last.snapshot()["values"]["micro_batch_tokens"]
+    results.put(Chain(last.tokens - first.tokens, seconds, taken, total, part_tokens))  # type: ignore[attr-defined]
+
+
+def _training(arguments: argparse.Namespace) -> Iterator[Progress]:
+    layers, hidden, heads = SHAPES[arguments.shape]
+    shape = {
+        "model_type": "xlm-roberta", "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden, "max_position_embeddings": 514, "type_vocab_size": 1,
+    }  # fmt: skip
+    encoder = random_encoder(shape, arguments.vocabulary, PAD, seed=0)
+    model = Chainable(encoder, {TASK: HeadSpec("sequence", CLASSES)}, seed=0, pad_id=PAD).to(arguments.device)
+    mixture = Mixture((Stream(TASK, _texts(arguments)),), arguments.batch_tokens, seed=1)
+    # Where a GPU has no bf16 this slows all alike.
+    return fit(model, mixture, FitSettings(1e-5, steps=200_000, seed=1, precision="bf16"))
+
+
+def _texts(arguments: argparse.Namespace) -> Encoded:
+    draw = np.random.default_rng(7)
+    lengths = np.clip(draw.lognormal(3.2, 0.65, 20_000), 4, 128).astype(int)
+    words = (draw.integers(5, arguments.vocabulary, length).tolist() for length in lengths)
+    return from_sequences(EncodedSequence(text, number, [number % CLASSES]) for number, text in enumerate(words))
+
+
+if __name__ == "__main__":
+    main()
