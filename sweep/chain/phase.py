@@ -38,7 +38,7 @@ from sweep.training.schedule import FitSettings
 from sweep.training.train import Progress, State, fit, start
 
 
-def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> Iterator[Event]:
+def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> Generator[Event]:
     """Trains a phase from its start or its last checkpoint, and commits it.
 
     A target phase pauses after the share `until` of its steps where there is one below 1: it leaves a checkpoint, and

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from sweep.planning.sharing import memory_facts, pace_facts
 from sweep.training.memory import taken_memory, watch_memory
 
 
-def measured(bench: Bench, work: str, events: Iterable[Event]) -> Iterator[Event]:
+def measured(bench: Bench, work: str, events: Generator[Event]) -> Iterator[Event]:
     """Passes events on; with those of a work that is done goes what it took of the device, where shares are measured.
 
     Raises DeviceError where the device has no room for one example.
@@ -24,7 +24,7 @@ def measured(bench: Bench, work: str, events: Iterable[Event]) -> Iterator[Event
     if watching:
         watch_memory()
     first = None
-    with _room(bench):
+    with _room(bench), closing(events):  # a stopped phase lets go of its lock
         for event in events:
             first = event if first is None or not first.step else first  # before its first step it was loading
             done = event.committed or (event.facts and event.step)

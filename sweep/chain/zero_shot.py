@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from sweep.chain.bench import Bench, model_to_score
@@ -22,7 +22,7 @@ from sweep.tasks.base import Outputs
 from sweep.training.scoring import score
 
 
-def score_chain(bench: Bench, chain: Chain) -> Iterator[Event]:
+def score_chain(bench: Bench, chain: Chain) -> Generator[Event]:
     """Scores the target in every language that it has, commits the scores, and releases weights without further use."""
     started, spent, meter = time.time(), bench.meter.device_seconds, bench.meter
     task = bench.plan.tasks[chain.cell.target]
