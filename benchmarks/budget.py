@@ -1,10 +1,10 @@
 """How well a budget is kept that ends in the middle of running chains: what was spent, as a share of what was allowed.
 
-    python benchmarks/budget.py [--cores 2] [--device-seconds 90] [--share 0.35]
+    python benchmarks/budget.py [--cores 2] [--device-seconds 90] [--share 0.35] [--busy 4]
 
 Two real studies of the same chains: one may spend so many device-seconds, one that share of its planned FLOPs. Beside
 what the ledger was charged stands an upper bound that does not ask it: cores times the time from the first chain's
-start to the last one's end.
+start to the last one's end. `--busy` starves the workers: so many processes without end share their cores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -47,7 +48,13 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--device-seconds", type=float, default=90.0)
     parser.add_argument("--share", type=float, default=0.35, help="of the planned FLOPs")
+    parser.add_argument("--busy", type=int, default=0, help="processes that take the same cores")
     arguments = parser.parse_args()
+    with _busy(arguments.busy, arguments.cores):
+        _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> None:
     for unit in ("device_seconds", "flops"):
         with tempfile.TemporaryDirectory(prefix="sweep-budget-") as name:
             folder = Path(name)
@@ -55,6 +62,17 @@ def main() -> None:
             _study(folder, budget=f"{amount:.0f} {unit.replace('_', '-')}")
             print(_sweep(folder, arguments.cores, "run").strip().splitlines()[0])
             _print_spent(folder, unit, amount, arguments.cores)
+
+
+@contextmanager
+def _busy(count: int, cores: int) -> Iterator[None]:
+    limit = f"import os; os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[:cores]})\nwhile True: pass"
+    busy = [subprocess.Popen([sys.executable, "-c", limit]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
 
 
 def _study(folder: Path, **changes: str) -> None:

@@ -25,7 +25,7 @@ from sweep.stock import Stock
 UNITS = ("flops", "device_seconds")
 REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
 REPORT_SHARE = 0.001  # of the study's budget: a chain spends no more unheard, so that the driver can stop it in time
-PATIENCE = 0.005  # of the budget: so far beyond it a chain may be late with the report at which it would be stopped
+PATIENCE = 0.002  # of the budget: so far beyond it a chain may be late with the report at which it would be stopped
 
 
 @dataclass
