@@ -114,4 +114,5 @@ def lacking(runtime: Runtime, nodes: Sequence[Mapping[str, float]]) -> str:
 def worker_environment() -> dict[str, str]:
     """Variables that workers need on other machines too."""
     found = {name: os.environ[name] for name in (*WORKER_VARIABLES, *ALLOCATOR) if name in os.environ}
-    return {"TOKENIZERS_PARALLELISM": "false", **ALLOCATOR, **found}
+    # Tune gives a worker two seconds to leave a stopped chain, and then loses the next one without a word.
+    return {"TOKENIZERS_PARALLELISM": "false", "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600", **ALLOCATOR, **found}
