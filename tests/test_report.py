@@ -66,6 +66,16 @@ def test_scores_do_not_depend_on_the_order_in_which_chains_ran(tmp_path: Path) -
     assert (forth.folder / "scores.csv").read_bytes() == (back.folder / "scores.csv").read_bytes()
 
 
+def test_means_over_groups_of_languages_are_a_file_too(study: FinishedStudy) -> None:
+    found = read(study)
+    report.save(found, study.folder)
+    written = pd.read_csv(study.folder / "groups.csv", keep_default_na=False)
+    assert list(written["group"]) == list(found.estimates.groups["group"])
+    assert "zero_shot" in set(written["group"])
+    assert list(written["value"].astype(float)) == pytest.approx(list(found.estimates.groups["value"]))
+    assert {"encoder", "target", "group", "languages", "value_low", "gain"} <= set(written)
+
+
 def test_writing_twice_gives_equal_bytes(study: FinishedStudy) -> None:
     names = ("scores.csv", "report.html", "report-gains.svg", "report-languages.svg")
     report.save(read(study), study.folder)

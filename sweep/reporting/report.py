@@ -22,7 +22,7 @@ from sweep.reporting import collapse, figures, html, preview, process_figures, r
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
-from sweep.reporting.results import Ended, Result, ended, frame_of, labels, losers, results, write_scores
+from sweep.reporting.results import Ended, Result, ended, frame_of, labels, losers, results, write_groups, write_scores
 from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
 from sweep.store import Store
 
@@ -118,8 +118,9 @@ def read(
 
 
 def save(report: Report, results_dir: Path) -> Path:
-    """Writes scores.parquet, scores.csv, two pictures and report.html; returns the page's path."""
+    """Writes scores.parquet, scores.csv, groups.csv, two pictures and report.html; returns the page's path."""
     write_scores(report.scores, results_dir)
+    write_groups(report.estimates.groups, results_dir)
     write_retention(retention_frame(report.study, report.results), results_dir)
     pictures = (
         figures.svg(figures.gains_map(report.estimates)),

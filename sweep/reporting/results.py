@@ -140,6 +140,11 @@ def write_scores(frame: pd.DataFrame, folder: Path) -> None:
     frame.to_parquet(folder / "scores.parquet", index=False)
 
 
+def write_groups(frame: pd.DataFrame, folder: Path) -> None:
+    """groups.csv: means over groups of languages and their gains, with intervals, as the report's table has them."""
+    frame.to_csv(folder / "groups.csv", index=False, float_format="%.10g", lineterminator="\n")
+
+
 def chain_order(chain: ChainRow) -> tuple[object, ...]:
     """Sorts chains by what they are."""
     cell = (chain.encoder, *setting_of(chain).order, chain.target)
