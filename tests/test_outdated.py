@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from pandas.testing import assert_frame_equal
-from small_studies import finish, reported, study_file, with_data_of
+from small_studies import finish, plan_of, reported, study_file, with_data_of
 
 from sweep.planning.ledger import DONE, SUPERSEDED
+from sweep.planning.outdated import outdated
 from sweep.store import Store
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 3}}
@@ -80,6 +81,14 @@ def test_a_data_file_that_was_changed_leaves_no_result_behind(prepared, tmp_path
     fresh, _ = results_of(study_file(tmp_path, **study), tmp_path / "fresh", prepared)
     assert_frame_equal(changed, fresh)
     assert sorted(chain.state for chain in report.chains) == [DONE, SUPERSEDED]
+
+
+def test_nothing_of_a_study_that_was_not_changed_is_outdated(prepared, tmp_path):
+    tuned = {"intermediate": GRID, "target": GRID, "tuning": {"candidates": 3, "startup": 2}}
+    path = study_file(tmp_path, {**NLI, "target": ["world/topic", "world/pos"], "seed": [1, 2]}, **tuned)
+    _, report = results_of(path, tmp_path / "results", prepared)
+    assert {chain.candidate for chain in report.chains} == {0, 1, 2}
+    assert list(outdated(plan_of(path), report.chains)) == []
 
 
 def test_a_change_that_is_taken_back_brings_its_results_back(prepared, tmp_path):

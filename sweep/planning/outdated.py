@@ -33,10 +33,10 @@ def _is_asked(plan: Plan, cell: Cell, row: ChainRow) -> bool:
 
 
 def _are_proposed(plan: Plan, cell: Cell, row: ChainRow) -> bool:
-    """Whether a candidate of this number may have these rates; of later ones any that are on the grid."""
+    """Whether a candidate of this number may have these rates: those that depend on scores may be any of the grid."""
     grid = plan.grid(cell)
     if grid.keys() != row.rates.keys():
         return False
-    if row.candidate < plan.study.tuning.startup:
+    if row.candidate < plan.startup(cell) - 1 or row.candidate == 0:
         return plan.planned_rates(cell, row.candidate) == row.rates
     return all(rate in grid[kind] for kind, rate in row.rates.items())
