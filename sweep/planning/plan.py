@@ -224,7 +224,7 @@ class Plan:
 
     def has_choice(self, cell: Cell) -> bool:
         """Whether dev scores can say which points of its grid the cell tries."""
-        return 1 < self.candidates(cell) < self._points(cell)
+        return 1 < self.study.tuning.candidates < self._points(cell)
 
     def _points(self, cell: Cell) -> int:
         return math.prod(len(rates) for rates in self.grid(cell).values())
