@@ -161,6 +161,11 @@ class Store:
         _verify(folder, record.files)
         return folder
 
+    def bytes_held(self, record: PhaseRecord) -> int:
+        """What the weights of a finished phase take on disk."""
+        paths = (self.root / "phases" / record.key / name for name in record.files)
+        return sum(path.stat().st_size for path in paths if path.exists())
+
     def statistics(self, score_key: str) -> dict[str, NDArray[np.float64]]:
         """language -> [examples, K] per-example statistics, verified. Raises StoreError."""
         folder = self.root / "scores" / score_key

@@ -166,6 +166,22 @@ def test_savings_count_every_phase_once_against_once_per_chain(tmp_path: Path) -
     assert saved["device_seconds_shared"].sum() == pytest.approx(trained)
 
 
+def test_the_page_says_how_much_the_store_keeps_for_later_chains(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path)
+    shared, *_ = [study.chain("nli", target).phases[0] for target in ("topic", "pos")]
+    record = study.store.phase(shared)
+    assert record is not None
+    study.store.release(shared)
+    weights = tmp_path / "weights"
+    weights.write_bytes(bytes(3_000_000))
+    study.store.commit_phase(record, {"encoder.safetensors": weights})
+    found = read(study)
+    assert found.held["intermediate"] == 3_000_000
+    assert list(found.held) == ["intermediate", "target"]
+    page = report.save(found, tmp_path).read_text(encoding="utf-8")
+    assert "Weights that later chains may begin from take 0.003 GB (intermediate 0.003, " in page
+
+
 def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
     study = FinishedStudy(tmp_path, collapsed=(("qa", "topic"),))
     for intermediate in ("none", "nli", "qa"):

@@ -77,6 +77,7 @@ class Report:
     estimates: Estimates
     retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
     previews: pd.DataFrame  # of intermediate settings, empty where none was asked for
+    held: Mapping[str, int]  # bytes of weights in the store, by kind of phase
     plan: Mapping[str, Any]
     overlapping: bool = False
 
@@ -114,7 +115,8 @@ def read(
     scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store, bootstrap)
     known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
     guesses = preview.preview_frame(json.loads(facts.get(PREVIEWS, "[]")), store, estimates.cells)
-    return Report(study_name, *known, scores, estimates, kept, guesses, plan, overlapping)
+    held = spending.held([*found, *over, *beaten], store)
+    return Report(study_name, *known, scores, estimates, kept, guesses, held, plan, overlapping)
 
 
 def save(report: Report, results_dir: Path) -> Path:
@@ -188,18 +190,22 @@ def _process(report: Report) -> Iterator[html.Section]:
     yield html.Section("Learning curves", CURVES, figures.svg(process_figures.curves(selected, styles)))
     collapsed = html.table(collapse.phase_table(report.results, report.ended))
     yield html.Section("Phases that learned nothing", COLLAPSED, tables=(collapsed,))
-    yield html.Section("What it cost", _cost(saved), figures.svg(process_figures.spending(saved)))
+    yield html.Section("What it cost", _cost(saved, report.held), figures.svg(process_figures.spending(saved)))
     candidates = html.table(html.tuning_table(tuned), f"All {len(tuned)} candidates")
     yield html.Section("Tuning", _tuning(tuned), tables=(candidates,))
 
 
-def _cost(saved: pd.DataFrame) -> str:
+def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> str:
     phases = saved[~saved["kind"].isin([spending.SCORING, spending.STOPPED])]
     alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
     stopped = int(saved.loc[saved["kind"] == spending.STOPPED, "count_shared"].sum())
-    return (
-        f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each of them once."
-    ) + (f" Beside them {stopped} target phases were stopped at a rung." if stopped else "")
+    sentences = [f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."]
+    if stopped:
+        sentences.append(f"Beside them {stopped} target phases were stopped at a rung.")
+    if held:
+        parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
+        sentences.append(f"Weights that later chains may begin from take {sum(held.values()) / 1e9:.2g} GB ({parts}).")
+    return " ".join(sentences)
 
 
 def _tuning(tuned: pd.DataFrame) -> str:

@@ -6,13 +6,14 @@ Frames and sentences; no pictures, no statistics of scores.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
 from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import Ended, Result, chain_order, setting_in, setting_of
+from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +47,15 @@ def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame
     shared = frame.drop_duplicates("count").groupby("kind").agg(how)
     joined = unshared.add_suffix("_unshared").join(shared.add_suffix("_shared"))
     return joined.reindex([kind for kind in KINDS if kind in joined.index]).reset_index()
+
+
+def held(runs: Iterable[Result | Ended], store: Store) -> dict[str, int]:
+    """Bytes of the weights that the store keeps of these chains' phases, by kind, in the order of `KINDS`."""
+    phases = {phase.key: phase for run in runs for phase in run.phases}
+    found: Counter[str] = Counter()
+    for phase in phases.values():
+        found[phase.kind] += store.bytes_held(phase)
+    return {kind: found[kind] for kind in KINDS if found[kind]}
 
 
 def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
