@@ -77,13 +77,19 @@ def test_a_name_that_is_not_there_is_one_line_with_its_place(axes, sections, sai
         (ROWS, {"languages": ["en", "fi"]}, ["fi.tsv"]),
     ],
 )
-def test_data_that_is_not_as_described_is_one_line_with_file_and_line(swahili, changes, said, tmp_path):
-    path = own_data(tmp_path, swahili, **changes)
-    done = sweep("run", path)
+def test_data_that_is_not_as_described_is_one_line_with_file_and_line(swahili, changes, said, tmp_path, capsys):
+    assert main(["check", str(own_data(tmp_path, swahili, **changes))]) == 2
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    for fragment in said:
+        assert fragment in printed
+
+
+def test_nothing_is_trained_where_data_is_not_as_described(tmp_path):
+    done = sweep("run", own_data(tmp_path, ROWS + "a lion\tnature\n"))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    for fragment in said:
-        assert fragment in done.stderr
+    assert "sw.tsv:4" in done.stderr
     assert not list(tmp_path.glob("runs/*/store/phases/*"))
 
 

@@ -254,10 +254,10 @@ def test_a_hundred_thousand_chains_can_be_planned(tmp_path):
     assert summary(plan, Costs(plan), Speed())["chains"] == (1 + 3 * 250) * 3 * 45
 
 
-def test_a_hundred_thousand_cells_can_be_planned_and_ordered(tmp_path):
-    axes = {**WIDE, "volume": list(range(100, 11_211)), "seed": [1]}
+def test_ten_thousand_cells_can_be_planned_and_ordered(tmp_path):
+    axes = {**WIDE, "volume": list(range(100, 1211)), "seed": [1]}
     plan = plan_of(study_file(tmp_path, axes, budget="1e12 flops"))
-    assert summary(plan, Costs(plan), Speed())["chains"] == len(set(coverage_order(plan))) == 3 + 11_111 * 9
+    assert summary(plan, Costs(plan), Speed())["chains"] == len(set(coverage_order(plan))) == 3 + 1111 * 9
 
 
 def test_a_budget_covers_the_cheapest_part_that_it_can_pay(tmp_path):
