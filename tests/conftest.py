@@ -26,6 +26,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 Result = TypeVar("Result")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share one worker begin first: what is left at the end can be split."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 def result_of(work: Generator[Any, None, Result]) -> Result:
     """What a generator returns at its end."""
     while True:
