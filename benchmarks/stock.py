@@ -1,6 +1,6 @@
 """The plain way: Ray Tune as it comes, each trial a chain of Hugging Face Trainers, scored language by language.
 
-    python benchmarks/stock.py SPEC RESULTS        (benchmarks/sweep.py writes SPEC and reads RESULTS, both JSON)
+    python benchmarks/stock.py SPEC RESULTS        (benchmarks/whole.py writes SPEC and reads RESULTS, both JSON)
 
 What people write who want this grid: `grid_search` over chains, `AutoModelFor...` from the folder that the phase before
 has saved, dynamic padding, `predict` per language. Rows, tokens and metrics come from sweep.tasks, so that both sides

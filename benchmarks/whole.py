@@ -1,7 +1,7 @@
 """A whole study, ours against the plain way: `sweep run` and stock Ray Tune whose trials are chains of HF Trainers.
 
-    python benchmarks/sweep.py --small                     (a quick look: 8 chains)
-    python benchmarks/sweep.py [--cores 2] [--trials 32]   (128 chains; a random sample of the plain way's trials)
+    python benchmarks/whole.py --small                     (a quick look: 8 chains)
+    python benchmarks/whole.py [--cores 2] [--trials 32]   (128 chains; a random sample of the plain way's trials)
 
 2 encoders x (no intermediate, and 5 tasks x 3 volumes) x 4 targets on the embedded benchmark, one seed. Both sides
 start from the same two tiny encoders, pretrained here beforehand and not timed, and train the same recipes on as many
