@@ -53,7 +53,8 @@ def trial(config: dict[str, Any]) -> None:
         task = TASKS[config["target"]]
         trainer = trained(weights, task, None, tokenizer, settings["target"], seed, spent)
     scores = {
-        language: score(trainer, task, task.source.rows("test", language), tokenizer) for language in task.languages
+        language: score(trainer, task, language, task.source.rows("test", language), tokenizer)
+        for language in task.languages
     }
     tune.report({"scores": scores, "flops": spent[0], "seconds": time.time() - begun})
 
@@ -85,11 +86,12 @@ def trained(  # noqa: PLR0917
     )  # fmt: skip
     trainer = Trainer(model, arguments, train_dataset=data, data_collator=collator(task, tokenizer))
     trainer.train()
-    dev = task.source.rows("dev", task.trained_in[0])
+    language = task.trained_in[0]
+    dev = task.source.rows("dev", language)
     if task.family == "masked":
         trainer.evaluate(examples(task, dev, tokenizer))
     else:
-        score(trainer, task, dev, tokenizer)
+        score(trainer, task, language, dev, tokenizer)
     return trainer
 
 
@@ -143,7 +145,7 @@ def labels(task: Task, target: list[int]) -> dict[str, Any]:
     return {"labels": target if task.family == "token" else target[0]}
 
 
-def score(trainer: Any, task: Task, rows: list[Row], tokenizer: Any) -> float:
+def score(trainer: Any, task: Task, language: str, rows: list[Row], tokenizer: Any) -> float:
     """The task's metric on one language's rows."""
     family, encoded = FAMILIES[task.family], encode(task, rows, tokenizer)
     found = trainer.predict(examples(task, rows, tokenizer)).predictions
@@ -153,7 +155,8 @@ def score(trainer: Any, task: Task, rows: list[Row], tokenizer: Any) -> float:
     elif task.family == "token":
         found = found.argmax(axis=-1)
     outputs = list(found) if task.family == "sequence" else [one[:n] for one, n in zip(found, lengths, strict=True)]
-    return float(family.value(family.statistics(outputs, encoded, rows, task.labels).sum(axis=0)))
+    predictions = family.predict(outputs, encoded, rows, task.labels)
+    return float(family.value(family.judge(predictions, rows, task, language).sum(axis=0)))
 
 
 def count_flops(model: Any, task: Task, spent: list[float]) -> None:
