@@ -172,8 +172,8 @@ def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -
     """What sweep.worker.chain_trial does, but for the work: reports, records, the last report."""
     from ray import tune
 
+    from sweep.purse import REPORT_SECONDS
     from sweep.search import written
-    from sweep.worker import REPORT_SECONDS
 
     started = time.time()
     cell = plan.cells[config["cell"]]

@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def main() -> None:
     print(f"{len(queries)} x {len(keys)} vectors of {arguments.width}, blocks of {rows} x {columns} ({size >> 20} MiB)")
     sides: dict[str, Callable[[], object]] = {"plain": lambda: _plain(queries, keys, size)}
     for case, (count, both) in CASES.items():
-        sides[case] = lambda count=count, both=both: search(queries, keys, count, both=both, block_bytes=size)
+        sides[case] = partial(search, queries, keys, count, both=both, block_bytes=size)
     for run in sides.values():
         run()  # the first products allocate
     turns = [{side: _timed(run, device) for side, run in sides.items()} for _ in range(arguments.turns)]

@@ -104,7 +104,7 @@ def _compare(model: Timed, encoded: dict[str, Encoded], sentences: int, argument
     stock = _with_torchs_layers(model)
     sides: dict[str, Callable[[], object]] = {
         "merged": lambda: _score(model, encoded, arguments),
-        "one by one": lambda: [_plainly(model, one, arguments.batch) for one in encoded.values()],
+        "one by one": partial(_plainly, model, encoded, arguments.batch),
         f"Trainer {arguments.batch}": partial(_evaluate, stock, encoded, arguments.batch, arguments.pad_to),
         "Trainer 8": partial(_evaluate, stock, encoded, 8, arguments.pad_to),
     }
@@ -171,13 +171,14 @@ def _score(model: Timed, encoded: dict[str, Encoded], arguments: argparse.Namesp
     return last.outputs[0]
 
 
-def _plainly(model: Timed, encoded: Encoded, batch: int) -> None:
-    """Batches in the order of the data."""
+def _plainly(model: Timed, encoded: dict[str, Encoded], batch: int) -> None:
+    """Language after language, batches in the order of the data."""
     model.eval()
-    data = DeviceData(encoded, model.device, PAD)
-    with torch.inference_mode(), model.autocast("bf16"):
-        for first in range(0, encoded.examples, batch):
-            model.outputs(data.batch(np.arange(first, min(first + batch, encoded.examples))), TASK)
+    for one in encoded.values():
+        data = DeviceData(one, model.device, PAD)
+        with torch.inference_mode(), model.autocast("bf16"):
+            for first in range(0, one.examples, batch):
+                model.outputs(data.batch(np.arange(first, min(first + batch, one.examples))), TASK)
 
 
 class _Evaluable(nn.Module):

@@ -39,7 +39,7 @@ def trial(config: dict[str, Any]) -> None:
     from ray import tune
 
     torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     config, begun, spent = config["chain"], time.time(), [0.0]
     settings, seed = config["settings"], config["seed"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(config["encoder"])
@@ -89,7 +89,7 @@ def trained(  # noqa: PLR0917
     language = task.trained_in[0]
     dev = task.source.rows("dev", language)
     if task.family == "masked":
-        trainer.evaluate(examples(task, dev, tokenizer))
+        trainer.evaluate(examples(task, dev, tokenizer))  # type: ignore[arg-type]
     else:
         score(trainer, task, language, dev, tokenizer)
     return trainer
@@ -193,9 +193,11 @@ def main() -> None:
         run_config=tune.RunConfig(storage_path=folder, verbose=0),
     ).fit()
     seconds = time.time() - begun
+    results = [grid[index] for index in range(len(grid))]
+    told = [(result.config or {}, result.metrics or {}) for result in results]
     found = [
-        {"chain": result.config["chain"], **{name: result.metrics[name] for name in ("scores", "flops", "seconds")}}
-        for result in grid
+        {"chain": config["chain"], **{name: metrics[name] for name in ("scores", "flops", "seconds")}}
+        for config, metrics in told
     ]
     Path(sys.argv[2]).write_text(json.dumps({"seconds": seconds, "trials": found}), encoding="utf-8")
     ray.shutdown()

@@ -164,8 +164,9 @@ def _ours(study: Path, cores: int) -> Side:
     ledger.close()
     table = pd.read_csv(results / "scores.csv")
     keys = ["encoder", "intermediate", "volume", "target"]
-    means = table[~table.is_source].groupby(keys).value.mean()
-    scores = {(str(e).removeprefix("./"), str(i), str(v), str(t)): float(s) for (e, i, v, t), s in means.items()}
+    means = table[~table.is_source].groupby(keys, as_index=False).value.mean()
+    rows = means[[*keys, "value"]].itertuples(index=False, name=None)
+    scores = {(str(e).removeprefix("./"), str(i), str(v), str(t)): float(s) for e, i, v, t, s in rows}
     return Side(wall, processor, device_seconds, flops, scores)
 
 
