@@ -109,7 +109,7 @@ def proposal(
     ones of their own cell. So cells are tuned round by round, and no two wait for each other.
     """
     startup = number < state.startup
-    last = startup and 0 < number == state.startup - 1
+    last = startup and not plan.is_fixed(state.cell, number)
     others = {kind: cells[index] for kind, index in forerunners.items() if last}
     if not startup and not state.through(number - 1):
         return None

@@ -15,11 +15,12 @@ class Places:
 
     def __init__(self, plan: Plan, facts: Mapping[str, str]) -> None:
         self._plan, self._runtime = plan, plan.study.runtime
-        self._facts = {name: value for name, value in facts.items() if is_about_sharing(name)}
+        self._facts: dict[str, str] = {}
+        self.learn(facts)
         self.devices: float | None = None  # of the machine, once it is known; None: a cluster has its own queue
 
     def learn(self, facts: Mapping[str, str]) -> None:
-        """What a worker has measured."""
+        """What workers have measured."""
         self._facts.update({name: value for name, value in facts.items() if is_about_sharing(name)})
 
     def wanted(self, chain: Chain, missing: Sequence[Phase], scored: bool) -> float:

@@ -33,11 +33,10 @@ def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried], k
 
     `known` are the best rates of the cell's forerunners, by kind of phase; its last start-up point takes them up.
     """
-    startup = plan.startup(cell)
-    if candidate < startup - 1 or candidate == 0:
+    if plan.is_fixed(cell, candidate):
         return plan.planned_rates(cell, candidate)
     grid = plan.grid(cell)
-    if candidate < startup:
+    if candidate < plan.startup(cell):
         wanted = _point(grid, {**plan.planned_rates(cell, candidate), **known})
     else:
         wanted = _asked(_seed(plan, cell, candidate), grid, before)

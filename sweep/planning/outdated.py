@@ -37,6 +37,6 @@ def _are_proposed(plan: Plan, cell: Cell, row: ChainRow) -> bool:
     grid = plan.grid(cell)
     if grid.keys() != row.rates.keys():
         return False
-    if row.candidate < plan.startup(cell) - 1 or row.candidate == 0:
+    if plan.is_fixed(cell, row.candidate):
         return plan.planned_rates(cell, row.candidate) == row.rates
     return all(rate in grid[kind] for kind, rate in row.rates.items())

@@ -222,6 +222,10 @@ class Plan:
         whole = self.candidates(cell) == self._points(cell)
         return self.candidates(cell) if whole else min(self.study.tuning.startup, self.candidates(cell))
 
+    def is_fixed(self, cell: Cell, candidate: int) -> bool:
+        """Whether a candidate's rates depend on no dev score at all: the last start-up point may ask other cells."""
+        return candidate == 0 or candidate < self.startup(cell) - 1
+
     def has_choice(self, cell: Cell) -> bool:
         """Whether dev scores can say which points of its grid the cell tries."""
         return 1 < self.study.tuning.candidates < self._points(cell)
