@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,20 +94,26 @@ def _running(folder: Path, arguments: argparse.Namespace) -> None:
     _with_workers(lambda config, plan, store_root: _idle(config, plan, store_root, 10.0))
     from sweep import study
 
-    used: list[float] = []
-
-    def look() -> None:
-        """Once the workers are there: processor seconds of a minute, then the same end as Ctrl-C."""
-        time.sleep(60.0)
-        begun, before = time.time(), time.process_time()
-        time.sleep(arguments.seconds)
-        used.append((time.process_time() - before) / (time.time() - begun))
-        os.kill(os.getpid(), 2)
-
-    threading.Thread(target=look, daemon=True).start()
+    used = _watched(arguments.seconds, lambda: os.kill(os.getpid(), 2))  # the same end as Ctrl-C
     outcome = study.run(_many(folder, arguments.chains))
     print(f"{WORKERS} running chains of 10 s, {len(outcome.admission.done)} of {outcome.admission.total:,} done: "
           f"driver {100 * used[0]:.1f}% of one core, {_peak():.0f} MB at most")  # fmt: skip
+
+
+def _watched(seconds: float, end: Callable[[], object] | None = None) -> list[float]:
+    """Gets this process's share of a core over so many seconds, a minute from now, when the workers are there."""
+    used: list[float] = []
+
+    def look() -> None:
+        time.sleep(60.0)
+        begun, before = time.time(), time.process_time()
+        time.sleep(seconds)
+        used.append((time.process_time() - before) / (time.time() - begun))
+        if end is not None:
+            end()
+
+    threading.Thread(target=look, daemon=True).start()
+    return used
 
 
 def _bare(folder: Path, arguments: argparse.Namespace) -> None:
@@ -117,15 +124,7 @@ def _bare(folder: Path, arguments: argparse.Namespace) -> None:
     import ray
 
     ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
-    used: list[float] = []
-
-    def look() -> None:
-        time.sleep(60.0)
-        begun, before = time.time(), time.process_time()
-        time.sleep(arguments.seconds)
-        used.append((time.process_time() - before) / (time.time() - begun))
-
-    threading.Thread(target=look, daemon=True).start()
+    used = _watched(arguments.seconds)
     _trials(folder, "running", 10, arguments.chains, 60.0 + arguments.seconds)
     print(f"Tune alone, {WORKERS} running trials of 10 s: driver {100 * used[0]:.1f}% of one core, {_peak():.0f} MB")
     begun, before, size = time.time(), time.process_time(), _peak()
