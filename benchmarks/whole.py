@@ -162,7 +162,7 @@ def _ours(study: Path, cores: int) -> Side:
     ledger = Ledger(results / "ledger.sqlite")
     flops, device_seconds = ledger.spent()
     ledger.close()
-    table = pd.read_csv(results / "scores.csv")
+    table = pd.read_csv(results / "scores.csv").dropna(subset="value")  # a chain that collapsed has no scores
     keys = ["encoder", "intermediate", "volume", "target"]
     means = table[~table.is_source].groupby(keys, as_index=False).value.mean()
     rows = means[[*keys, "value"]].itertuples(index=False, name=None)
