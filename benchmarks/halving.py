@@ -20,6 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tiny import TINY
+
 from sweep.admission import Admission
 from sweep.chain.trial import run
 from sweep.planning.budget import Costs, Speed
@@ -31,12 +33,6 @@ from sweep.planning.summary import summary
 from sweep.stock import Stock
 from sweep.store import Store
 
-TINY = {
-    "random_init": {"model_type": "bert", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-                    "intermediate_size": 384, "max_position_embeddings": 64, "hidden_dropout_prob": 0.0,
-                    "attention_probs_dropout_prob": 0.0},
-    "tokenizer": {"text": "world/raw", "vocab_size": 1000, "algorithm": "wordlevel"},
-}  # fmt: skip
 AXES = {"encoder": ["tiny"], "intermediate": ["none", "world/nli"], "target": ["world/rte", "world/qa_small"]}
 SPARING = {"scoring": {"chains": "winners"}, "halving": {"rungs": [0.25, 0.5], "keep": 0.5}}
 

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tiny import TINY
+
 from sweep.admission import Admission
 from sweep.chain.trial import run
 from sweep.planning.budget import Costs
@@ -35,12 +37,6 @@ from sweep.planning.study_file import load
 from sweep.stock import Stock
 from sweep.store import Store
 
-TINY = {
-    "random_init": {"model_type": "bert", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-                    "intermediate_size": 384, "max_position_embeddings": 64, "hidden_dropout_prob": 0.0,
-                    "attention_probs_dropout_prob": 0.0},
-    "tokenizer": {"text": "world/raw", "vocab_size": 1000, "algorithm": "wordlevel"},
-}  # fmt: skip
 AXES = {
     "encoder": ["tiny"],
     "intermediate": ["none", "world/nli", "world/qa", "world/pos"],
