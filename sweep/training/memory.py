@@ -15,17 +15,17 @@ Result = TypeVar("Result")
 CONTEXT_BYTES = 2**29  # what CUDA takes for a process: 0.3 to 0.6 GB, by card and version
 
 
-def in_parts(
-    batch: Batch, part_tokens: int | None, work: Callable[[Batch, slice], Result]
-) -> tuple[list[Result], int | None]:
-    """`work` on a batch and the rows that it has of it; again on smaller parts where the device runs out of memory.
+def until_it_fits(
+    batch: Batch, part_tokens: int | None, work: Callable[[int | None], Result]
+) -> tuple[Result, int | None]:
+    """`work` on a batch in parts of at most so many padded tokens, smaller ones where the device runs out of memory.
 
-    Returns results and how many padded tokens a part may have from now on. Raises torch.cuda.OutOfMemoryError where one
-    example does not fit.
+    Returns its result and how many tokens a part may have from now on; None: a batch is one part. Raises
+    torch.cuda.OutOfMemoryError where one example does not fit.
     """
     while True:
         try:
-            return _results(batch, part_tokens, work), part_tokens
+            return work(part_tokens), part_tokens
         except torch.cuda.OutOfMemoryError:
             smaller = smaller_parts(batch, part_tokens)
             if smaller is None:
@@ -33,6 +33,13 @@ def in_parts(
         # Only here the error is gone, and with it the frames that hold what the attempt has computed.
         part_tokens = smaller
         free_memory()
+
+
+def in_parts(
+    batch: Batch, part_tokens: int | None, work: Callable[[Batch, slice], Result]
+) -> tuple[list[Result], int | None]:
+    """Results of `work` on the parts of a batch and the rows that each has of it; otherwise as `until_it_fits`."""
+    return until_it_fits(batch, part_tokens, lambda tokens: _results(batch, tokens, work))
 
 
 def _results(batch: Batch, part_tokens: int | None, work: Callable[[Batch, slice], Result]) -> list[Result]:

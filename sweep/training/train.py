@@ -10,16 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweep.training.batching import Batch, DeviceData, Ids, smaller_parts, split
+from sweep.training.batching import Batch, DeviceData, Ids, split
 from sweep.training.encoders import cpu_copy
 from sweep.training.heads import VectorHead
-from sweep.training.memory import free_memory
+from sweep.training.memory import until_it_fits
 from sweep.training.mixture import Mixture
 from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings, evaluated_steps, rate
@@ -131,7 +132,10 @@ class _Run:
     def advance(self, task: str, batch: Batch) -> Tensor:
         """One optimizer step. Raises torch.cuda.OutOfMemoryError where one example does not fit."""
         seed = int(self.seeds[self.step])
-        loss = self._fitting(task, self.model.prepare(batch, task, seed), seed)
+        batch = self.model.prepare(batch, task, seed)
+        gradients = partial(self._gradients, task, batch, seed)
+        # Later steps begin with the parts that fitted.
+        loss, self.micro_batch_tokens = until_it_fits(batch, self.micro_batch_tokens, gradients)
         self.step += 1
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.step, self.settings)
@@ -144,26 +148,12 @@ class _Run:
         self.examples += batch.examples
         return loss
 
-    def _fitting(self, task: str, batch: Batch, seed: int) -> Tensor:
-        """Gradients of a batch, in smaller parts where the device runs out of memory; later steps begin with those."""
-        while True:
-            try:
-                return self._gradients(task, batch, seed)
-            except torch.cuda.OutOfMemoryError:
-                smaller = smaller_parts(batch, self.micro_batch_tokens)
-                if smaller is None:
-                    raise
-            # Only here the error is gone, and with it the frames that hold what the attempt has computed.
-            self.micro_batch_tokens = smaller
-            self.optimizer.zero_grad(set_to_none=True)
-            free_memory()
-
-    def _gradients(self, task: str, batch: Batch, seed: int) -> Tensor:
+    def _gradients(self, task: str, batch: Batch, seed: int, part_tokens: int | None) -> Tensor:
         """Gradients of the batch's mean loss, accumulated over its parts; returns that loss, detached."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(seed)
         count, head = self.model.count(batch, task), self.model.head(task)
-        parts = [batch] if self.micro_batch_tokens is None else split(batch, self.micro_batch_tokens)
+        parts = [batch] if part_tokens is None else split(batch, part_tokens)
         if isinstance(head, VectorHead) and len(parts) > 1:
             return self._compared(head, batch, parts, seed)
         losses = []
