@@ -32,8 +32,9 @@ import numpy as np
 
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Chain, Phase, Plan
+from sweep.records import PhaseRecord, ScoreRecord
 from sweep.stock import Stock
-from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.store import Store
 
 REPOSITORY = Path(__file__).parents[1]
 WORKERS = 8

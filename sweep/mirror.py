@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.planning.ledger import ChainRow
 from sweep.planning.settings import Setting
-from sweep.store import PhaseRecord, ScoreRecord
+from sweep.records import PhaseRecord, ScoreRecord
 
 TAG_LENGTH = 8000  # MLflow's limit
 Point = tuple[str, float, int, int]  # metric, value, milliseconds since the epoch, step

@@ -17,9 +17,10 @@ import pandas as pd
 from sweep.fingerprint import fingerprint
 from sweep.planning.ledger import COLLAPSED, DONE, FILE, ChainRow, Ledger
 from sweep.planning.settings import Setting
+from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting.gains import Asked, Estimates, estimate
 from sweep.reporting.results import results
-from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.store import Store
 
 EPOCH = 1_790_000_000.0
 SOURCE = "en"

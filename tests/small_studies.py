@@ -22,9 +22,10 @@ from sweep.planning.ledger import FILE, Ledger
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
+from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting.report import Report, read
 from sweep.stock import Stock
-from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.store import Store
 from sweep.study import plan_facts
 
 TINY = {
@@ -105,11 +106,6 @@ def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_times(item) for key, item in value.items() if key not in MEASURED}
     return [_without_times(item) for item in value] if isinstance(value, list) else value
-
-
-def keys(store: Store, kind: str) -> list[str]:
-    """Keys of the finished `phases` or `scores` of a store."""
-    return sorted(path.name for path in (store.root / kind).iterdir() if not path.name.startswith("."))
 
 
 def cut(study: Path, folder: Path, axes: dict[str, Any]) -> Path:

@@ -20,8 +20,9 @@ from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Chain, Plan, Rates
 from sweep.planning.rungs import Reached, rung_fact
 from sweep.planning.summary import summary
+from sweep.records import PhaseRecord, ScoreRecord
 from sweep.stock import Stock
-from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.store import Store
 from sweep.tuning import Tried, rates_for, winner
 
 AXES = {

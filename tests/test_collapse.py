@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_studies import chains_of, finish, keys, plan_of, study_file, unmeasured, with_data_of
+from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of
 
 from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.chain.trial import run
@@ -164,7 +164,7 @@ def test_a_collapsed_intermediate_phase_has_no_weights_and_no_children(store, tm
     assert record.curve
     with pytest.raises(StoreError, match="no weights"):
         store.weights(record.key)
-    assert [store.phase(key).kind for key in keys(store, "phases")].count("target") == 0
+    assert [store.phase(key).kind for key in store.keys("phases")].count("target") == 0
     assert store.score(chain.score) is None
     assert not list((store.root / "scratch").iterdir())
 
@@ -174,15 +174,15 @@ def test_other_chains_that_need_a_collapsed_phase_neither_train_nor_load_anythin
     path = study_file(tmp_path, axes, intermediate=HOPELESS)
     (first, plan), *others = chains_of(path)
     list(run(first, plan, store))
-    before = keys(store, "phases")
+    before = store.keys("phases")
     assert [list(run(chain, plan, store)) for chain, plan in others] == [[], []]
-    assert keys(store, "phases") == before
+    assert store.keys("phases") == before
     assert all(Stock(store).to_train(chain) == () for chain, _ in others)
 
 
 def test_a_collapsed_pretraining_ends_its_chains(store, tmp_path):
     (chain,) = finish(study_file(tmp_path, MIDDLE, pretrain={"collapse_margin": 1.0, "retries": 1}), store)
-    (key,) = keys(store, "phases")
+    (key,) = store.keys("phases")
     assert (store.phase(key).kind, store.phase(key).dead_end) == ("pretrain", True)
     assert store.score(chain.score) is None
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import result_of
 from finished_study import FinishedStudy
-from small_studies import keys, plan_of, study_file
+from small_studies import plan_of, study_file
 
 from sweep.chain.bench import model_to_score, set_up
 from sweep.chain.preview import measure
@@ -23,9 +23,10 @@ from sweep.planning.ledger import FILE, Ledger
 from sweep.planning.plan import INTERMEDIATE, PRETRAIN
 from sweep.planning.preview import EXAMPLES, PREVIEWS, preview_parts, previews, ranked_targets, short_plan
 from sweep.preview import preview
+from sweep.records import PreviewRecord
 from sweep.reporting import report
 from sweep.reporting.preview import preview_frame, regrets
-from sweep.store import PreviewRecord, Store
+from sweep.store import Store
 from sweep.training.features import Part, label_columns
 from sweep.training.logme import log_evidence, moments, one_hot
 
@@ -139,9 +140,9 @@ def test_a_value_is_the_evidence_of_the_pooled_vectors_of_the_targets_first_exam
 
 def test_a_preview_that_is_there_is_not_made_again(measured):
     store, chains, short = measured
-    before = keys(store, "phases")
+    before = store.keys("phases")
     assert list(measure(chains["world/pos", "world/topic"], short, store)) == []
-    assert keys(store, "phases") == before
+    assert store.keys("phases") == before
 
 
 def test_two_stores_hold_the_same_values(measured, tmp_path):

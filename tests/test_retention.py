@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, result_of
-from small_studies import chains_of, finish, keys, plan_of, study_file, unmeasured, with_data_of
+from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of
 from tiny_models import tiny_model, toy
 
 from sweep.admission import Admission
@@ -232,9 +232,9 @@ def test_a_plan_counts_what_retention_costs_and_no_more(store, tmp_path):
 
 def test_a_study_that_asks_later_trains_nothing_but_released_target_phases_again(store, tmp_path):
     finish(study_file(tmp_path, {"intermediate": ["world/rte"]}), store)
-    before = keys(store, "phases")
+    before = store.keys("phases")
     finish(study_file(tmp_path, {"intermediate": ["world/rte"]}, scoring=ASKED), store)
-    assert keys(store, "phases") == before
+    assert store.keys("phases") == before
 
 
 def test_a_setting_that_is_no_yes_or_no_is_a_mistake_at_its_place(tmp_path):

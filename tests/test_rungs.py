@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from small_studies import chains_of, keys, plan_of, reported, study_file, unmeasured
+from small_studies import chains_of, plan_of, reported, study_file, unmeasured
 from test_admission import TUNED, Lab, study
 
 from sweep.chain.trial import run
@@ -276,7 +276,7 @@ def test_winners_only_and_halving_choose_among_real_chains_and_the_report_shows_
     assert report.scores[report.scores["state"] == "loser"]["value"].isna().all()
     assert "4 of 4 chains are done (3 candidates were beaten and not scored)" in report.progress
     store = Store(tmp_path / "results" / "store")
-    targets = [store.phase(key) for key in keys(store, "phases") if store.phase(key).kind == "target"]
+    targets = [store.phase(key) for key in store.keys("phases") if store.phase(key).kind == "target"]
     assert len(targets) == 2
     assert all(record.released for record in targets)
     assert not list((store.root / "scratch").iterdir())

@@ -9,7 +9,7 @@ import pytest
 from hub_folders import hub_folders, offline_row, repository
 from hub_rows import DATA_SETS
 from published_encoders import save_published
-from small_studies import PHASE, chains_of, finish, keys, plan_of, study_file
+from small_studies import PHASE, chains_of, finish, plan_of, study_file
 
 from sweep.chain.trial import run
 from sweep.planning.first_use import resolve_revisions
@@ -153,10 +153,10 @@ def test_xquad_and_mlqa_train_their_target_phase_once_and_are_both_scored(hub, t
     chains = list(plan.planned_chains())
     for chain in chains:
         list(run(chain, plan, store))
-    assert keys(store, "phases") == [chains[0].phases[0].key]
+    assert store.keys("phases") == [chains[0].phases[0].key]
     for chain in chains:
         assert set(store.score(chain.score).languages) == set(TASKS[chain.cell.target].languages)
-    assert len(keys(store, "scores")) == 2
+    assert len(store.keys("scores")) == 2
 
 
 def test_other_test_data_leave_a_targets_phases_as_they_are(hub, tmp_path):

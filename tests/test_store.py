@@ -13,7 +13,8 @@ from conftest import result_of
 from sweep.data import sample, subset, training_data
 from sweep.errors import StoreError
 from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
-from sweep.store import PhaseRecord, Store
+from sweep.records import PhaseRecord
+from sweep.store import Store
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import EncodedSequence
 from sweep.tasks.encoding import from_sequences

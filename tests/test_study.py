@@ -20,7 +20,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from real_runs import WORKER, finished, running
-from small_studies import finish, keys, plan_of, reported, study_file, unmeasured
+from small_studies import finish, plan_of, reported, study_file, unmeasured
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
@@ -32,8 +32,6 @@ from sweep.planning.summary import summary
 from sweep.purse import REPORT_SECONDS
 from sweep.store import Store
 from sweep.training.encoders import random_encoder
-
-pytestmark = pytest.mark.xdist_group("ray")
 
 AXES = {
     "intermediate": ["none", ["world/rte", "world/pos"]],
@@ -71,8 +69,8 @@ def records(folder: Path) -> dict[str, object]:
     """Everything that the store holds, but for what clocks measured."""
     store = Store(folder / "results" / "store")
     return {
-        **{key: unmeasured(store.phase(key)) for key in keys(store, "phases")},
-        **{key: unmeasured(store.score(key)) for key in keys(store, "scores")},
+        **{key: unmeasured(store.phase(key)) for key in store.keys("phases")},
+        **{key: unmeasured(store.score(key)) for key in store.keys("scores")},
     }
 
 
@@ -87,7 +85,7 @@ def planned(path: Path) -> str:
 def spans(folder: Path) -> dict[str, tuple[float, float]]:
     """When each finished phase was trained."""
     store = Store(folder / "results" / "store")
-    found = {key: store.phase(key) for key in keys(store, "phases")}
+    found = {key: store.phase(key) for key in store.keys("phases")}
     return {key: (record.started, record.ended) for key, record in found.items()}
 
 
@@ -129,7 +127,7 @@ def test_a_study_runs_all_its_chains_and_leaves_scores_of_every_chain_and_langua
 def test_phases_that_chains_share_are_trained_once(undisturbed):
     folder, text, _ = undisturbed
     store = Store(folder / "results" / "store")
-    kinds = [store.phase(key).kind for key in keys(store, "phases")]
+    kinds = [store.phase(key).kind for key in store.keys("phases")]
     # Per seed one pretraining and one intermediate phase; per cell with a target phase 2 candidates and a replica.
     assert [kinds.count(kind) for kind in ("pretrain", "intermediate", "target")] == [2, 2, 12]
     assert f"{len(kinds)} phases trained now" in text
@@ -270,11 +268,11 @@ def disturbed(tmp_path_factory):
     phases.append(spans(folder))
     study_file(folder, AXES, **SETTINGS)
     with running(folder) as run:
-        run.until(lambda: run.half_done() and len(keys(run.store, "phases")) > len(phases[0]))
+        run.until(lambda: run.half_done() and len(run.store.keys("phases")) > len(phases[0]))
         run.kill()
     phases.append(spans(folder))
     with running(folder) as run:
-        run.until(lambda: run.half_done() and len(keys(run.store, "phases")) > len(phases[1]) + 1)
+        run.until(lambda: run.half_done() and len(run.store.keys("phases")) > len(phases[1]) + 1)
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 130, run.text
         stopped = run.text
@@ -335,8 +333,8 @@ def test_chains_with_different_shares_of_a_device_run_on_one(tmp_path, monkeypat
     """A GPU that only Ray believes in: scores have been measured, intermediate phases have not."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    path = study_file(tmp_path, AXES, results="results", runtime={"gpu": "auto"})
-    plan = plan_of(path)
+    axes = {"intermediate": ["none", "world/rte"], "target": ["world/topic", "world/ner"]}
+    plan = plan_of(study_file(tmp_path, axes, results="results", runtime={"gpu": "auto"}))
     names = {name for chain in plan.planned_chains() for name in works(plan, chain, chain.phases, scored=True)}
     known = {CORES: "64"}
     for name in names:
@@ -346,7 +344,7 @@ def test_chains_with_different_shares_of_a_device_run_on_one(tmp_path, monkeypat
         ledger.remember(known)
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"GPU": 1}))
     begun = time.time()
-    assert ended(finished(tmp_path)) == (12, 12)
+    assert ended(finished(tmp_path)) == (4, 4)
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
         shares = [row.device_seconds / (row.ended - row.started) for row in ledger.chains()]
         spent = ledger.spent()[1]
@@ -356,12 +354,13 @@ def test_chains_with_different_shares_of_a_device_run_on_one(tmp_path, monkeypat
 
 
 def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):
-    study_file(tmp_path, AXES, **SETTINGS, deadline="3 s")
+    axes = {"target": ["world/topic", "world/ner"]}
+    study_file(tmp_path, axes, **SETTINGS, deadline="3 s")
     stopped = finished(tmp_path)
     assert "the deadline has come" in stopped
     assert "'sweep run study.yaml' goes on from here" in stopped
-    study_file(tmp_path, AXES, **SETTINGS)
-    assert ended(finished(tmp_path)) == (16, 16)
+    study_file(tmp_path, axes, **SETTINGS)
+    assert ended(finished(tmp_path)) == (4, 4)
 
 
 # Chains that do not report
@@ -381,8 +380,8 @@ def test_a_chain_that_loads_for_longer_than_the_whole_budget_is_ended_in_time_an
     undisturbed = Store(tmp_path / "undisturbed")
     finish(tmp_path / "study.yaml", undisturbed)
     store = Store(tmp_path / "results" / "store")
-    assert keys(store, "scores") == keys(undisturbed, "scores")
-    for key in keys(store, "scores"):
+    assert store.keys("scores") == undisturbed.keys("scores")
+    for key in store.keys("scores"):
         assert unmeasured(store.score(key)) == unmeasured(undisturbed.score(key))
 
 
@@ -429,7 +428,7 @@ def test_chains_of_a_phase_that_learns_nothing_are_a_result_and_no_failure(tmp_p
     assert (found.chain.nunique(), found[found.collapsed].chain.nunique()) == (6, 3)
     assert set(found[found.collapsed].retries) == {1}
     store = Store(tmp_path / "results" / "store")
-    assert [store.phase(key).kind for key in keys(store, "phases")].count("intermediate") == 1
+    assert [store.phase(key).kind for key in store.keys("phases")].count("intermediate") == 1
     assert "0 phases trained now" in finished(tmp_path, code=0)
 
 

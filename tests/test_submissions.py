@@ -10,7 +10,7 @@ from dataclasses import replace
 from zipfile import ZipFile
 
 import pytest
-from small_studies import finish, keys, study_file, with_data_of
+from small_studies import finish, study_file, with_data_of
 
 from sweep.errors import StoreError
 from sweep.official.scores import score
@@ -119,8 +119,8 @@ def test_all_chains_on_a_test_set_share_its_label_files(finished, tmp_path):
     shutil.copytree(store.root / "labels", made.root / "labels")
     before = {path: path.stat().st_ino for path in (made.root / "labels").rglob("*")}
     finish(study_file(tmp_path, {"target": ["world/copa"], "seed": [1, 2]}), made)
-    assert len(keys(made, "scores")) == 2
-    assert {made.score(key).labels for key in keys(made, "scores")} < {path.name for path in before}
+    assert len(made.keys("scores")) == 2
+    assert {made.score(key).labels for key in made.keys("scores")} < {path.name for path in before}
     assert {path: path.stat().st_ino for path in (made.root / "labels").rglob("*")} == before
 
 

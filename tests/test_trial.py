@@ -16,7 +16,7 @@ import torch
 from conftest import result_of
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
-from small_studies import TINY, chains_of, finish, finish_in_pieces, keys, plan_of, study_file, unmeasured, with_data_of
+from small_studies import TINY, chains_of, finish, finish_in_pieces, plan_of, study_file, unmeasured, with_data_of
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
@@ -102,12 +102,12 @@ def test_chains_with_the_same_prefix_train_it_once(fresh, tmp_path):
     axes = {"intermediate": ["world/rte"], "target": ["world/topic", "world/retrieval"]}
     one, other = chains_of(study_file(tmp_path, axes))
     list(run(*one, fresh))
-    before = {key: fresh.phase(key).ended for key in keys(fresh, "phases")}
+    before = {key: fresh.phase(key).ended for key in fresh.keys("phases")}
     list(run(*other, fresh))
-    kinds = [fresh.phase(key).kind for key in keys(fresh, "phases")]
+    kinds = [fresh.phase(key).kind for key in fresh.keys("phases")]
     assert sorted(kinds) == ["intermediate", "pretrain", "target"]
-    assert {key: fresh.phase(key).ended for key in keys(fresh, "phases")} == before
-    assert len(keys(fresh, "scores")) == 2
+    assert {key: fresh.phase(key).ended for key in fresh.keys("phases")} == before
+    assert len(fresh.keys("scores")) == 2
 
 
 def test_a_finished_chain_reports_nothing(fresh, tmp_path):
@@ -156,7 +156,7 @@ def test_how_retrieval_is_read_changes_scores_but_no_phase(store, tmp_path):
     chains, counts = [], []
     for reading in readings:
         chains += finish(study_file(tmp_path, axes, scoring=reading), store)
-        counts.append(len(keys(store, "phases")))
+        counts.append(len(store.keys("phases")))
     assert len({chain.score for chain in chains}) == len(readings)
     assert len({chain.phases[-1].key for chain in chains}) == len(set(counts)) == 1
     assert [store.score(chain.score).settings["layers"] for chain in chains] == [[2], [0], [2]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_studies import chains_of, finish, finish_in_pieces, keys, plan_of, study_file, unmeasured, with_data_of
+from small_studies import chains_of, finish, finish_in_pieces, plan_of, study_file, unmeasured, with_data_of
 from test_admission import Lab
 
 from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS
@@ -67,7 +67,7 @@ def prepared(tmp_path_factory):
 @pytest.fixture
 def fresh(prepared, tmp_path):
     store = with_data_of(prepared, tmp_path / "store")
-    for key in keys(prepared, "phases"):
+    for key in prepared.keys("phases"):
         if prepared.phase(key).kind == "pretrain":
             shutil.copytree(prepared.root / "phases" / key, store.root / "phases" / key)
     return store
@@ -122,7 +122,7 @@ def test_a_chain_that_is_interrupted_in_trunk_and_branch_is_the_undisturbed_one(
 def test_a_segment_is_trained_once_whoever_needs_it(fresh, tmp_path):
     path = study(tmp_path)
     done = finish(path, fresh)
-    records = [fresh.phase(key) for key in keys(fresh, "phases")]
+    records = [fresh.phase(key) for key in fresh.keys("phases")]
     assert Counter(record.kind for record in records) == {"pretrain": 1, "trunk": 2, "intermediate": 3, "target": 3}
     steps = {phase.recipe.examples: fresh.phase(phase.key) for phase in trunks(done[-1])}
     assert steps[400].resumes == trunks(done[-1])[0].key

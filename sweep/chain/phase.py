@@ -29,7 +29,7 @@ from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
 from sweep.planning.plan import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, Reached, rung_fact, rung_step
-from sweep.store import PhaseRecord
+from sweep.records import PhaseRecord
 from sweep.tasks.base import Encoded, Task
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream

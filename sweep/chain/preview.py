@@ -15,8 +15,9 @@ from sweep.chain.phase import train_phase
 from sweep.data import SAMPLE_SEED, training_data
 from sweep.planning.plan import Chain, Plan
 from sweep.planning.preview import EXAMPLES, target_settings
+from sweep.records import PreviewRecord
 from sweep.stock import Stock
-from sweep.store import PreviewRecord, Store
+from sweep.store import Store
 from sweep.tasks.base import Encoded, Task
 from sweep.training.features import label_columns, parts
 from sweep.training.logme import Moments, log_evidence, moments

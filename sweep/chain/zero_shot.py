@@ -16,7 +16,7 @@ from sweep.official.archive import packed, write_labels
 from sweep.official.layout import description
 from sweep.planning.plan import TARGET, Chain
 from sweep.planning.reading import read_layers, scoring_settings
-from sweep.store import ScoreRecord
+from sweep.records import ScoreRecord
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Outputs
 from sweep.training.scoring import score

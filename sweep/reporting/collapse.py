@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sweep.planning.ledger import ChainRow
+from sweep.records import PhaseRecord
 from sweep.reporting.results import Ended, Result, setting_of
-from sweep.store import PhaseRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sweep.planning.settings import BASELINE, Setting
+from sweep.records import PhaseRecord
 from sweep.reporting.figures import GREY, INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
 from sweep.reporting.results import Ended, Result, labels, setting_of
-from sweep.store import PhaseRecord
 
 if TYPE_CHECKING:
     import pandas as pd

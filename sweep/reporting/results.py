@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
 from sweep.planning.rungs import Reached
 from sweep.planning.settings import Setting
-from sweep.store import PhaseRecord, ScoreRecord, Store
+from sweep.records import PhaseRecord, ScoreRecord
+from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,80 @@
+"""What the store says of a finished phase, of scores and of a preview: plain data, one JSON file each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PhaseRecord:
+    """What a finished phase was, cost and reached."""
+
+    key: str
+    kind: str  # pretrain | intermediate | target | trunk
+    parent: str | None  # key of the phase it started from; None: the encoder as it was published
+    recipe: dict[str, Any]
+    curve: list[dict[str, float]]  # step, loss, tokens, time (epoch seconds)
+    dev: list[dict[str, Any]]  # step, value (0..1), time, and value per task
+    dev_score: float | None  # of the weights that were kept, mean over tasks; None where there is no dev data
+    majority: float | None  # dev score of the best constant answer, mean over tasks
+    collapsed: bool  # nothing was learned, in no attempt: of what was tried last this record holds curve and scores
+    selected_step: int
+    steps: int
+    tokens: int  # real tokens, padding excluded
+    examples: int
+    flops: float  # computed from the encoder's shape and what was really fed, padding included; all attempts
+    device_seconds: float  # of all attempts
+    started: float
+    ended: float
+    versions: dict[str, str]
+    files: dict[str, str]  # name -> sha256
+    released: bool = False  # weights were deleted after scoring
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)  # dev task -> dev, majority, collapsed
+    attempts: list[dict[str, Any]] = field(default_factory=list)  # seed, dev, steps, flops, device_seconds, collapsed
+    resumes: str | None = None  # key of the trunk segment that it went on from; its costs are those after it
+
+    @property
+    def dead_end(self) -> bool:
+        """It collapsed before the target phase: it has no weights, and nothing may start from it."""
+        return self.collapsed and self.kind != "target"
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """Zero-shot scores of one set of weights on one target."""
+
+    key: str
+    phase: str | None  # key of the phase that was scored; None: the encoder as it was published
+    task: str
+    family: str
+    metric: str
+    train_language: str | None
+    settings: dict[str, Any]
+    # language -> value (0..1), examples, majority (0..1), and threshold of a mining task
+    languages: dict[str, dict[str, float]]
+    flops: float
+    device_seconds: float
+    started: float
+    ended: float
+    files: dict[str, str]
+    # Intermediate task -> what its scores are about, then before, saved_head, fresh_head (0..1, or None).
+    retention: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: str = ""  # key of the folder that says what is right; empty: no predictions were kept
+    layers: dict[str, dict[str, float]] = field(default_factory=dict)  # layer -> language -> value; vectors only
+
+
+@dataclass(frozen=True)
+class PreviewRecord:
+    """How well the vectors of one set of weights explain the labels of one target."""
+
+    key: str
+    phase: str | None  # key of the short phase; None: the encoder as it was published
+    task: str
+    value: float | None  # LogME, mean log evidence per label in nats; None: all labels are the same
+    examples: int
+    vectors: int
+    flops: float  # of the forward pass alone
+    device_seconds: float
+    started: float
+    ended: float
