@@ -100,6 +100,9 @@ def main() -> None:
           f"the plain way ran {trials}{sampled}")  # fmt: skip
     _print_costs(first, second, stock)
     _print_plan(planned, first)
+    for name, side in {"ours": first, "ours again": second}.items():
+        lacking = {" | ".join(cell[:3]) for chain in _grid(folder, axes) if (cell := _cell(chain)) not in side.scores}
+        print(f"{name}: {chains - len(side.scores)} chains have no scores, {', '.join(sorted(lacking)) or '-'}")
     _print_scores(first, second, stock)
 
 

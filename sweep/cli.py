@@ -105,6 +105,15 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
+def gc(options: argparse.Namespace) -> int:
+    """Says which weights of a study nobody needs any more and what they take on disk; deletes them if asked to."""
+    from sweep.garbage import collect, text
+
+    chosen = {"delete": options.delete, "finished": options.finished}
+    print(text(collect(options.file, **chosen), options.file, **chosen))
+    return 0
+
+
 def score(options: argparse.Namespace) -> int:
     """Scores a folder of predictions and labels in the official layout of XTREME and XTREME-R."""
     from sweep.official.scores import score as score_folder
@@ -221,7 +230,7 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sweep", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (check, plan, preview, run):
+    for command in (check, plan, preview, run, gc):
         _command(commands, command).add_argument("file", type=Path, help="the study file")
     for command in (report, ui):
         _command(commands, command).add_argument("results", type=Path, help="the results folder of a study")
@@ -234,6 +243,9 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("folder", type=Path, help="a folder with predictions/<task>/ and labels/<task>/")
     scoring.add_argument("--version", choices=VERSIONS, help="only its tasks, in all its languages")
     scoring.add_argument("--json", action="store_true", help="print task -> language -> metric -> value")
+    commands.choices["gc"].add_argument("--delete", action="store_true", help="delete them; scores and records stay")
+    what = "with --delete: also weights of finished phases, which a chain that you add later would train again"
+    commands.choices["gc"].add_argument("--finished", action="store_true", help=what)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     return parser
 

@@ -94,6 +94,8 @@ def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
     """In a process of its own: torch stays out of the driver, which lives and grows as long as the study."""
     if not unchecked_encoders(plan, facts):
         return {}
+    if "torch" in sys.modules:
+        return _checked(plan, facts)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_checked, plan, facts).result()
 

@@ -54,7 +54,7 @@ LAYERS = (
     reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
     reporting.process_figures reporting.tradeoffs reporting.html reporting.preview
     reporting.report reporting.submissions
-    reporting.publish preview""",
+    reporting.publish preview garbage""",
     # 8  the command line
     "cli __main__",
 )

@@ -1,0 +1,109 @@
+"""`sweep gc`: which weights of a study nobody needs any more, and what they take on disk. Deletes on request alone.
+
+Only weights and half-done phases go: records, curves, scores and predictions stay, so a report says the same before and
+after. What a later chain needs of that is trained again.
+
+A cell is over when all its candidates and seeds are. Of one that is not, all phases are kept that its chains may have,
+whatever learning rates it will choose.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.errors import StudyError
+from sweep.planning import ledger as books
+from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
+from sweep.planning.outdated import outdated
+from sweep.planning.plan import TARGET, Cell, Plan
+from sweep.planning.preview import previews, short_plan
+from sweep.planning.study_file import load
+from sweep.store import Store
+from sweep.study import STORE, prepared
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Key of a phase -> bytes on disk."""
+
+    outdated: Mapping[str, int]  # weights of phases that the study file does not ask for
+    half_done: Mapping[str, int]  # what was begun and no chain will go on with
+    finished: Mapping[str, int]  # weights of phases from which no chain is left to start
+
+
+def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garbage:
+    """What nobody needs of a study; with `delete` it is gone, what is finished only where that is asked for too.
+
+    Raises SweepError.
+    """
+    results = load(path).results_folder
+    if not (results / books.FILE).exists():
+        raise StudyError(results, "no study", "the results folder of a 'sweep run' is expected")
+    with prepared(path) as (plan, ledger, folder):
+        store = Store(folder / STORE)
+        garbage = _found(plan, ledger.chains(), store)
+        if delete:
+            for key in (*garbage.outdated, *(garbage.finished if finished else ())):
+                store.release(key)
+            for key in garbage.half_done:
+                store.abandon(key)
+    return garbage
+
+
+def _found(plan: Plan, rows: Iterable[ChainRow], store: Store) -> Garbage:
+    asked, needed = _phases(plan, plan.cells) | _previewed(plan), _phases(plan, _left(plan, list(rows)))
+    records = [record for key in store.keys("phases") if (record := store.phase(key)) is not None]
+    held = {record.key: size for record in records if (size := store.bytes_held(record))}
+    wanted = {record.key for record in records if record.kind == TARGET and plan.study.runtime.keep_target_weights}
+    return Garbage(
+        outdated={key: size for key, size in held.items() if key not in asked},
+        half_done={key: store.bytes_begun(key) for key in store.keys("scratch") if key not in needed},
+        finished={key: size for key, size in held.items() if key in asked - needed - wanted},
+    )
+
+
+def _left(plan: Plan, rows: list[ChainRow]) -> Iterator[Cell]:
+    """Cells of which a chain may still run."""
+    old = set(outdated(plan, rows))
+    over = Counter(row.cell for row in rows if row.state in (DONE, LOSER, COLLAPSED) and row.key not in old)
+    for cell in plan.cells:
+        if over[cell.name] < plan.candidates(cell) + len(plan.study.axes.seed) - 1:
+            yield cell
+
+
+def _phases(plan: Plan, cells: Iterable[Cell]) -> set[str]:
+    """Keys of all phases that chains of these cells may have, whatever rates they take."""
+    found = set[str]()
+    for cell, seed in itertools.product(cells, plan.study.axes.seed):
+        grid = plan.grid(cell)
+        for point in itertools.product(*grid.values()):
+            chain = plan.chain(cell, dict(zip(grid, point, strict=True)), seed)
+            found.update(phase.key for phase in chain.phases)
+    return found
+
+
+def _previewed(plan: Plan) -> set[str]:
+    """Keys of the short phases of a preview."""
+    return {phase.key for chain in previews(short_plan(plan)) for phase in chain.phases}
+
+
+def text(garbage: Garbage, path: Path, *, delete: bool, finished: bool) -> str:
+    """What the command prints."""
+    groups = {
+        "weights of phases that the study file does not ask for": garbage.outdated,
+        "half-done phases that no chain will go on with": garbage.half_done,
+        "weights of finished phases from which no chain is left to start": garbage.finished,
+    }
+    lines = [f"{sum(sizes.values()) / 1e9:9.3f} GB  {len(sizes):>5}  {what}" for what, sizes in groups.items()]
+    if not delete:
+        lines.append(
+            f"nothing was deleted: 'sweep gc {path} --delete' takes the first two, with --finished all three;"
+            " records and scores stay, and what a later chain needs is trained again"
+        )
+    else:
+        lines.append("deleted" if finished else "deleted, but for the finished ones (--finished takes them too)")
+    return "\n".join(lines)
