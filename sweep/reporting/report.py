@@ -204,7 +204,8 @@ def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> str:
         sentences.append(f"Beside them {stopped} target phases were stopped at a rung.")
     if held:
         parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
-        sentences.append(f"Weights that later chains may begin from take {sum(held.values()) / 1e9:.2g} GB ({parts}).")
+        taken = f"take {sum(held.values()) / 1e9:.2g} GB ({parts})"
+        sentences.append(f"Weights that later chains may begin from {taken}; sweep gc says which nobody needs.")
     return " ".join(sentences)
 
 
