@@ -11,6 +11,7 @@ formula as ours.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -28,6 +29,8 @@ from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import Encoded, Row, Task
 from sweep.tasks.encoding import from_sequences
+from sweep.training.mixture import Mixture, Stream
+from sweep.training.schedule import FitSettings, rate
 
 MASKED_SHARE = 0.15
 
@@ -70,21 +73,30 @@ def trained(  # noqa: PLR0917
     weights: str, task: Task, volume: int | None, tokenizer: Any, settings: dict[str, Any], seed: int,
     spent: list[float],
 ) -> Any:  # fmt: skip
-    """A Trainer that has trained a fresh head on an encoder and looked at dev once."""
+    """A Trainer that has trained a fresh head on an encoder and looked at dev once.
+
+    It makes as many steps as our batches of `batch_tokens` would be, at our learning rates: Trainer's own schedule
+    begins with a step at rate zero, which counts where a phase has twenty.
+    """
+    from torch.optim.lr_scheduler import LambdaLR
     from transformers import Trainer, TrainingArguments, set_seed
 
     set_seed(seed)
     model = load_model(weights, task)
     count_flops(model, task, spent)
-    data = examples(task, training_rows(task, volume, seed), tokenizer)
-    batch = max(round(settings["batch_tokens"] * len(data) / sum(len(one["input_ids"]) for one in data)), 1)
+    rows = training_rows(task, volume, seed)
+    data, stream = examples(task, rows, tokenizer), Stream(task.name, encode(task, rows, tokenizer))
+    steps = Mixture((stream,), settings["batch_tokens"], seed).steps_for(1)
     arguments = TrainingArguments(
         tempfile.gettempdir(), use_cpu=True, report_to="none", save_strategy="no", logging_strategy="no",
         disable_tqdm=True, seed=seed, learning_rate=settings["learning_rate"], num_train_epochs=settings["epochs"],
-        warmup_steps=0.1, weight_decay=0.01, max_grad_norm=1.0, per_device_train_batch_size=batch,
-        per_device_eval_batch_size=64, dataloader_pin_memory=False,
+        weight_decay=0.01, max_grad_norm=1.0, per_device_eval_batch_size=64, dataloader_pin_memory=False,
+        per_device_train_batch_size=math.ceil(len(data) / steps),
     )  # fmt: skip
     trainer = Trainer(model, arguments, train_dataset=data, data_collator=collator(task, tokenizer))
+    optimizer = trainer.create_optimizer()
+    whole = FitSettings(learning_rate=1.0, steps=steps * settings["epochs"], seed=seed, warmup=0.1)
+    trainer.lr_scheduler = LambdaLR(optimizer, lambda done: rate(done + 1, whole))
     trainer.train()
     language = task.trained_in[0]
     dev = task.source.rows("dev", language)
