@@ -48,7 +48,7 @@ from sweep.training.dropout import FastDropout
 from sweep.training.encoders import random_encoder
 from sweep.training.heads import Head, HeadSpec
 from sweep.training.linear import OneDnnLinear
-from sweep.training.model import Chainable
+from sweep.training.model import Chainable, Precision
 from sweep.training.scoring import score
 
 TASK, PAD, CLS, SEP, WORDS, VOCABULARY = "udpos", 0, 2, 3, 5, 8000
@@ -80,7 +80,7 @@ def main() -> None:
     where = torch.cuda.get_device_name() if model.device.type == "cuda" else platform.processor() or platform.machine()
     print(
         f"{where}, {arguments.threads} threads, torch {torch.__version__}; "
-        f"{arguments.layers} layers x {arguments.hidden}"
+        f"{arguments.layers} layers x {arguments.hidden}, {arguments.precision}"
     )
     print(f"{len(data)} languages, {sentences} sentences, {tokens / sentences:.1f} tokens each")
     _score(model, {"warm": next(iter(encoded.values()))}, arguments)
@@ -101,10 +101,10 @@ def main() -> None:
 
 def _compare(model: Timed, encoded: dict[str, Encoded], sentences: int, arguments: argparse.Namespace) -> None:
     """Sides in turns, so that a busy machine disturbs all of them."""
-    stock = _with_torchs_layers(model)
+    stock = _with_torchs_layers(model, arguments.precision)
     sides: dict[str, Callable[[], object]] = {
         "merged": lambda: _score(model, encoded, arguments),
-        "one by one": partial(_plainly, model, encoded, arguments.batch),
+        "one by one": partial(_plainly, model, encoded, arguments.batch, arguments.precision),
         f"Trainer {arguments.batch}": partial(_evaluate, stock, encoded, arguments.batch, arguments.pad_to),
         "Trainer 8": partial(_evaluate, stock, encoded, 8, arguments.pad_to),
     }
@@ -128,6 +128,8 @@ def _arguments() -> argparse.Namespace:
     sizes = {"languages": 30, "examples": 1000, "layers": 12, "hidden": 768, "threads": 2, "batch": 32, "pairs": 3}
     for name, default in (sizes | {"batch-tokens": 16384}).items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    usual = "bf16" if torch.cuda.is_available() else "fp32"  # as chains run
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default=usual)
     parser.add_argument("--pad-to", type=int, default=0, help="tokens; 0: the longest of a batch")
     return parser.parse_args()
 
@@ -166,17 +168,17 @@ def _languages(arguments: argparse.Namespace) -> Iterator[tuple[str, tuple[Encod
 
 
 def _score(model: Timed, encoded: dict[str, Encoded], arguments: argparse.Namespace) -> dict[str, Outputs]:
-    *_, last = score(model, encoded, TASK, batch_tokens=arguments.batch_tokens, precision="bf16")
+    *_, last = score(model, encoded, TASK, batch_tokens=arguments.batch_tokens, precision=arguments.precision)
     assert last.outputs is not None
     return last.outputs[0]
 
 
-def _plainly(model: Timed, encoded: dict[str, Encoded], batch: int) -> None:
+def _plainly(model: Timed, encoded: dict[str, Encoded], batch: int, precision: Precision) -> None:
     """Language after language, batches in the order of the data."""
     model.eval()
     for one in encoded.values():
         data = DeviceData(one, model.device, PAD)
-        with torch.inference_mode(), model.autocast("bf16"):
+        with torch.inference_mode(), model.autocast(precision):
             for first in range(0, one.examples, batch):
                 model.outputs(data.batch(np.arange(first, min(first + batch, one.examples))), TASK)
 
@@ -184,27 +186,27 @@ def _plainly(model: Timed, encoded: dict[str, Encoded], batch: int) -> None:
 class _Evaluable(nn.Module):
     """The same model as Trainer calls it."""
 
-    def __init__(self, model: Chainable) -> None:
+    def __init__(self, model: Chainable, precision: Precision) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.precision = model, precision
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
         lengths = np.full(len(input_ids), input_ids.shape[1])
         batch = Batch(input_ids, attention_mask.bool(), None, labels, lengths, np.arange(len(input_ids) + 1))
-        with self.model.autocast("bf16"):
+        with self.model.autocast(self.precision):
             hidden = self.model.hidden(batch)
             head = self.model.head(TASK)
             assert isinstance(head, Head)
             return {"loss": head.loss(hidden, batch) / len(labels), "logits": head(hidden)}
 
 
-def _with_torchs_layers(model: Chainable) -> _Evaluable:
+def _with_torchs_layers(model: Chainable, precision: Precision) -> _Evaluable:
     """A copy of the model as Trainer's users have it."""
     plain = copy.deepcopy(model)
     layers: list[Any] = [layer for layer in plain.modules() if isinstance(layer, OneDnnLinear | FastDropout)]
     for layer in layers:
         layer.__class__ = nn.Linear if isinstance(layer, OneDnnLinear) else nn.Dropout
-    return _Evaluable(plain)
+    return _Evaluable(plain, precision)
 
 
 def _evaluate(model: _Evaluable, encoded: dict[str, Encoded], batch: int, pad_to: int) -> None:
