@@ -30,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from sweep.planning.chains import Chain, Phase
 from sweep.planning.ledger import Ledger
-from sweep.planning.plan import Chain, Phase, Plan
+from sweep.planning.plan import Plan
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.stock import Stock
 from sweep.store import Store

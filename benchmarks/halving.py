@@ -25,8 +25,8 @@ from tiny import TINY
 from sweep.admission import Admission
 from sweep.chain.trial import run
 from sweep.planning.budget import Costs, Speed
+from sweep.planning.chains import TARGET
 from sweep.planning.ledger import FILE, ChainRow, Ledger
-from sweep.planning.plan import TARGET
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.planning.summary import summary

@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sweep.chain.trial import run
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.plan import Chain, Plan
+from sweep.planning.chains import Chain
+from sweep.planning.plan import Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load

@@ -30,8 +30,9 @@ from tiny import TINY
 from sweep.admission import Admission
 from sweep.chain.trial import run
 from sweep.planning.budget import Costs
+from sweep.planning.chains import INTERMEDIATE, PRETRAIN, Cell, Chain
 from sweep.planning.ledger import Ledger
-from sweep.planning.plan import INTERMEDIATE, PRETRAIN, Cell, Chain, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.stock import Stock

@@ -16,11 +16,12 @@ from typing import Any
 from sweep.cells import CellState, Work, proposal
 from sweep.places import Places
 from sweep.planning.budget import Costs
+from sweep.planning.chains import CANDIDATE, REPLICA, Chain, Phase
 from sweep.planning.coverage import coverage_order
 from sweep.planning.forerunners import forerunners
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, RUNNING, STOPPED, Ledger, row_of
 from sweep.planning.outdated import outdated
-from sweep.planning.plan import CANDIDATE, REPLICA, Chain, Phase, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.rungs import TRAINED, cell_by_cell, reached_rungs, rung_fact, stages
 from sweep.purse import Purse, Running
 from sweep.stock import Stock

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from sweep.planning.chains import Cell, Chain, Rates
 from sweep.planning.forerunners import Forerunners
-from sweep.planning.plan import Cell, Chain, Plan, Rates
+from sweep.planning.plan import Plan
 from sweep.planning.rungs import SCORED, Stage
 from sweep.tuning import Tried, ranked, rates_for
 

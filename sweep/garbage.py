@@ -17,9 +17,10 @@ from pathlib import Path
 
 from sweep.errors import StudyError
 from sweep.planning import ledger as books
+from sweep.planning.chains import TARGET, Cell
 from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
 from sweep.planning.outdated import outdated
-from sweep.planning.plan import TARGET, Cell, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.preview import previews, short_plan
 from sweep.planning.study_file import load
 from sweep.store import Store

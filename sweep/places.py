@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sweep.planning.plan import Chain, Phase, Plan
+from sweep.planning.chains import Chain, Phase
+from sweep.planning.plan import Plan
 from sweep.planning.sharing import crowd, is_about_sharing, refused, works
 
 ROUNDING = 1e-6

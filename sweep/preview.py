@@ -18,9 +18,10 @@ import pandas as pd
 from sweep.chain.preview import measure
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
+from sweep.planning.chains import Chain
 from sweep.planning.ledger import Ledger
 from sweep.planning.measured import measured_sizes
-from sweep.planning.plan import Chain, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.preview import PREVIEWS, preview_parts, previews, ranked_targets, short_plan
 from sweep.planning.settings import BASELINE, NOTHING, Setting
 from sweep.purse import Purse, Running

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep.planning.budget import Costs, Speed
+from sweep.planning.chains import Chain
 from sweep.planning.ledger import Ledger
-from sweep.planning.plan import Chain
 from sweep.planning.spec import Study
 from sweep.stock import Stock
 

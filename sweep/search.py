@@ -9,7 +9,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from sweep.admission import Admission
-from sweep.planning.plan import Chain
+from sweep.planning.chains import Chain
 
 WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
 METRIC = "objective"  # Tune wants one in every report; what is compared is compared by admission, inside cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweep.planning.plan import Chain, Phase
+from sweep.planning.chains import Chain, Phase
 from sweep.planning.rungs import rung_step
 from sweep.store import Store
 

@@ -29,11 +29,12 @@ from sweep.errors import StudyError
 from sweep.forecast import least_budget
 from sweep.planning import ledger as books
 from sweep.planning.budget import Costs, Speed
+from sweep.planning.chains import Chain
 from sweep.planning.first_use import check_data, resolve_revisions, unchecked_encoders
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
 from sweep.planning.measured import measured_sizes
-from sweep.planning.plan import Chain, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.resolve import overlaps, resolve
 from sweep.planning.spec import Budget, Runtime, Study
 from sweep.planning.study_file import load

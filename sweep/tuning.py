@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.fingerprint import fingerprint
+from sweep.planning.chains import Cell, Rates
 from sweep.planning.grids import Point, nearest
-from sweep.planning.plan import Cell, Plan, Rates
+from sweep.planning.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from sweep.admission import Admission
 from sweep.chain.meter import Event
 from sweep.chain.trial import run
 from sweep.planning.budget import Costs
+from sweep.planning.chains import Chain
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import FILE, Ledger
-from sweep.planning.plan import Chain, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.records import PhaseRecord, ScoreRecord

@@ -16,8 +16,9 @@ from sweep.admission import Admission
 from sweep.display import chain_line, duration, study_line
 from sweep.fingerprint import fingerprint
 from sweep.planning.budget import Costs, Speed
+from sweep.planning.chains import Chain, Rates
 from sweep.planning.ledger import Ledger
-from sweep.planning.plan import Chain, Plan, Rates
+from sweep.planning.plan import Plan
 from sweep.planning.rungs import Reached, rung_fact
 from sweep.planning.summary import summary
 from sweep.records import PhaseRecord, ScoreRecord

@@ -10,9 +10,9 @@ from small_studies import finish, plan_of, study_file
 
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
+from sweep.planning.chains import Cell
 from sweep.planning.coverage import coverage_order
 from sweep.planning.phase_settings import Sampling
-from sweep.planning.plan import Cell
 from sweep.store import Store
 from sweep.tasks.synthetic import FOREIGN, EmbeddedSource
 

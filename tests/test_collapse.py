@@ -13,7 +13,7 @@ from small_studies import chains_of, finish, plan_of, study_file, unmeasured, wi
 from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.chain.trial import run
 from sweep.errors import StoreError, StudyError
-from sweep.planning.plan import attempt_seed
+from sweep.planning.chains import attempt_seed
 from sweep.stock import Stock
 from sweep.store import Store
 

@@ -17,7 +17,8 @@ from hub_rows import ANSWERS, NLI
 from sweep.errors import DataError, StudyError
 from sweep.tasks import FAMILIES, HUB, TASKS
 from sweep.tasks.base import Size
-from sweep.tasks.sources import check, hub_task
+from sweep.tasks.check import check
+from sweep.tasks.sources import hub_task
 
 TEXT = Value("string")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of a repository that is made up here

@@ -19,8 +19,8 @@ from sweep.chain.preview import measure
 from sweep.data import SAMPLE_SEED, training_data
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
+from sweep.planning.chains import INTERMEDIATE, PRETRAIN
 from sweep.planning.ledger import FILE, Ledger
-from sweep.planning.plan import INTERMEDIATE, PRETRAIN
 from sweep.planning.preview import EXAMPLES, PREVIEWS, preview_parts, previews, ranked_targets, short_plan
 from sweep.preview import preview
 from sweep.records import PreviewRecord

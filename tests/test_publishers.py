@@ -9,8 +9,9 @@ import pytest
 from sweep.errors import DataError, StudyError
 from sweep.tasks import FAMILIES
 from sweep.tasks.benchmarks import languages_of
+from sweep.tasks.check import check
 from sweep.tasks.publishers import FILES
-from sweep.tasks.sources import check, local_task
+from sweep.tasks.sources import local_task
 from sweep.tasks.treebank import is_whole, written_words
 
 

@@ -9,7 +9,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from sweep.tasks import FAMILIES
-from sweep.tasks.sources import check, local_task
+from sweep.tasks.check import check
+from sweep.tasks.sources import local_task
 
 STUDY = Path(__file__).resolve().parent.parent / "search_spaces/real_small.yaml"
 DESCRIPTIONS = YAML(typ="safe", pure=True).load(STUDY.read_text(encoding="utf-8"))["tasks"]

@@ -10,7 +10,8 @@ from sweep.errors import DataError, StudyError
 from sweep.planning.reading import default_layer
 from sweep.store import Store
 from sweep.tasks import FAMILIES
-from sweep.tasks.sources import check, local_task
+from sweep.tasks.check import check
+from sweep.tasks.sources import local_task
 
 SCORED = {"bucc2018": 31, "lareqa": 10, "mewslix": 8}  # foreign sentences, questions, mentions per language
 

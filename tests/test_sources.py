@@ -13,8 +13,9 @@ from sweep.errors import DataError, StudyError
 from sweep.fingerprint import fingerprint
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Size
+from sweep.tasks.check import check
 from sweep.tasks.mapping import COLUMNS
-from sweep.tasks.sources import check, local_task
+from sweep.tasks.sources import local_task
 
 TOPICS = {
     "family": "sequence",

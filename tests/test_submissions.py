@@ -14,8 +14,8 @@ from small_studies import finish, study_file, with_data_of
 
 from sweep.errors import StoreError
 from sweep.official.scores import score
+from sweep.planning.chains import Chain
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.planning.plan import Chain
 from sweep.reporting.results import Result, results
 from sweep.reporting.submissions import publish_submissions, setting
 from sweep.store import PREDICTIONS, Store

@@ -13,9 +13,10 @@ from test_admission import Lab
 from sweep.cells import CellState, proposal
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs, Speed
+from sweep.planning.chains import Cell
 from sweep.planning.coverage import coverage_order
 from sweep.planning.forerunners import forerunners
-from sweep.planning.plan import Cell, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.rungs import stages
 from sweep.planning.summary import summary
 from sweep.tuning import Tried, rates_for

@@ -13,7 +13,8 @@ import torch
 
 from sweep.chain.meter import Event, Meter
 from sweep.data import Reader
-from sweep.planning.plan import TARGET, Chain, Phase, Plan
+from sweep.planning.chains import TARGET, Chain, Phase
+from sweep.planning.plan import Plan
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import Runtime
 from sweep.store import Store

@@ -18,7 +18,7 @@ from typing import Any
 from sweep.chain.bench import Bench
 from sweep.chain.meter import encoded_flops
 from sweep.data import Sample, sample
-from sweep.planning.plan import Phase
+from sweep.planning.chains import Phase
 from sweep.planning.sources import judged_in
 from sweep.tasks.base import Outputs, Task
 from sweep.training.model import Chainable

@@ -7,7 +7,7 @@ import math
 from sweep.chain.bench import Bench
 from sweep.chain.meter import step_flops
 from sweep.errors import StudyError
-from sweep.planning.plan import Phase
+from sweep.planning.chains import Phase
 from sweep.training.mixture import Mixture
 from sweep.training.schedule import FitSettings
 

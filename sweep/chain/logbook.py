@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.chain.bench import Bench
 from sweep.chain.meter import Event, step_flops
-from sweep.planning.plan import Phase
+from sweep.planning.chains import Phase
 from sweep.training.train import Progress, State
 
 CURVE_POINTS = 200

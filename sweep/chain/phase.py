@@ -27,7 +27,7 @@ from sweep.chain.length import steps_of, trunk_end
 from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
-from sweep.planning.plan import TARGET, Phase, attempt_seed
+from sweep.planning.chains import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, Reached, rung_fact, rung_step
 from sweep.records import PhaseRecord
 from sweep.tasks.base import Encoded, Task

@@ -13,7 +13,8 @@ from sweep.chain.bench import Bench, model_to_score, set_up
 from sweep.chain.meter import Event, encoded_flops
 from sweep.chain.phase import train_phase
 from sweep.data import SAMPLE_SEED, training_data
-from sweep.planning.plan import Chain, Plan
+from sweep.planning.chains import Chain
+from sweep.planning.plan import Plan
 from sweep.planning.preview import EXAMPLES, target_settings
 from sweep.records import PreviewRecord
 from sweep.stock import Stock

@@ -19,7 +19,7 @@ from sweep.chain.bench import Bench, model_with_heads
 from sweep.chain.meter import Event, encoded_flops
 from sweep.data import SAMPLE_SEED, Sample, sample, training_data
 from sweep.planning.budget import LINEAR, probe_examples
-from sweep.planning.plan import INTERMEDIATE, Chain, Phase
+from sweep.planning.chains import INTERMEDIATE, Chain, Phase
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, Outputs, Size, Task
 from sweep.training.model import Chainable

@@ -14,7 +14,8 @@ from sweep.chain.meter import Event
 from sweep.chain.phase import train_phase
 from sweep.chain.sharing import measured
 from sweep.chain.zero_shot import score_chain
-from sweep.planning.plan import Chain, Plan
+from sweep.planning.chains import Chain
+from sweep.planning.plan import Plan
 from sweep.planning.sharing import phase_work, score_work
 from sweep.stock import Stock
 from sweep.store import Store

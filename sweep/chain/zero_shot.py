@@ -14,7 +14,7 @@ from sweep.data import sizes
 from sweep.fingerprint import fingerprint
 from sweep.official.archive import packed, write_labels
 from sweep.official.layout import description
-from sweep.planning.plan import TARGET, Chain
+from sweep.planning.chains import TARGET, Chain
 from sweep.planning.reading import read_layers, scoring_settings
 from sweep.records import ScoreRecord
 from sweep.tasks import FAMILIES

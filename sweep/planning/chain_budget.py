@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
+from sweep.planning.chains import PRETRAIN, Cell
 from sweep.planning.phase_settings import Phases
-from sweep.planning.plan import PRETRAIN, Cell, Plan
+from sweep.planning.plan import Plan
 from sweep.planning.spec import Study
 
 

@@ -20,7 +20,8 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.plan import Cell, Chain, Plan
+from sweep.planning.chains import Cell, Chain
+from sweep.planning.plan import Plan
 from sweep.planning.rungs import cell_by_cell, stages
 
 AXES = ("encoder", "intermediate", "source", "volume", "target", "chain_budget")

@@ -15,8 +15,8 @@ from sweep.planning.resolve import data_fact, encoder_fact
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.sources import trained_in
 from sweep.tasks import FAMILIES
+from sweep.tasks.check import check
 from sweep.tasks.hub import HubSource, version_of
-from sweep.tasks.sources import check
 
 
 def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from sweep.planning.plan import REPLICA, Chain
+from sweep.planning.chains import REPLICA, Chain
 
 FILE = "ledger.sqlite"
 

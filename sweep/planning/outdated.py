@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from sweep.planning.chains import CANDIDATE, Cell
 from sweep.planning.ledger import ChainRow
-from sweep.planning.plan import CANDIDATE, Cell, Plan
+from sweep.planning.plan import Plan
 
 
 def outdated(plan: Plan, rows: Iterable[ChainRow]) -> Iterator[str]:

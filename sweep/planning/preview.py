@@ -16,8 +16,9 @@ from dataclasses import replace
 
 from sweep.fingerprint import fingerprint
 from sweep.planning.budget import LINEAR, Costs
+from sweep.planning.chains import TARGET, Chain
 from sweep.planning.phase_settings import Phases, PhaseSettings, Warmup
-from sweep.planning.plan import TARGET, Chain, Plan
+from sweep.planning.plan import Plan
 
 PREVIEW_VERSION = 1  # raised when the same weights would give another value
 PREVIEWS = "previews"  # the ledger's fact that names those of a study, for the report

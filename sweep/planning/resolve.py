@@ -17,7 +17,8 @@ from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, groups, mixing, rungs, sources
 from sweep.planning.architecture import Shape
-from sweep.planning.plan import Cell, Plan, Rows
+from sweep.planning.chains import Cell
+from sweep.planning.plan import Plan, Rows
 from sweep.planning.shapes import EncoderSource, encoder_source
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS, VECTORS

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import StudyError
-from sweep.planning.plan import REPLICA, TARGET, Cell, Chain, Plan
+from sweep.planning.chains import REPLICA, TARGET, Cell, Chain
+from sweep.planning.plan import Plan
 from sweep.planning.spec import Study
 
 TRAINED = 1.0  # the end of the target phase

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sweep.planning.plan import Chain, Phase, Plan
+from sweep.planning.chains import Chain, Phase
+from sweep.planning.plan import Plan
 
 CROWDS = (8, 4, 2, 1)  # halves of halves: whatever mixture of shares runs, no device is left with a crumb
 MARGIN = 1.1  # another order of batches leaves other gaps in memory

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sweep.planning.budget import Costs, Speed
+from sweep.planning.chains import TARGET
 from sweep.planning.coverage import Coverage
-from sweep.planning.plan import TARGET, Plan
+from sweep.planning.plan import Plan
 
 
 def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:

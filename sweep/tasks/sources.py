@@ -25,9 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import DataError, StudyError, nearest
+from sweep.errors import StudyError, nearest
 from sweep.tasks import described, publishers
-from sweep.tasks.base import SPLITS, Family, Row, Task
+from sweep.tasks.base import SPLITS, Task
 from sweep.tasks.described import Section
 from sweep.tasks.files import text_lines
 from sweep.tasks.hub import HubPart, HubSource
@@ -128,34 +128,6 @@ def hub_task(name: str, description: Mapping[str, Any], where: str) -> Task:
         wanted = "the mean subword tokens of an example are expected; a guess will do"
         raise StudyError(task.place("tokens"), "nothing", wanted)
     return _task(name, task, HubSource(splits, described.share(task), sizes, tokens, where))
-
-
-def check(task: Task, family: Family, sources: Iterable[str] = ()) -> int:
-    """Reads all splits in all languages and returns the number of rows. Raises DataError with the place of a bad one.
-
-    Train is read in `sources` too, the languages that a study trains it in beside the usual ones. Embedded tasks make
-    their rows themselves and are not read.
-    """
-    source = task.source
-    if not isinstance(source, (LocalSource, HubSource)):
-        return 0
-    wanted = [("test", language) for language in (*task.languages, *task.pool)]
-    wanted += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
-    wanted += [("dev", language) for language in task.trained_in]
-    wanted += [("dev", language) for language in task.languages if task.family == "mining"]
-    rows = 0
-    for split, language in wanted:
-        for place, row in source.located(split, language):
-            rows += 1
-            if problem := family.check(row, task.labels) or _one_sided(split, row):
-                raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
-    return rows
-
-
-def _one_sided(split: str, row: Row) -> str | None:
-    if split != "train" or "query" not in row or None not in (row["query"], row["candidate"]):
-        return None
-    return "a training row with one side; a query and its candidate belong into one"
 
 
 def _pool(task: Section, languages: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,136 @@
+"""What a plan is made of: recipe, phase, cell, chain. Frozen values; plan.py makes them and gives them their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sweep.fingerprint import fingerprint
+from sweep.planning.axes import NONE, OWN
+from sweep.planning.phase_settings import PhaseSettings
+from sweep.planning.settings import FULL, NOTHING
+
+PHASE_VERSION = 5  # raised when the same recipe would give other weights
+
+PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
+TRUNK = "trunk"  # what runs of several lengths begin with
+CANDIDATE, REPLICA = "candidate", "replica"
+
+Rates = Mapping[str, float]  # learning rate per kind of phase
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a phase does to weights, learning rate and seed apart.
+
+    What its tasks are called does nothing: targets that are trained on the same data share a phase.
+    """
+
+    kind: str
+    tasks: tuple[str, ...]
+    data: tuple[str, ...]  # digest per task of the rows that it reads, train and dev
+    languages: tuple[tuple[str, ...], ...]  # of the training data, per task
+    examples: int | None  # at most so many training examples per task
+    settings: PhaseSettings
+    flops: float | None = None  # what its steps may cost, where a chain's budget says how long it is
+
+    @cached_property
+    def digest(self) -> str:
+        told = {name: value for name, value in self.record().items() if name != "tasks"}
+        ratios = [self.settings.sampling.ratios.get(task) for task in self.tasks]
+        return fingerprint({"version": PHASE_VERSION, **told, "sampling": {**told["sampling"], "ratios": ratios}})
+
+    @cached_property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to choose from."""
+        return self.settings.learning_rate.values()
+
+    @property
+    def beginning(self) -> int:
+        """Index of the one that tuning begins with."""
+        return self.settings.learning_rate.beginning()
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for records."""
+        settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides", "examples"})
+        names = ("kind", "tasks", "data", "languages", "examples")
+        flops = {"flops": self.flops} if self.flops is not None else {}
+        return {**settings, **{name: getattr(self, name) for name in names}, **flops}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One training run: a recipe, its rate and seed, and what it starts from."""
+
+    key: str
+    recipe: Recipe
+    learning_rate: float
+    seed: int
+    parent: str | None  # key of the parent phase; None: the encoder as published
+    trunk: bool = False  # stops before the decay, for longer runs to go on from
+    resumes: str | None = None  # key of the trunk segment whose weights and optimizer state it goes on from
+
+    @property
+    def kind(self) -> str:
+        return TRUNK if self.trunk else self.recipe.kind
+
+    def record(self) -> dict[str, Any]:
+        return {**self.recipe.record(), "learning_rate": self.learning_rate, "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid of axes, seeds apart."""
+
+    encoder: str
+    intermediate: tuple[str, ...]  # () is none
+    volume: int | None  # None: all of the data
+    source: str  # OWN, "all", or the language that the intermediate tasks are trained in
+    target: str
+    chain_budget: float | None = None  # FLOPs of training; None: its phases say how long they are
+
+    @property
+    def intermediate_name(self) -> str:
+        return "+".join(self.intermediate) or NONE
+
+    @property
+    def volume_name(self) -> str:
+        return NOTHING if not self.intermediate else FULL if self.volume is None else str(self.volume)
+
+    @property
+    def source_name(self) -> str:
+        return self.source if self.intermediate else NOTHING
+
+    @property
+    def budget_name(self) -> str:
+        return f"{self.chain_budget:g}" if self.chain_budget is not None else NOTHING
+
+    @property
+    def name(self) -> str:
+        source = [] if self.source == OWN else [self.source]
+        budget = [] if self.chain_budget is None else [self.budget_name]
+        return " | ".join([self.encoder, self.intermediate_name, self.volume_name, *source, self.target, *budget])
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A cell with rates and a seed: what one trial runs."""
+
+    key: str
+    cell: Cell
+    rates: Rates
+    seed: int
+    candidate: int
+    role: str
+    phases: tuple[Phase, ...]
+    score: str  # key of its scores
+
+
+def attempt_seed(seed: int, attempt: int) -> int:
+    """The seed with which a phase is tried: its own at first, then 32 bits of sha256 of (seed, attempt).
+
+    Not seed + attempt: that may be another seed of the study, whose run would then count twice.
+    """
+    return seed if attempt == 0 else int(fingerprint([seed, attempt])[:8], 16)
