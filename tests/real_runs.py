@@ -79,12 +79,30 @@ class Run:
     def workers(self) -> list[int]:
         return [pid for pid, command in self.processes() if command.startswith(WORKER)]
 
+    def freeze(self, fact: Callable[[], object]) -> int:
+        """Stops the only worker while a fact holds, which also holds when all that it has said has arrived; its pid."""
+        while True:
+            self.until(lambda: fact() and self.workers())
+            (worker,) = self.workers()
+            os.kill(worker, signal.SIGSTOP)
+            time.sleep(25 * WAIT)
+            if fact():
+                return worker
+            os.kill(worker, signal.SIGCONT)
+
     def half_done(self) -> list[str]:
         """Keys of phases that have a checkpoint."""
         return [path.parent.name for path in self.store.root.glob("scratch/*/checkpoint.safetensors")]
 
+    def at_work(self) -> bool:
+        """Whether an attempt that has computed something is under way."""
+        return any(flops and not settled for *_, flops, settled in self._attempts())
+
     def attempts(self) -> list[tuple[str, int, float]]:
         """(chain, attempt, FLOPs) of the ledger."""
+        return [(chain, attempt, flops) for chain, attempt, flops, _ in self._attempts()]
+
+    def _attempts(self) -> list[tuple[str, int, float, bool]]:
         path = self.folder / "results" / "ledger.sqlite"
         if not path.exists():
             return []
@@ -92,8 +110,8 @@ class Run:
             # The run makes the file first and its tables a moment later.
             if not ledger.execute("select 1 from sqlite_master where name = 'attempts'").fetchone():
                 return []
-            query = "select chain, attempt, flops from attempts order by chain, attempt"
-            return [(str(chain), int(attempt), float(flops)) for chain, attempt, flops in ledger.execute(query)]
+            query = "select chain, attempt, flops, settled from attempts order by chain, attempt"
+            return [(str(chain), int(n), float(flops), bool(over)) for chain, n, flops, over in ledger.execute(query)]
 
     def kill(self) -> None:
         """SIGKILL for the driver first, then for all that is left of it; nobody but us removes Ray's folder then."""
