@@ -226,6 +226,10 @@ class Admission:
         self._cut |= found
         return found
 
+    def silent(self) -> set[str]:
+        """Keys of chains whose workers hang and are to be ended now; Tune begins such a chain anew."""
+        return {running.chain.key for running in self.purse.silent(self.running.values())}
+
     def ended(self, key: str, failure: str | None = None, crowded: bool = False) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells).
 

@@ -5,6 +5,7 @@ worth at a time; then it stops at its next report, its work kept. It goes on onl
 between two reports is there once more: so a budget is exceeded by no more than reports differ, and workers of small
 budgets report more often. A chain that does not report (a library loads, a machine is starved) is watched by the clock:
 where it has used up what nobody else holds, or the deadline is a report's time ago, it is to be ended from outside.
+One that says nothing for much longer hangs, and would spend all there is: its worker is ended, and it is begun anew.
 
 Device-seconds are those for which a chain has its place, by the driver's clock: from the moment at which it was given
 to a worker to the moment at which it was through, starting and stopping included.
@@ -40,6 +41,7 @@ class Running:
     placed: bool = False  # a worker has it: its time counts
     latest: dict[str, Any] = field(default_factory=dict)  # its last report
     step: dict[str, float] = field(default_factory=dict)  # the most that it spent between two reports, by unit
+    silence: float = 0.0  # seconds since its last report while the driver was looking
 
 
 class Purse:
@@ -51,6 +53,8 @@ class Purse:
         self._ends = clock() + study.deadline if study.deadline is not None else None
         self._gpu = study.runtime.gpus > 0
         self.queued = False  # chains wait for machines of a cluster that grows: they have no place yet when given
+        self._patience = study.runtime.silence
+        self._looked = clock()  # when workers were last asked for
         self._unheard: dict[str, float] = {}  # chain -> device-seconds by the clock that nothing is held for
         self._finished: dict[str, tuple[float, float]] = {}  # encoder -> FLOPs, device-seconds
         # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
@@ -115,6 +119,21 @@ class Purse:
                 self._unheard[running.chain.key] = beyond
         return late if late and self.free < -PATIENCE * self.budget.amount else []
 
+    def silent(self, chains: Iterable[Running]) -> list[Running]:
+        """Of all running chains, those whose workers hang: they have said nothing for too long. Each is named once.
+
+        Asked many times a second. A machine that sleeps, or a driver that is busy, says nothing about its workers.
+        """
+        now = self.clock()
+        step, self._looked = min(now - self._looked, REPORT_SECONDS), now
+        found = list[Running]()
+        for running in chains:
+            running.silence += step if running.placed else 0.0
+            if running.silence > self._patience:
+                running.silence = 0.0
+                found.append(running)
+        return found
+
     def given(self, running: Running) -> None:
         """A worker is asked to take the chain, and has it from now on where it need not come first."""
         running.started, running.placed = self.clock(), not self.queued
@@ -135,7 +154,7 @@ class Purse:
         preparing = not running.latest or report.get("preparing") or running.latest.get("preparing")
         steps = {unit: 0.0 if preparing else now[unit] - running.latest[unit] for unit in UNITS}
         running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
-        running.latest = {**report, **now}
+        running.latest, running.silence = {**report, **now}, 0.0
         self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
 
     def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:

@@ -32,11 +32,13 @@ class BudgetScheduler(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Tune asks ten times a second: the moment to look after chains that do not report. It chooses by itself."""
         live = {trial.config["chain"]: trial for trial in tune_controller.get_live_trials()}
-        for key in live.keys() & self._admission.running.keys():
-            if live[key].status == Trial.RUNNING:
-                self._admission.placed(key)
+        at_work = {key: trial for key, trial in live.items() if trial.status == Trial.RUNNING}
+        for key in at_work.keys() & self._admission.running.keys():
+            self._admission.placed(key)
         for key in self._admission.stranded() & live.keys():
             _end(tune_controller, live[key])
+        for key in self._admission.silent() & at_work.keys():
+            ray.kill(at_work[key].temporary_state.ray_actor)  # Tune begins the chain anew, as often as a worker may die
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""

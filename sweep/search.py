@@ -68,7 +68,7 @@ class ChainSearcher(Searcher):
         if trace := report.get("trace"):
             self._say(f"a chain failed by a fault of the program; the study goes on\n{trace}")
         if error:
-            failure = f"its worker died {WORKER_DEATHS + 1} times: out of memory, or ended from outside"
+            failure = f"its worker died {WORKER_DEATHS + 1} times: out of memory, hanging, or ended from outside"
         self._admission.ended(self._chains.pop(trial_id), failure, report.get("crowded", False))
         self._tell()
 

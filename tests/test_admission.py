@@ -358,6 +358,42 @@ def test_a_chain_that_does_not_report_is_ended_a_second_after_the_deadline(tmp_p
     assert lab.admission.stranded() == {chain.key for chain in lab.busy}
 
 
+def seconds_pass(lab: Lab, now: list[float], seconds: int) -> set[str]:
+    """Chains that hang, asked every half second."""
+    found = set()
+    for _ in range(2 * seconds):
+        now[0] += 0.5
+        found |= lab.admission.silent()
+    return found
+
+
+def test_a_chain_that_says_nothing_for_too_long_hangs_and_one_that_reports_does_not(tmp_path):
+    now = [0.0]
+    lab = silent(tmp_path, now, runtime={"silence": "30 s"})
+    heard, unheard = lab.busy
+    assert seconds_pass(lab, now, 20) == set()
+    lab.hear(heard, 0.0)
+    assert seconds_pass(lab, now, 20) == {unheard.key}
+    assert seconds_pass(lab, now, 5) == set()  # its next worker has as much time
+    assert seconds_pass(lab, now, 30) == {heard.key, unheard.key}
+
+
+def test_time_for_which_the_driver_itself_stood_still_is_no_silence(tmp_path):
+    now = [0.0]
+    lab = silent(tmp_path, now, runtime={"silence": "30 s"})
+    for _ in range(5):
+        now[0] += 3600.0
+        assert lab.admission.silent() == set()
+
+
+def test_a_chain_that_waits_for_a_machine_does_not_hang(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path, runtime={"silence": "30 s"}), tmp_path, clock=lambda: now[0])
+    lab.admission.purse.queued = True
+    lab.fill()
+    assert seconds_pass(lab, now, 100) == set()
+
+
 def test_a_chain_that_waits_for_a_machine_uses_nothing_until_it_has_one(tmp_path):
     now = [0.0]
     lab = Lab(study(tmp_path, budget="20 device-seconds"), tmp_path, clock=lambda: now[0])

@@ -217,9 +217,7 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     study_file(folder, AXES, **SETTINGS)
     with running(folder, cores=1) as run:
-        run.until(lambda: run.half_done() and any(flops for _, _, flops in run.attempts()))
-        (worker,) = run.workers()
-        os.kill(worker, signal.SIGKILL)
+        os.kill(run.freeze(lambda: run.half_done() and run.at_work()), signal.SIGKILL)
         second = finished(folder, cores=1, code=2)
         assert run.wait() == 0, run.text
         return folder, second, run.attempts()
@@ -383,6 +381,15 @@ def test_a_chain_that_loads_for_longer_than_the_whole_budget_is_ended_in_time_an
     assert store.keys("scores") == undisturbed.keys("scores")
     for key in store.keys("scores"):
         assert unmeasured(store.score(key)) == unmeasured(undisturbed.score(key))
+
+
+def test_a_worker_that_hangs_is_ended_and_its_chain_is_begun_anew(tmp_path):
+    study_file(tmp_path, results="results", runtime={"silence": "25 s"})
+    with running(tmp_path, cores=1) as run:
+        run.freeze(run.at_work)
+        assert run.wait() == 0, run.text
+        assert ended(run.text) == (1, 1)
+        assert [attempt for _, attempt, _ in run.attempts()] == [0, 1]
 
 
 def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(tmp_path):

@@ -61,6 +61,8 @@ MISTAKES = [
     ("2 device-hours", "2 device-hours\ndeadline: 0h", ["deadline", "above zero"]),
     ("2 device-hours", "2 device-hours\ndeadline: 1.2.3h", ["deadline", "above zero"]),
     ("2 device-hours", "2 device-hours\ndeadline: 1e9999h", ["deadline"]),
+    ("gpu: 0.5", "silence: 30", ["runtime.silence: found 30", "as in '8h' or '90 min'"]),
+    ("gpu: 0.5", "silence:", ["runtime.silence"]),
     ("2 device-hours", "0 device-hours", ["budget", "above zero"]),
     ("2 device-hours", "-1 flops", ["budget", "above zero"]),
     ("2 device-hours", "2 device-yours", ["budget", "did you mean 'device-hours'"]),

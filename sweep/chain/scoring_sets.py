@@ -79,15 +79,14 @@ class ScoringSets:
         """The test data of each language."""
         return {language: one.encoded for language, one in self.tests.items()}
 
-    def judged(self, outputs: Mapping[str, Outputs]) -> Judged:
-        """From the outputs for `encoded`."""
-        predictions, thresholds = self._predictions(outputs)
-        languages = self.task.languages
-        return Judged(
-            {language: predictions[language] for language in languages},
-            {language: self._statistics(language, predictions[language]) for language in languages},
-            thresholds,
-        )
+    def judged(self, outputs: Mapping[str, Outputs]) -> Generator[None, None, Judged]:
+        """From the outputs for `encoded`; yields after every language: searching half a million vectors takes long."""
+        predictions, thresholds = yield from self._predictions(outputs)
+        statistics = {}
+        for language in self.task.languages:
+            statistics[language] = self._statistics(language, predictions[language])
+            yield
+        return Judged({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
         """[N, K] of the rows that ask something: what is only searched is no example."""
@@ -95,16 +94,19 @@ class ScoringSets:
         statistics, asking = one.statistics(predictions), ASKING.get(self.task.family)
         return statistics if asking is None else statistics[[asking(row) for row in one.rows]]
 
-    def _predictions(self, outputs: Mapping[str, Outputs]) -> tuple[dict[str, list[Prediction]], dict[str, float]]:
+    def _predictions(
+        self, outputs: Mapping[str, Outputs]
+    ) -> Generator[None, None, tuple[dict[str, list[Prediction]], dict[str, float]]]:
         if self.task.family == RANKING.name:
             return self._ranked(outputs[POOL]), {}
-        predictions = {language: one.predictions(outputs[language]) for language, one in self.tests.items()}
-        thresholds = {
-            language: MINING.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
-            for language, one in self.devs.items()
-        }
-        for language, threshold in thresholds.items():
-            predictions[language] = MINING.above(predictions[language], threshold)
+        predictions, thresholds = dict[str, list[Prediction]](), dict[str, float]()
+        for language, one in self.tests.items():
+            predictions[language] = one.predictions(outputs[language])
+            yield
+        for language, one in self.devs.items():
+            thresholds[language] = MINING.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
+            predictions[language] = MINING.above(predictions[language], thresholds[language])
+            yield
         return predictions, thresholds
 
     def _ranked(self, outputs: Outputs) -> dict[str, list[Prediction]]:

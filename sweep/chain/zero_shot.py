@@ -44,8 +44,8 @@ def score_chain(bench: Bench, chain: Chain) -> Generator[Event]:
         yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
     judged = list[Judged]()
     while outputs:
-        judged.append(sets.judged(outputs.pop(0)))  # the vectors of a layer go when they are judged
-        yield meter.preparing("score", chain.score)
+        judging = sets.judged(outputs.pop(0))  # the vectors of a layer go when they are judged
+        judged.append((yield from meter.meanwhile("score", chain.score, judging)))
     first, *others = judged
     del model
     again = yield from measure(bench, chain)

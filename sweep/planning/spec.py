@@ -143,6 +143,7 @@ class Runtime(Model):
     micro_batch_tokens: Positive | None = None  # a batch larger than this is accumulated from parts
     score_batch_tokens: Positive = 16384
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
+    silence: Annotated[float, BeforeValidator(as_duration)] = 7200.0  # a worker that says nothing for so long hangs
     keep_target_weights: Annotated[bool, Strict()] = (
         False  # a scored target phase has no children; its weights are large
     )
