@@ -1,6 +1,8 @@
-"""fit() against transformers.Trainer with dynamic padding: real tokens per second, and what the same examples taught.
+"""fit() against transformers.Trainer: real tokens per second, and what the same examples taught.
 
     python benchmarks/fit.py [--threads 2] [--pairs 3] [--layers 6] [--hidden 384] ...
+    python benchmarks/fit.py --pad-to 128                    (Trainer pads as XTREME's scripts do; else dynamically)
+    python benchmarks/fit.py --shape base --examples 20000   (XLM-R's shape; on a GPU in bf16, both sides)
     python benchmarks/fit.py --data train.tsv dev.tsv        (real text: columns sentence1, sentence2, gold_label)
 
 Both train the same model class from the same weights on the same examples, with as many examples per step on average,
@@ -9,7 +11,8 @@ busy machine disturbs both, and processor seconds are printed beside the clock's
 what else runs). Trainer gets torch's own linear layers and dropout, as its users have them; with --same-kernels it
 gets ours, which shows what batching and the loop alone do. Without --data text is synthetic, lengths
 as in sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word frequencies.
-Needs accelerate, as Trainer does.
+At the end stands the share of the device's rate at multiplying large matrices, measured here, that fit() reaches, by
+the FLOPs that plans count. Needs accelerate, as Trainer does.
 """
 
 from __future__ import annotations
@@ -29,11 +32,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from shapes import SIZES, VOCABULARY, xlm_r
 from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sweep.planning.architecture import shape_of
+from sweep.planning.budget import TRAINING, forward_flops
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
@@ -41,7 +47,7 @@ from sweep.training.batching import Batch
 from sweep.training.dropout import FastDropout
 from sweep.training.encoders import random_encoder
 from sweep.training.heads import HeadSpec
-from sweep.training.linear import OneDnnLinear
+from sweep.training.linear import OneDnnLinear, linear
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings
@@ -51,6 +57,7 @@ from sweep.training.vocabulary import train_tokenizer
 
 CLASSES, PAD, CLS, SEP, WORDS = 3, 0, 2, 3, 5
 TASK = "topic"
+GPU = torch.cuda.is_available()
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Run:
     processor_seconds: float
     loss: float  # on dev, cross-entropy
     accuracy: float
+    flops: float = 0.0  # padding included; ours alone
 
 
 def main() -> None:
@@ -72,8 +80,12 @@ def main() -> None:
     train, dev = _read(arguments) if arguments.data else (_draw(n, arguments) for n in (arguments.examples, 1000))
     model = _model(arguments)
     tokens = len(train.tokens) * arguments.epochs
-    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}, "
-          f"transformers {transformers.__version__}")  # fmt: skip
+    where = torch.cuda.get_device_name() if GPU else platform.processor() or platform.machine()
+    print(
+        f"{where}, {arguments.threads} threads, {arguments.precision}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}"
+    )
+    print(f"Trainer pads to {arguments.pad_to or 'the longest of a batch'}")
     print(f"{arguments.layers} layers x {arguments.hidden}, {train.examples} examples x {arguments.epochs}, "
           f"{len(train.tokens) / train.examples:.1f} tokens each, {arguments.batch} examples per step")  # fmt: skip
     for short in (_ours, _theirs):
@@ -90,17 +102,27 @@ def main() -> None:
         ratios = sorted(getattr(theirs, clock) / getattr(ours, clock) for ours, theirs in turns)
         span = f"median of {len(ratios)} pairs, {ratios[0]:.2f} to {ratios[-1]:.2f}"
         print(f"Trainer takes {np.median(ratios):.2f} times the {clock.replace('_', ' ')} of fit() ({span})")
+    reached, possible = max(ours.flops / ours.seconds for ours, _ in turns), _matrix_rate(arguments.precision)
+    print(f"fit() reaches {reached / 1e9:,.0f} GFLOP/s, {100 * reached / possible:.0f}% of {possible / 1e9:,.0f} that"
+          f" large matrices are multiplied at")  # fmt: skip
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="fit() against transformers.Trainer with dynamic padding")
+    parser = argparse.ArgumentParser(description="fit() against transformers.Trainer")
     sizes = {"threads": 2, "pairs": 3, "layers": 6, "hidden": 384, "vocabulary": 8000}
     for name, default in (sizes | {"examples": 3200, "epochs": 1, "batch": 32}).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--same-kernels", action="store_true", help="give Trainer our linear layers too")
     parser.add_argument("--data", nargs=2, type=Path, metavar=("TRAIN", "DEV"), help="TSV files with a header")
     parser.add_argument("--rate", type=float, default=2e-4)
-    return parser.parse_args()
+    parser.add_argument("--pad-to", type=int, help="tokens of Trainer's sequences; the longest of a batch where absent")
+    parser.add_argument("--shape", choices=SIZES, help="XLM-R's kind, instead of --layers, --hidden and --vocabulary")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16" if GPU else "fp32")
+    arguments = parser.parse_args()
+    if arguments.shape:
+        arguments.layers, arguments.hidden, _ = SIZES[arguments.shape]
+        arguments.vocabulary = VOCABULARY
+    return arguments
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Encoded, Encoded]:
@@ -137,28 +159,49 @@ def _draw(count: int, arguments: argparse.Namespace) -> Encoded:
 
 
 def _model(arguments: argparse.Namespace) -> Chainable:
-    shape = {
-        "model_type": "bert",
-        "hidden_size": arguments.hidden,
-        "num_hidden_layers": arguments.layers,
-        "num_attention_heads": arguments.hidden // 32,
-        "intermediate_size": 4 * arguments.hidden,
+    bert = {
+        "model_type": "bert", "hidden_size": arguments.hidden, "num_hidden_layers": arguments.layers,
+        "num_attention_heads": max(arguments.hidden // 32, 1), "intermediate_size": 4 * arguments.hidden,
         "max_position_embeddings": 128,
-    }
-    encoder = random_encoder(shape, arguments.vocabulary, PAD, seed=0)
-    return Chainable(encoder, {TASK: HeadSpec("sequence", CLASSES)}, seed=0, pad_id=PAD)
+    }  # fmt: skip
+    config = xlm_r(*SIZES[arguments.shape]) if arguments.shape else bert
+    encoder = random_encoder(config, arguments.vocabulary, PAD, seed=0)
+    model = Chainable(encoder, {TASK: HeadSpec("sequence", CLASSES)}, seed=0, pad_id=PAD)
+    return model.to("cuda" if GPU else "cpu")
+
+
+def _matrix_rate(precision: str) -> float:
+    """FLOP/s of the best of ten products of two square matrices, by the kernel that fit() uses."""
+    size, kind = (8192, "cuda") if GPU else (2048, "cpu")
+    one, other = torch.randn(2, size, size, device=kind, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    best = 0.0
+    for _ in range(10):
+        begin = time.perf_counter()
+        linear(one, other, None)
+        _wait()
+        best = max(best, 2 * size**3 / (time.perf_counter() - begin))
+    return best
+
+
+def _wait() -> None:
+    if GPU:
+        torch.cuda.synchronize()
 
 
 def _ours(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
     batch_tokens = round(arguments.batch * len(train.tokens) / train.examples)
     mixture = Mixture((Stream(TASK, train),), batch_tokens, seed=1)
-    settings = FitSettings(arguments.rate, mixture.steps_for(arguments.epochs), seed=1)
+    steps = mixture.steps_for(arguments.epochs)
+    settings = FitSettings(arguments.rate, steps, seed=1, precision=arguments.precision)
     begin = time.perf_counter(), time.process_time()
     for progress in fit(model, mixture, settings):
         last = progress
+    _wait()
     seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     assert abs(last.examples / (train.examples * arguments.epochs) - 1) < 0.05, "the same number of examples"
-    return Run(*seconds, *_judge(model, dev))
+    shape = shape_of(model.encoder.config.to_dict(), "the encoder")
+    flops = TRAINING * forward_flops(shape, last.padded_tokens, last.attended_tokens, steps)
+    return Run(*seconds, *_judge(model, dev), flops=flops)
 
 
 class _Trainable(nn.Module):
@@ -177,7 +220,8 @@ class _Trainable(nn.Module):
 def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
     words = [f"w{number}" for number in range(arguments.vocabulary)]
     tokenizer = train_tokenizer([" ".join(words)], arguments.vocabulary, "wordlevel")  # for its padding
-    collator = transformers.DataCollatorWithPadding(tokenizer)
+    padding = {"padding": "max_length", "max_length": arguments.pad_to} if arguments.pad_to else {}
+    collator = transformers.DataCollatorWithPadding(tokenizer, **padding)
     rows: Any = [
         {"input_ids": train.tokens[a:b].tolist(), "labels": int(label)}
         for a, b, label in zip(train.bounds[:-1], train.bounds[1:], train.targets, strict=True)
@@ -188,15 +232,17 @@ def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.
     steps = -(-len(rows) // arguments.batch) * arguments.epochs
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(
-            folder, use_cpu=True, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            folder, use_cpu=not GPU, bf16=arguments.precision == "bf16",
+            report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
             seed=1, per_device_train_batch_size=arguments.batch, num_train_epochs=arguments.epochs,
-            dataloader_pin_memory=False, learning_rate=arguments.rate, warmup_steps=round(0.1 * steps),
+            dataloader_pin_memory=GPU, learning_rate=arguments.rate, warmup_steps=round(0.1 * steps),
             weight_decay=0.01, max_grad_norm=1.0, remove_unused_columns=False,
         )  # fmt: skip
         trainer = transformers.Trainer(_Trainable(model), settings, data_collator=collator, train_dataset=rows)
         trainer.remove_callback(transformers.PrinterCallback)
         begin = time.perf_counter(), time.process_time()
         trainer.train()
+        _wait()
         seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     return Run(*seconds, *_judge(model, dev))
 

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from shapes import xlm_r
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -135,15 +136,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _model(arguments: argparse.Namespace) -> Timed:
-    shape = {
-        "model_type": "xlm-roberta",
-        "hidden_size": arguments.hidden,
-        "num_hidden_layers": arguments.layers,
-        "num_attention_heads": arguments.hidden // 64,
-        "intermediate_size": 4 * arguments.hidden,
-        "max_position_embeddings": 514,
-        "type_vocab_size": 1,
-    }
+    shape = xlm_r(arguments.layers, arguments.hidden, arguments.hidden // 64)
     encoder = random_encoder(shape, VOCABULARY, PAD, seed=0)
     model = Timed(encoder, {TASK: HeadSpec("token", len(UPOS))}, seed=0, pad_id=PAD)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

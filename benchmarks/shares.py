@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
+from shapes import SIZES, VOCABULARY, xlm_r
 
 from sweep.planning.sharing import CORES, crowd, memory_facts, pace_facts
 from sweep.tasks.base import Encoded, EncodedSequence
@@ -35,13 +36,7 @@ from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings
 from sweep.training.train import Progress, fit
 
-TASK, CLASSES, PAD, VOCABULARY, WARM_STEPS = "topic", 3, 1, 250_002, 10
-SHAPES = {  # layers, hidden, heads
-    "tiny": (2, 64, 2),
-    "small": (6, 384, 12),
-    "base": (12, 768, 12),
-    "large": (24, 1024, 16),
-}
+TASK, CLASSES, PAD, WARM_STEPS = "topic", 3, 1, 10
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ def main() -> None:
     """Measures every number of chains and prints one line for each."""
     parser = argparse.ArgumentParser(description="chains that share one GPU")
     parser.add_argument("--chains", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--shape", choices=SHAPES, default="base")
+    parser.add_argument("--shape", choices=SIZES, default="base")
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=30.0)
@@ -122,12 +117,7 @@ def _chain(count: int, arguments: argparse.Namespace, barrier: Barrier, results:
 
 
 def _training(arguments: argparse.Namespace) -> Iterator[Progress]:
-    layers, hidden, heads = SHAPES[arguments.shape]
-    shape = {
-        "model_type": "xlm-roberta", "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden, "max_position_embeddings": 514, "type_vocab_size": 1,
-    }  # fmt: skip
-    encoder = random_encoder(shape, arguments.vocabulary, PAD, seed=0)
+    encoder = random_encoder(xlm_r(*SIZES[arguments.shape]), arguments.vocabulary, PAD, seed=0)
     model = Chainable(encoder, {TASK: HeadSpec("sequence", CLASSES)}, seed=0, pad_id=PAD).to(arguments.device)
     mixture = Mixture((Stream(TASK, _texts(arguments)),), arguments.batch_tokens, seed=1)
     # Where a GPU has no bf16 this slows all alike.
