@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _study(folder: Path, axes: dict[str, Any], **changes: Any) -> Path:
-    phase = {"learning_rate": 1e-3, "batch_tokens": 512, "steps": 8, "evaluations": 1}
+    phase = {"learning_rate": 1e-3, "batch_tokens": 512, "steps": 8, "evaluations": 1, "collapse_margin": -1}
     path = folder / "study.yaml"
     path.write_text(json.dumps({
         "study": "driver", "results": str(folder / "results"), "axes": {"encoder": ["tiny"], "seed": [1], **axes},
