@@ -52,8 +52,11 @@ class Plan:
     rows: Rows
     cells: tuple[Cell, ...]
     flags: tuple[str, ...] = ()
-    _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, repr=False, compare=False)
-    _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, repr=False, compare=False)
+    # What was asked before: a plan of 100,000 chains asks for few things many times.
+    _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _of_cells: dict[Cell, tuple[Recipe, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _readings: dict[Cell, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def tests(self) -> dict[str, str]:
@@ -62,15 +65,18 @@ class Plan:
 
     def recipes(self, cell: Cell) -> tuple[Recipe, ...]:
         """The phases of a cell's chains in order, rates and seed apart."""
-        found = []
+        if cell not in self._of_cells:
+            self._of_cells[cell] = tuple(self._recipes_of(cell))
+        return self._of_cells[cell]
+
+    def _recipes_of(self, cell: Cell) -> Iterator[Recipe]:
         if self.encoders[cell.encoder].random:
             assert self.study.pretrain is not None
-            found.append(self._recipe(PRETRAIN, (self.study.pretrain.task,), self.study.pretrain))
+            yield self._recipe(PRETRAIN, (self.study.pretrain.task,), self.study.pretrain)
         if cell.intermediate:
-            found.append(self._intermediate(cell))
+            yield self._intermediate(cell)
         if self.tasks[cell.target].trained_in:
-            found.append(self._target(cell))
-        return tuple(found)
+            yield self._target(cell)
 
     def phase_flops(self, cell: Cell, kind: str) -> float | None:
         """What the steps of a phase may cost: its share of the chain's budget, divided among what the chain trains."""
@@ -239,10 +245,17 @@ class Plan:
         return self._phases[memo]
 
     def _score_key(self, cell: Cell, weights: str) -> str:
+        if cell not in self._readings:
+            self._readings[cell] = tuple(self._read(cell))
+        return _join("score", str(SCORE_VERSION), weights, *self._readings[cell])
+
+    def _read(self, cell: Cell) -> Iterator[str]:
+        """What is scored of a cell's weights, and how."""
         task = self.tasks[cell.target]
-        reading = json.dumps(scoring_settings(self.study, task, self.encoders[cell.encoder]), sort_keys=True)
-        again = [part for name in self.retained(cell) for part in (name, self.tests[name])]
-        return _join("score", str(SCORE_VERSION), weights, task.name, self.tests[task.name], reading, *again)
+        yield from (task.name, self.tests[task.name])
+        yield json.dumps(scoring_settings(self.study, task, self.encoders[cell.encoder]), sort_keys=True)
+        for name in self.retained(cell):
+            yield from (name, self.tests[name])
 
 
 def _join(*parts: str) -> str:

@@ -44,9 +44,7 @@ def short_plan(plan: Plan) -> Plan:
     short = study.intermediate and _shortened(study.intermediate)
     cells = (replace(cell, volume=EXAMPLES, chain_budget=None) for cell in plan.cells if cell.target in targets)
     update = {"axes": axes, "intermediate": short}
-    return replace(
-        plan, study=study.model_copy(update=update), cells=tuple(dict.fromkeys(cells)), _phases={}, _recipes={}
-    )
+    return replace(plan, study=study.model_copy(update=update), cells=tuple(dict.fromkeys(cells)))
 
 
 def _shortened(settings: Phases) -> Phases:
