@@ -78,9 +78,11 @@ def trained(  # noqa: PLR0917
     It makes as many steps as our batches of `batch_tokens` would be, at our learning rates: Trainer's own schedule
     begins with a step at rate zero, which counts where a phase has twenty.
     """
+    import torch
     from torch.optim.lr_scheduler import LambdaLR
     from transformers import Trainer, TrainingArguments, set_seed
 
+    gpu = torch.cuda.is_available()  # Ray shows a trial the GPUs that it has
     set_seed(seed)
     model = load_model(weights, task)
     count_flops(model, task, spent)
@@ -88,9 +90,9 @@ def trained(  # noqa: PLR0917
     data, stream = examples(task, rows, tokenizer), Stream(task.name, encode(task, rows, tokenizer))
     steps = Mixture((stream,), settings["batch_tokens"], seed).steps_for(1)
     arguments = TrainingArguments(
-        tempfile.gettempdir(), use_cpu=True, report_to="none", save_strategy="no", logging_strategy="no",
+        tempfile.gettempdir(), use_cpu=not gpu, bf16=gpu, report_to="none", save_strategy="no", logging_strategy="no",
         disable_tqdm=True, seed=seed, learning_rate=settings["learning_rate"], num_train_epochs=settings["epochs"],
-        weight_decay=0.01, max_grad_norm=1.0, per_device_eval_batch_size=64, dataloader_pin_memory=False,
+        weight_decay=0.01, max_grad_norm=1.0, per_device_eval_batch_size=64, dataloader_pin_memory=gpu,
         per_device_train_batch_size=math.ceil(len(data) / steps),
     )  # fmt: skip
     trainer = Trainer(model, arguments, train_dataset=data, data_collator=collator(task, tokenizer))
@@ -200,7 +202,7 @@ def main() -> None:
     )  # fmt: skip
     begun = time.time()
     grid = tune.Tuner(
-        tune.with_resources(trial, {"cpu": 1}),
+        tune.with_resources(trial, {"cpu": 1, "gpu": spec["gpus"]}),
         param_space={"chain": tune.grid_search(spec["chains"])},
         run_config=tune.RunConfig(storage_path=folder, verbose=0),
     ).fit()

@@ -2,6 +2,7 @@
 
     python benchmarks/whole.py --small                     (a quick look: 8 chains)
     python benchmarks/whole.py [--cores 2] [--trials 32]   (128 chains; a random sample of the plain way's trials)
+    python benchmarks/whole.py --gpu                       (ours with gpu: auto, the plain way with a GPU per trial)
 
 2 encoders x (no intermediate, and 5 tasks x 3 volumes) x 4 targets on the embedded benchmark, one seed. Both sides
 start from the same two tiny encoders, pretrained here beforehand and not timed, and train the same recipes on as many
@@ -89,12 +90,12 @@ def main() -> None:
     axes = {"encoder": list(LAYERS)[:1] if arguments.small else list(LAYERS), **(SMALL if arguments.small else AXES)}
     if not all((folder / name / "tokenizer.json").exists() for name in axes["encoder"]):
         _pretrain(folder, axes["encoder"], arguments.cores)
-    study = _study(folder, axes, seed=1)
+    study = _study(folder, axes, 1, gpu=arguments.gpu)
     plan = resolve(load(study), study)
     planned = summary(plan, Costs(plan), Speed())
     first = _ours(study, arguments.cores)
     stock, trials, chains = _stock(folder, axes, arguments)
-    second = _ours(_study(folder, axes, seed=2), arguments.cores)
+    second = _ours(_study(folder, axes, 2, gpu=arguments.gpu), arguments.cores)
     sampled = " of them at random: its figures are EXTRAPOLATED to all" if trials < chains else ""
     print(f"{platform.processor() or platform.machine()}, {arguments.cores} cores, {chains} chains; "
           f"the plain way ran {trials}{sampled}")  # fmt: skip
@@ -110,6 +111,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="a whole study, ours against stock Ray Tune and Trainer")
     parser.add_argument("--small", action="store_true", help="8 chains")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--trials", type=int, help="of the plain way, drawn at random; all of them where absent")
     parser.add_argument("--folder", help="where to work; encoders that are there already are taken")
     return parser.parse_args()
@@ -141,12 +143,13 @@ def _pretrain(folder: Path, encoders: list[str], cores: int) -> None:
         tokens.save_pretrained(folder / name)
 
 
-def _study(folder: Path, axes: dict[str, list[Any]], seed: int) -> Path:
+def _study(folder: Path, axes: dict[str, list[Any]], seed: int, *, gpu: bool) -> Path:
     return _written(folder / f"seed{seed}.yaml", {
         "study": f"seed{seed}", "results": str(folder / f"runs/seed{seed}-{uuid.uuid4().hex[:6]}"),
         "axes": {**axes, "encoder": [f"./{name}" for name in axes["encoder"]], "seed": [seed]},
         "encoders": {f"./{name}": {"path": f"./{name}", "pooling": "cls"} for name in axes["encoder"]},
         **{phase: {**settings, **OURS_ALONE} for phase, settings in SETTINGS.items()},
+        "runtime": {"gpu": "auto" if gpu else 0},
     })  # fmt: skip
 
 
@@ -178,7 +181,7 @@ def _stock(folder: Path, axes: dict[str, list[Any]], arguments: argparse.Namespa
     chains = list(_grid(folder, axes))
     chosen = random.Random(0).sample(chains, min(arguments.trials or len(chains), len(chains)))
     spec, out = folder / "stock.json", folder / "stock-results.json"
-    _written(spec, {"cores": arguments.cores, "chains": chosen})
+    _written(spec, {"cores": arguments.cores, "gpus": int(arguments.gpu), "chains": chosen})
     wall, processor = _timed([sys.executable, str(REPOSITORY / "benchmarks/stock.py"), str(spec), str(out)],
                              arguments.cores)  # fmt: skip
     found = json.loads(out.read_text(encoding="utf-8"))
