@@ -20,10 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from inline import in_turn
 from tiny import TINY
 
 from sweep.admission import Admission
-from sweep.chain.trial import run
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.chains import TARGET
 from sweep.planning.ledger import FILE, ChainRow, Ledger
@@ -91,11 +91,8 @@ def _tune(path: Path, results: Path, prepared: Store | None) -> Tuned:
     plan = resolve(load(path), path)
     ledger, costs = Ledger(results / FILE), Costs(plan)
     admission = Admission(plan, Stock(store), ledger, costs)
-    while (chain := admission.next()) is not None:
-        for event in run(chain, plan, store, until=admission.until(chain.key)):
-            admission.heard(chain.key, {"started": 0.0, **vars(event)})
-        admission.ended(chain.key)
-    assert not admission.failed, admission.failed
+    for _ in in_turn(admission, store):
+        pass
     before = {phase.key for chain in plan.planned_chains() for phase in chain.phases if phase.kind != TARGET}
     records = [] if prepared is not None else [store.phase(key) for key in before]
     shared = sum(record.flops for record in records if record is not None)
@@ -112,10 +109,10 @@ def _tune(path: Path, results: Path, prepared: Store | None) -> Tuned:
 def _copy(prepared: Store, store: Store) -> None:
     for kind in ("data", "encoders"):
         shutil.copytree(prepared.root / kind, store.root / kind)
-    for folder in (prepared.root / "phases").iterdir():
-        record = prepared.phase(folder.name)
+    for key in prepared.keys("phases"):
+        record = prepared.phase(key)
         if record is not None and record.kind != TARGET:
-            shutil.copytree(folder, store.root / "phases" / folder.name)
+            shutil.copytree(prepared.root / "phases" / key, store.root / "phases" / key)
 
 
 def _study(folder: Path, arguments: argparse.Namespace, seed: int, **changes: Any) -> Path:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from inline import in_turn
 from tiny import TINY
 
 from sweep.admission import Admission
-from sweep.chain.trial import run
 from sweep.planning.budget import Costs
 from sweep.planning.chains import INTERMEDIATE, PRETRAIN, Cell, Chain
 from sweep.planning.ledger import Ledger
@@ -181,14 +181,10 @@ def _train(folder: Path, seed: int) -> None:
     store = Store(folder / str(seed) / "store")
     ledger = Ledger(folder / str(seed) / "ledger.sqlite")
     admission = Admission(plan, Stock(store), ledger, Costs(plan))
-    while (chain := admission.next()) is not None:
-        for event in run(chain, plan, store, until=admission.until(chain.key)):
-            admission.heard(chain.key, {"started": 0.0, **vars(event)})
-        admission.ended(chain.key)
+    for _ in in_turn(admission, store):
         print(
             f"seed {seed}: {len(admission.done)} of {admission.total} points, {time.time() - began:.0f} s", flush=True
         )
-    assert not admission.failed, admission.failed
     ledger.close()
 
 

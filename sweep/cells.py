@@ -13,7 +13,7 @@ from sweep.planning.chains import Cell, Chain, Rates
 from sweep.planning.forerunners import Forerunners
 from sweep.planning.plan import Plan
 from sweep.planning.rungs import SCORED, Stage
-from sweep.tuning import Tried, ranked, rates_for
+from sweep.tuning import Tried, ranked, rates_for, winner
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ class CellState:
     def best(self, number: int) -> Rates:
         """Rates of the best candidate up to a number at the first stage; none where all failed or collapsed."""
         reached = {earlier: one for earlier, one in self.tried.items() if earlier <= number}
-        return next((reached[found].rates for found in ranked(reached)), {})
+        found = winner(reached)
+        return reached[found].rates if found is not None else {}
 
     @property
     def winner(self) -> int | None:
         """The best of those that have come through the last stage, as far as is known."""
-        return next(iter(ranked(self._results[-1])), None)
+        return winner(self._results[-1])
 
     @property
     def tuned(self) -> bool:

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.errors import StudyError
 from sweep.planning import ledger as books
 from sweep.planning.chains import TARGET, Cell
-from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
+from sweep.planning.ledger import OVER, ChainRow
 from sweep.planning.outdated import outdated
 from sweep.planning.plan import Plan
 from sweep.planning.preview import previews, short_plan
 from sweep.planning.study_file import load
 from sweep.store import Store
-from sweep.study import STORE, prepared
+from sweep.study import STORE, no_study, prepared
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garb
     """
     results = load(path).results_folder
     if not (results / books.FILE).exists():
-        raise StudyError(results, "no study", "the results folder of a 'sweep run' is expected")
+        raise no_study(results)
     with prepared(path) as (plan, ledger, folder):
         store = Store(folder / STORE)
         garbage = _found(plan, ledger.chains(), store)
@@ -55,8 +54,8 @@ def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garb
     return garbage
 
 
-def _found(plan: Plan, rows: Iterable[ChainRow], store: Store) -> Garbage:
-    asked, needed = _phases(plan, plan.cells) | _previewed(plan), _phases(plan, _left(plan, list(rows)))
+def _found(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Garbage:
+    asked, needed = _phases(plan, plan.cells) | _previewed(plan), _phases(plan, _left(plan, rows))
     records = [record for key in store.keys("phases") if (record := store.phase(key)) is not None]
     held = {record.key: size for record in records if (size := store.bytes_held(record))}
     wanted = {record.key for record in records if record.kind == TARGET and plan.study.runtime.keep_target_weights}
@@ -67,10 +66,10 @@ def _found(plan: Plan, rows: Iterable[ChainRow], store: Store) -> Garbage:
     )
 
 
-def _left(plan: Plan, rows: list[ChainRow]) -> Iterator[Cell]:
+def _left(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Cell]:
     """Cells of which a chain may still run."""
     old = set(outdated(plan, rows))
-    over = Counter(row.cell for row in rows if row.state in (DONE, LOSER, COLLAPSED) and row.key not in old)
+    over = Counter(row.cell for row in rows if row.state in OVER and row.key not in old)
     for cell in plan.cells:
         if over[cell.name] < plan.candidates(cell) + len(plan.study.axes.seed) - 1:
             yield cell

@@ -92,7 +92,10 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
 
 
 def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
-    """In a process of its own: torch stays out of the driver, which lives and grows as long as the study."""
+    """In a process of its own: torch stays out of the driver, which lives and grows as long as the study.
+
+    Where torch is loaded already there is nothing to keep out.
+    """
     if not unchecked_encoders(plan, facts):
         return {}
     if "torch" in sys.modules:
@@ -114,6 +117,11 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpus > 0))
     text = sorted(name for name, task in plan.tasks.items() if task.family == "masked")
     return {**found, "languages": list(languages), "overlaps": sorted(overlaps(plan.study, plan.tasks)), "text": text}
+
+
+def no_study(results: Path) -> StudyError:
+    """A folder in which no study has begun."""
+    return StudyError(results, "no study", "the results folder of a 'sweep run' is expected")
 
 
 def tracking_uri(study: Study, results: Path) -> str:

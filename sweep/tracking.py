@@ -34,6 +34,7 @@ from sweep.planning.ledger import (
     FAILED,
     FILE,
     LOSER,
+    OVER,
     PAUSED,
     RUNNING,
     STOPPED,
@@ -254,7 +255,7 @@ class Tracker:
                 ledger.close()
             if not chains and not closing:
                 return  # with thousands of ended chains, looking at all of them each time would cost a processor
-            complete = all(chain.state in (DONE, COLLAPSED, LOSER, SUPERSEDED) for chain in chains)
+            complete = all(chain.state in (*OVER, SUPERSEDED) for chain in chains)
             state = RUNNING if not closing else DONE if complete else STOPPED
             sync(*self._study, chains, self._store, self._groups, state=state)
             self._seen = change

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from sweep.fingerprint import fingerprint
 from sweep.planning.chains import Cell, Rates
-from sweep.planning.grids import Point, nearest
+from sweep.planning.grids import Point, nearest, rates_at
 from sweep.planning.plan import Plan
 
 
@@ -42,7 +42,7 @@ def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried], k
     else:
         wanted = _asked(_seed(plan, cell, candidate), grid, before)
     found = nearest([len(values) for values in grid.values()], wanted, [_point(grid, one.rates) for one in before])
-    return {kind: values[index] for (kind, values), index in zip(grid.items(), found, strict=True)}
+    return rates_at(grid, found)
 
 
 def winner(tried: Mapping[int, Tried]) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 Point = tuple[int, ...]
@@ -40,6 +40,11 @@ def nearest(sizes: Sequence[int], wanted: Point, tried: Sequence[Point]) -> Poin
 def untried(sizes: Sequence[int], tried: Sequence[Point]) -> Iterator[Point]:
     """The other points, in the order of the grid."""
     return (point for point in itertools.product(*map(range, sizes)) if point not in tried)
+
+
+def rates_at(grid: Mapping[str, Sequence[float]], point: Point) -> dict[str, float]:
+    """The rates of a point, by kind of phase."""
+    return {kind: rates[index] for (kind, rates), index in zip(grid.items(), point, strict=True)}
 
 
 def _square(one: Point, other: Point) -> int:

@@ -28,7 +28,7 @@ from sweep.planning.chains import (
     Rates,
     Recipe,
 )
-from sweep.planning.grids import spread
+from sweep.planning.grids import rates_at, spread
 from sweep.planning.phase_settings import Phases, Pretrain, Text
 from sweep.planning.reading import scoring_settings
 from sweep.planning.shapes import EncoderSource
@@ -141,7 +141,7 @@ class Plan:
         """Rates of a candidate as far as no dev score is known; the first one's depend on none."""
         grid, first = self.grid(cell), tuple(recipe.beginning for recipe in self.recipes(cell))
         point = spread(tuple(len(values) for values in grid.values()), candidate + 1, first)[candidate]
-        return {kind: values[index] for (kind, values), index in zip(grid.items(), point, strict=True)}
+        return rates_at(grid, point)
 
     def planned_chains(self) -> Iterator[Chain]:
         """All chains as far as they can be known before anything has run: candidates, then replicas of the first."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sweep.errors import StudyError
 from sweep.planning import ledger as books
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
@@ -15,7 +14,7 @@ from sweep.reporting import report
 from sweep.reporting.answers import first_sentence, leading_table
 from sweep.reporting.submissions import publish_submissions
 from sweep.store import Store
-from sweep.study import STORE, STUDY_COPY, tracking_uri
+from sweep.study import STORE, STUDY_COPY, no_study, tracking_uri
 from sweep.tracking import sync
 
 
@@ -55,5 +54,5 @@ def mirror(results: Path) -> str:
 def _study(results: Path) -> Study:
     copy = results / STUDY_COPY
     if not copy.exists() or not (results / books.FILE).exists():
-        raise StudyError(results, "no study", "the results folder of a 'sweep run' is expected")
+        raise no_study(results)
     return load(copy)

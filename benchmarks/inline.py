@@ -1,0 +1,20 @@
+"""A study's chains in this process, one after another, as a run with one worker admits them. No Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep.admission import Admission
+from sweep.chain.trial import run
+from sweep.planning.chains import Chain
+from sweep.store import Store
+
+
+def in_turn(admission: Admission, store: Store) -> Iterator[Chain]:
+    """Yields every chain that has ended; none may fail."""
+    while (chain := admission.next()) is not None:
+        for event in run(chain, admission.plan, store, until=admission.until(chain.key)):
+            admission.heard(chain.key, {"started": 0.0, **vars(event)})
+        admission.ended(chain.key)
+        yield chain
+    assert not admission.failed, admission.failed
