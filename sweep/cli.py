@@ -129,7 +129,7 @@ def score(options: argparse.Namespace) -> int:
 def ui(options: argparse.Namespace) -> int:
     """Opens the MLflow UI on a results folder, after sending what was not sent yet."""
     from sweep.reporting.publish import mirror
-    from sweep.tracking import open_ui
+    from sweep.ui import open_ui
 
     return open_ui(options.results.absolute(), mirror(options.results), options.port)
 

@@ -14,10 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep import mirror
-from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
 from sweep.mirror import Point
 from sweep.planning.ledger import (
@@ -271,34 +266,3 @@ class Tracker:
 
 def _first_line(failure: Exception) -> str:
     return next(iter(str(failure).splitlines()), "")[:200]
-
-
-# ---- the UI ----------------------------------------------------------------------------------------------------------
-
-
-def open_ui(results: Path, uri: str, port: int = 5000) -> int:
-    """Serves MLflow's UI on this machine until Ctrl-C; returns its exit code. Raises StudyError where it cannot."""
-    if uri.startswith("http"):
-        raise StudyError("tracking", f"the server {uri}", "open this address in a browser")
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise StudyError("--port", f"port {port} in use", f"a free port is expected, as {port + 1}")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(results.resolve() / "artifacts")]
-    server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ}, start_new_session=True)
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        _end(server)
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """The server and its workers, which are one process group."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, sent)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=10)
-            return

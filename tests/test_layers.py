@@ -38,7 +38,7 @@ LAYERS = (
     planning.preview planning.resolve planning.first_use planning.ledger
     planning.outdated planning.measured""",
     # 3  what is kept
-    "records store stock data mirror tracking",
+    "records store stock data mirror tracking ui",
     # 4  training and scoring; no Ray, no store
     """training training.batching training.memory training.mixture training.linear training.dropout training.heads
     training.model training.schedule training.vocabulary training.tokenizer training.encoders training.published

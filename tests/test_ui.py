@@ -15,7 +15,8 @@ import pytest
 from finished_study import FinishedStudy
 
 from sweep.errors import StudyError
-from sweep.tracking import open_ui, sync
+from sweep.tracking import sync
+from sweep.ui import open_ui
 
 
 def test_the_ui_serves_the_study_and_ends_on_interrupt(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_the_ui_serves_the_study_and_ends_on_interrupt(tmp_path: Path) -> None:
     code = f"""
 import signal
 from pathlib import Path
-from sweep.tracking import open_ui
+from sweep.ui import open_ui
 signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path({str(tmp_path)!r})
 raise SystemExit(open_ui(folder, {uri!r}, {port}))
