@@ -17,4 +17,4 @@ def in_turn(admission: Admission, store: Store) -> Iterator[Chain]:
             admission.heard(chain.key, {"started": 0.0, **vars(event)})
         admission.ended(chain.key)
         yield chain
-    assert not admission.failed, admission.failed
+    assert not admission.endings.failed, admission.endings.failed

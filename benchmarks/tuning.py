@@ -183,7 +183,8 @@ def _train(folder: Path, seed: int) -> None:
     admission = Admission(plan, Stock(store), ledger, Costs(plan))
     for _ in in_turn(admission, store):
         print(
-            f"seed {seed}: {len(admission.done)} of {admission.total} points, {time.time() - began:.0f} s", flush=True
+            f"seed {seed}: {len(admission.endings.done)} of {admission.total} points, {time.time() - began:.0f} s",
+            flush=True,
         )
     ledger.close()
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sweep.cells import CellState, Work, proposal
+from sweep.endings import Endings
 from sweep.places import Places
 from sweep.planning.budget import Costs
-from sweep.planning.chains import CANDIDATE, REPLICA, Chain, Phase
+from sweep.planning.chains import CANDIDATE, REPLICA, Chain
 from sweep.planning.coverage import coverage_order
 from sweep.planning.forerunners import forerunners
-from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, RUNNING, STOPPED, Ledger, row_of
+from sweep.planning.ledger import RUNNING, Ledger, row_of
 from sweep.planning.outdated import outdated
 from sweep.planning.plan import Plan
 from sweep.planning.rungs import TRAINED, cell_by_cell, reached_rungs, rung_fact, stages
@@ -44,19 +45,13 @@ class Admission:
             CellState(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells
         ]
         self.running: dict[str, Running] = {}
-        self.done: list[Chain] = []
-        self.failed: list[tuple[Chain, str]] = []
-        self.collapsed: list[tuple[Chain, str]] = []  # ended at a phase that learned nothing
-        self.lost: list[Chain] = []  # beaten by another candidate of their cell, and without scores
-        self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone or at the deadline
-        self.stopped: list[Chain] = []  # of those, the ones that a worker had
+        self.endings = Endings(ledger, stock, clock)
         self._cut: set[str] = set()  # keys of chains that were ended from outside, because they did not report
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
         self._works: dict[str, Work] = {}  # of chains that run, or were not paid for: their last one
         self._rungs = reached_rungs(ledger.facts())
-        self._scored: set[str] = set()  # keys of chains in `done`
         self._stuck = False  # nothing may start before something is finished: asked ten times a second, answered once
         first, *self._others = plan.study.axes.seed
         pairs = [(index, number) for index in self.order for number in range(self.cells[index].count)]
@@ -91,7 +86,7 @@ class Admission:
                     break  # what is held may be set free: never prefer a later chain because it is cheaper
                 self._waiting.pop(position)
                 self._works[chain.key] = work
-                self.unpaid.append(chain)
+                self.endings.unpaid.append(chain)
             elif not self.places.room(self._devices(chain, work), (one.devices for one in self.running.values())):
                 break  # a smaller chain that is taken first would keep the device from it
             else:
@@ -239,71 +234,47 @@ class Admission:
         cut = key in self._cut
         self._cut.discard(key)
         self._stuck = False
-        chain, now = running.chain, self.clock()
+        chain = running.chain
         for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
             del self._claimed[claimed]
             self.stock.learn(claimed)
-        self.purse.settle(running, now)
+        self.purse.settle(running, self.clock())
         if self._is_over(chain, self._until(work)):
             self._record(chain, work)
         elif crowded:
             self.ledger.remember(self.places.refused(chain, self.stock.to_train(chain), running.devices))
-            self.ledger.close_chain(key, STOPPED, None, now, "its share of a device was too small")
+            self.endings.crowd(chain)
             self._waiting.insert(0, work)
         elif failure is not None and not cut:
-            self.failed.append((chain, failure))
-            self.ledger.close_chain(key, FAILED, None, now, failure)
+            self.endings.fail(chain, failure)
             self._note(chain, work, Tried(chain.rates, None))
         else:
-            self.unpaid.append(chain)
-            self.stopped.append(chain)
-            self.ledger.close_chain(key, STOPPED, None, now, "stopped; its work is kept")
+            self.endings.stop(chain)
 
     def _record(self, chain: Chain, work: Work) -> None:
         dead_end, dev = self.stock.dead_end(chain), self._dev(chain, self._until(work))
         if self.stock.has_score(chain.score):
-            self._record_done(chain)
+            self.endings.finish(chain)
         elif dead_end is not None:
-            self._record_collapsed(chain, dead_end)
+            self.endings.collapse(chain, dead_end)
+            if self.cells[work.cell].count == 1:  # nothing to choose: the cell's result, such as it is
+                self.ledger.select(chain.cell.name, chain.candidate)
             self._note(chain, work, Tried(chain.rates, None, collapsed=True))
             return
         else:
-            self._close(chain, PAUSED, dev, "waits for the other candidates of its cell")
+            self.endings.pause(chain, dev)
         # Where nothing is trained there is nothing to compare; any number will do.
         self._note(chain, work, Tried(chain.rates, dev if dev is not None else 0.0))
 
-    def _record_collapsed(self, chain: Chain, dead_end: Phase) -> None:
-        reason = self.stock.why_collapsed(dead_end)
-        self.collapsed.append((chain, reason))
-        self._close(chain, COLLAPSED, None, reason)
-        if self.cells[self.position(chain)].count == 1:
-            self.ledger.select(chain.cell.name, chain.candidate)  # nothing to choose: the cell's result, such as it is
-
-    def _record_done(self, chain: Chain) -> None:
-        if chain.key in self._scored:
-            return  # at an earlier stage of its cell
-        self._scored.add(chain.key)
-        self.done.append(chain)
-        self._close(chain, DONE, self.stock.dev_score(chain), "")
-        if chain.role == REPLICA:
-            self.ledger.select(chain.cell.name, chain.candidate)
-
-    def _record_lost(self, chain: Chain, stage: int) -> None:
+    def _lose(self, chain: Chain, stage: int) -> None:
         """Another candidate is better: nobody will train it further, or score it."""
         if self.stock.has_score(chain.score):
             return
         until = self.cells[self.position(chain)].stages[stage].until
         assert until is not None
-        reason = "not scored: loser" if until == TRAINED else f"stopped at rung {stage + 1} ({until:.0%}): loser"
-        self.lost.append(chain)
-        self._close(chain, LOSER, self._dev(chain, until), reason)
+        self.endings.lose(chain, stage, until, self._dev(chain, until))
         if not self.plan.study.runtime.keep_target_weights:
             self.stock.drop(chain)
-
-    def _close(self, chain: Chain, state: str, dev: float | None, message: str) -> None:
-        now = self.clock()
-        self.ledger.open_chain(row_of(chain, state, now))
-        self.ledger.close_chain(chain.key, state, dev, now, message)
 
     def _note(self, chain: Chain, work: Work, result: Tried) -> None:
         """A candidate's result at a stage; with the last one, those that are left go on, at the end the other seeds."""
@@ -311,7 +282,7 @@ class Admission:
             return
         state, stage = self.cells[work.cell], work.stage
         for number in state.note(stage, chain.candidate, result):
-            self._record_lost(state.started[number], stage)
+            self._lose(state.started[number], stage)
         if state.winner is not None:
             self.ledger.select(chain.cell.name, state.winner)
         if not state.complete(stage):

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     print(report)
     if outcome.interrupted:
         return INTERRUPTED
-    return FAILED if outcome.admission.failed else 0
+    return FAILED if outcome.admission.endings.failed else 0
 
 
 def preview(options: argparse.Namespace) -> int:
@@ -202,23 +202,22 @@ def _coverage_lines(cells: Sequence[dict[str, Any]], budget: Any) -> Iterator[st
 def _outcome_text(outcome: Outcome, file: Path) -> str:
     from sweep.display import duration
 
-    admission = outcome.admission
-    done = f"{len(admission.done)} of {admission.total} chains done, {admission.trained} phases trained now"
-    lost = f", {len(admission.lost)} beaten in their cell" if admission.lost else ""
+    admission, endings = outcome.admission, outcome.admission.endings
+    done = f"{len(endings.done)} of {admission.total} chains done, {admission.trained} phases trained now"
+    lost = f", {len(endings.lost)} beaten in their cell" if endings.lost else ""
     lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
-    for chain, reason in admission.failed:
+    for chain, reason in endings.failed:
         lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
-    for chain, reason in admission.collapsed:
+    for chain, reason in endings.collapsed:
         lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
-    ended = len(admission.done) + len(admission.failed) + len(admission.collapsed) + len(admission.lost)
-    left = admission.total - ended  # with those that depend on unpaid ones
-    stopped = (f"{chain.cell.name}, seed {chain.seed}" for chain in admission.stopped)
+    left = admission.total - endings.count  # with those that depend on unpaid ones
+    stopped = (f"{chain.cell.name}, seed {chain.seed}" for chain in endings.stopped)
     lines += [f"stopped on its way, its work is kept: {chain}" for chain in stopped]
     if outcome.interrupted:
         lines.append(f"interrupted: 'sweep run {file}' goes on from here")
     elif left and outcome.overdue:
         lines.append(f"the deadline has come: {left} chains are left; 'sweep run {file}' goes on from here")
-    elif admission.unpaid:
+    elif endings.unpaid:
         lines.append(
             f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
             " a larger budget in the file and the same command continue the study"

@@ -20,7 +20,7 @@ FORECAST_SHARE = 0.002  # of the driver's time: with thousands of chains left a 
 
 def study_line(admission: Admission, devices: float, device_seconds_left: float) -> str:
     """Chains done and running, budget spent, time left with so many devices at work."""
-    budget = admission.plan.study.budget
+    budget, endings = admission.plan.study.budget, admission.endings
     spent = admission.purse.spent
     if budget is None:
         money = f"{spent:,.0f} device-seconds spent"
@@ -29,10 +29,10 @@ def study_line(admission: Admission, devices: float, device_seconds_left: float)
     else:
         money = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
     left = device_seconds_left / devices
-    failed = f", {len(admission.failed)} failed" if admission.failed else ""
-    collapsed = f", {len(admission.collapsed)} collapsed" if admission.collapsed else ""
-    lost = f", {len(admission.lost)} beaten" if admission.lost else ""
-    ended = f"{len(admission.done)} of {admission.total} chains done{failed}{collapsed}{lost}"
+    failed = f", {len(endings.failed)} failed" if endings.failed else ""
+    collapsed = f", {len(endings.collapsed)} collapsed" if endings.collapsed else ""
+    lost = f", {len(endings.lost)} beaten" if endings.lost else ""
+    ended = f"{len(endings.done)} of {admission.total} chains done{failed}{collapsed}{lost}"
     done = f"{ended}, {len(admission.running)} running"
     return f"{admission.plan.study.study}: {done}; {money}; about {duration(left)} left"
 
@@ -60,10 +60,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def _ended(admission: Admission) -> int:
-    return len(admission.done) + len(admission.failed) + len(admission.collapsed) + len(admission.lost)
-
-
 class Display:
     """Writes progress to a stream, as often as its reader can use it."""
 
@@ -72,7 +68,7 @@ class Display:
         self._terminal = stream.isatty()
         self._drawn = 0  # lines on the terminal that are redrawn
         self._next = 0.0
-        self._ended = _ended(admission)
+        self._ended = admission.endings.count
         self._left = 0.0  # device-seconds, as last forecast
         self._next_forecast = 0.0
 
@@ -115,7 +111,7 @@ class Display:
         return study_line(self._admission, self._devices, self._left)
 
     def _log_ended(self) -> None:
-        ended = _ended(self._admission)
+        ended = self._admission.endings.count
         if ended > self._ended:
             self._ended = ended
             self._write(self._study_line())

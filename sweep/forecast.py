@@ -25,7 +25,7 @@ def device_seconds_left(admission: Admission) -> float:
 def least_budget(admission: Admission) -> Budget | None:
     """The budget with which the cheapest of the chains that were not paid for could run."""
     budget = admission.plan.study.budget
-    if budget is None or not admission.unpaid:
+    if budget is None or not admission.endings.unpaid:
         return None
-    least = admission.purse.spent + min(admission.price(chain) for chain in admission.unpaid)
+    least = admission.purse.spent + min(admission.price(chain) for chain in admission.endings.unpaid)
     return budget.model_copy(update={"amount": least})

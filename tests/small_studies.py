@@ -134,7 +134,8 @@ def reported(path: Path, results: Path) -> tuple[Report, int]:
         admission.ended(chain.key)
     chains, planned, facts = ledger.chains(), plan_facts(plan, costs), ledger.facts()
     ledger.close()
-    return read(plan.study.study, chains, store, groups_of(plan.study), planned, facts=facts), len(admission.done)
+    found = read(plan.study.study, chains, store, groups_of(plan.study), planned, facts=facts)
+    return found, len(admission.endings.done)
 
 
 def with_data_of(prepared: Store, root: Path) -> Store:

@@ -130,7 +130,7 @@ def score_record(chain: Chain) -> ScoreRecord:
 
 def test_every_chain_runs_and_every_phase_is_trained_once(tmp_path):
     lab = Lab(study(tmp_path), tmp_path, workers=3).run()
-    assert len(lab.admission.done) == lab.admission.total == 3 * 4 + 3 * 4 + 3 + 3 * 2 + 3
+    assert len(lab.admission.endings.done) == lab.admission.total == 3 * 4 + 3 * 4 + 3 + 3 * 2 + 3
     assert set(lab.trained.values()) == {1}
     assert lab.admission.finished
 
@@ -156,7 +156,7 @@ def test_a_finished_study_starts_nothing(tmp_path):
     again = Lab(study(tmp_path), tmp_path)
     assert again.admission.next() is None
     assert again.admission.finished
-    assert len(again.admission.done) == again.admission.total
+    assert len(again.admission.endings.done) == again.admission.total
 
 
 def test_a_restart_changes_nothing_about_chains_that_are_done(tmp_path):
@@ -197,11 +197,11 @@ def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
     plan = study(tmp_path)
     cost = float(summary(plan, Costs(plan), Speed())["flops_shared"])
     poor = Lab(study(tmp_path, budget=f"{cost * 0.6:.0f} flops"), tmp_path / "lab").run()
-    assert 0 < len(poor.admission.done) < poor.admission.total
-    assert poor.admission.unpaid
+    assert 0 < len(poor.admission.endings.done) < poor.admission.total
+    assert poor.admission.endings.unpaid
     assert poor.admission.purse.spent <= cost * 0.6
     rich = Lab(study(tmp_path, budget=f"{cost * 3:.0f} flops"), tmp_path / "lab").run()
-    assert len(rich.admission.done) == rich.admission.total
+    assert len(rich.admission.endings.done) == rich.admission.total
     assert not set(poor.trained) & set(rich.trained)
 
 
@@ -210,7 +210,7 @@ def test_a_study_whose_money_is_gone_is_finished_whatever_still_waits_for_unpaid
     plan = study(tmp_path)
     cost = float(summary(plan, Costs(plan), Speed())["flops_shared"])
     lab = Lab(study(tmp_path, budget=f"{cost * share:.0f} flops"), tmp_path, workers=2).run()
-    assert lab.admission.unpaid
+    assert lab.admission.endings.unpaid
     assert lab.admission.finished
 
 
@@ -220,7 +220,7 @@ def test_a_study_is_finished_though_later_candidates_wait_for_one_that_was_stopp
     lab.admission.ended(lab.busy.pop(0).key)
     lab.run()
     assert lab.admission.finished
-    assert len(lab.admission.done) < lab.admission.total
+    assert len(lab.admission.endings.done) < lab.admission.total
 
 
 def test_spending_exceeds_the_budget_by_no_more_than_the_last_reservation_falls_short(tmp_path):
@@ -318,8 +318,8 @@ def test_a_chain_that_does_not_report_is_ended_a_fifth_of_a_percent_beyond_what_
     assert lab.admission.stranded() == set()  # it takes a moment until they are gone
     for chain in lab.busy:
         lab.admission.ended(chain.key, "its worker died")
-    assert lab.admission.stopped == lab.busy
-    assert lab.admission.failed == []
+    assert lab.admission.endings.stopped == lab.busy
+    assert lab.admission.endings.failed == []
     assert lab.admission.purse.spent == pytest.approx(20.06)
 
 
@@ -462,7 +462,7 @@ def test_at_the_deadline_nothing_starts_what_runs_stops_and_a_later_run_continue
     lab.admission.ended(started.key)
     assert lab.admission.next() is None
     assert lab.admission.finished
-    assert lab.admission.unpaid == [started]
+    assert lab.admission.endings.unpaid == [started]
     later = Lab(study(tmp_path, deadline="2 min"), tmp_path, clock=lambda: now[0])
     later.fill()
     assert later.busy == [started]
@@ -488,8 +488,8 @@ def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
     before = lab.admission.purse.spent
     lab.run()
     assert before > 0
-    assert [reason for _, reason in lab.admission.failed] == ["out of luck"]
-    assert len(lab.admission.done) == lab.admission.total - 1
+    assert [reason for _, reason in lab.admission.endings.failed] == ["out of luck"]
+    assert len(lab.admission.endings.done) == lab.admission.total - 1
 
 
 def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:
@@ -502,16 +502,16 @@ def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:
 
 def test_all_chains_of_a_collapsed_phase_end_collapsed_and_one_of_them_had_a_worker(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path, workers=3), "intermediate", ("world/nli",)).run()
-    ended = [chain for chain, _ in lab.admission.collapsed]
+    ended = [chain for chain, _ in lab.admission.endings.collapsed]
     assert {chain.cell.intermediate for chain in ended} == {("world/nli",)}
     assert len({chain.cell.target for chain in ended}) == 3
     started = [chain for chain in lab.started if chain.cell.intermediate == ("world/nli",)]
     assert len(started) == len({chain.phases[1].key for chain in started}) == 2  # one per seed
     assert all(lab.trained[phase.key] <= 1 for chain in ended for phase in chain.phases)
-    assert not lab.admission.failed
+    assert not lab.admission.endings.failed
     assert lab.admission.finished
     states = Counter(row.state for row in lab.ledger.chains())
-    assert states == {"done": len(lab.admission.done), "collapsed": len(ended)}
+    assert states == {"done": len(lab.admission.endings.done), "collapsed": len(ended)}
 
 
 def test_a_restart_tries_no_collapsed_chain_again(tmp_path):
@@ -519,7 +519,9 @@ def test_a_restart_tries_no_collapsed_chain_again(tmp_path):
     again = Lab(study(tmp_path), tmp_path)
     assert again.admission.next() is None
     assert again.admission.finished
-    assert {chain.key for chain, _ in again.admission.collapsed} == {chain.key for chain, _ in lab.admission.collapsed}
+    assert {chain.key for chain, _ in again.admission.endings.collapsed} == {
+        chain.key for chain, _ in lab.admission.endings.collapsed
+    }
 
 
 def test_a_collapsed_only_candidate_is_its_cells_result_whichever_chain_ends_first(tmp_path):
@@ -558,7 +560,7 @@ def test_a_cell_whose_every_candidate_collapsed_has_no_winner_and_no_other_seeds
 def test_the_studys_line_counts_collapsed_chains_apart_from_failed_ones(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
     line = study_line(lab.admission, devices=2, device_seconds_left=0.0)
-    assert f"{len(lab.admission.collapsed)} collapsed, 0 running" in line
+    assert f"{len(lab.admission.endings.collapsed)} collapsed, 0 running" in line
     assert "failed" not in line
 
 

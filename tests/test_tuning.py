@@ -222,7 +222,9 @@ def test_one_worker_and_forty_that_end_in_any_order_propose_the_same(changes, tm
         many = Disorder(plan, tmp_path / str(seed), workers=40, seed=seed).run()
         assert proposed(many) == proposed(one)
         assert many.winners() == one.winners()
-        assert {chain.key for chain in many.admission.done} == {chain.key for chain in one.admission.done}
+        assert {chain.key for chain in many.admission.endings.done} == {
+            chain.key for chain in one.admission.endings.done
+        }
 
 
 @pytest.mark.parametrize("chains", [1, 11, 23, 35])
@@ -269,12 +271,12 @@ def test_where_all_candidates_of_a_forerunner_fail_its_followers_spread_theirs_o
             lab.admission.ended(chain.key, "out of luck")
         lab.fill()
     assert lab.admission.finished
-    assert len(lab.admission.failed) == 4
+    assert len(lab.admission.endings.failed) == 4
     follower = full_cell(plan)
     made = proposed(lab)
     for number in range(4):
         assert dict(made[follower.name, number]) == plan.planned_rates(follower, number)
-    assert len(lab.admission.done) == 6
+    assert len(lab.admission.endings.done) == 6
 
 
 def test_where_a_forerunner_collapses_its_followers_go_on_without_it(tmp_path):
@@ -286,8 +288,8 @@ def test_where_a_forerunner_collapses_its_followers_go_on_without_it(tmp_path):
     lab.collapsing |= {chain.phases[1].key for chain in chains}
     lab.run()
     assert lab.admission.finished
-    assert {chain.cell for chain, _ in lab.admission.collapsed} == set(cells)
-    assert len(lab.admission.done) + len(lab.admission.collapsed) == lab.admission.total
+    assert {chain.cell for chain, _ in lab.admission.endings.collapsed} == set(cells)
+    assert len(lab.admission.endings.done) + len(lab.admission.endings.collapsed) == lab.admission.total
 
 
 @pytest.mark.parametrize("changes", [{}, HALVED], ids=["everything", "halved"])
@@ -298,7 +300,7 @@ def test_a_budget_that_ends_inside_a_forerunner_ends_the_study_and_more_money_go
     plan = tuned(tmp_path, **changes)
     cost = float(summary(plan, Costs(plan), Speed())["flops_planned"])
     poor = Lab(tuned(tmp_path, **changes, budget=f"{cost * share:.0f} flops"), tmp_path / "lab", workers=3).run()
-    assert poor.admission.unpaid
+    assert poor.admission.endings.unpaid
     assert poor.admission.finished
     rich = Lab(tuned(tmp_path, **changes, budget=f"{cost * 9:.0f} flops"), tmp_path / "lab", workers=3).run()
     assert proposed(rich) == proposed(Lab(plan, tmp_path / "whole").run())
