@@ -57,14 +57,16 @@ def as_volume(value: object) -> object:
 
 
 def as_share(value: Any) -> object:
-    """GPUs of one chain: 0, a whole number, 1/k of one, or 'auto'."""
+    """GPUs of one chain: 0, 1, 1/k of one, or 'auto'. More than one is refused: a phase trains on a single device."""
     if value == "auto":
         return value
     # Ray packs other fractions so that devices idle (ray issue 52133).
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
-    if number and (value == int(value) or (LEAST_SHARE <= value < 1 and abs(1 / value - round(1 / value)) < SAME)):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and (value == 0 or (LEAST_SHARE <= value <= 1 and abs(1 / value - round(1 / value)) < SAME)):
         return float(value)
-    wanted = "0, a whole number, 1/k of a GPU such as 0.5 or 0.25, or 'auto' is expected"
+    wanted = "0, 1, 1/k of a GPU such as 0.5 or 0.25, or 'auto' is expected"
+    if number and value > 1:
+        wanted += ": a chain trains on one GPU, more chains use more of them"
     raise PydanticCustomError("gpu", wanted, {"nearest": nearest(str(value), ["auto"])})
 
 
