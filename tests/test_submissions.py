@@ -13,6 +13,7 @@ import pytest
 from small_studies import finish, study_file, with_data_of
 
 from sweep.errors import StoreError
+from sweep.names import file_name
 from sweep.official.scores import score
 from sweep.planning.chains import Chain
 from sweep.planning.ledger import DONE, ChainRow
@@ -85,11 +86,11 @@ def test_another_winner_replaces_the_files_of_its_target_alone(finished, tmp_pat
     known["tasks"]["world/copa"]["score"] = "another"
     description.write_text(json.dumps(known))
     for target in ("world/copa", "world/rte"):
-        for file in (tmp_path / FOLDER / "predictions" / target).iterdir():
+        for file in (tmp_path / FOLDER / "predictions" / file_name(target)).iterdir():
             file.write_text("spoiled")
     publish_submissions(tmp_path, found, store)
     texts = {
-        target: {file.read_text() for file in (tmp_path / FOLDER / "predictions" / target).iterdir()}
+        target: {file.read_text() for file in (tmp_path / FOLDER / "predictions" / file_name(target)).iterdir()}
         for target in ("world/copa", "world/rte")
     }
     assert "spoiled" not in texts["world/copa"]
@@ -155,6 +156,5 @@ def test_kept_predictions_are_compressed_and_the_same_in_every_run(finished):
 
 def test_a_setting_names_its_folder(finished):
     _, found = finished
-    cell = "FacebookAI/xlm-roberta-base | world/nli+world/pos | 1000 | own/topics"
-    chain = replace(found[0].chain, cell=cell, target="own/topics")
-    assert setting(chain) == "FacebookAI--xlm-roberta-base__world--nli+world--pos__1000"
+    chain = replace(found[0].chain, intermediate="world/nli+a", volume="1000", source="de", chain_budget="1e+17")
+    assert setting(chain) == "tiny__world--nli+a__1000__de__1e+17-flops"

@@ -6,13 +6,15 @@ The archive has the same bytes for the same predictions, so that a resumed chain
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from sweep.official.layout import DESCRIPTION, description, file_name
+from sweep.errors import StoreError
+from sweep.official.layout import DESCRIPTION, description, test_file
 from sweep.official.writing import labels_text, predictions_text
 from sweep.tasks.base import Prediction, Row, Task
 
@@ -24,7 +26,7 @@ def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[s
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for language, found in predictions.items():
-            entry = zipfile.ZipInfo(file_name(task.family, language), EPOCH)
+            entry = zipfile.ZipInfo(test_file(task.family, language), EPOCH)
             archive.writestr(entry, predictions_text(found, rows[language], task), zipfile.ZIP_DEFLATED)
     return content.getvalue()
 
@@ -36,14 +38,16 @@ def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) ->
     unfinished.mkdir(parents=True)
     for language, gold in rows.items():
         text = labels_text(gold, task)
-        (unfinished / file_name(task.family, language)).write_text(text, encoding="utf-8")
+        (unfinished / test_file(task.family, language)).write_text(text, encoding="utf-8")
     known = description(task.family, task.labels, task.normaliser)
     (unfinished / DESCRIPTION).write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
     unfinished.replace(folder)
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Puts the prediction files into `folder`, in the place of what was there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Puts the prediction files into `folder`, which is there. Raises StoreError where the archive has others."""
     with zipfile.ZipFile(archive) as opened:
+        for name in opened.namelist():
+            if not re.fullmatch(r"test-[^/\\\0]+", name):
+                raise StoreError(archive, f"the entry {name!r}", "prediction files, test-<language>, are expected")
         opened.extractall(folder)

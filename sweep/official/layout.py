@@ -1,7 +1,8 @@
 """The official layout: `predictions/<task>/test-<language>.<suffix>` beside `labels/<task>/` with files of those names.
 
-The scorer of google-research/xtreme (evaluate.py) reads it. What that has no form for is kept in its spirit: the name
-of a task may have slashes, and `submission.json` says of tasks that no table knows what they are.
+The scorer of google-research/xtreme (evaluate.py) reads it. Its tasks and languages are named there as they are; others
+by what sweep.names makes of them, and `submission.json` says what they are called and what tasks that no table knows
+are. Folders of other programs may have tasks in folders of folders: their path is their name.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import DataError, nearest
+from sweep.names import file_name
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import Row, Size, Task
 from sweep.tasks.normalise import NORMALISERS
@@ -28,9 +31,9 @@ SUFFIXES = {
 UNLISTED = {"bucc2018": "mining", "lareqa": "ranking", "mewslix": "ranking"}
 
 
-def file_name(family: str, language: str) -> str:
+def test_file(family: str, language: str) -> str:
     """The name of a language's files. A masked task, which is never a target, has none."""
-    return f"test-{language}.{SUFFIXES[family]}"
+    return f"test-{file_name(language)}.{SUFFIXES[family]}"
 
 
 @dataclass(frozen=True)
@@ -63,42 +66,60 @@ class Folder:
 
     def tasks(self, side: str) -> list[str]:
         """Names of the tasks that have files, sorted."""
-        folder = self.root / side
-        found = os.walk(folder, followlinks=True)
-        return sorted(
-            Path(path).relative_to(folder).as_posix()
-            for path, _, names in found
-            if any(name.startswith("test-") for name in names)
-        )
+        return sorted(self._places[side])
 
     def languages(self, side: str, task: Task) -> list[str]:
         """Languages that a task has files of, sorted."""
-        ending = f".{SUFFIXES[task.family]}"
-        files = (self.root / side / task.name).glob(f"test-*{ending}")
-        return sorted(path.name.removeprefix("test-").removesuffix(ending) for path in files)
+        return sorted(self._files(side, task))
 
     def file(self, side: str, task: Task, language: str) -> Path:
         """Where the predictions or labels of a language are. Raises DataError where they are not."""
-        path = self.root / side / task.name / file_name(task.family, language)
-        if not path.is_file():
-            other = self.root / (LABELS if side == PREDICTIONS else PREDICTIONS) / task.name / path.name
-            reason = f"{other} has its other half" if other.exists() else f"{language} is one of its languages"
-            raise DataError(path, "no such file", f"{task.name} is scored in {language}, and needs it: {reason}")
-        return path
+        found = self._files(side, task).get(language)
+        if found is None:
+            name = test_file(task.family, language)
+            other = self._files(LABELS if side == PREDICTIONS else PREDICTIONS, task).get(language)
+            reason = f"{other} has its other half" if other else f"{language} is one of its languages"
+            wanted = f"{task.name} is scored in {language}, and needs it: {reason}"
+            raise DataError(self._place(side, task.name) / name, "no such file", wanted)
+        return found
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, Path]]:
+        """Side -> task -> the folder with its files."""
+        known = {file_name(name): name for name in self._described}
+        places: dict[str, dict[str, Path]] = {PREDICTIONS: {}, LABELS: {}}
+        for side, tasks in places.items():
+            for path, _, names in os.walk(self.root / side, followlinks=True):
+                if any(name.startswith("test-") for name in names):
+                    made = Path(path).relative_to(self.root / side).as_posix()
+                    tasks[known.get(made, made)] = Path(path)
+        return places
+
+    def _place(self, side: str, task: str) -> Path:
+        return self._places[side].get(task, self.root / side / file_name(task))
+
+    def _files(self, side: str, task: Task) -> dict[str, Path]:
+        """Language -> file."""
+        described, ending = self._described.get(task.name), f".{SUFFIXES[task.family]}"
+        languages = described.get("languages", ()) if isinstance(described, dict) else ()
+        known = {file_name(str(language)): str(language) for language in languages}
+        paths = self._place(side, task.name).glob(f"test-*{ending}")
+        names = {path.name.removeprefix("test-").removesuffix(ending): path for path in paths}
+        return {known.get(name, name): path for name, path in names.items()}
 
     def task(self, name: str) -> Task:
         """What a task is: what the folder itself says of it, or the table of tasks. Raises DataError."""
-        described = self._described()
-        if name in described:
-            return _task(name, described[name], self.root / DESCRIPTION)
+        if name in self._described:
+            return _task(name, self._described[name], self.root / DESCRIPTION)
         if name not in TASKS and name in UNLISTED:
             return Task(name, UNLISTED[name], NoRows(), ())
         if name not in TASKS or TASKS[name].family not in SUFFIXES:
             known = [*UNLISTED, *(name for name, task in TASKS.items() if task.family in SUFFIXES)]
             wanted = f"a task of the table, or one that {DESCRIPTION} describes, is expected"
-            raise DataError(self.root / PREDICTIONS / name, f"the unknown task {name!r}", wanted, nearest(name, known))
+            raise DataError(self._place(PREDICTIONS, name), f"the unknown task {name!r}", wanted, nearest(name, known))
         return TASKS[name]
 
+    @cached_property
     def _described(self) -> Mapping[str, Any]:
         path = self.root / DESCRIPTION
         if not path.exists():
