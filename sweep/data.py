@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.fingerprint import fingerprint
-from sweep.store import Store
+from sweep.store import Store, Wait
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
@@ -35,7 +35,7 @@ class Reader:
 
     def encoded(
         self, task: Task, digest: str, split: str, language: str, max_length: int | None = None
-    ) -> Generator[None, None, Encoded]:
+    ) -> Generator[Wait, None, Encoded]:
         """One split in one language, mapped from the store; whoever comes first encodes it. Yields meanwhile."""
         family = FAMILIES[task.family]
         length = min(max_length or family.default_max_length, self.longest)

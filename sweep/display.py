@@ -41,6 +41,8 @@ def chain_line(running: Running, now: float) -> str:
     """What one worker is doing."""
     chain, latest = running.chain, running.latest
     where = f"{chain.cell.name} | seed {chain.seed}"
+    if latest.get("waits"):
+        return f"  {where}: {latest['waits']}, {duration(latest['waited'])}"
     if not latest.get("phase"):
         return f"  {where}: starting"
     loss = f", loss {latest['loss']:.3f}" if latest.get("loss") is not None else ""

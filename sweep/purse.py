@@ -8,7 +8,8 @@ where it has used up what nobody else holds, or the deadline is a report's time 
 One that says nothing for much longer hangs, and would spend all there is: its worker is ended, and it is begun anew.
 
 Device-seconds are those for which a chain has its place, by the driver's clock: from the moment at which it was given
-to a worker to the moment at which it was through, starting and stopping included.
+to a worker to the moment at which it was through, starting and stopping included, waiting for a lock of another left
+out.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class Purse:
             return []  # FLOPs are spent between reports alone
         late, self._unheard = list[Running](), {}
         for running in chains:
-            beyond = self._used(running, now) - max(running.reserved, running.latest.get(self.unit, 0.0))
+            beyond = self._used(running, now, running.latest.get("waited", 0.0)) - max(
+                running.reserved, running.latest.get(self.unit, 0.0)
+            )
             if running.placed and beyond > 0:
                 late.append(running)
                 self._unheard[running.chain.key] = beyond
@@ -148,7 +151,8 @@ class Purse:
         if not running.placed:
             running.started, running.placed = self._began(running, report), True
         now = {unit: report[unit] for unit in UNITS}
-        now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock()))
+        waited = float(report.get("waited", 0.0))
+        now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock(), waited))
         self._unheard.pop(running.chain.key, None)
         # Loading says nothing about what follows.
         preparing = not running.latest or report.get("preparing") or running.latest.get("preparing")
@@ -170,18 +174,18 @@ class Purse:
         flops, device_seconds = (running.latest.get(unit, 0.0) for unit in UNITS)
         self._unheard.pop(running.chain.key, None)
         if running.placed:
-            device_seconds = max(device_seconds, self._used(running, ended))
+            device_seconds = max(device_seconds, self._used(running, ended, running.latest.get("waited", 0.0)))
         self.ledger.charge(running.chain.key, running.attempt, flops, device_seconds)
         self.ledger.settle(running.chain.key, running.attempt, ended)
         self._learn(running.chain.cell.encoder, flops, device_seconds)
 
-    def _used(self, running: Running, now: float) -> float:
-        """Device-seconds for which a chain has its place."""
-        return (now - running.started) * running.devices
+    def _used(self, running: Running, now: float, waited: float) -> float:
+        """Device-seconds for which a chain has its place, but for the seconds that it waited for another worker."""
+        return (now - running.started - waited) * running.devices
 
     def _began(self, running: Running, report: Mapping[str, Any]) -> float:
         """When the attempt of a report began, by the driver's clock."""
-        return self.clock() - float(report["device_seconds"]) / running.devices
+        return self.clock() - float(report["device_seconds"]) / running.devices - float(report.get("waited", 0.0))
 
     def _learn(self, encoder: str, flops: float, device_seconds: float) -> None:
         if flops > 0:

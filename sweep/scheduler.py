@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -17,15 +18,17 @@ from sweep.search import read
 class BudgetScheduler(FIFOScheduler):
     """Hears every report, also the one at which a chain is stopped, which Tune's searchers never see."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, say: Callable[[str], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._admission = admission
+        self._admission, self._say = admission, say
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         key, report = trial.config["chain"], read(result)
         if "failed" in report:
             return str(TrialScheduler.CONTINUE)
         self._admission.heard(key, report)
+        if said := report.get("said"):
+            self._say(f"{self._admission.running[key].chain.name}: {said}")
         goes_on = report.get("finished") or self._admission.may_go_on(key)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 

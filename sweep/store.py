@@ -16,12 +16,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -32,7 +34,9 @@ from sweep.fingerprint import file_digest
 from sweep.records import PhaseRecord, PreviewRecord, ScoreRecord
 
 RECORD = "record.json"
+LOCK = ".lock"
 TURN_SECONDS = 0.2  # so often whoever waits for a lock says so
+Wait: TypeAlias = str | None  # what work yields: whose lock it waits for, or None where it gets on
 STATISTICS, PREDICTIONS = "statistics.npz", "predictions.zip"
 
 
@@ -132,17 +136,18 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def training(self, key: str) -> Generator[None, None, AbstractContextManager[Path]]:
+    def training(self, key: str) -> Generator[Wait, None, AbstractContextManager[Path]]:
         """The scratch folder of a phase, for one process at a time; others wait, and then may find the phase finished.
 
-        The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds. Yields while
-        it waits.
+        The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds. Yields,
+        while it waits, for whom.
         """
-        return self._training(key, (yield from _turn(self.scratch(key) / ".lock")))
+        return self._training(key, (yield from _turn(self.scratch(key) / LOCK, f"phase {key}")))
 
     @contextmanager
     def _training(self, key: str, lock: FileLock) -> Iterator[Path]:
-        with _held(lock, self.scratch(key)) as scratch:
+        scratch = self.scratch(key)
+        with _held(scratch / LOCK, lock):
             yield scratch
         if self.is_trained(key):  # whoever waited has made the folder anew
             shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
@@ -189,11 +194,12 @@ class Store:
         """Deletes what a phase has in scratch: nobody will train it further."""
         shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
 
-    def made_once(self, kind: str, name: str) -> Generator[None, None, AbstractContextManager[Path]]:
-        """Path below <root>/<kind>; the caller makes it if it is not there. Others wait meanwhile, which yields."""
+    def made_once(self, kind: str, name: str) -> Generator[Wait, None, AbstractContextManager[Path]]:
+        """Path below <root>/<kind>; the caller makes it if it is not there. Others wait, and yield for whom."""
         folder = self.root / kind
         folder.mkdir(parents=True, exist_ok=True)
-        return _held((yield from _turn(folder / f".{name}.lock")), folder / name)
+        lock = folder / f".{name}.lock"
+        return _made(lock, (yield from _turn(lock, f"{kind}/{name}")), folder / name)
 
     @contextmanager
     def _new_folder(self, final: Path) -> Iterator[Path]:
@@ -212,24 +218,52 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _turn(path: Path) -> Generator[None, None, FileLock]:
-    """A lock that is ours now."""
+def _turn(path: Path, what: str) -> Generator[Wait, None, FileLock]:
+    """A lock that is ours now. Yields, while it is not, whose it is; None once more when it has become ours."""
     lock = FileLock(path, thread_local=False)  # whoever drops a half-done chain may be another thread
+    waited = False
     while True:
         try:
             lock.acquire(timeout=TURN_SECONDS)
         except Timeout:
-            yield
-        else:
-            return lock
+            waited = True
+            yield f"waits for {what}, held by {_holder(path)}"
+            continue
+        since = time.strftime("%H:%M:%S")
+        # Beside the lock: where locks are emulated (NFS), closing the lock's own file anew would let go of it.
+        _note_of(path).write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
+        if waited:
+            yield None
+        return lock
+
+
+def _note_of(lock: Path) -> Path:
+    """Where the holder of a lock says who it is."""
+    return lock.with_name(f"{lock.name}.holder")
+
+
+def _holder(lock: Path) -> str:
+    try:
+        return _note_of(lock).read_text(encoding="utf-8")
+    except OSError:
+        return "another process"
 
 
 @contextmanager
-def _held(lock: FileLock, path: Path) -> Iterator[Path]:
+def _held(path: Path, lock: FileLock) -> Iterator[None]:
     try:
-        yield path
+        yield
     finally:
+        _note_of(path).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def _made(lock_path: Path, lock: FileLock, made: Path) -> Iterator[Path]:
+    with _held(lock_path, lock):
+        yield made
+        if made.exists():  # nobody will make it again; filelock never takes the lock of a file that is gone
+            lock_path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -199,7 +199,7 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
             tune.with_resources(trainable, lambda config: _place(runtime, config["devices"])),
             tune_config=tune.TuneConfig(
                 search_alg=ChainSearcher(admission, first, display.update, display.say),
-                scheduler=BudgetScheduler(admission),
+                scheduler=BudgetScheduler(admission, display.say),
                 metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=room.chains,
             ),
             run_config=tune.RunConfig(

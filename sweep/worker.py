@@ -47,7 +47,7 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
                 report = {"started": started, **vars(event)}
                 if plan.study.runtime.shares and event.facts:
                     report["facts"] = {**event.facts, **_machine()}
-                milestone = event.committed or event.facts or event.dev is not None
+                milestone = event.committed or event.facts or event.said or event.dev is not None
                 if milestone or time.time() - last > REPORT_SECONDS or _dear(plan.study.budget, heard, report):
                     tune.report(written(report))
                     last, heard = time.time(), report

@@ -270,6 +270,20 @@ def test_a_chain_is_charged_for_all_the_time_that_it_has_a_place_whatever_its_wo
     assert lab.admission.purse.spent == 10.0
 
 
+def test_a_chain_is_not_charged_for_the_time_in_which_it_waits_for_the_lock_of_another_worker(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab.fill()
+    (chain,) = lab.busy
+    lab.admission.given(chain.key)
+    now[0] = 100.0
+    lab.hear(chain, 2e9, waited=98.0, waits="waits for phase x")
+    assert lab.admission.purse.spent == 2.0
+    now[0] = 103.0
+    lab.admission.ended(chain.key)
+    assert lab.admission.purse.spent == 5.0
+
+
 def test_a_chain_that_waits_for_a_machine_of_a_growing_cluster_is_charged_from_its_start_there(tmp_path):
     now = [0.0]
     lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])

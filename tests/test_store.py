@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import result_of
 
+from sweep.chain.meter import Meter
 from sweep.data import sample, subset, training_data
 from sweep.errors import StoreError
 from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.records import PhaseRecord
-from sweep.store import Store
+from sweep.store import TURN_SECONDS, Store
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import EncodedSequence
 from sweep.tasks.encoding import from_sequences
@@ -111,9 +115,30 @@ def test_whoever_waits_for_another_says_so_and_may_stop_waiting(tmp_path):
         yours.close()
     with result_of(Store(tmp_path).training("key")) as scratch:
         waiting = Store(tmp_path).training("key")
-        next(waiting)
+        said = next(waiting)
+    assert re.fullmatch(rf"waits for phase key, held by process {os.getpid()} on \S+ since \d\d:\d\d:\d\d", said)
     with result_of(waiting) as again:
         assert again == scratch
+    assert [path.name for path in scratch.iterdir()] == [".lock"]
+
+
+def test_a_chain_that_waits_for_the_lock_of_another_says_so_once_and_is_not_charged(tmp_path):
+    began = time.time()
+    meter = Meter(devices=2, started=began)
+    with result_of(Store(tmp_path).training("key")):
+        waiting = meter.meanwhile("pretrain", "key", Store(tmp_path).training("key"))
+        events = [next(waiting) for _ in range(4)]
+    events += [next(waiting), next(waiting)]
+    assert [bool(event.said) for event in events] == [True, False, False, False, False, False]
+    assert [event.waits for event in events] == [events[0].said] * 4 + [""] * 2
+    assert events[-1].waited > 4 * TURN_SECONDS
+    assert events[-1].device_seconds < TURN_SECONDS
+
+
+def test_what_is_made_leaves_no_lock_behind(tmp_path):
+    with result_of(Store(tmp_path).made_once("data", "thing")) as path:
+        path.write_text("made")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["thing"]
 
 
 def row(key: str, role: str = "candidate", candidate: int = 0, seed: int = 1) -> ChainRow:

@@ -17,7 +17,7 @@ from sweep.planning.chains import TARGET, Chain, Phase
 from sweep.planning.plan import Plan
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import Runtime
-from sweep.store import Store
+from sweep.store import Store, Wait
 from sweep.tasks.base import Task
 from sweep.training.encoders import load_encoder, load_weights, random_encoder
 from sweep.training.heads import HeadSpec
@@ -120,7 +120,7 @@ def _model(bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, d
     return model.to(bench.device)
 
 
-def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Generator[None, None, Any]:
+def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Generator[Wait, None, Any]:
     if encoder.location is not None:
         return _loaded_tokenizer(encoder.location, encoder.revision)
     with (yield from store.made_once("encoders", encoder.digest)) as folder:

@@ -20,6 +20,7 @@ from sweep.chain.meter import encoded_flops
 from sweep.data import Sample, sample
 from sweep.planning.chains import Phase
 from sweep.planning.sources import judged_in
+from sweep.store import Wait
 from sweep.tasks.base import Outputs, Task
 from sweep.training.model import Chainable
 from sweep.training.scoring import score
@@ -38,7 +39,7 @@ class DevSets:
         self.latest: dict[str, float] = {}  # task -> dev score of the last evaluation
 
     @classmethod
-    def read(cls, bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[None, None, DevSets]:
+    def read(cls, bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[Wait, None, DevSets]:
         """Encodes what is not encoded yet, and yields meanwhile."""
         samples = list[Sample]()
         for task in [task for task in tasks if task.family != "masked"] or tasks:
@@ -77,7 +78,7 @@ class DevSets:
         return sum(self._majority.values()) / len(self._majority)
 
 
-def _sample(bench: Bench, task: Task, phase: Phase) -> Generator[None, None, Sample]:
+def _sample(bench: Bench, task: Task, phase: Phase) -> Generator[Wait, None, Sample]:
     trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
     language, settings = judged_in(task, trained), phase.recipe.settings
     digest = bench.plan.rows[task.name, "dev", language]

@@ -12,6 +12,7 @@ import numpy as np
 
 from sweep.planning.architecture import Shape
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
+from sweep.store import Wait
 from sweep.tasks.base import Encoded
 from sweep.training.scoring import ScoreProgress
 
@@ -34,20 +35,24 @@ class Event:
     collapsed: bool = False  # the committed phase has learned nothing
     committed: bool = False  # the phase or the scores are in the store now
     preparing: bool = False  # it loads, encodes, or waits for another worker: nothing is computed yet
+    said: str = ""  # a line for the user
+    waits: str = ""  # for whose lock it waits now
+    waited: float = 0.0  # seconds for which this attempt has waited so far, which cost nothing
     facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Meter:
-    """Runs from the start of an attempt to its end."""
+    """Runs from the start of an attempt to its end, but for the time in which it waits for another worker's lock."""
 
     devices: float  # what the chain occupies: GPUs, or cores where it uses no GPU
     started: float
     flops: float = 0
+    waited: float = 0.0  # seconds
 
     @property
     def device_seconds(self) -> float:
-        return (time.time() - self.started) * self.devices
+        return (time.time() - self.started - self.waited) * self.devices
 
     def counting(self, flops: float, scoring: Iterable[ScoreProgress]) -> Iterator[ScoreProgress]:
         """Passes scoring on and takes its `flops` down batch by batch, so that every report says what was spent."""
@@ -57,23 +62,29 @@ class Meter:
             yield progress
         self.flops = before + flops  # to the last digit, however many batches there were
 
-    def preparing(self, phase: str, key: str) -> Event:
-        return self.event(phase, key, 0, 0, preparing=True)
+    def preparing(self, phase: str, key: str, said: str = "", waits: str = "") -> Event:
+        return self.event(phase, key, 0, 0, preparing=True, said=said, waits=waits)
 
-    def meanwhile(self, phase: str, key: str, work: Generator[None, None, Result]) -> Generator[Event, None, Result]:
+    def meanwhile(self, phase: str, key: str, work: Generator[Wait, None, Result]) -> Generator[Event, None, Result]:
         """The result of work that prepares something, and an event whenever it yields and when it is done."""
+        waits, since = "", time.time()
         with closing(work):
             while True:
                 try:
-                    next(work)
+                    now_waits = next(work) or ""
                 except StopIteration as end:
                     yield self.preparing(phase, key)
                     result: Result = end.value
                     return result
-                yield self.preparing(phase, key)
+                now = time.time()
+                if waits or now_waits:  # a turn of waiting ends with a lock that is still held, or is ours now
+                    self.waited += now - since
+                said = "" if waits else now_waits
+                waits, since = now_waits, now
+                yield self.preparing(phase, key, said, waits)
 
     def event(self, phase: str, key: str, step: int, steps: int, **rest: Any) -> Event:
-        return Event(phase, key, step, steps, float(self.flops), self.device_seconds, **rest)
+        return Event(phase, key, step, steps, float(self.flops), self.device_seconds, waited=self.waited, **rest)
 
 
 def step_flops(shape: Shape, padded: int, attended: int, masked: bool) -> float:

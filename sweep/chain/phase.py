@@ -30,6 +30,7 @@ from sweep.data import divided, sizes, training_data
 from sweep.planning.chains import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, Reached, rung_fact, rung_step
 from sweep.records import PhaseRecord
+from sweep.store import Wait
 from sweep.tasks.base import Encoded, Task
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
@@ -143,7 +144,7 @@ def _read(bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[Event,
 
 def _training_data(
     bench: Bench, tasks: Sequence[Task], phase: Phase, facts: dict[str, str]
-) -> Generator[None, None, tuple[Stream, ...]]:
+) -> Generator[Wait, None, tuple[Stream, ...]]:
     """Encoded train splits, cut to the phase's volume; adds their sizes to `facts`."""
     settings, streams = phase.recipe.settings, list[Stream]()
     nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1

@@ -18,7 +18,7 @@ from sweep.planning.plan import Plan
 from sweep.planning.preview import EXAMPLES, target_settings
 from sweep.records import PreviewRecord
 from sweep.stock import Stock
-from sweep.store import Store
+from sweep.store import Store, Wait
 from sweep.tasks.base import Encoded, Task
 from sweep.training.features import label_columns, parts
 from sweep.training.logme import Moments, log_evidence, moments
@@ -59,7 +59,7 @@ def _judged(bench: Bench, chain: Chain) -> Generator[Event]:
     yield bench.meter.event("preview", chain.score, 1, 1, committed=True)
 
 
-def _examples(bench: Bench, task: Task, chain: Chain) -> Generator[None, None, Encoded]:
+def _examples(bench: Bench, task: Task, chain: Chain) -> Generator[Wait, None, Encoded]:
     """Training examples of the target, the same ones for every setting."""
     language, length = task.trained_in[0], target_settings(bench.plan, chain).max_length
     digest = bench.plan.rows[task.name, "train", language]

@@ -20,6 +20,7 @@ from sweep.chain.meter import Event, encoded_flops
 from sweep.data import SAMPLE_SEED, Sample, sample, training_data
 from sweep.planning.budget import LINEAR, probe_examples
 from sweep.planning.chains import INTERMEDIATE, Chain, Phase
+from sweep.store import Wait
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, Outputs, Size, Task
 from sweep.training.model import Chainable
@@ -93,7 +94,7 @@ def _facts(one: Sample) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _held_out(bench: Bench, task: Task, phase: Phase) -> Generator[None, None, Sample]:
+def _held_out(bench: Bench, task: Task, phase: Phase) -> Generator[Wait, None, Sample]:
     split, language = task.held_out
     plan, length = bench.plan, phase.recipe.settings.max_length
     digest = plan.rows[task.name, split, language]
@@ -101,7 +102,7 @@ def _held_out(bench: Bench, task: Task, phase: Phase) -> Generator[None, None, S
     return sample(encoded, task, split, language, plan.study.scoring.examples)
 
 
-def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> Generator[None]:
+def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> Generator[Wait]:
     """On train examples that depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
     digest = bench.plan.rows[task.name, "train", language]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sweep.data import Reader, Sample, sample
 from sweep.planning.plan import Rows
+from sweep.store import Wait
 from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate
 from sweep.tasks.mining import MINING
@@ -47,11 +48,11 @@ class ScoringSets:
     @classmethod
     def read(
         cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None
-    ) -> Generator[None, None, ScoringSets]:
+    ) -> Generator[Wait, None, ScoringSets]:
         """Encodes what is not encoded yet, and yields meanwhile. Raises DataError."""
         tests, devs = dict[str, Sample](), dict[str, Sample]()
 
-        def add(found: dict[str, Sample], split: str, language: str, limit: int | None) -> Generator[None]:
+        def add(found: dict[str, Sample], split: str, language: str, limit: int | None) -> Generator[Wait]:
             encoded = yield from reader.encoded(task, rows[task.name, split, language], split, language, length)
             found[language] = sample(encoded, task, split, language, limit)
             yield

@@ -17,6 +17,7 @@ from sweep.official.layout import description
 from sweep.planning.chains import TARGET, Chain
 from sweep.planning.reading import read_layers, scoring_settings
 from sweep.records import ScoreRecord
+from sweep.store import Wait
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Outputs
 from sweep.training.scoring import score
@@ -72,7 +73,7 @@ def _release(bench: Bench, chain: Chain, key: str) -> None:
         bench.store.release(key)
 
 
-def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> Generator[None, None, str]:
+def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> Generator[Wait, None, str]:
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
     known = description(task.family, task.labels, task.normaliser)

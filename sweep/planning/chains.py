@@ -127,6 +127,11 @@ class Chain:
     phases: tuple[Phase, ...]
     score: str  # key of its scores
 
+    @property
+    def name(self) -> str:
+        """Which chain a line is about; the candidates of a cell share it."""
+        return f"{self.cell.name}, seed {self.seed}"
+
 
 def attempt_seed(seed: int, attempt: int) -> int:
     """The seed with which a phase is tried: its own at first, then 32 bits of sha256 of (seed, attempt).
