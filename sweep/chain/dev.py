@@ -83,7 +83,7 @@ def _sample(bench: Bench, task: Task, phase: Phase) -> Generator[Wait, None, Sam
     language, settings = judged_in(task, trained), phase.recipe.settings
     digest = bench.plan.rows[task.name, "dev", language]
     encoded = yield from bench.reader.encoded(task, digest, "dev", language, settings.max_length)
-    yield
+    yield None
     return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, settings.dev_examples)
 
 

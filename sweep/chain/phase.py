@@ -154,11 +154,11 @@ def _training_data(
             digest = bench.plan.rows[task.name, "train", language]
             encoded = yield from bench.reader.encoded(task, digest, "train", language, settings.max_length)
             by_language[language] = encoded
-            yield
+            yield None
         facts.update(sizes(task, "train", by_language))
         for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family == "masked"):
             streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))
-            yield
+            yield None
     return tuple(streams)
 
 

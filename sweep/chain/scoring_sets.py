@@ -55,7 +55,7 @@ class ScoringSets:
         def add(found: dict[str, Sample], split: str, language: str, limit: int | None) -> Generator[Wait]:
             encoded = yield from reader.encoded(task, rows[task.name, split, language], split, language, length)
             found[language] = sample(encoded, task, split, language, limit)
-            yield
+            yield None
 
         for language in (*task.languages, *task.pool):
             yield from add(tests, "test", language, examples)
