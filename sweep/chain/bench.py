@@ -65,7 +65,7 @@ def set_up(
     runtime = plan.study.runtime
     meter = Meter(devices or runtime.devices, started or time.time())
     torch.set_num_threads(runtime.cores)
-    encoder = plan.encoders[chain.cell.encoder]
+    encoder = plan.encoders[chain.cell.encoder].of(chain.seed)
     device = torch.device("cuda" if runtime.gpus and torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         keep_to_share(meter.devices)

@@ -5,7 +5,7 @@ Both answers are facts that the ledger keeps, so a second run of the study asks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sweep.errors import StudyError
@@ -26,7 +26,7 @@ def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
         for part in task.source.data_sets if isinstance(task.source, HubSource) else ():
             if (fact := data_fact(part)) not in facts and fact not in found:
                 found[fact] = version_of(part)
-    for encoder in plan.encoders.values():
+    for encoder in _checkpoints(plan):
         if encoder.on_hub and encoder.revision is None and encoder_fact(encoder) not in facts:
             assert encoder.location is not None
             found[encoder_fact(encoder)] = encoder_commit(encoder.location)
@@ -57,8 +57,12 @@ def asked_families(plan: Plan) -> list[str]:
 def unchecked_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, EncoderSource]:
     """Fact -> encoder that no earlier run has looked at for these families (sweep/chain/inspection.py does)."""
     families = "+".join(asked_families(plan))
-    found = {f"checked:encoder:{source.digest}:{families}": source for source in plan.encoders.values()}
+    found = {f"checked:encoder:{source.digest}:{families}": source for source in _checkpoints(plan)}
     return {fact: source for fact, source in found.items() if fact not in facts}
+
+
+def _checkpoints(plan: Plan) -> Iterator[EncoderSource]:
+    return (checkpoint for encoder in plan.encoders.values() for checkpoint in encoder.checkpoints)
 
 
 def encoder_commit(location: str) -> str:

@@ -90,7 +90,7 @@ class Plan:
 
     def chain(self, cell: Cell, rates: Rates, seed: int, candidate: int = 0, role: str = CANDIDATE) -> Chain:
         """The chain of a cell with these learning rates and seed."""
-        encoder = self.encoders[cell.encoder]
+        encoder = self.encoders[cell.encoder].of(seed)
         phases: list[Phase] = []
         for recipe in self.recipes(cell):
             origin = rates[recipe.kind], seed, phases[-1].key if phases else None, encoder

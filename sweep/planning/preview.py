@@ -60,7 +60,7 @@ def previews(short: Plan) -> Iterator[Chain]:
     for cell in short.cells:
         chain = short.chain(cell, short.planned_rates(cell, 0), short.study.axes.seed[0])
         phases = tuple(phase for phase in chain.phases if phase.recipe.kind != TARGET)
-        encoder = short.encoders[cell.encoder]
+        encoder = short.encoders[cell.encoder].of(chain.seed)
         weights = [phases[-1].key if phases else encoder.digest, encoder.pooling]
         rows = short.rows[cell.target, "train", short.tasks[cell.target].trained_in[0]]
         read = [cell.target, rows, EXAMPLES, target_settings(short, chain).max_length]

@@ -19,7 +19,7 @@ from sweep.planning import chain_budget, groups, mixing, rungs, sources
 from sweep.planning.architecture import Shape
 from sweep.planning.chains import Cell
 from sweep.planning.plan import Plan, Rows
-from sweep.planning.shapes import EncoderSource, encoder_source
+from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import Task
@@ -44,7 +44,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     groups.check(study, tasks, path)
     sources.check(study, tasks, path)
     mixing.check(study, tasks, path)
-    plan = Plan(study, encoders, tasks, rows, _cells(study, tasks), tuple(_flags(study, tasks)))
+    plan = Plan(study, encoders, tasks, rows, _cells(study, tasks), tuple(_flags(study, tasks, encoders)))
     chain_budget.check_affordable(plan, path)
     rungs.check_rungs(plan, path)
     return plan
@@ -147,12 +147,18 @@ def _encoders(
                 where, f"the unknown encoder {name!r}", f"one of {', '.join(study.encoders)} is expected", hint
             )
         text = _text_digest(tasks[described.tokenizer.text], rows) if described and described.tokenizer else None
-        source = encoder_source(name, described, path.parent, text, where)
-        commit = facts.get(encoder_fact(source))
-        if commit and source.on_hub and source.revision is None:
-            source = source.at(commit)
-        known = facts.get(shape_fact(source))
-        yield name, dataclasses.replace(source, shape=Shape(**json.loads(known))) if known else source
+        source = encoder_source(name, described, path.parent, text, study.axes.seed, where)
+        known = {seed: _as_resolved(one, facts) for seed, one in source.by_seed}
+        yield name, per_seed(known, where) if known else _as_resolved(source, facts)
+
+
+def _as_resolved(source: EncoderSource, facts: Mapping[str, str]) -> EncoderSource:
+    """A checkpoint with the commit and the shape that an earlier run has found."""
+    commit = facts.get(encoder_fact(source))
+    if commit and source.on_hub and source.revision is None:
+        source = source.at(commit)
+    known = facts.get(shape_fact(source))
+    return dataclasses.replace(source, shape=Shape(**json.loads(known))) if known else source
 
 
 def _text_digest(task: Task, rows: Rows) -> str:
@@ -197,7 +203,7 @@ def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     )
 
 
-def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
+def _flags(study: Study, tasks: Mapping[str, Task], encoders: Mapping[str, EncoderSource]) -> Iterator[str]:
     if () not in study.axes.intermediate:
         yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"
     if len(study.axes.seed) == 1:
@@ -207,6 +213,9 @@ def _flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
         for intermediate in sorted({name for names in study.axes.intermediate for name in names}):
             if reason := overlap(tasks[intermediate], tasks[target]):
                 yield f"overlap: {intermediate} and {target} {reason}; {done}"
+    for name, source in encoders.items():
+        if len({one.digest for one in source.checkpoints}) < len(source.checkpoints):
+            yield f"{name}: seeds with equal checkpoints; their differences show no noise of pretraining"
     yield from _idle_overrides(study, tasks)
     yield from _trunk_flags(study)
     yield from sources.flags(study, tasks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,10 +21,17 @@ WHOLE_FILE_BYTES = 8 << 20
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 64 << 10
 
+SEED = "{seed}"  # in the path of an encoder: every seed of the study begins from a checkpoint of its own
+# Encoders that come with the package, by the name under which a study can ask for them.
+SHIPPED = {"world/tiny": str(Path(__file__).parents[1] / "encoders" / "world-tiny" / f"seed-{SEED}")}
+
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """An encoder as the plan sees it."""
+    """An encoder as the plan sees it.
+
+    Where each seed has its own checkpoint, what stands here is the first seed's, and `of(seed)` has the others.
+    """
 
     name: str
     location: str | None  # hub id or folder; None: random weights
@@ -34,6 +43,16 @@ class EncoderSource:
     vocab_size: int = 0
     algorithm: str = ""
     pooling: str = "mean"
+    by_seed: tuple[tuple[int, EncoderSource], ...] = ()  # empty: one checkpoint for all seeds
+
+    def of(self, seed: int) -> EncoderSource:
+        """The checkpoint that the chains of a seed begin from."""
+        return next((source for own, source in self.by_seed if own == seed), self)
+
+    @property
+    def checkpoints(self) -> tuple[EncoderSource, ...]:
+        """All that the study may load."""
+        return tuple(source for _, source in self.by_seed) or (self,)
 
     @property
     def random(self) -> bool:
@@ -49,15 +68,39 @@ class EncoderSource:
 
 
 def encoder_source(
-    name: str, described: Encoder | None, base: Path, text_digest: str | None, where: str
+    name: str, described: Encoder | None, base: Path, text_digest: str | None, seeds: Sequence[int], where: str
 ) -> EncoderSource:
-    """Looks an encoder up: described in the study, a folder relative to the study file, or a well-known hub id.
+    """Looks an encoder up: described in the study, shipped, a folder relative to the study file, or a hub id.
 
     `text_digest` identifies the text that a tokenizer is trained on. Raises StudyError.
     """
     if described is not None and described.random_init is not None:
         return _random(name, described, text_digest, where)
-    location = described.path if described is not None and described.path else name
+    told = described.path if described is not None and described.path else name
+    if unknown := next((found for found in re.findall(r"\{[^{}]*\}", told) if found != SEED), None):
+        raise StudyError(where, f"{unknown} in the path {told!r}", f"{SEED} alone stands for something there")
+    pattern = SHIPPED.get(told, told)
+    if SEED not in pattern:
+        return _published(name, pattern, described, base, where)
+    places = {seed: pattern.replace(SEED, str(seed)) for seed in seeds}
+    there = [seed for seed, place in places.items() if (base / place).is_dir()]
+    if (there or told in SHIPPED) and (lacking := [seed for seed in seeds if seed not in there]):
+        found = f"no folder {str((base / places[lacking[0]]).resolve())!r}"
+        raise StudyError(where, found, f"with {told!r} one for every seed of axes.seed is expected")
+    return per_seed({seed: _published(name, place, described, base, where) for seed, place in places.items()}, where)
+
+
+def per_seed(checkpoints: Mapping[int, EncoderSource], where: str) -> EncoderSource:
+    """One encoder of which every seed has a checkpoint of its own. Raises StudyError where they differ in shape."""
+    (_, first), *others = checkpoints.items()
+    for seed, source in others:
+        if source.shape != first.shape:
+            found = f"{source.location} of seed {seed}, which has another shape than {first.location}"
+            raise StudyError(where, found, "checkpoints that differ in their training alone are expected")
+    return replace(first, by_seed=tuple(checkpoints.items()))
+
+
+def _published(name: str, location: str, described: Encoder | None, base: Path, where: str) -> EncoderSource:
     pooling = described.pooling if described is not None else "mean"
     folder = (base / location).resolve()
     if folder.is_dir():
@@ -66,7 +109,8 @@ def encoder_source(
         )
     if location not in KNOWN and not _looks_like_hub_id(location, described):
         wanted = "a name under 'encoders', a folder with a model, or a hub id such as " + ", ".join(KNOWN)
-        raise StudyError(where, f"the encoder {location!r}", f"{wanted} is expected", nearest(location, KNOWN))
+        hint = nearest(location, [*KNOWN, *SHIPPED])
+        raise StudyError(where, f"the encoder {location!r}", f"{wanted} is expected", hint)
     shape = KNOWN.get(location, KNOWN["FacebookAI/xlm-roberta-base"])
     source = EncoderSource(name, location, shape, fingerprint({"hub": location, "revision": None}), pooling=pooling)
     return source.at(described.revision) if described is not None and described.revision else source
