@@ -64,8 +64,7 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
             raise StudyError(
                 "runtime.cores", str(runtime.cores), f"at most the {cores} cores of this machine are expected"
             )
-        # Without a token anybody on the network could run code here; with Ray's default one it lands in the user's
-        # home.
+        # Without a token every user of this machine could run code as this one; Ray's default one lands in the home.
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
 
@@ -73,11 +72,12 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
         if joined:
             ray.init(runtime_env={"env_vars": worker_environment()}, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(
-                address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=folder, runtime_env={"env_vars": worker_environment()}, log_to_driver=False,
-                logging_level=logging.ERROR,
-            )  # fmt: skip
+            with _loopback():
+                ray.init(
+                    address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=folder, runtime_env={"env_vars": worker_environment()}, log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )  # fmt: skip
         for name in ("ray", "ray.tune"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if joined:
@@ -88,6 +88,27 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """What Ray starts here listens on 127.0.0.1 alone, as it does by itself where it knows no clusters (macOS).
+
+    A `_node_ip_address` of that kind is replaced by the machine's own by Ray. The variable is for its processes, the
+    constant for this one, in which Ray may have been imported long before.
+    """
+    from ray._private import ray_constants
+
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    said = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(name)
+        if said is not None:
+            os.environ[name] = said
 
 
 def local_room(runtime: Runtime, resources: Mapping[str, float]) -> Room:

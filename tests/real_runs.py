@@ -16,7 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,6 +75,16 @@ class Run:
                         yield int(folder.name), (folder / "cmdline").read_text(errors="replace")
                 except OSError:
                     continue  # it has ended, or is somebody else's
+
+    def listening(self) -> set[str]:
+        """Addresses, in hexadecimal as the kernel writes them, on which a process of the run waits for connections."""
+        own = set[str]()
+        for pid, _ in self.processes():
+            for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+                with suppress(OSError):  # closed meanwhile
+                    own.add(str(descriptor.readlink()))
+        rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+        return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own}
 
     def workers(self) -> list[int]:
         return [pid for pid, command in self.processes() if command.startswith(WORKER)]

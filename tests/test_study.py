@@ -94,16 +94,20 @@ def spans(folder: Path) -> dict[str, tuple[float, float]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """(folder, what it printed, process -> command line of those that had torch, of which the driver is none)."""
-    folder, heavy = tmp_path_factory.mktemp("undisturbed"), {}
+    """(folder, what it printed, process -> command line of those that had torch, addresses on which any listened).
+
+    The driver had no torch.
+    """
+    folder, heavy, addresses = tmp_path_factory.mktemp("undisturbed"), {}, set[str]()
     study_file(folder, AXES, **SETTINGS)
     with running(folder) as run:
         while run.process.poll() is None:
             heavy.update({pid: command for pid, command in run.processes() if has_torch(pid)})
+            addresses |= run.listening()
             time.sleep(0.2)  # a process that has torch once has it for seconds
         assert run.process.returncode == 0, run.text
         assert run.process.pid not in heavy
-        return folder, run.text, heavy
+        return folder, run.text, heavy, addresses
 
 
 def has_torch(pid: int) -> bool:
@@ -114,7 +118,7 @@ def has_torch(pid: int) -> bool:
 
 
 def test_a_study_runs_all_its_chains_and_leaves_scores_of_every_chain_and_language(undisturbed):
-    folder, text, _ = undisturbed
+    folder, text, *_ = undisturbed
     plan, found = plan_of(folder / "study.yaml"), scores(folder)
     chains = sum(plan.candidates(cell) + 1 for cell in plan.cells)
     assert f"{chains} of {chains} chains done" in text
@@ -125,7 +129,7 @@ def test_a_study_runs_all_its_chains_and_leaves_scores_of_every_chain_and_langua
 
 
 def test_phases_that_chains_share_are_trained_once(undisturbed):
-    folder, text, _ = undisturbed
+    folder, text, *_ = undisturbed
     store = Store(folder / "results" / "store")
     kinds = [store.phase(key).kind for key in store.keys("phases")]
     # Per seed one pretraining and one intermediate phase; per cell with a target phase 2 candidates and a replica.
@@ -135,13 +139,18 @@ def test_phases_that_chains_share_are_trained_once(undisturbed):
 
 def test_chains_share_warm_workers_that_import_torch_once_each(undisturbed):
     """Sixteen chains and more, two workers: two of Ray's processes had torch."""
-    folder, _, heavy = undisturbed
+    folder, _, heavy, _ = undisturbed
     assert scores(folder).chain.nunique() >= 16
     assert len([command for command in heavy.values() if command.startswith(WORKER)]) == 2
 
 
+def test_nothing_of_a_run_on_one_machine_listens_for_others(undisturbed):
+    assert undisturbed[3]
+    assert {address for address in undisturbed[3] if not address.endswith("0100007F")} == set()  # of IPv4, IPv6 alike
+
+
 def test_a_second_run_trains_nothing_and_starts_no_ray(undisturbed):
-    folder, _, _ = undisturbed
+    folder, *_ = undisturbed
     before, was = spans(folder), (folder / "results" / "scores.csv").read_bytes()
     program = (
         "import sys; from sweep.cli import main; code = main(['run', 'study.yaml']);"
@@ -158,7 +167,7 @@ def test_a_second_run_trains_nothing_and_starts_no_ray(undisturbed):
 
 
 def test_another_study_does_not_get_the_folder(undisturbed, tmp_path):
-    folder, _, _ = undisturbed
+    folder, *_ = undisturbed
     study_file(tmp_path, study="another", results=str(folder / "results"))
     text = finished(tmp_path, code=2)
     assert "which holds the study 'small'" in text
@@ -173,7 +182,7 @@ def test_an_undisturbed_run_spends_what_its_distinct_work_was_planned_to_cost(un
 
 def test_submissions_of_a_run_are_scored_with_the_numbers_of_its_scores(undisturbed):
     """Every setting and seed has a folder in the official layout, which `sweep score` reads."""
-    folder, _, _ = undisturbed
+    folder, *_ = undisturbed
     table = pd.read_csv(folder / "results" / "scores.csv")
     selected = table[table.selected]
     places = sorted(folder.glob("results/submissions/*/seed-*"))
@@ -192,7 +201,7 @@ def test_submissions_of_a_run_are_scored_with_the_numbers_of_its_scores(undistur
 
 def test_a_plan_of_a_study_that_has_begun_forecasts_with_what_it_has_measured(undisturbed, tmp_path):
     """With a budget in device-seconds: a study without results assumes a speed."""
-    folder, _, _ = undisturbed
+    folder, *_ = undisturbed
     begun = planned(
         study_file(tmp_path, AXES, **{**SETTINGS, "results": str(folder / "results")}, budget="1 device-hours")
     )
