@@ -12,8 +12,10 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from tiny_models import HEADS, tiny_model, toy
+from tiny_models import HEADS, PAD, tiny_model, toy
 
+from sweep.tasks.base import IGNORED
+from sweep.training.batching import DeviceData, split
 from sweep.training.features import parts
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
@@ -73,6 +75,24 @@ def test_a_step_without_memory_is_made_in_parts_with_the_same_gradient(family):
     )
     for name, moment in moments(expected).items():
         torch.testing.assert_close(moments(step)[name], moment, rtol=1e-3, atol=1e-6)
+
+
+def test_every_part_of_a_masked_batch_computes_the_logits_of_its_own_masked_tokens_alone():
+    """Logits over the vocabulary are most of the memory of such a step: parts that repeat them never fit."""
+    model, shown = tiny_model(families=("masked",)).eval(), list[int]()
+    batch = model.prepare(DeviceData(toy("masked"), "cpu", PAD).batch(np.arange(24)), "masked", seed=0)
+    model.head("masked").register_forward_hook(lambda _head, _inputs, logits: shown.append(len(logits)))
+    whole = model.loss(batch, "masked")
+    total = shown.pop()
+    for part_tokens in (300, 100, 1):
+        parts = split(batch, part_tokens)
+        losses = [model.loss(part, "masked") for part in parts]
+        assert len(shown) == len(parts) > 1
+        assert shown == [int((part.targets != IGNORED).sum()) for part in parts]
+        assert sum(shown) == total
+        assert max(shown) < total
+        torch.testing.assert_close(torch.stack(losses).sum(), whole)
+        shown.clear()
 
 
 def test_dropout_of_vectors_that_are_computed_twice_is_the_same_both_times():

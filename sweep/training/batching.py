@@ -39,7 +39,9 @@ class Batch:
     targets: Tensor  # [S, U] int64, IGNORED where there is none
     lengths: Ids  # [S] on the host
     first: Ids  # [E+1] on the host: the row where each example begins
-    masked: int = 0  # at most so many positions of a masked task are to be guessed; known without asking the device
+    # [S] on the host: at most so many positions of a sequence of a masked task are to be guessed. Known without asking
+    # the device, and per sequence, so that parts of a batch have so much fewer.
+    masked: Ids | None = None
 
     @property
     def examples(self) -> int:
@@ -135,7 +137,7 @@ def split(batch: Batch, micro_tokens: int) -> list[Batch]:
                 targets=batch.targets[rows],
                 lengths=batch.lengths[rows],
                 first=batch.first[begin : end + 1] - batch.first[begin],
-                masked=min(batch.masked, (rows.stop - rows.start) * width),
+                masked=None if batch.masked is None else batch.masked[rows],
             )
         )
         begin = end

@@ -187,8 +187,10 @@ class MaskedHead(nn.Module):
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         # As many places as may be masked; those left over point to a target that is ignored. So a GPU need not be asked
         # how many there are.
+        assert batch.masked is not None  # of `mask_batch`
+        most = int(batch.masked.sum())
         targets = functional.pad(batch.targets.flatten(), (0, 1), value=IGNORED)
-        places = torch.nonzero_static(targets != IGNORED, size=batch.masked, fill_value=-1)[:, 0]
+        places = torch.nonzero_static(targets != IGNORED, size=most, fill_value=-1)[:, 0]
         logits = self(hidden.flatten(0, 1)[places])
         return functional.cross_entropy(logits, targets[places], ignore_index=IGNORED, reduction="sum")
 
@@ -256,7 +258,7 @@ def mask_batch(batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batc
     inputs, targets = _masked(batch.input_ids, batch.targets == 1, spec, sent(noise, device), sent(words, device))
     # On a CPU exactly as many as there are; elsewhere those drawn on special tokens and padding are counted too.
     most = targets != IGNORED if device.type == "cpu" else noise < MASKED_SHARE
-    return replace(batch, input_ids=inputs, targets=targets, masked=int(most.sum()))
+    return replace(batch, input_ids=inputs, targets=targets, masked=most.sum(dim=1).numpy())
 
 
 def mask_tokens(tokens: Tensor, maskable: Tensor, spec: HeadSpec, vocabulary: int, seed: int) -> tuple[Tensor, Tensor]:
