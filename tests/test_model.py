@@ -53,6 +53,41 @@ def test_padding_does_not_change_an_output(kind, family):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+ELSEWHERE = ("roberta", "electra", "camembert", "xlm-roberta-xl", "deberta", "mpnet", "ernie")  # shaped as BERT
+
+
+def shares_dropped(module: torch.nn.Module) -> dict[str, float]:
+    """What every layer drops in training, whether a layer of dropout does it or the attention itself."""
+    found = {}
+    for name, inner in module.named_modules():
+        drops = {"": inner.p} if isinstance(inner, torch.nn.Dropout) else vars(inner)
+        found |= {f"{name}.{key}": p for key, p in drops.items() if isinstance(p, float) and (not key or "drop" in key)}
+    return found
+
+
+@pytest.mark.parametrize("kind", [*SHAPES, *ELSEWHERE])
+def test_dropout_is_that_of_all_layers_of_the_encoder_and_of_its_heads_or_the_encoders_own(kind):
+    shape = SHAPES.get(kind) or {**SHAPES["bert"], "model_type": kind}
+    own, dropped, still = (random_encoder(shape, VOCABULARY, PAD, 0, dropout) for dropout in (None, 0.25, 0.0))
+    assert set(shares_dropped(dropped).values()) == {0.25}
+    assert set(shares_dropped(still).values()) == {0.0}
+    assert set(shares_dropped(own)) <= set(shares_dropped(dropped))
+    assert len(shares_dropped(own)) > 2
+    stated = {value for name, value in own.config.to_dict().items() if "dropout" in name and isinstance(value, float)}
+    assert set(shares_dropped(own).values()) <= stated
+    for asked, share in ((0.25, 0.25), (None, 0.0 if kind == "modernbert" else 0.1)):
+        model = Chainable(own, {"sequence": HEADS["sequence"]}, seed=0, pad_id=PAD, dropout=asked)
+        assert set(shares_dropped(model.heads).values()) == {share}
+
+
+def test_dropout_of_a_published_encoder_is_replaced_too(tmp_path):
+    random_encoder(SHAPES["bert"], VOCABULARY, PAD, 0).save_pretrained(tmp_path)
+    assert set(shares_dropped(load_encoder(str(tmp_path), dropout=0.25)).values()) == {0.25}
+    weights = tmp_path / "model.safetensors"
+    assert set(shares_dropped(load_encoder(str(tmp_path), weights=weights, dropout=0.25)).values()) == {0.25}
+    assert set(shares_dropped(load_encoder(str(tmp_path))).values()) == {0.1}
+
+
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("family", HEADS)
 def test_the_gradient_of_a_loss_reaches_the_encoder(kind, family):

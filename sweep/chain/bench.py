@@ -89,7 +89,7 @@ def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int)
 
 def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
     """The encoder of a chain's last phase; with its head where that is a target phase, whatever its task is called."""
-    model = _model(bench, [task], last.key if last is not None else None, seed=0, dropout=0.0)
+    model = _model(bench, [task], last.key if last is not None else None, seed=0)
     if last is not None and last.recipe.kind == TARGET:
         load_weights(model.heads, bench.store.weights(last.key) / HEAD_WEIGHTS)
     return model
@@ -100,18 +100,21 @@ def model_with_heads(bench: Bench, tasks: Sequence[Task], encoder: Phase, heads:
 
     `tasks` are all tasks of the phase that trained the heads, in its order.
     """
-    model = _model(bench, tasks, encoder.key, seed=0, dropout=0.0)
+    model = _model(bench, tasks, encoder.key, seed=0)
     load_weights(model.heads, bench.store.weights(heads.key) / HEAD_WEIGHTS)
     return model
 
 
-def _model(bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float) -> Chainable:
+def _model(
+    bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float | None = None
+) -> Chainable:
     source, tokenizer = bench.encoder, bench.reader.tokenizer
     weights = bench.store.weights(parent) / ENCODER_WEIGHTS if parent is not None else None
     if source.location is not None:
-        encoder = load_encoder(source.location, source.revision, weights)
+        encoder = load_encoder(source.location, source.revision, weights, dropout)
     else:
-        encoder = random_encoder(json.loads(source.config or "{}"), len(tokenizer), tokenizer.pad_token_id, seed)
+        config = json.loads(source.config or "{}")
+        encoder = random_encoder(config, len(tokenizer), tokenizer.pad_token_id, seed, dropout)
         if weights is not None:
             load_weights(encoder, weights)
     heads = {task.name: HeadSpec(task.family, len(task.labels), tokenizer.mask_token_id) for task in tasks}

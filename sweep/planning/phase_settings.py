@@ -116,7 +116,7 @@ class PhaseSettings(Model):
     decay: Share = 0.2  # share of the steps in which `wsd` decays
     weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
     clip: Annotated[float, Strict(), Field(gt=0)] = 1.0
-    dropout: Share = 0.1
+    dropout: Share | None = None  # of hidden states, attention and heads; None: the encoder's own
     max_length: Annotated[int, Strict(), Field(ge=8, le=MOST)] | None = (
         None  # tokens; None: what the family usually takes
     )

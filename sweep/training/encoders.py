@@ -31,18 +31,27 @@ from transformers.utils import logging
 
 from sweep.errors import StoreError, StudyError, nearest
 
+# What configurations call the dropout of an encoder's hidden states and of its attention; that of heads is not its own.
+DROPOUTS = (
+    *("hidden_dropout_prob", "hidden_dropout", "dropout", "embedding_dropout", "mlp_dropout"),
+    *("attention_probs_dropout_prob", "attention_dropout"),
+    *("local_attention_probs_dropout_prob", "lsh_attention_probs_dropout_prob"),
+)
 MISTYPED = 0.85  # likeness (difflib) of a name to the one that was meant
 hub_logging: Any = logging  # these two carry no types
 auto_model: Any = AutoModel
 
 
-def load_encoder(source: str, revision: str | None = None, weights: Path | None = None) -> PreTrainedModel:
+def load_encoder(
+    source: str, revision: str | None = None, weights: Path | None = None, dropout: float | None = None
+) -> PreTrainedModel:
     """The encoder of a hub id or a local folder, without a pooling layer, in fp32.
 
-    With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read. Raises
-    StudyError where there is no such encoder, StoreError where the weights do not fit it.
+    With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read; `dropout`
+    replaces its own. Raises StudyError where there is no such encoder, StoreError where the weights do not fit it.
     """
     config, where = load_configuration(source, revision), f"encoder {source!r}"
+    _set_dropout(config, dropout, where)
     if weights is not None:
         encoder = _from_configuration(config, where)
         load_weights(encoder, weights)
@@ -78,15 +87,19 @@ def check_shape(config: PreTrainedConfig, where: str) -> None:
         _from_configuration(config, where)
 
 
-def random_encoder(config: Mapping[str, Any], vocab_size: int, pad_id: int, seed: int) -> PreTrainedModel:
+def random_encoder(
+    config: Mapping[str, Any], vocab_size: int, pad_id: int, seed: int, dropout: float | None = None
+) -> PreTrainedModel:
     """An untrained encoder from a configuration with `model_type`; its weights are a function of (config, seed).
 
     Raises StudyError for an unknown model type or a shape that its model refuses.
     """
     made = configuration(config, vocab_size, pad_id)
+    where = f"encoder of type {made.model_type!r}"
+    _set_dropout(made, dropout, where)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _from_configuration(made, f"encoder of type {made.model_type!r}")
+        return _from_configuration(made, where)
 
 
 def configuration(
@@ -111,6 +124,18 @@ def configuration(
     _refuse_others(made, where)
     _check_names(config, CONFIG_MAPPING[kind], where)
     return made
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float | None, where: str) -> None:
+    """Lets all of an encoder drop so much, in its hidden states and its attention; None leaves it as it is."""
+    if dropout is None:
+        return
+    named = [name for name in DROPOUTS if hasattr(config, name)]
+    if not named:
+        found = f"dropout: {dropout} for {config.model_type}, whose configuration has no dropout"
+        raise StudyError(where, found, "leave `dropout` out")
+    for name in named:
+        setattr(config, name, dropout)
 
 
 def _check_names(config: Mapping[str, Any], kind: Any, where: str) -> None:

@@ -44,17 +44,18 @@ class Chainable(nn.Module):
         seed: int,
         pad_id: int,
         pooling: Pooling = "mean",
-        dropout: float = 0.1,
+        dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.specs, self.pad_id, self.pooling = encoder, dict(heads), pad_id, pooling
         self.heads = nn.ModuleDict()
         self._numbers = {task: str(number) for number, task in enumerate(heads)}
         width, epsilon = encoder.config.hidden_size, _epsilon(encoder.config)
+        dropped = _head_dropout(encoder.config) if dropout is None else dropout
         for task, spec in heads.items():
             number = self._numbers[task]
             start = seed_for(seed, number)
-            self.heads[number] = make_head(spec, width, self.embeddings, pooling, dropout, start, epsilon=epsilon)
+            self.heads[number] = make_head(spec, width, self.embeddings, pooling, dropped, start, epsilon=epsilon)
         use_one_dnn(self)
         use_fast_dropout(self)
         accepted = inspect.signature(encoder.forward).parameters
@@ -157,6 +158,13 @@ def seed_for(*parts: object) -> int:
     """A seed from anything printable, the same in every process: 63 bits of blake2b."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def _head_dropout(config: PreTrainedConfig) -> float:
+    """What an encoder's configuration says of heads, else of hidden states."""
+    names = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "hidden_dropout", "dropout")
+    stated = (getattr(config, name, None) for name in names)
+    return float(next((share for share in stated if share is not None), 0.0))
 
 
 def _epsilon(config: PreTrainedConfig) -> float:
