@@ -20,6 +20,7 @@ from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
 from sweep.tasks.mining import MINING
 from sweep.tasks.ranking import RANKING
+from sweep.tasks.units import Ids, Marks, asking, marks, units
 
 ENCODING_VERSION = 2  # raised when the same rows would be encoded otherwise
 SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all are compared on the same ones
@@ -84,6 +85,21 @@ class Sample:
     language: str
     rows: list[Row]
     encoded: Encoded
+    whole: list[Row]  # of the split; `rows` are some of them, or all
+    chosen: NDArray[np.int64] | None = None  # which of them; None: all
+
+    @cached_property
+    def marks(self) -> Marks:
+        """Which examples of the whole split belong together: a unit is one whichever examples of it were drawn."""
+        return marks([row for row, asks in zip(self.whole, asking(self.task.family, self.whole), strict=True) if asks])
+
+    def among(self, numbers: Ids) -> Ids:
+        """Those of the sample's examples, in their order, of one number per example of the whole split."""
+        asks = asking(self.task.family, self.whole)
+        taken = np.ones_like(asks)
+        if self.chosen is not None:
+            taken = np.isin(np.arange(len(asks)), self.chosen)
+        return numbers[taken[asks]]
 
     def predictions(self, outputs: Outputs) -> list[Prediction]:
         """What a model's outputs say of each row."""
@@ -104,11 +120,18 @@ class Sample:
 
 def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:
     """At most `limit` examples of an encoded split with their rows, the same ones for every chain."""
-    rows = task.source.rows(split, language)
+    rows = whole = task.source.rows(split, language)
     chosen = _chosen(task, rows, limit)
     if chosen is not None:
         rows, encoded = [rows[index] for index in chosen], subset(encoded, chosen)
-    return Sample(task, language, RANKING.pool(rows) if task.family == RANKING.name else rows, encoded)
+    pooled = RANKING.pool(rows) if task.family == RANKING.name else rows
+    return Sample(task, language, pooled, encoded, whole, chosen)
+
+
+def sampled_units(samples: Mapping[str, Sample]) -> dict[str, Ids]:
+    """[N] units of the examples that are scored, per language: equal numbers belong together, across languages too."""
+    found = units({language: one.marks for language, one in samples.items()})
+    return {language: one.among(found[language]) for language, one in samples.items()}
 
 
 def _chosen(task: Task, rows: Sequence[Row], limit: int | None) -> NDArray[np.int64] | None:

@@ -1,7 +1,7 @@
 """Finished phases and scores, by key. What has no record does not exist; what does not match its record is an error.
 
     <root>/phases/<key>/record.json  encoder.safetensors  heads.safetensors, or checkpoint.safetensors of a trunk
-    <root>/scores/<key>/record.json  statistics.npz  predictions.zip
+    <root>/scores/<key>/record.json  statistics.npz  units.npz  predictions.zip
     <root>/previews/<key>/record.json
     <root>/labels/<key>/             what is right in a test set, shared by all scores on it; made once
     <root>/scratch/<key>/            a phase that is half done, with its last checkpoint
@@ -23,7 +23,8 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -37,7 +38,7 @@ RECORD = "record.json"
 LOCK = ".lock"
 TURN_SECONDS = 0.2  # so often whoever waits for a lock says so
 Wait: TypeAlias = str | None  # what work yields: whose lock it waits for, or None where it gets on
-STATISTICS, PREDICTIONS = "statistics.npz", "predictions.zip"
+STATISTICS, UNITS, PREDICTIONS = "statistics.npz", "units.npz", "predictions.zip"
 
 
 Record = TypeVar("Record", PhaseRecord, ScoreRecord, PreviewRecord)
@@ -108,12 +109,24 @@ class Store:
 
     def statistics(self, score_key: str) -> dict[str, NDArray[np.float64]]:
         """language -> [examples, K] per-example statistics, verified. Raises StoreError."""
+        return self._arrays(score_key, STATISTICS)
+
+    def units(self, score_key: str) -> dict[str, NDArray[np.int64]]:
+        """language -> [examples] units, in the order of the statistics, verified. Raises StoreError.
+
+        Examples with equal numbers belong together, in all languages of the target (sweep/tasks/units.py).
+        "retention/<task>" names those of an intermediate task's held-out set. {} of scores from before there were any.
+        """
+        record = self.score(score_key)
+        return self._arrays(score_key, UNITS) if record is None or UNITS in record.files else {}
+
+    def _arrays(self, score_key: str, name: str) -> dict[str, NDArray[Any]]:
         folder = self.root / "scores" / score_key
         record = self.score(score_key)
         if record is None:
             raise StoreError(folder, "no scores", "run the study again: it scores what is missing")
         _verify(folder, record.files)
-        with np.load(folder / STATISTICS, allow_pickle=False) as archive:
+        with np.load(folder / name, allow_pickle=False) as archive:
             return {language: archive[language] for language in archive.files}
 
     def predictions(self, score_key: str) -> Path:
@@ -163,12 +176,23 @@ class Store:
         return complete
 
     def commit_score(
-        self, record: ScoreRecord, statistics: Mapping[str, NDArray[np.float64]], predictions: bytes | None = None
+        self,
+        record: ScoreRecord,
+        statistics: Mapping[str, NDArray[np.float64]],
+        predictions: bytes | None = None,
+        units: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
     ) -> ScoreRecord:
-        """Writes per-example statistics, by language and what else was scored, predictions, and the record."""
+        """Writes per-example statistics and units, by language and what else was scored, predictions, and the record.
+
+        Raises ValueError where a language has units of other examples than its statistics.
+        """
+        if any(name in statistics and len(statistics[name]) != len(found) for name, found in units.items()):
+            raise ValueError("every example has a unit")
         with self._new_folder(self.root / "scores" / record.key) as folder:
-            with (folder / STATISTICS).open("wb") as stream:
-                np.savez_compressed(stream, **dict(statistics))  # type: ignore[arg-type]
+            for name, arrays in ((STATISTICS, statistics), (UNITS, units)):
+                if arrays:
+                    with (folder / name).open("wb") as stream:
+                        np.savez_compressed(stream, **dict(arrays))  # type: ignore[arg-type]
             if predictions is not None:
                 (folder / PREDICTIONS).write_bytes(predictions)
             complete = replace(record, files={path.name: file_digest(path) for path in sorted(folder.iterdir())})

@@ -48,7 +48,8 @@ def test_rows_are_what_the_hubs_mean_and_oddities_are_gone(name, tmp_path):
     assert expected, f"tests/hub_rows.py says nothing of what {name} gives: add it"
     for place, rows in read(name, tmp_path, set(expected)).items():
         count, last = expected[place]
-        assert (len(rows), rows[-1]) == (count, last), place
+        said = {column: value for column, value in rows[-1].items() if column != "unit"}
+        assert (len(rows), said) == (count, last), place
 
 
 @pytest.mark.parametrize("name", HUB)

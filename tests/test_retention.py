@@ -141,6 +141,7 @@ def test_an_intermediate_task_of_any_family_is_scored_before_and_after_with_both
     entry = score.retention[intermediate]
     assert (entry["split"], entry["language"], entry["examples"]) == ("test", "pivot", 50)
     assert set(score.languages) < set(statistics)
+    assert len(set(store.units(chain.score)[f"retention/{intermediate}"].tolist())) == 50
     for head in ("before", "saved_head", "fresh_head"):
         table = statistics[f"retention/{intermediate}/{head}"]
         assert len(table) == 50

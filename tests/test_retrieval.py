@@ -51,8 +51,15 @@ def test_a_retrieval_target_is_scored_in_every_language(target, store, root, tmp
         assert entry["value"] == FAMILIES[score.family].value(statistics[language].sum(axis=0))
         assert 0 <= entry["value"] <= 1
         assert ("threshold" in entry) == (target == "bucc2018")
+        assert len(store.units(chain.score)[language]) == entry["examples"]
     trained = [phase.recipe.tasks for phase in chain.phases if phase.recipe.kind == "target"]
     assert trained == ([] if target == "bucc2018" else [(target,)])
+
+
+def test_questions_on_one_paragraph_are_a_unit_in_all_languages_of_lareqa(store, root, tmp_path):
+    (chain,) = finish(study(tmp_path, root, "lareqa"), store)
+    units = [store.units(chain.score)[language].tolist() for language in LAREQA["languages"]]
+    assert units == [[0, 0, 1, 1, 2, 2, 3, 3, 4, 4]] * 3
 
 
 def test_every_layer_asked_for_is_scored_and_the_first_counts(store, root, tmp_path):

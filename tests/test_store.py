@@ -17,7 +17,7 @@ from sweep.chain.meter import Meter
 from sweep.data import sample, subset, training_data
 from sweep.errors import StoreError
 from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
-from sweep.records import PhaseRecord
+from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import TURN_SECONDS, Store
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import EncodedSequence
@@ -246,3 +246,17 @@ def test_a_sample_of_a_split_is_the_same_for_everybody_and_keeps_rows_and_encodi
     assert one.rows == other.rows
     assert one.encoded.targets.tolist() == [row["label"] for row in one.rows]
     assert FAMILIES[task.family].name == "sequence"
+
+
+def test_scores_of_a_time_before_units_have_none(tmp_path):
+    store = Store(tmp_path)
+    scored = ScoreRecord(KEY, None, "t", "sequence", "accuracy", None, {}, {}, 0.0, 0.0, 0.0, 0.0, {})
+    store.commit_score(scored, {"en": np.ones((3, 2))})
+    assert store.units(KEY) == {}
+    assert len(store.statistics(KEY)["en"]) == 3
+
+
+def test_units_are_as_many_as_examples(tmp_path):
+    scored = ScoreRecord(KEY, None, "t", "sequence", "accuracy", None, {}, {}, 0.0, 0.0, 0.0, 0.0, {})
+    with pytest.raises(ValueError, match="every example has a unit"):
+        Store(tmp_path).commit_score(scored, {"en": np.ones((3, 2))}, units={"en": np.arange(2)})

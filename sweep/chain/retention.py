@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sweep.chain.bench import Bench, model_with_heads
 from sweep.chain.meter import Event, encoded_flops
-from sweep.data import SAMPLE_SEED, Sample, sample, training_data
+from sweep.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
 from sweep.planning.budget import LINEAR, probe_examples
 from sweep.planning.chains import INTERMEDIATE, Chain, Phase
 from sweep.store import Wait
@@ -36,12 +36,18 @@ class Retention:
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     statistics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    units: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # by `units_name`
     flops: float = 0
 
 
 def statistics_name(task: str, head: str) -> str:
     """Under which a task's statistics lie beside those of the languages."""
     return f"retention/{task}/{head}"
+
+
+def units_name(task: str) -> str:
+    """Under which the units of a task's held-out examples lie beside those of the languages."""
+    return f"retention/{task}"
 
 
 def measure(bench: Bench, chain: Chain) -> Generator[Event, None, Retention]:
@@ -53,6 +59,7 @@ def measure(bench: Bench, chain: Chain) -> Generator[Event, None, Retention]:
     tasks, samples = [bench.plan.tasks[name] for name in names], list[Sample]()
     for task in tasks:
         samples.append((yield from bench.meter.meanwhile("score", chain.score, _held_out(bench, task, phase))))
+        found.units[units_name(task.name)] = sampled_units({"": samples[-1]})[""]
     before = model_with_heads(bench, tasks, phase, phase)
     yield bench.meter.preparing("score", chain.score)
     for _ in _score(bench, found, before, samples, BEFORE):

@@ -6,26 +6,23 @@ candidates of all of them, and a mining task calibrates its threshold on the dev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data import Reader, Sample, sample
+from sweep.data import Reader, Sample, sample, sampled_units
 from sweep.planning.plan import Rows
 from sweep.store import Wait
 from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate
 from sweep.tasks.mining import MINING
 from sweep.tasks.ranking import RANKING
+from sweep.tasks.units import Ids, asking
 
 POOL = "pool"
-ASKING: Mapping[str, Callable[[Row], bool]] = {
-    MINING.name: lambda row: row["side"] == "text",
-    RANKING.name: lambda row: row["query"] is not None,
-}
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,10 @@ class ScoringSets:
         """The test data of each language."""
         return {language: one.encoded for language, one in self.tests.items()}
 
+    def units(self) -> dict[str, Ids]:
+        """[N] units of the examples that statistics are of, per language that is scored."""
+        return sampled_units({language: self.tests[language] for language in self.task.languages})
+
     def judged(self, outputs: Mapping[str, Outputs]) -> Generator[None, None, Judged]:
         """From the outputs for `encoded`; yields after every language: searching half a million vectors takes long."""
         predictions, thresholds = yield from self._predictions(outputs)
@@ -92,8 +93,7 @@ class ScoringSets:
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
         """[N, K] of the rows that ask something: what is only searched is no example."""
         one = self.tests[language]
-        statistics, asking = one.statistics(predictions), ASKING.get(self.task.family)
-        return statistics if asking is None else statistics[[asking(row) for row in one.rows]]
+        return one.statistics(predictions)[asking(self.task.family, one.rows)]
 
     def _predictions(
         self, outputs: Mapping[str, Outputs]

@@ -59,7 +59,8 @@ def score_chain(bench: Bench, chain: Chain) -> Generator[Event]:
         labels=(yield from meter.meanwhile("score", chain.score, _labels(bench, sets, settings["examples"]))),
     )  # fmt: skip
     statistics = {**first.statistics, **again.statistics}
-    bench.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions))
+    together = {**sets.units(), **again.units}
+    bench.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions), together)
     # Before the last report: a stop may come with it, and a scored chain is never run again.
     if last is not None and last.recipe.kind == TARGET and not bench.runtime.keep_target_weights:
         _release(bench, chain, last.key)

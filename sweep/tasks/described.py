@@ -220,17 +220,19 @@ def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Co
     given, place = part.get("columns") or {}, part.place("columns")
     if not isinstance(given, Mapping):
         raise StudyError(place, repr(given), "a mapping such as {text: name of a column} is expected")
-    known_keys(given, (*required, *optional), place)
+    known_keys(given, (*required, *optional, "unit"), place)
     taken = {name: default.get(name, name) for name in (*required, *optional) if name in required or name in has}
-    taken |= {name: _plain(spec, f"{place}.{name}") for name, spec in given.items()}
+    taken |= {name: _plain(spec, f"{place}.{name}") for name, spec in given.items() if name != "unit"}
+    unit = None if given.get("unit") is None else _plain(given["unit"], f"{place}.unit")
     keep, skip = (_values(part, key) for key in ("keep", "skip"))
-    used = [(f"{place}.{name}", raw) for name, spec in taken.items() for raw in raw_columns(spec)]
+    named = taken if unit is None else {**taken, "unit": unit}
+    used = [(f"{place}.{name}", raw) for name, spec in named.items() for raw in raw_columns(spec)]
     used += [(part.place("keep"), raw) for raw in keep] + [(part.place("skip"), raw) for raw in skip]
     for at, raw in used:
         if has and raw not in has:
             raise StudyError(at, f"no column {raw!r}", f"the columns are {', '.join(has)}", nearest(raw, has))
     omit, skip_misplaced = strings(part, "omit"), bool(flag(part, "skip_misplaced"))
-    return Columns(kind, taken, spellings(part), keep, skip, omit, skip_misplaced)
+    return Columns(kind, taken, spellings(part), keep, skip, omit, skip_misplaced, unit)
 
 
 def _plain(spec: Any, where: str) -> Any:

@@ -34,7 +34,7 @@ ANLI_TRAIN = [{"split": f"train_r{number}", "hub": "facebook/anli", "config": "p
 ENGLISH: dict[str, dict[str, Any]] = {
     "anli_plus": {  # one data set and one head, so every row is equally likely; 785 rows of SNLI have no label
         "family": "sequence", "corpora": ["snli", "mnli", "anli"], "licence": "non-commercial (ANLI: CC BY-NC 4.0)",
-        "columns": {"text": "premise", "pair": "hypothesis"}, "labels": NLI, "skip": NO_LABEL,
+        "columns": {"text": "premise", "pair": "hypothesis", "unit": "premise"}, "labels": NLI, "skip": NO_LABEL,
         "train": [
             {"split": "train", "hub": "stanfordnlp/snli", "config": "plain_text"},
             {"split": "train", "hub": "nyu-mll/multi_nli", "config": "default"},
@@ -48,7 +48,7 @@ ENGLISH: dict[str, dict[str, Any]] = {
     "mnli": {  # in other languages XNLI's translations
         "family": "sequence", "hub": "nyu-mll/glue", "config": "mnli", "corpora": ["mnli"],
         "licence": "OANC, with parts under CC BY 3.0, CC BY-SA 3.0 and others",
-        "columns": {"text": "premise", "pair": "hypothesis"}, "labels": NLI,
+        "columns": {"text": "premise", "pair": "hypothesis", "unit": "premise"}, "labels": NLI,
         "train": [
             {"split": "train", "languages": ["en"]},
             {"split": "train", "hub": "facebook/xnli", "config": "{language}", "languages": MNLI_TRANSLATED},
@@ -63,7 +63,7 @@ ENGLISH: dict[str, dict[str, Any]] = {
     "snli": {
         "family": "sequence", "hub": "stanfordnlp/snli", "config": "plain_text", "corpora": ["snli"],
         "licence": "CC BY-SA 4.0",
-        "columns": {"text": "premise", "pair": "hypothesis"}, "labels": NLI, "skip": NO_LABEL,
+        "columns": {"text": "premise", "pair": "hypothesis", "unit": "premise"}, "labels": NLI, "skip": NO_LABEL,
         "train": "train", "dev": "validation", "test": "test",
         "sizes": {"train": 549_367, "dev": 9_842, "test": 9_824}, "tokens": 28,
     },
@@ -107,6 +107,7 @@ ENGLISH: dict[str, dict[str, Any]] = {
         "corpora": ["cosmos_qa"], "licence": "CC BY 4.0",
         "columns": {
             "prompt": "{context} {question}", "options": ["answer0", "answer1", "answer2", "answer3"],
+            "unit": "context",
         },
         "train": "train", "dev": 0.05, "test": "validation",
         "sizes": {"train": 25_262, "test": 2_985}, "tokens": 430,
@@ -121,7 +122,9 @@ ENGLISH: dict[str, dict[str, Any]] = {
     "siqa": {  # allenai/social_i_qa is a script
         "family": "choice", "hub": "lighteval/siqa", "corpora": ["siqa"],
         "licence": "see its card", "labels": ["1", "2", "3"],
-        "columns": {"prompt": "{context} {question}", "options": ["answerA", "answerB", "answerC"]},
+        "columns": {
+            "prompt": "{context} {question}", "options": ["answerA", "answerB", "answerC"], "unit": "context",
+        },
         "train": "train", "dev": 0.05, "test": "validation",
         "sizes": {"train": 33_410, "test": 1_954}, "tokens": 110,
     },

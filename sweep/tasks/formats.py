@@ -20,6 +20,7 @@ from sweep.tasks.files import document, parsed, text_lines
 
 Raw = dict[str, Any]
 Numbered = Iterator[tuple[int, Raw]]
+UNIT = "# unit"  # what raw rows of one document or passage have in common, where a format says so; no column's name
 
 csv.field_size_limit(2**31 - 1)  # of characters; the library's 131072 is less than a long document
 
@@ -143,21 +144,21 @@ def _question(article: Raw, paragraph: Raw, question: Raw) -> Raw:
 def _conllu(path: Path, layout: Layout) -> Numbered:
     """Word lines begin with an id; `1-2` (a multiword token's surface) and `1.1` (an empty node) are no words."""
 
-    def words() -> Iterator[tuple[int, list[str] | None]]:
-        last = 0
+    def words() -> Words:
+        last, document = 0, None
         for number, line in text_lines(path):
             fields = line.split("\t")
             if not line.strip():
                 last = 0
-                yield number, None
+                yield number, None, document
             elif line.startswith("#"):
-                continue
+                document = _new_document(line, f"{path}:{number}") or document
             elif fields[0].isdecimal():
                 if int(fields[0]) <= last:
                     wanted = "the words of a sentence are numbered, and a blank line ends it"
                     raise DataError(f"{path}:{number}", f"word {fields[0]} after word {last}", wanted)
                 last = int(fields[0])
-                yield number, fields
+                yield number, fields, document
             elif not fields[0].replace("-", "").replace(".", "").isdecimal():
                 wanted = "a word line begins with its number and a tab (`format: conll` has no numbers)"
                 raise DataError(f"{path}:{number}", repr(line[:40]), wanted)
@@ -168,40 +169,58 @@ def _conllu(path: Path, layout: Layout) -> Numbered:
 def _conll(path: Path, layout: Layout) -> Numbered:
     """Columns parted by tabs, or by spaces where a line has no tab. No comments: `#` is a word in such files."""
 
-    def words() -> Iterator[tuple[int, list[str] | None]]:
+    def words() -> Words:
+        document = None
         for number, line in text_lines(path):
             if not line.strip() or line.startswith("-DOCSTART-"):
-                yield number, None
+                yield number, None, document
+                document = f"{path}:{number}" if line.strip() else document
             else:
-                yield number, line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
+                fields = line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
+                yield number, fields, document
 
     return _sentences(path, words(), layout.numbers)
 
 
-def _sentences(path: Path, words: Iterator[tuple[int, list[str] | None]], columns: Sequence[int]) -> Numbered:
+Words = Iterator[
+    tuple[int, list[str] | None, str | None]
+]  # (line, fields of a word or None between sentences, document)
+
+
+def _new_document(comment: str, place: str) -> str | None:
+    """The document that a comment of CoNLL-U begins, by its id where it has one."""
+    key, _, name = comment.removeprefix("#").partition("=")
+    return name.strip() or place if key.split()[:1] == ["newdoc"] else None
+
+
+def _within(unit: str | None) -> Raw:
+    return {} if unit is None else {UNIT: unit}
+
+
+def _sentences(path: Path, words: Words, columns: Sequence[int]) -> Numbered:
     kept: list[list[str]] = [[] for _ in columns]
-    first = 0
-    for number, fields in words:
+    first, within = 0, None
+    for number, fields, unit in chain(words, [(0, None, None)]):
         if fields is None:
             if kept[0]:
-                yield first, {str(column): values for column, values in zip(columns, kept, strict=True)}
+                sentence: Raw = {str(column): values for column, values in zip(columns, kept, strict=True)}
+                yield first, sentence | _within(within)
             kept, first = [[] for _ in columns], 0
             continue
-        first = first or number
+        first, within = first or number, unit
         if len(fields) < max(columns):
             raise DataError(f"{path}:{number}", f"{len(fields)} columns", f"column {max(columns)} is asked for")
         for values, column in zip(kept, columns, strict=True):
             values.append(fields[column - 1])
-    if kept[0]:
-        yield first, {str(column): values for column, values in zip(columns, kept, strict=True)}
 
 
 def _conllu_written(path: Path, layout: Layout) -> Numbered:
     """CoNLL-U with its words as they are written; without sentences whose words were not published."""
     sentence: list[list[str]] = []
-    first = 0
+    first, document = 0, None
     for number, line in chain(text_lines(path), [(0, "")]):
         if line.startswith("#"):
+            document = _new_document(line, f"{path}:{number}") or document
             continue
         if line.strip():
             fields = line.split("\t")
@@ -217,7 +236,7 @@ def _conllu_written(path: Path, layout: Layout) -> Numbered:
                 wanted = "words numbered from 1 and ranges of them are expected, and a blank line after each sentence"
                 raise DataError(f"{path}:{first}", str(error), wanted) from error
             if treebank.is_whole(words):
-                yield first, {"words": words, "tags": tags}
+                yield first, {"words": words, "tags": tags} | _within(document)
             sentence = []
 
 

@@ -83,7 +83,7 @@ class HubSource(PartedSource[HubPart]):
 
     def part_digest(self, part: HubPart, language: str) -> str:
         """Of the data set's commit (None: not resolved yet) and of how it is read."""
-        how = replace(part, id=_name(part.id), revision=None, fallback=None, instead="", where="", languages={})
+        how = part.reading(id=_name(part.id), revision=None, fallback=None, instead="")
         return fingerprint({"commit": self.versions.get(part.data_set), "how": how, "names": part.names(language)})
 
     def part_place(self, part: HubPart, language: str) -> str:

@@ -90,7 +90,7 @@ class LocalSource(PartedSource[Files]):
         """Of the files' contents and of how they are read, not of their names."""
         paths = (*self._files(part, language), *self._beside(part, language).values())
         files = [_digest(*_state(file)) for file in paths]
-        how = replace(part, path="", pair=None, gold=None, where="", languages={}, join=_unnamed(part.join))
+        how = part.reading(path="", pair=None, gold=None, join=_unnamed(part.join))
         return fingerprint({"files": files, "how": how, "names": part.names(language)})
 
     def part_place(self, part: Files, language: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweep.errors import DataError, nearest
 from sweep.tasks.base import Row
-from sweep.tasks.formats import Raw
+from sweep.tasks.formats import UNIT, Raw
 
 Located = Iterator[tuple[str, Row]]  # (place such as file:line, row)
 
@@ -52,6 +52,7 @@ class Columns:
     skip: Mapping[str, tuple[str, ...]]
     omit: tuple[str, ...] = ()  # token: words with these tags are left out
     skip_misplaced: bool = False  # span: rows with an answer that is not at its offset are left out
+    unit: Any = None  # the column that rows of one unit have in common; None: what the format says
 
     def rows(self, numbered: Iterable[tuple[str, Raw]], names: Mapping[str, str]) -> Located:
         """(place, row) of the raw rows that are kept. `names` fills {code} and {language}. Raises DataError."""
@@ -63,8 +64,15 @@ class Columns:
                 _among(_column(raw, column, where), values) for column, values in skip.items()
             ):
                 row = build(self, raw, where)
+                unit = raw.get(UNIT) if self.unit is None else _value(raw, self.unit, where)
+                if unit not in (None, ""):
+                    row["unit"] = str(unit)
                 if not (self.skip_misplaced and any(map(partial(_misplaced, row["context"]), row["answers"]))):
                     yield where, row
+
+    def reading(self) -> dict[str, object]:
+        """All that rows depend on, as plain data; the unit of a row changes nothing that is learned from it."""
+        return {name: value for name, value in vars(self).items() if name != "unit"}
 
     def value(self, raw: Raw, canonical: str, where: str) -> Any:
         """What the raw row has for a canonical column. Raises DataError where the column is absent."""

@@ -29,6 +29,10 @@ class Part:
         """What {language} and {code} stand for."""
         return {"language": language, "code": self.languages[language]}
 
+    def reading(self, **instead: object) -> dict[str, object]:
+        """How its data is read, as plain data for a digest, with other values of what says where the data lies."""
+        return {**vars(self), "where": "", "languages": {}, "columns": self.columns.reading(), **instead}
+
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -112,7 +116,11 @@ class PartedSource(ABC, Generic[AnyPart]):
         """Of the split's parts, and of the share of them that it takes. Raises DataError where a file is absent."""
         share = self.share(split)
         parts = [self.part_digest(part, language) for part in self.parts(split, language)]
-        return {"parts": parts, "share": None if share is None else [split, str(share)]}
+        found: dict[str, object] = {"parts": parts, "share": None if share is None else [split, str(share)]}
+        named = [part.columns.unit for part in self.parts(split, language)]
+        if any(unit is not None for unit in named) and (split == "test" or share is not None):
+            found["units"] = named  # scores are kept with them, and a share is of whole units
+        return found
 
 
 def _held_out(rows: Located, share: Fraction, held: bool) -> Iterator[tuple[str, Row]]:

@@ -54,7 +54,7 @@ FILES: dict[str, dict[str, Any]] = {
     "xnli": {
         "format": "tsv",
         "labels": {"entailment": [], "neutral": [], "contradiction": ["contradictory"]},
-        "columns": {"text": "sentence1", "pair": "sentence2", "label": "gold_label"},
+        "columns": {"text": "sentence1", "pair": "sentence2", "label": "gold_label", "unit": "sentence1"},
         "train": {
             "path": "XNLI-MT-1.0/multinli/multinli.train.{language}.tsv",
             "columns": {"text": "premise", "pair": "hypo", "label": "label"},

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweep.errors import DataError, nearest
 from sweep.tasks.files import document, text_lines
-from sweep.tasks.formats import READERS, Layout, Numbered, Raw, Reader, absent, read
+from sweep.tasks.formats import READERS, UNIT, Layout, Numbered, Raw, Reader, absent, read
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])")
 MARKED = re.compile(r"\{(.*?)\}")
@@ -61,6 +61,7 @@ def _fields(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
 def sentence_pool(path: Path, _layout: Layout) -> Numbered:
     """LAReQA: SQuAD with `sentence_breaks`; every question is a query, every sentence with its context a candidate.
 
+    Questions on one paragraph are a unit.
     A candidate's id is that of the official code: file name (the language), paragraph, sentence.
     """
     number = 0
@@ -74,7 +75,8 @@ def sentence_pool(path: Path, _layout: Layout) -> Numbered:
                 for index, (start, end) in enumerate(breaks):
                     if context[start:end] == context[slice(*breaks[place])]:
                         answered[index].append(question["id"])
-                yield number, {"id": question["id"], "query": question["question"], "candidate": None, "links": []}
+                asked = {"id": question["id"], "query": question["question"], "candidate": None, "links": []}
+                yield number, {**asked, UNIT: context}
         if answered:
             for index, span in enumerate(breaks):
                 name = f"{path.stem}_{number}_{index}"
@@ -95,7 +97,8 @@ def sentence_pairs(path: Path, _layout: Layout) -> Numbered:
             place = _sentence_of(question, breaks)
             if place is not None:
                 text = _candidate(paragraph["context"], breaks[place])
-                yield number, {"id": question["id"], "query": question["question"], "candidate": text, "links": []}
+                pair = {"id": question["id"], "query": question["question"], "candidate": text, "links": []}
+                yield number, {**pair, UNIT: paragraph["context"]}
 
 
 def _candidate(context: str, span: Sequence[int]) -> str:
@@ -139,7 +142,10 @@ def _sentences(context: str) -> Iterator[tuple[int, int]]:
 
 
 def mentions(path: Path, layout: Layout) -> Numbered:
-    """Mewsli-X: entity mentions as queries. `gold` is a JSON of {mention: [entity]} where the file has no entities."""
+    """Mewsli-X: entity mentions as queries. `gold` is a JSON of {mention: [entity]} where the file has no entities.
+
+    Mentions of one entity are a unit: they look for the same candidate.
+    """
     gold = _gold(layout.gold) if layout.gold is not None else {}
     for number, text in read(path, "jsonl"):
         with _record(path, number):
@@ -147,8 +153,8 @@ def mentions(path: Path, layout: Layout) -> Numbered:
                 name, entity = mention["example_id"], mention.get("entity_id")
                 links = [str(one) for one in gold.get(name, [entity] if entity else [])]
                 query = _mention(text["context"], mention["mention_span"])
-                spoken = {"language": text["context"]["language"]}
-                yield number, {"id": name, "query": query, "candidate": None, "links": links, **spoken}
+                about = {"language": text["context"]["language"], UNIT: links[0] if links else None}
+                yield number, {"id": name, "query": query, "candidate": None, "links": links, **about}
 
 
 def entities(path: Path, _layout: Layout) -> Numbered:

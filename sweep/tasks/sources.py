@@ -282,7 +282,8 @@ def _join(part: Section) -> Join | None:
 
 def _numbers(columns: Columns, place: str) -> tuple[int, ...]:
     """The columns that a CoNLL reader must keep: their names are numbers."""
-    used = [raw for spec in columns.columns.values() for raw in described.raw_columns(spec)]
+    named = [*columns.columns.values(), *([] if columns.unit is None else [columns.unit])]
+    used = [raw for spec in named for raw in described.raw_columns(spec)]
     for raw in (*used, *columns.keep, *columns.skip):
         if not raw.isdecimal() or raw == "0":
             raise StudyError(place, repr(raw), "numbers of columns, counted from 1, are expected")

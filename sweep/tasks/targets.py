@@ -63,7 +63,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "xnli": {  # its English training data is MNLI's, the others are machine-translated
         "family": "sequence", "hub": "facebook/xnli", "config": "{language}", "corpora": ["mnli", "xnli"],
         "licence": "CC BY-NC 4.0",
-        "columns": {"text": "premise", "pair": "hypothesis"}, "labels": NLI, "languages": XNLI,
+        "columns": {"text": "premise", "pair": "hypothesis", "unit": "premise"}, "labels": NLI, "languages": XNLI,
         "train": {"split": "train", "languages": XNLI}, "dev": {"split": "validation", "languages": XNLI},
         "test": "test", "sizes": {"train": 392_702, "dev": 2_490, "test": 5_010}, "tokens": 42,
     },
