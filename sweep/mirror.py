@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.planning.ledger import ChainRow
-from sweep.planning.settings import Setting
+from sweep.planning.settings import CELL
 from sweep.records import PhaseRecord, ScoreRecord
 
 TAG_LENGTH = 8000  # MLflow's limit
@@ -18,7 +18,7 @@ Point = tuple[str, float, int, int]  # metric, value, milliseconds since the epo
 
 def parameters(chain: ChainRow) -> dict[str, str]:
     """What a chain is; never changes."""
-    names = ("encoder", "intermediate", "volume", "source", "chain_budget", "target", "seed", "candidate", "role")
+    names = (*CELL, "seed", "candidate", "role")
     rates = {f"lr.{phase}": f"{rate:.6g}" for phase, rate in sorted(chain.rates.items())}
     return {name: str(getattr(chain, name)) for name in names} | rates
 
@@ -55,9 +55,9 @@ def _named(phases: Sequence[PhaseRecord]) -> Iterator[tuple[str, PhaseRecord]]:
 
 def tags(chain: ChainRow, phases: Sequence[PhaseRecord]) -> dict[str, str]:
     """What may change about a chain, and how the UI calls its run."""
-    setting = Setting(chain.intermediate, chain.volume, chain.source, chain.chain_budget).name
+    cell = f"{chain.setting.name} → {chain.target}, {chain.encoder}"
     return {
-        "mlflow.runName": f"{setting} → {chain.target}, seed {chain.seed}, candidate {chain.candidate}",
+        "mlflow.runName": f"{cell}, seed {chain.seed}, candidate {chain.candidate}",
         "sweep.kind": "chain",
         "sweep.state": chain.state,
         "sweep.selected": str(chain.selected).lower(),

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import json
 import math
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +53,9 @@ class FinishedStudy:
     collapsed: Sequence[
         tuple[object, ...]
     ] = ()  # (intermediate, target), or one seed of it: (intermediate, target, seed)
+    retention: bool = False  # whether the tasks of intermediate phases were scored again
+    layers: Sequence[int] = ()  # that retrieval targets were read at
+    published: bool = False  # whether predictions and labels were kept
     clock: float = field(default=EPOCH)
 
     def __post_init__(self) -> None:
@@ -80,12 +87,12 @@ class FinishedStudy:
         for kind in kinds:
             task = (setting.arm, setting.volume) if kind == "intermediate" else (target, "full")
             parent = phases[-1] if phases else None
-            phases.append(fingerprint([kind, encoder, task, seed, candidate, parent]))
+            phases.append(fingerprint([kind, encoder, task, setting.chain_budget, seed, candidate, parent]))
             chosen = {(intermediate, target), (intermediate, target, seed)} & set(self.collapsed)
             collapsed = kind == "target" and bool(chosen)
             spent += self._phase(phases[-1], parent, kind, task, seed, collapsed)
         score = fingerprint(["score", *names, seed, candidate])
-        self._score(score, phases[-1] if phases else None, known, seed)
+        self._score(score, phases[-1] if phases else None, known, seed, setting.tasks)
         key, started = fingerprint(["chain", *names, seed, candidate]), self.clock
         role = "candidate" if seed == 0 else "replica"
         row = ChainRow(
@@ -147,7 +154,9 @@ class FinishedStudy:
         self.store.commit_phase(record, {weights.name: weights})
         return seconds
 
-    def _score(self, key: str, phase: str | None, names: tuple[str, str, str, str], seed: int) -> None:
+    def _score(
+        self, key: str, phase: str | None, names: tuple[str, str, str, str], seed: int, trained: tuple[str, ...]
+    ) -> None:
         target = names[-1]
         languages = [name for name in self.languages if target not in self.retrieval or name != SOURCE]
         statistics, entries = {}, {}
@@ -162,10 +171,37 @@ class FinishedStudy:
         family = "embedding" if target in self.retrieval else "sequence"
         source = None if target in self.retrieval else SOURCE
         started = self.clock
+        about = {"family": "sequence", "metric": "accuracy", "split": "dev", "language": SOURCE, "majority": 0.5}
+        again: dict[str, dict[str, Any]] = {task: about | {"examples": self.examples} for task in trained}
+        for task, head in itertools.product(again if self.retention else (), ("before", "saved_head", "fresh_head")):
+            statistics[f"retention/{task}/{head}"] = statistics[languages[0]]
+            again[task][head] = entries[languages[0]]["value"]
+        read = self.layers if family == "embedding" else ()
         record = ScoreRecord(
-            key, phase, target, family, "accuracy", source, {}, entries, 5e11, 1.0, started, started + 1.0, {}
+            key, phase, target, family, "accuracy", source, {"layers": list(read), "pooling": "mean"} if read else {},
+            entries, 5e11, 1.0, started, started + 1.0, {}, again if self.retention else {},
+            self._labels(target, languages) if self.published else "",
+            {str(layer): {name: entry["value"] for name, entry in entries.items()} for layer in read},
         )  # fmt: skip
-        self.store.commit_score(record, statistics)
+        self.store.commit_score(record, statistics, _archive(key, languages) if self.published else None)
+
+    def _labels(self, target: str, languages: Sequence[str]) -> str:
+        folder = self.store.root / "labels" / fingerprint(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        for language in languages:
+            (folder / f"test-{language}.tsv").write_text("yes\n")
+        described = {"family": "sequence", "labels": ["yes", "no"], "normaliser": "squad"}
+        (folder / "submission.json").write_text(json.dumps(described))
+        return folder.name
+
+
+def _archive(key: str, languages: Sequence[str]) -> bytes:
+    """Prediction files that say of which score they are."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for language in languages:
+            archive.writestr(f"test-{language}.tsv", key)
+    return content.getvalue()
 
 
 def usual(folder: Path, known: Accuracy = accuracy, seeds: int = 3, **settings: Any) -> FinishedStudy:

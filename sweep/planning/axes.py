@@ -11,6 +11,7 @@ from sweep.planning.model import Model, Name, no_item_twice, values_once
 from sweep.planning.notation import as_volume
 
 NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
+BETWEEN = " | "  # the parts of a cell's name
 OWN = "own"  # the source language that is each task's own: what it is usually trained in, English in the table
 
 
@@ -36,7 +37,8 @@ class ChainBudget(Model):
     @field_validator("flops", mode="after")
     @classmethod
     def _filled(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        return values_once(value)
+        values_once(tuple(f"{flops:g}" for flops in value))  # as tables have them, and lengths of phases depend on them
+        return value
 
 
 class Axes(Model):
@@ -63,8 +65,20 @@ class Axes(Model):
         for tasks in value:
             if NONE in tasks:
                 raise PydanticCustomError("none", "'none' alone, or tasks without it, are expected")
+            if joined := [task for task in tasks if "+" in task]:
+                wanted = "names without '+', which joins the tasks of a phase, are expected, {item} has one"
+                raise PydanticCustomError("plus", wanted, {"item": joined[0]})
             no_item_twice(tasks)
         no_item_twice(["+".join(sorted(tasks)) or NONE for tasks in value])
+        return value
+
+    @field_validator("encoder", "intermediate", "target", "source", mode="after")
+    @classmethod
+    def _apart(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        for name in (name for one in value for name in ([one] if isinstance(one, str) else one)):
+            if BETWEEN in name:
+                wanted = "names without '{between}', which stands between those of a cell, are expected, {item} has it"
+                raise PydanticCustomError("bar", wanted, {"between": BETWEEN, "item": name})
         return value
 
     @field_validator("*", mode="after")

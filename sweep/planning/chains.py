@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from sweep.fingerprint import fingerprint
-from sweep.planning.axes import NONE, OWN
+from sweep.planning.axes import BETWEEN, NONE, OWN
 from sweep.planning.phase_settings import PhaseSettings
 from sweep.planning.settings import FULL, NOTHING
 
@@ -111,7 +111,7 @@ class Cell:
     def name(self) -> str:
         source = [] if self.source == OWN else [self.source]
         budget = [] if self.chain_budget is None else [self.budget_name]
-        return " | ".join([self.encoder, self.intermediate_name, self.volume_name, *source, self.target, *budget])
+        return BETWEEN.join([self.encoder, self.intermediate_name, self.volume_name, *source, self.target, *budget])
 
 
 @dataclass(frozen=True, slots=True)

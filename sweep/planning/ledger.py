@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sweep.planning.chains import REPLICA, Chain
+from sweep.planning.settings import CELL, Setting
 
 FILE = "ledger.sqlite"
 
@@ -68,6 +69,16 @@ class ChainRow:
     started: float
     ended: float | None
     message: str = ""
+
+    @property
+    def setting(self) -> Setting:
+        """What its intermediate phase is, and what it may spend."""
+        return Setting(*(getattr(self, name) for name in Setting._fields))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The columns that name its cell."""
+        return {name: getattr(self, name) for name in CELL}
 
 
 _NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain

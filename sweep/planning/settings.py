@@ -1,4 +1,6 @@
-"""A setting: what the intermediate phase of a cell is, what its chains may spend, its name, its place in tables."""
+"""What is compared: the columns that name a cell; its setting, that is what its intermediate phase is and what its
+chains may spend; names and places in tables.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ class Setting(NamedTuple):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return () if self.baseline else tuple(self.intermediate.split("+"))
+        return () if self.baseline else tuple(self.intermediate.split("+"))  # no task of an axis has one in its name
 
     @property
     def arm(self) -> str:
@@ -53,3 +55,7 @@ class Setting(NamedTuple):
         flops = 0.0 if self.chain_budget == NOTHING else float(self.chain_budget)
         other = self.source not in (NOTHING, OWN)
         return not self.baseline, self.intermediate.count("+"), self.intermediate, other, self.source, size, flops
+
+
+# One point of the grid of axes, seeds apart: whatever groups or names results does it by all of these.
+CELL = ("encoder", *Setting._fields, "target")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.settings import BASELINE
@@ -13,6 +13,8 @@ from sweep.reporting.results import labels, setting_in, settings_in
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Column = tuple[str, list[str]]  # heading, then a text per row; targets may be called as other columns are
 
 
 def points(value: float) -> str:
@@ -71,7 +73,7 @@ def _basis(estimates: Estimates) -> str:
 
 
 def _setting(row: Mapping[Any, Any], cells: pd.DataFrame) -> str:
-    encoders = labels(sorted(set(cells["encoder"])))
+    encoders = labels(cells["encoder"])
     named = setting_in(row).name
     return named if len(encoders) == 1 else f"{named} with {encoders[row['encoder']]}"
 
@@ -117,13 +119,13 @@ def leading_table(estimates: Estimates, width: int = 110) -> str:
     return "\n\n".join([*blocks, note])
 
 
-def _columns(block: pd.DataFrame, means: pd.DataFrame) -> dict[str, list[str]]:
+def _columns(block: pd.DataFrame, means: pd.DataFrame) -> list[Column]:
     settings = sorted(set(settings_in(block)), key=lambda setting: setting.order)
-    columns = {"intermediate": [setting.name for setting in settings]}
+    columns = [("intermediate", [setting.name for setting in settings])]
     parts = [(str(target), rows) for target, rows in block.groupby("target", sort=True)]
     for name, rows in [*parts, *([("mean", means)] if len(parts) > 1 else [])]:
         found = {setting_in(row): row for row in rows.to_dict("records")}
-        columns[name] = [_text(found.get(setting)) for setting in settings]
+        columns.append((name, [_text(found.get(setting)) for setting in settings]))
     return columns
 
 
@@ -134,18 +136,14 @@ def _text(row: Mapping[Any, Any] | None) -> str:
     return gain_text(row).replace(" [", f"{mark} [", 1)
 
 
-def _wrapped(columns: Mapping[str, list[str]], width: int) -> Iterator[str]:
-    sizes = {name: max(map(len, [name, *texts])) for name, texts in columns.items()}
-    first, *others = columns
-    lines: list[list[str]] = [[]]
-    for name in others:
-        if lines[-1] and sum(sizes[chosen] + 2 for chosen in [first, *lines[-1], name]) > width + 2:
-            lines.append([])
-        lines[-1].append(name)
-    for number, chosen in enumerate(lines):
-        names = [first, *chosen]
+def _wrapped(columns: Sequence[Column], width: int) -> Iterator[str]:
+    first, *others = ([text.ljust(max(map(len, [name, *texts]))) for text in (name, *texts)] for name, texts in columns)
+    blocks: list[list[list[str]]] = [[]]
+    for column in others:
+        if blocks[-1] and sum(len(shown[0]) + 2 for shown in [first, *blocks[-1], column]) > width + 2:
+            blocks.append([])
+        blocks[-1].append(column)
+    for number, chosen in enumerate(blocks):
         if number:
             yield ""
-        yield "  ".join(name.ljust(sizes[name]) for name in names).rstrip()
-        for row in range(len(columns[first])):
-            yield "  ".join(columns[name][row].ljust(sizes[name]) for name in names).rstrip()
+        yield from ("  ".join(line).rstrip() for line in zip(first, *chosen, strict=True))

@@ -6,13 +6,12 @@ drawn, its cost counted.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sweep.planning.ledger import ChainRow
 from sweep.records import PhaseRecord
-from sweep.reporting.results import Ended, Result, setting_of
+from sweep.reporting.results import Ended, Result, cell_text, labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +24,22 @@ def phase_table(found: Sequence[Result], over: Sequence[Ended]) -> pd.DataFrame:
     import pandas as pd
 
     runs: list[Result | Ended] = [*found, *over]
-    chains = Counter(phase.key for run in runs for phase in run.phases)
+    encoders = labels(run.chain.encoder for run in runs)
+    chains: dict[str, list[ChainRow]] = {}
+    for run in runs:
+        for key in {phase.key for phase in run.phases}:
+            chains.setdefault(key, []).append(run.chain)
     phases = {phase.key: phase for run in runs for phase in run.phases if phase.collapsed or _collapsed_tasks(phase)}
     phases |= {phase.key: phase for run in runs for phase in run.phases if len(phase.attempts) > 1}
-    rows = [{**_described(phase), "chains": chains[key]} for key, phase in phases.items()]
+    rows = [
+        {
+            **({"encoder": encoders[chains[key][0].encoder]} if len(encoders) > 1 else {}),
+            **_described(phase),
+            "cells": _names(chains[key], encoders),
+            "chains": len(chains[key]),
+        }
+        for key, phase in phases.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -58,17 +69,19 @@ def doubts(found: Sequence[Result], over: Sequence[Ended]) -> Iterator[str]:
     """What collapsed phases do to the study's answers, in sentences."""
     level = "dev score at the level of the best constant answer"
     scored = [result for result in found if result.collapsed]
+    encoders = labels([*(run.chain.encoder for run in found), *(run.chain.encoder for run in over)])
     if scored:
         phases = {phase.key for result in scored for phase in result.phases if phase.collapsed}
         kept = "kept in means; the table of all cells has gains without them"
-        yield f"{len(phases)} collapsed target phases ({level}), {kept}: {_names(run.chain for run in scored)}."
+        names = _names((run.chain for run in scored), encoders)
+        yield f"{len(phases)} collapsed target phases ({level}), {kept}: {names}."
     if over:
         yield (
             f"{len(over)} chains have no scores, because a phase before the target phase learned nothing ({level}): "
-            f"{_names(run.chain for run in over)}. Means are over their other seeds, if any."
+            f"{_names((run.chain for run in over), encoders)}. Means are over their other seeds, if any."
         )
 
 
-def _names(chains: Iterator[ChainRow]) -> str:
-    names = sorted({f"{setting_of(chain).name} → {chain.target}" for chain in chains})
+def _names(chains: Iterable[ChainRow], encoders: Mapping[str, str]) -> str:
+    names = sorted({cell_text(chain.names, encoders) for chain in chains})
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

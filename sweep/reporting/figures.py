@@ -34,7 +34,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = "osD^vP"
 PAGE_WIDTH = 11.0  # inches
 CELL = (1.18, 0.56)  # inches
-MEAN, MEAN_GAP = "mean", 0.12
+MEAN, MEAN_GAP = "", 0.12  # the column of means; a target may be called "mean", none has no name
 CHARACTER = 0.085  # inches of a label's character at 9 points
 SHOWN_SETTINGS = 4  # per panel of the language profile, none included
 Block = dict[Setting, dict[str, Mapping[Any, Any]]]
@@ -96,7 +96,7 @@ def gains_map(estimates: Estimates) -> Figure | None:
     blocks = [(str(encoder), _block(group, estimates)) for encoder, group in compared.groupby("encoder", sort=True)]
     names = labels([encoder for encoder, _ in blocks])
     limit = max(1.0, 100 * float(compared["gain"].abs().fillna(0).max()))
-    slanted = max(map(len, columns)) * CHARACTER > CELL[0] - 0.1
+    slanted = max(map(len, [*columns, "mean"])) * CHARACTER > CELL[0] - 0.1
     head = 0.95 if slanted else 0.4
     gap = head + (0.5 if len(blocks) > 1 else 0)
     width = CELL[0] * (len(columns) + MEAN_GAP)
@@ -134,7 +134,7 @@ def _draw_block(axes: Axes, block: Block, columns: Sequence[str], norm: Normaliz
     slant: dict[str, Any] = {"rotation": 28, "ha": "left"} if slanted else {"ha": "center"}
     left = {name: index + (MEAN_GAP if name == MEAN else 0) for index, name in enumerate(columns)}
     for name, x in left.items():
-        axes.text(x + (0.35 if slanted else 0.5), -0.12, name, va="bottom", **slant)
+        axes.text(x + (0.35 if slanted else 0.5), -0.12, name or "mean", va="bottom", **slant)
     for y, (setting, entries) in enumerate(block.items()):
         axes.text(-0.07, y + 0.5, setting.name, ha="right", va="center")
         for name, x in left.items():
@@ -197,7 +197,7 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
     widest = max(group["language"].nunique() for _, group in panels)
     columns = min(len(panels), 1 if widest > 16 else 2 if widest > 8 else 3)
     lines = -(-len(panels) // columns)
-    names = labels(sorted(set(languages["encoder"])))
+    names = labels(languages["encoder"])
     styles, shown = setting_styles(cells), dict[Setting, None]()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 2.75 * lines + 0.5), layout="constrained")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.settings import BASELINE, Setting
+from sweep.planning.settings import BASELINE, CELL, Setting
 from sweep.reporting.answers import gain_text
-from sweep.reporting.results import setting_in
+from sweep.reporting.results import setting_in, settings_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,8 +169,8 @@ def group_table(groups: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFra
     if groups.empty or groups["group"].nunique() < 2:
         return _frame([])
     rows = []
-    for name, members in groups.groupby(["encoder", "target", *Setting._fields], sort=False):
-        encoder, target, *named = map(str, name)
+    for name, members in groups.groupby(list(CELL), sort=False):
+        encoder, *named, target = map(str, name)
         setting = Setting(*named)
         if setting.baseline:
             continue
@@ -204,6 +204,8 @@ def tuning_table(tuning: pd.DataFrame) -> pd.DataFrame:
     if tuning.empty:
         return tuning
     shown = tuning.copy().astype(object)
+    shown["intermediate"] = [setting.name for setting in settings_in(tuning)]
+    shown = shown.drop(columns=[name for name in Setting._fields if name != "intermediate"])
     for name in [name for name in tuning if str(name).startswith("lr.")]:
         shown[name] = [_number(rate, ".3g") for rate in tuning[name]]
     shown["dev"] = [_number(100 * dev, ".1f") for dev in tuning["dev"].astype(float)]

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sweep.planning.chains import PRETRAIN, TARGET
 from sweep.planning.settings import BASELINE, Setting
 from sweep.records import PhaseRecord
 from sweep.reporting.figures import GREY, INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
-from sweep.reporting.results import Ended, Result, labels, setting_of
+from sweep.reporting.results import Ended, Result, labels, settings_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,18 +37,24 @@ KIND_COLOURS = {
 
 
 def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
-    """Dev score (or loss, where a phase has no dev data) by step, one panel per kind of phase and target; all seeds."""
-    panels: dict[str, dict[str, tuple[str, PhaseRecord]]] = {}
+    """Dev score (or loss, where a phase has no dev data) by step; a panel per kind of phase, target and encoder.
+
+    All seeds; a colour per arm, whatever its volume and budget.
+    """
+    encoders = labels(result.chain.encoder for result in found)
+    panels: dict[tuple[str, str, str], dict[str, tuple[str, PhaseRecord]]] = {}  # by kind, target and encoder
     for result in found:
+        chain = result.chain
         for phase in result.phases:
-            lines = panels.setdefault(f"target: {result.chain.target}" if phase.kind == "target" else phase.kind, {})
-            known = lines.get(phase.key, (setting_of(result.chain).arm, phase))[0]
+            target = chain.target if phase.kind == TARGET else ""
+            lines = panels.setdefault((phase.kind, target, encoders[chain.encoder]), {})
+            known = lines.get(phase.key, (chain.setting.arm, phase))[0]
             # A phase that several arms share, as pretraining, belongs to none of them.
-            lines[phase.key] = (known if known == setting_of(result.chain).arm else BASELINE, phase)
+            lines[phase.key] = (known if known == chain.setting.arm else BASELINE, phase)
     names = [name for name in panels if any(phase.dev or phase.curve for _, phase in panels[name].values())]
     if not names:
         return None
-    names.sort(key=lambda name: (name.startswith("target"), name != "pretrain", name))
+    names.sort(key=lambda name: (name[0] == TARGET, name[0] != PRETRAIN, name))
     looks = by_arm(styles)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -55,7 +62,9 @@ def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
         figure = Figure(figsize=(PAGE_WIDTH, 2.3 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, name in zip(grid, names, strict=False):
-            _draw_curves(axes, name, list(panels[name].values()), looks)
+            kind, target, encoder = name
+            title = [f"{kind}: {target}" if target else kind, *([encoder] if len(encoders) > 1 else [])]
+            _draw_curves(axes, ", ".join(title), list(panels[name].values()), looks)
         for axes in grid[len(names) :]:
             axes.set_axis_off()
         legend(figure, *_entries(looks))
@@ -104,7 +113,7 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
     if estimated.empty:
         return None
     panels = list(estimated.groupby(["encoder", "task"], sort=True))
-    names = labels(sorted(set(estimated["encoder"])))
+    names = labels(estimated["encoder"])
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
@@ -122,7 +131,7 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
 
 
 def _draw_retention(axes: Axes, group: pd.DataFrame) -> None:
-    trained = [Setting(*one).name for one in zip(group["intermediate"], group["volume"], group["source"], strict=True)]
+    trained = [setting.name for setting in settings_in(group)]
     shown = trained if len(set(trained)) > 1 else [""] * len(trained)
     ticks = [f"{name} → {target}".strip() for name, target in zip(shown, group["target"], strict=True)]
     place = np.arange(len(group))

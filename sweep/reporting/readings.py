@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sweep.planning.settings import Setting
 from sweep.reporting.results import Result
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def layer_table(results: Sequence[Result], encoders: Mapping[str, str]) -> pd.Da
     """Mean score over languages and seeds of selected chains per layer read; empty where none was compared."""
     import pandas as pd
 
-    means: defaultdict[tuple[str, str, str, int], list[float]] = defaultdict(list)
+    means: defaultdict[tuple[str, str, Setting, int], list[float]] = defaultdict(list)
     counting: dict[tuple[str, str], int] = {}
     for result in results:
         chain, layers = result.chain, result.score.layers
@@ -43,13 +44,13 @@ def layer_table(results: Sequence[Result], encoders: Mapping[str, str]) -> pd.Da
             continue
         counting[chain.encoder, chain.target] = result.score.settings["layers"][0]
         for layer, languages in layers.items():
-            name = (chain.encoder, chain.target, result.setting.name, int(layer))
+            name = (chain.encoder, chain.target, result.setting, int(layer))
             means[name].append(sum(languages.values()) / len(languages))
     rows = [
         {
             **({"encoder": encoders[encoder]} if len(encoders) > 1 else {}),
             "target": target,
-            "intermediate": setting,
+            "intermediate": setting.name,
             "layer": layer,
             "score": f"{100 * sum(values) / len(values):.1f}",
             "counts": "yes" if layer == counting[encoder, target] else "",

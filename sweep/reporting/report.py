@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.planning.ledger import DONE, ChainRow
 from sweep.planning.preview import PREVIEWS
 from sweep.planning.rungs import furthest
+from sweep.planning.settings import CELL
 from sweep.reporting import collapse, figures, html, preview, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
@@ -48,7 +49,10 @@ TRADEOFF = (
     "Mean score of the languages in the group {group} by what it takes, with its interval; places on the axis are even."
     " Grey: no intermediate phase."
 )
-CURVES = "Selected chains, all seeds. Grey: no intermediate phase, or a phase that several settings share. × collapsed."
+CURVES = (
+    "Selected chains, all seeds, volumes and budgets. Grey: no intermediate phase, or a phase that several settings "
+    "share. × collapsed."
+)
 RETENTION = (
     "Intermediate tasks on their held-out data in their own language: right after their phase, then after the target "
     "phase with the same head, and with a linear head fitted anew on the frozen encoder."
@@ -149,7 +153,7 @@ def _state(report: Report) -> str:
 
 
 def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Section]:
-    estimates, encoders = report.estimates, labels(sorted(set(report.scores["encoder"])))
+    estimates, encoders = report.estimates, labels([*report.scores["encoder"], *report.previews["encoder"]])
     tables = html.group_table(estimates.groups, encoders), html.cell_table(estimates.cells, encoders)
     shown = html.table(tables[0], "By group of languages"), html.table(tables[1], "All cells")
     told = GAINS.format(overlapping="counted in" if report.overlapping else "left out of")
@@ -212,7 +216,7 @@ def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> str:
 def _tuning(tuned: pd.DataFrame) -> str:
     if tuned.empty:
         return ""
-    cells = tuned.groupby(["encoder", "setting", "target"])["candidate"].count()
+    cells = tuned.groupby(list(CELL))["candidate"].count()
     low, high = cells.min(), cells.max()
     return TUNING.format(count=low if low == high else f"{low} to {high}")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
 from sweep.planning.rungs import Reached
-from sweep.planning.settings import Setting
+from sweep.planning.settings import CELL, Setting
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import Store
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    *("study", "encoder", "intermediate", "volume", "source", "chain_budget", "target", "language", "seed"),
+    *("study", *CELL, "language", "seed"),
     *("metric", "value", "is_source", "flops", "device_seconds", "chain", "candidate", "role", "selected"),
     *("collapsed", "majority", "retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
     "state",
@@ -40,7 +40,7 @@ class Result:
     @property
     def setting(self) -> Setting:
         """What the intermediate phase was."""
-        return setting_of(self.chain)
+        return self.chain.setting
 
     @property
     def flops(self) -> float:
@@ -148,13 +148,8 @@ def write_groups(frame: pd.DataFrame, folder: Path) -> None:
 
 def chain_order(chain: ChainRow) -> tuple[object, ...]:
     """Sorts chains by what they are."""
-    cell = (chain.encoder, *setting_of(chain).order, chain.target)
+    cell = (chain.encoder, *chain.setting.order, chain.target)
     return (*cell, chain.seed, chain.candidate, chain.role, chain.key)
-
-
-def setting_of(chain: ChainRow) -> Setting:
-    """What the intermediate phase of a chain was."""
-    return Setting(chain.intermediate, chain.volume, chain.source, chain.chain_budget)
 
 
 def setting_in(row: Mapping[Any, Any]) -> Setting:
@@ -167,10 +162,16 @@ def settings_in(frame: pd.DataFrame) -> list[Setting]:
     return [setting_in(row) for row in frame[list(Setting._fields)].to_dict("records")]
 
 
-def labels(names: Sequence[str]) -> dict[str, str]:
-    """Encoder names without their folders, where that leaves them different."""
-    short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in names}
-    return short if len(set(short.values())) == len(short) else {name: name for name in names}
+def labels(names: Iterable[str]) -> dict[str, str]:
+    """Encoder names without their folders, where that leaves them different; sorted."""
+    short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in sorted(set(names))}
+    return short if len(set(short.values())) == len(short) else {name: name for name in short}
+
+
+def cell_text(names: Mapping[Any, Any], encoders: Mapping[str, str]) -> str:
+    """A cell in a sentence, from its columns; its encoder's label where there are several."""
+    beside = f", {encoders[names['encoder']]}" if len(encoders) > 1 else ""
+    return f"{setting_in(names).name} → {names['target']}{beside}"
 
 
 def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
@@ -178,7 +179,7 @@ def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
     for language, entry in sorted(score.languages.items()):
         is_source = language == score.train_language
         yield (
-            *(study, chain.encoder, *result.setting, chain.target, language, chain.seed, score.metric),
+            *(study, *chain.names.values(), language, chain.seed, score.metric),
             *(float(entry["value"]), is_source, result.flops, result.device_seconds, chain.key, chain.candidate),
             *(chain.role, chain.selected, result.collapsed, float(entry["majority"]), retries(result.phases)),
             *(*mean_retention(score), chain.state),
@@ -190,7 +191,7 @@ def _row_without_scores(study: str, run: Ended) -> tuple[object, ...]:
     parts: list[PhaseRecord | Reached] = [*run.phases, *([run.stopped] if run.stopped is not None else [])]
     cost = sum(part.flops for part in parts), sum(part.device_seconds for part in parts)
     return (
-        *(study, chain.encoder, *setting_of(chain), chain.target, "", chain.seed, "", nothing, False),
+        *(study, *chain.names.values(), "", chain.seed, "", nothing, False),
         *(*cost, chain.key, chain.candidate, chain.role, chain.selected, chain.state == COLLAPSED, nothing),
         *(retries(run.phases), nothing, nothing, nothing, chain.state),
     )

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweep.planning.settings import Setting
+from sweep.planning.settings import CELL
 from sweep.reporting.bootstrap import DEFAULT, Bootstrap, Floats, interval_of, metric_draws, over_seeds
 from sweep.reporting.gains import grouped
-from sweep.reporting.results import Result
+from sweep.reporting.results import Result, setting_in
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 HEADS = ("before", "saved_head", "fresh_head")
 FILE = "retention.csv"
-CELL = ("encoder", "intermediate", "volume", "source", "target")
 
 
 def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
@@ -34,7 +33,7 @@ def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
     for result in found:
         chain = result.chain
         for task, entry in sorted(result.score.retention.items()):
-            names = ("encoder", "intermediate", "volume", "source", "target", "seed", "candidate", "role", "selected")
+            names = (*CELL, "seed", "candidate", "role", "selected")
             values = {f"retention_{head}": entry[head] for head in HEADS}
             about = {name: entry[name] for name in ("split", "language", "metric", "examples", "majority")}
             ratio = entry["saved_head"] / entry["before"] if entry["before"] else None
@@ -58,7 +57,7 @@ def estimate_retention(found: Sequence[Result], store: Store, bootstrap: Bootstr
     import pandas as pd
 
     asked = [result for result in found if result.chain.selected and result.score.retention]
-    cells = grouped(asked, lambda r: tuple(getattr(r.chain, name) for name in CELL))
+    cells = grouped(asked, lambda r: tuple(r.chain.names.values()))
     rows: list[dict[str, object]] = []
     for name, members in cells:
         cell = dict(zip(CELL, name, strict=True))
@@ -94,7 +93,7 @@ def retention_table(estimated: pd.DataFrame, encoders: Mapping[str, str]) -> pd.
     rows = [
         {
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
-            "trained": Setting(row["intermediate"], row["volume"], row["source"]).name,
+            "trained": setting_in(row).name,
             "target": row["target"],
             "task": row["task"],
             "before": _text(row, "before"),

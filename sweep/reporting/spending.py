@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
+from sweep.planning.settings import CELL
 from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
-from sweep.reporting.results import Ended, Result, chain_order, setting_in, setting_of
+from sweep.reporting.results import Ended, Result, cell_text, chain_order, labels
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
     candidates = sorted(asked, key=chain_order)
     rows = [
         {
-            "encoder": chain.encoder,
-            "setting": setting_of(chain).name,
-            "target": chain.target,
+            **chain.names,
             "candidate": chain.candidate,
             **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
             "dev": chain.dev,
@@ -79,7 +78,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows)
     rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
-    return frame[[*frame.columns[:4], *rates, "dev", "state", "selected"]] if rows else frame
+    return frame[[*CELL, "candidate", *rates, "dev", "state", "selected"]] if rows else frame
 
 
 def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
@@ -111,17 +110,18 @@ def distrust(
 ) -> list[str]:
     """What weakens the study's answers, in sentences; empty where nothing was found."""
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
-    sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains)]
-    sentences += _uncompared(estimates, overlapping)
+    encoders = labels(chain.encoder for chain in chains)
+    sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains, encoders)]
+    sentences += _uncompared(estimates, encoders, overlapping)
     return [*sentences, *plan.get("flags", ())]
 
 
-def _failed(chains: Sequence[ChainRow]) -> list[str]:
+def _failed(chains: Sequence[ChainRow], encoders: Mapping[str, str]) -> list[str]:
     failed = sorted((chain for chain in chains if chain.state == FAILED), key=chain_order)
     if not failed:
         return []
     first = failed[0]
-    name = f"{setting_of(first).name} → {first.target}, seed {first.seed}"
+    name = f"{cell_text(first.names, encoders)}, seed {first.seed}"
     return [f"{len(failed)} of {len(chains)} chains failed; the first, {name}: {first.message or 'no message'}."]
 
 
@@ -169,7 +169,7 @@ def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
     return [f"Unequal tuning: {found} (at worst {counts[worst]} against {fewer[worst]})."]
 
 
-def _uncompared(estimates: Estimates, overlapping: bool) -> list[str]:
+def _uncompared(estimates: Estimates, encoders: Mapping[str, str], overlapping: bool) -> list[str]:
     sentences = []
     cells, overall = estimates.cells, estimates.overall
     if not overall.empty and overall["targets"].nunique() > 1:
@@ -177,7 +177,7 @@ def _uncompared(estimates: Estimates, overlapping: bool) -> list[str]:
         sentences.append(f"Mean gains are over different targets ({low} to {high} of them): compare them with care.")
     if not cells.empty and cells["overlap"].any():
         shared = cells[cells["overlap"]].to_dict("records")
-        names = dict.fromkeys(f"{setting_in(row).name} → {row['target']}" for row in shared)
+        names = dict.fromkeys(cell_text(row, encoders) for row in shared)
         done = "counted in mean gains, as the study asks" if overlapping else "left out of mean gains"
         sentences.append(f"Training data overlaps with the target's, {done}: {', '.join(names)}.")
     return sentences

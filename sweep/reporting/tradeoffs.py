@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sweep.planning.settings import NOTHING
+from sweep.planning.settings import NOTHING, Setting
 from sweep.reporting.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars
 from sweep.reporting.gains import ZERO_SHOT
 from sweep.reporting.results import labels, settings_in
@@ -30,7 +30,10 @@ def shown_group(groups: pd.DataFrame) -> str:
 
 
 def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
-    """Score by budget, else by volume; one panel per target, a line per arm and encoder; None with one point each."""
+    """Score by budget, else by volume; one panel per target, a line per encoder and setting but for that axis.
+
+    None with one point each.
+    """
     axis = next((name for name in AXES if len({getattr(one, name) for one in styles} - {NOTHING}) > 1), None)
     if axis is None or groups.empty:
         return None
@@ -50,7 +53,7 @@ def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
             axes.grid(color=PALE, linewidth=0.6)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        _legend(figure, styles, list(labels(encoders).values()))
+        _legend(figure, _colours(styles, axis), list(labels(encoders).values()))
     return figure
 
 
@@ -58,11 +61,12 @@ def _draw(axes: Axes, group: pd.DataFrame, axis: str, styles: Styles, encoder: i
     places = _places([getattr(setting, axis) for setting in styles])
     settings = settings_in(group)
     x = [float(places.get(getattr(one, axis), "nan")) for one in settings]
-    group = group.assign(arm=[one.arm for one in settings], x=x)
+    group = group.assign(line=[_line(one, axis) for one in settings], x=x)
     line = LINES[encoder % len(LINES)]
     look: dict[str, Any] = {"linestyle": line, "linewidth": 1.2, "markersize": 5, "elinewidth": 0.8}
-    for number, (arm, rows) in enumerate(group.groupby("arm", sort=False)):
-        colour = _colours(styles).get(str(arm), GREY)
+    colours = _colours(styles, axis)
+    for number, (name, rows) in enumerate(group.groupby("line", sort=False)):
+        colour = colours.get(str(name), GREY)
         known = rows.dropna(subset=["x"]).sort_values("x")
         if known.empty:  # volumes: no intermediate phase has none
             axes.axhline(100 * float(rows["value"].iloc[0]), color=colour, linestyle=line, linewidth=1.2)
@@ -86,16 +90,21 @@ def _size(value: str) -> float:
         return float("inf")
 
 
-def _colours(styles: Styles) -> dict[str, str]:
-    """One colour per arm: that of its first point."""
+def _line(setting: Setting, axis: str) -> str:
+    """The name of the settings that differ in the axis alone."""
+    return setting._replace(**{axis: NOTHING}).name
+
+
+def _colours(styles: Styles, axis: str) -> dict[str, str]:
+    """One colour per line: that of its first point."""
     found: dict[str, str] = {}
     for setting, look in styles.items():
-        found.setdefault(setting.arm, look["color"])
+        found.setdefault(_line(setting, axis), look["color"])
     return found
 
 
-def _legend(figure: Figure, styles: Styles, encoders: Sequence[str]) -> None:
-    handles = [Line2D([], [], label=arm, color=colour) for arm, colour in _colours(styles).items()]
+def _legend(figure: Figure, colours: Mapping[str, str], encoders: Sequence[str]) -> None:
+    handles = [Line2D([], [], label=name, color=colour) for name, colour in colours.items()]
     for index, name in enumerate(encoders) if len(encoders) > 1 else ():
         line, marker = LINES[index % len(LINES)], MARKERS[index % len(MARKERS)]
         handles.append(Line2D([], [], label=name, color=INK, linestyle=line, marker=marker, markersize=5))
