@@ -24,7 +24,7 @@ from sweep.reporting import collapse, figures, html, process_figures, readings, 
 from sweep.reporting.answers import leading_table
 from sweep.reporting.bootstrap import Bootstrap
 from sweep.reporting.preview import preview_table
-from sweep.reporting.results import labels, write_groups, write_scores
+from sweep.reporting.results import labels, results, write_groups, write_scores
 from sweep.reporting.submissions import publish_submissions
 
 # Names that are hard to keep apart: equal basenames, and targets that are called as columns are.
@@ -187,6 +187,47 @@ def test_a_submission_is_one_setting_with_all_its_targets(everything):
         assert set(json.loads((folder / "submission.json").read_text())["tasks"]) == {"mean", "intermediate"}
     written = {path.read_text() for path in (study.folder / "submissions").rglob("predictions/*/test-de.tsv")}
     assert written == {result.score.key for result in found.results}
+
+
+def test_submissions_are_those_of_the_results_and_files_of_others_stay(tmp_path):
+    study = FinishedStudy(tmp_path, published=True)
+    for intermediate, seed in itertools.product(("none", "nli"), (0, 1)):
+        for target in ("topic", "pos"):
+            study.chain(intermediate, target, seed)
+    found, root = results(study.chains(), study.store), tmp_path / "submissions"
+    assert publish_submissions(tmp_path, found, study.store) == []
+    notes = [root / "notes.txt", root / "tiny__nli__full" / "seed-1" / "predictions" / "topic" / "mine.tsv"]
+    for path in notes:
+        path.write_text("mine")
+    left = [one for one in found if one.chain.seed == 0 and (one.setting.baseline or one.chain.target == "pos")]
+    (line,) = publish_submissions(tmp_path, left, study.store)
+    assert "2 files there are not this study's and were left alone (notes.txt, tiny__nli__full/seed-1/pred" in line
+    assert {path for path in root.rglob("*") if path.is_file()} >= {*notes}
+    fresh = tmp_path / "fresh"
+    assert publish_submissions(fresh, left, study.store) == []
+    assert files_of(root) - files_of(fresh / "submissions") == {path.relative_to(root) for path in notes}
+    assert files_of(fresh / "submissions") < files_of(root)
+    assert len(publish_submissions(tmp_path, [], study.store)) == 1
+    assert {root / path for path in files_of(root)} == {*notes}
+
+
+def test_a_description_that_was_tampered_with_reaches_no_file_outside_its_folder(tmp_path):
+    study = FinishedStudy(tmp_path, published=True)
+    study.chain("none", "topic")
+    found = results(study.chains(), study.store)
+    publish_submissions(tmp_path, found, study.store)
+    (description,) = (tmp_path / "submissions").rglob("submission.json")
+    content = json.loads(description.read_text())
+    content["tasks"]["../../../../kept"] = {**content["tasks"]["topic"], "languages": ["../x"]}
+    description.write_text(json.dumps(content))
+    outside = {path: path.read_bytes() for path in study.store.root.rglob("*") if path.is_file()}
+    assert publish_submissions(tmp_path, [], study.store) == []
+    assert not (tmp_path / "submissions").exists()
+    assert {path: path.read_bytes() for path in study.store.root.rglob("*") if path.is_file()} == outside
+
+
+def files_of(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_cells_of_a_plan_and_their_chains_have_names_and_keys_of_their_own(tmp_path):

@@ -97,12 +97,21 @@ def test_another_winner_replaces_the_files_of_its_target_alone(finished, tmp_pat
     assert texts["world/rte"] == {"spoiled"}
 
 
-def test_a_damaged_description_is_written_anew(finished, tmp_path):
+@pytest.mark.parametrize("text", ["{", '{"tasks": {}}', '{"made by": "sweep", "tasks": {"x": {"family": "span"}}}'])
+def test_a_folder_without_the_mark_of_the_program_is_left_as_it_is_and_said(text, finished, tmp_path):
     store, found = finished
     publish_submissions(tmp_path, found, store)
-    (tmp_path / FOLDER / "submission.json").write_text("{")
-    publish_submissions(tmp_path, found, store)
-    assert set(score(tmp_path / FOLDER).tasks) == set(TARGETS)
+    (tmp_path / FOLDER / "submission.json").write_text(text)
+    before = contents(tmp_path)
+    (line,) = publish_submissions(tmp_path, found[:1], store)
+    assert contents(tmp_path) == before
+    assert f"{len(before)} files there are not this study's and were left alone" in line
+    assert "delete it to have it made anew" in line
+
+
+def contents(folder):
+    """Path -> bytes of every file."""
+    return {path: path.read_bytes() for path in (folder / "submissions").rglob("*") if path.is_file()}
 
 
 def test_only_selected_chains_are_published(finished, tmp_path):

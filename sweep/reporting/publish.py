@@ -30,10 +30,9 @@ def publish(results: Path) -> str:
     store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
     found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping, facts=facts)
     page = report.save(found, results)
-    publish_submissions(results, found.results, store)
-    return "\n".join(
-        [leading_table(found.estimates), first_sentence(found.estimates, found.progress), f"report: {page}"]
-    )
+    said = publish_submissions(results, found.results, store)
+    answer = leading_table(found.estimates), first_sentence(found.estimates, found.progress)
+    return "\n".join([*answer, *said, f"report: {page}"])
 
 
 def mirror(results: Path) -> str:

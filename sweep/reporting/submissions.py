@@ -1,42 +1,57 @@
 """A finished study as submissions: `submissions/<setting>/seed-<n>` in the official layout.
 
-Each holds the targets of one setting, scored by its selected chains. What is there already is left alone, so publishing
-again costs next to nothing; where a cell has another winner now, its files are replaced. A folder without
-`submission.json` is not ours: nothing is changed in it.
+Each holds the targets of one setting, scored by its selected chains: those, and nothing that an earlier state of the
+study has left. What is there already and is right is left alone, so publishing again costs next to nothing.
+
+`submission.json` is the mark of a folder of ours, and says which files are. No other file is deleted or written over.
+It is written before the files that it names, so that a kill leaves none without a mark.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import StoreError
 from sweep.names import file_name
 from sweep.official.archive import unpack
-from sweep.official.layout import DESCRIPTION, LABELS, PREDICTIONS
+from sweep.official.layout import DESCRIPTION, LABELS, PREDICTIONS, SUFFIXES, test_file
 from sweep.planning.axes import OWN
 from sweep.planning.ledger import ChainRow
 from sweep.planning.settings import NOTHING
+from sweep.records import ScoreRecord
 from sweep.reporting.results import Result
 from sweep.store import PREDICTIONS as ARCHIVE
 from sweep.store import Store, write_atomically
 
 FOLDER = "submissions"
+MARK = {"made by": "sweep"}
+SHOWN = 3  # files in a sentence
+Tasks = dict[str, dict[str, Any]]
 
 
-def publish_submissions(folder: Path, found: Iterable[Result], store: Store) -> None:
-    """Writes below `folder` what it lacks. Raises StoreError where kept predictions are damaged."""
-    submissions: defaultdict[Path, list[Result]] = defaultdict(list)
+def publish_submissions(folder: Path, found: Iterable[Result], store: Store) -> list[str]:
+    """Makes the submissions in `folder` those of these results; returns sentences about files there that are not ours.
+
+    Raises StoreError where kept predictions are damaged.
+    """
+    root = folder / FOLDER
+    submissions: defaultdict[Path, dict[str, ScoreRecord]] = defaultdict(dict)
     for result in found:
         if result.chain.selected and ARCHIVE in result.score.files:
-            submissions[folder / FOLDER / setting(result.chain) / f"seed-{result.chain.seed}"].append(result)
-    for place, results in submissions.items():
-        _publish(place, results, store)
+            place = root / setting(result.chain) / f"seed-{result.chain.seed}"
+            submissions[place][result.score.task] = result.score
+    for path in root.glob(f"*/seed-*/{DESCRIPTION}"):
+        submissions.setdefault(path.parent, {})
+    ours: set[Path] = set()
+    for place, scores in sorted(submissions.items()):
+        ours |= _publish(place, scores, store)
+    return list(_others(root, ours))
 
 
 def setting(chain: ChainRow) -> str:
@@ -46,45 +61,99 @@ def setting(chain: ChainRow) -> str:
     return file_name(chain.encoder, chain.intermediate, chain.volume, *source, *budget)
 
 
-def _publish(place: Path, results: Iterable[Result], store: Store) -> None:
+def _publish(place: Path, scores: Mapping[str, ScoreRecord], store: Store) -> set[Path]:
+    """Makes a folder show these scores, task by task; returns our files in it, none where it is somebody else's."""
+    path, tasks = place / DESCRIPTION, _published(place, scores)
+    if tasks is None:
+        return set()
+    for name in [name for name, task in tasks.items() if name not in scores or task["score"] != scores[name].key]:
+        task = tasks[name] = {**tasks[name], "score": ""}
+        _describe(place, tasks)  # a kill leaves no task half there that is said to be whole
+        _withdraw(place, name, task)
+        del tasks[name]
+        _describe(place, tasks)
+    for name, score in scores.items():
+        if name not in tasks:
+            archive, labels = store.predictions(score.key), store.labels(score.key)
+            described = json.loads((labels / DESCRIPTION).read_text(encoding="utf-8"))
+            tasks[name] = {**described, "languages": list(score.languages), "score": ""}
+            _describe(place, tasks)
+            for side in (PREDICTIONS, LABELS):
+                (place / side / file_name(name)).mkdir(parents=True, exist_ok=True)
+            unpack(archive, place / PREDICTIONS / file_name(name))
+            _link_labels(labels, place / LABELS / file_name(name))
+            tasks[name]["score"] = score.key
+            _describe(place, tasks)
+    return {path, *(file for name, task in tasks.items() for file in _files(place, name, task))} if tasks else set()
+
+
+def _published(place: Path, scores: Mapping[str, ScoreRecord]) -> Tasks | None:
+    """Task -> its description and the key of its scores; None where the folder, or a file we need, is not ours."""
     path = place / DESCRIPTION
     if not path.exists():
-        if place.exists():
-            raise StoreError(place, f"no {DESCRIPTION} in it", "a folder that 'sweep' has made, or none, is expected")
-        place.mkdir(parents=True)
-        write_atomically(path, json.dumps({"tasks": {}}))
-    tasks = _published(path)
-    for result in results:
-        score, name = result.score, file_name(result.score.task)
-        if tasks.get(score.task, {}).get("score") != score.key:
-            unpack(store.predictions(score.key), _emptied(place / PREDICTIONS / name))
-            described = _link_labels(store.labels(score.key), _emptied(place / LABELS / name))
-            tasks[score.task] = {**described, "languages": list(score.languages), "score": score.key}
-            write_atomically(path, json.dumps({"tasks": tasks}, indent=1, ensure_ascii=False))
-
-
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _published(description: Path) -> dict[str, Any]:
-    """What is there: task -> its description and the key of its scores."""
+        wanted = ({"family": score.family, "languages": list(score.languages)} for score in scores.values())
+        files = (file for name, task in zip(scores, wanted, strict=True) for file in _files(place, name, task))
+        return None if any(file.exists() for file in files) else {}
     try:
-        tasks: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["tasks"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return {}
-    return tasks
+        content = json.loads(path.read_text(encoding="utf-8"))
+        marked = all(content[name] == value for name, value in MARK.items())
+        tasks: Tasks = content["tasks"]
+        known = all(task["family"] in SUFFIXES and task.keys() >= {"score", "languages"} for task in tasks.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return tasks if marked and known else None
 
 
-def _link_labels(labels: Path, folder: Path) -> dict[str, Any]:
-    """Puts the label files there, as links where the file system has them; returns what the task is."""
+def _files(place: Path, name: str, task: Mapping[str, Any]) -> Iterator[Path]:
+    """What we write of a task. Names come from functions that cannot leave the folder, whatever a description says."""
+    for side in (PREDICTIONS, LABELS):
+        for language in task["languages"]:
+            yield place / side / file_name(name) / test_file(task["family"], str(language))
+
+
+def _withdraw(place: Path, name: str, task: Mapping[str, Any]) -> None:
+    for file in _files(place, name, task):
+        file.unlink(missing_ok=True)
+    for folder in (place / PREDICTIONS / file_name(name), place / LABELS / file_name(name)):
+        _remove_empty(folder, place)
+
+
+def _describe(place: Path, tasks: Tasks) -> None:
+    """Writes the description; without tasks there is none, and no folder but for files that are not ours."""
+    if tasks:
+        place.mkdir(parents=True, exist_ok=True)
+        write_atomically(place / DESCRIPTION, json.dumps({**MARK, "tasks": tasks}, indent=1, ensure_ascii=False))
+    else:
+        (place / DESCRIPTION).unlink(missing_ok=True)
+        _remove_empty(place, place.parent.parent.parent)
+
+
+def _remove_empty(folder: Path, below: Path) -> None:
+    """Removes a folder and those around it, up to `below`, as far as nothing is in them."""
+    with contextlib.suppress(OSError):  # not empty, or not there
+        while folder != below:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _others(root: Path, ours: set[Path]) -> Iterator[str]:
+    """What is left of others, in a sentence."""
+    found = (Path(path) / name for path, folders, names in os.walk(root) for name in (*names, *folders))
+    left = sorted(path for path in found if path not in ours and (path.is_symlink() or not path.is_dir()))
+    if left:
+        names = ", ".join(str(path.relative_to(root)) for path in left[:SHOWN])
+        more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+        yield (
+            f"{root}: {len(left)} files there are not this study's and were left alone ({names}{more}); a folder with a"
+            f" {DESCRIPTION} that sweep has not written is not written into: delete it to have it made anew"
+        )
+
+
+def _link_labels(labels: Path, folder: Path) -> None:
+    """Puts the label files there, as links where the file system has them."""
     for file in labels.iterdir():
         if file.name != DESCRIPTION:
             try:
                 os.link(file, folder / file.name)
             except OSError:
                 shutil.copyfile(file, folder / file.name)
-    described: dict[str, Any] = json.loads((labels / DESCRIPTION).read_text(encoding="utf-8"))
-    return described
