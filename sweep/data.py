@@ -22,7 +22,7 @@ from sweep.tasks.mining import MINING
 from sweep.tasks.ranking import RANKING
 from sweep.tasks.units import Ids, Marks, asking, marks, units
 
-ENCODING_VERSION = 2  # raised when the same rows would be encoded otherwise
+ENCODING_VERSION = 3  # raised when the same rows would be encoded otherwise
 SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all are compared on the same ones
 
 
@@ -167,7 +167,9 @@ def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:
 def sizes(task: Task, split: str, parts: Mapping[str, Encoded]) -> dict[str, str]:
     """Facts for the ledger: what was really loaded, where a plan had estimates."""
     return {
-        f"size:{task.name}:{split}:{language}": f"{part.examples} {len(part.tokens) / max(part.examples, 1):.3f}"
+        f"size:{task.name}:{split}:{language}": " ".join(
+            [str(part.examples), *(f"{len(of) / max(part.examples, 1):.3f}" for of in (part.tokens, part.example))]
+        )
         for language, part in parts.items()
     }
 

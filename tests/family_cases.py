@@ -34,6 +34,8 @@ _SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprst" for vowel in "ae
 WORDS = ["".join(_random.choices(_SYLLABLES, k=_random.choice((1, 2, 2, 3, 5)))) for _ in range(120)]
 UPOS = ("ADJ", "NOUN", "PUNCT", "SCONJ", "VERB")
 BIO = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+BILOU = ("O", *(f"{letter}-{kind}" for kind in ("PER", "LOC") for letter in "BILU"))
+MOST_OPTIONS = 9
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _sequence() -> Case:
 def _choice() -> Case:
     rows: list[Row] = []
     for number in range(300):
-        options = [text(_random.randint(1, 8)) for _ in range(2 + number % 4)]
+        options = [text(_random.randint(1, 8)) for _ in range(2 + number % (MOST_OPTIONS - 1))]
         label = 0 if number % 2 else _random.randrange(len(options))
         rows.append({"prompt": text(number % 25), "options": options, "label": label})
     return Case(
@@ -128,15 +130,16 @@ def _choice() -> Case:
         rows,
         (),
         perfect=lambda encoded, rows: [
-            np.eye(5)[row["label"], [k]] for row in rows for k in range(len(row["options"]))
+            np.eye(MOST_OPTIONS)[row["label"], [k]] for row in rows for k in range(len(row["options"]))
         ],
-        constant=lambda encoded, rows: [np.eye(5)[0, [k]] for row in rows for k in range(len(row["options"]))],
+        constant=lambda encoded, rows: [
+            np.eye(MOST_OPTIONS)[0, [k]] for row in rows for k in range(len(row["options"]))
+        ],
         guess=lambda encoded, rows: guesses(encoded, 1),
-        chance=(0.22, 0.42),  # 2 to 5 options in equal shares: 0.32
+        chance=(0.13, 0.33),  # 2 to 9 options in equal shares: 0.23
         columns=2,
         broken={
             "1 options": rows[0] | {"options": ["a"], "label": 0},
-            "6 options": rows[0] | {"options": list("abcdef")},
             "empty option": rows[0] | {"options": ["a", ""]},
             "integers 0 to 1": rows[0] | {"label": 2},
             "prompt is None": rows[0] | {"prompt": None},
@@ -148,7 +151,7 @@ def _token(labels: tuple[str, ...], frequent: int) -> Case:
     rows: list[Row] = []
     for number in range(200):
         words = [*text(1 + number % 40).split(), "\u200c"]  # the last is no subword at all to BERT
-        tags = [_random.choice((frequent, frequent, *range(len(labels)))) for _ in words]
+        tags = [_random.choice((frequent, frequent, IGNORED, *range(len(labels)))) for _ in words]
         rows.append({"words": words, "tags": tags})
     good: Row = {"words": ["a", "b"], "tags": [0, 1]}
     return Case(
@@ -164,7 +167,8 @@ def _token(labels: tuple[str, ...], frequent: int) -> Case:
             "no words": {"words": [], "tags": []},
             "2 words but 1 tags": good | {"tags": [0]},
             "word '' is not text": good | {"words": ["a", ""]},
-            "tag 5 of 'b'": good | {"tags": [0, 5]},
+            f"tag {len(labels)} of 'b'": good | {"tags": [0, len(labels)]},
+            "tag -1 of 'b'": good | {"tags": [0, -1]},
         },
     )
 
@@ -332,6 +336,7 @@ CASES: dict[str, Case] = {
     "choice": _choice(),
     "upos": _token(UPOS, 1),
     "bio": _token(BIO, 0),
+    "bilou": _token(BILOU, 0),
     "span": _span(unanswerable=False),
     "span or none": _span(unanswerable=True),
     "embedding": _embedding(),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import numpy as np
 import pytest
 from family_cases import BIO, UPOS, WORDS, statistics, task_of, text
 from small_tokenizers import KINDS, small_tokenizer
+from tokenizers import normalizers
 
+from sweep.official.writing import labels_text, predictions_text
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Row
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.masked import MASKED
+from sweep.tasks.normalise import in_form
 from sweep.tasks.qa import SPAN, best_span
 from sweep.tasks.retrieval import EMBEDDING
+from sweep.tasks.schemes import Notation, notation
 from sweep.tasks.token import TOKEN, chunk_counts
 
 
@@ -124,6 +129,74 @@ def test_chunks_are_those_of_the_rules_applied_one_by_one(labels: tuple[str, ...
         assert fast[number].tolist() == [len(found & wanted), len(found), len(wanted)]
 
 
+@pytest.mark.parametrize(
+    ("labels", "gold", "predicted", "f1"),  # of seqeval 1.2.2, mode "strict" with the scheme named
+    [
+        ("O B-P I-P E-P S-P", "B-P E-P S-P B-P I-P E-P O", "B-P E-P S-P B-P I-P I-P O", 0.8),  # no end, no entity
+        ("O B-P I-P L-P U-P", "U-P U-P O B-P L-P", "U-P B-P O B-P L-P", 0.8),
+        ("O B-P I-P L-P U-P", "B-P L-P B-P L-P O", "B-P I-P I-P L-P O", 0.0),
+        ("O B-P I-P L-P U-P B-L L-L", "B-P L-P O B-L L-L", "B-P L-L O B-L L-L", 2 / 3),  # one type from end to end
+        ("O B_P I_P L_P U_P", "U_P U_P O", "U_P U_P O", 1.0),
+        ("o b-p m-p e-p w-p", "b-p e-p w-p o", "b-p e-p b-p o", 2 / 3),
+        ("O P-B P-I", "P-B P-I O P-B", "P-B P-I O O", 2 / 3),
+        ("O B I", "B I O B", "B I O O", 2 / 3),
+    ],
+)
+def test_entities_of_other_schemes_are_scored_as_seqeval_does(labels: str, gold: str, predicted: str, f1: float):
+    names = labels.split()
+    row = {"tags": [names.index(tag) for tag in gold.split()]}
+    found = TOKEN.judge([[names.index(tag) for tag in predicted.split()]], [row], task_of(TOKEN, tuple(names)), "en")
+    assert TOKEN.value(found.sum(axis=0)) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheme", "written"),
+    [
+        ("O B-PER I-PER", "IOB", "O B-PER I-PER"),
+        ("o b_per i_per", "IOB", "O B-per I-per"),
+        ("PER-B PER-I LOC-NEW-B O", "IOB", "B-PER I-PER B-LOC-NEW O"),
+        ("I-PER E-PER O", "IOE", "I-PER E-PER O"),
+        ("O B-X I-X E-X S-X", "IOBES", "O B-X I-X E-X S-X"),
+        ("O B-X M-X E-X W-X", "IOBES", "O B-X I-X E-X S-X"),
+        ("O B-X I-X L-X U-X", "BILOU", "O B-X I-X L-X U-X"),
+        ("B M E S", "IOBES", "B I E S"),
+        ("ADJ NOUN SCONJ SYM", "none", "ADJ NOUN SCONJ SYM"),
+        ("N O V S L B I", "none", "N O V S L B I"),  # one letter each, of which N and V are of no scheme
+        ("noun_s noun_p verb", "none", "noun_s noun_p verb"),
+        ("S[dcl]\\NP N/N O", "none", "S[dcl]\\NP N/N O"),
+    ],
+)
+def test_the_scheme_of_labels_is_recognised_in_every_spelling_and_parts_of_speech_have_none(labels, scheme, written):
+    assert notation(tuple(labels.split())) == Notation(scheme, tuple(written.split()))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("O B-PER I-PER MISC", "entity tags, and 'MISC', which is none"),
+        ("O B-PER b_PER", "the tag B-PER in two spellings|entity tags in several spellings"),
+        ("O B-PER I_PER", "entity tags in several spellings"),
+        ("O B-X L-X E-X", "tags of no scheme: B, E, L together"),
+    ],
+)
+def test_labels_of_which_some_are_entity_tags_are_refused(labels, said):
+    with pytest.raises(ValueError, match=said):
+        notation(tuple(labels.split()))
+
+
+def test_a_word_without_tag_is_read_and_neither_trained_nor_scored(tokenizer: Any) -> None:
+    rows = [{"words": ["bo", "teko", "bo"], "tags": [1, IGNORED, 2]}, {"words": ["bo"], "tags": [IGNORED]}]
+    encoded = from_sequences(TOKEN.encode(rows, tokenizer, 60))
+    assert encoded.targets[encoded.targets != IGNORED].tolist() == [1, 2]
+    outputs = [np.where(part == IGNORED, 0, part) for part in np.split(encoded.targets, encoded.bounds[1:-1])]
+    found = TOKEN.predict(outputs, encoded, rows, BIO)
+    assert [tags.tolist() for tags in found] == [[1, 2], []]
+    task = task_of(TOKEN, BIO)
+    assert TOKEN.judge(found, rows, task, "en").tolist() == [[1, 1, 1], [0, 0, 0]]  # B-PER I-PER: one entity
+    assert TOKEN.majority(rows, encoded, task, "en") == 0.0
+    assert predictions_text(found, rows, task) == labels_text(rows, task) == "B-PER\nI-PER\n\n"
+
+
 def test_a_tag_is_on_the_first_subword_of_its_word(tokenizer: Any) -> None:
     words = ["bo", "damusufida", "\u200c", "teko"]
     encoded = from_sequences(TOKEN.encode([{"words": words, "tags": [0, 1, 2, 3]}], tokenizer, 128))
@@ -176,6 +249,70 @@ def test_targets_and_offsets_point_at_the_answer_in_the_context_as_written(token
         for offsets, (begin, end) in zip(windows(encoded), targets, strict=True):
             if end:
                 assert row["context"][offsets[begin, 0] : offsets[end, 1]].strip() == words[first]
+
+
+NORMALISED = {
+    "NFC": normalizers.NFC(),
+    "NFKC": normalizers.NFKC(),
+    "lower case without accents": normalizers.BertNormalizer(lowercase=True),
+}
+
+
+@pytest.mark.parametrize("normaliser", NORMALISED)
+@pytest.mark.parametrize("kind", ["bert", "xlmr"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "caf\u00e9",
+        "cafe\u0301",
+        "a\u0301\u0323",
+        "\u1112\u1161\u11ab\u1100\u116e\u11a8",
+        "\uff76\uff9e",
+        "\ufb01n",
+        "bo",
+    ],
+)
+def test_answers_come_back_as_they_were_written_whatever_the_tokenizer_makes_of_them(answer, kind, normaliser):
+    """Composed, decomposed, two marks, Hangul in jamo, half-width Katakana, a ligature."""
+    known = small_tokenizer(kind, [" ".join([*WORDS, unicodedata.normalize("NFKC", answer)])] * 20)
+    known.backend_tokenizer.normalizer = NORMALISED[normaliser]
+    rows: list[Row] = []
+    for number, (before, after) in enumerate((("", ""), ("bo ", " teko"), ("e\u0301 ", " e\u0301"))):
+        answers = [{"text": answer, "start": len(before)}]
+        rows.append({"id": str(number), "context": before + answer + after, "question": "bo", "answers": answers})
+    encoded = from_sequences(SPAN.encode(rows, known, 60))
+    outputs = []
+    for length, (start, end) in zip(encoded.lengths(), encoded.targets.reshape(-1, 2), strict=True):
+        logits = np.zeros((length, 2))
+        logits[start, 0] = logits[end, 1] = 9
+        outputs.append(logits)
+    assert SPAN.predict(outputs, encoded, rows, ()) == [answer] * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "said"),
+    [
+        (
+            "le cafe\u0301 noir",
+            {"text": "caf\u00e9", "start": 3},
+            "the context is in Unicode form NFD, the answer in NFC",
+        ),
+        (
+            "le caf\u00e9 noir",
+            {"text": "cafe\u0301", "start": 3},
+            "the context is in Unicode form NFC, the answer in NFD",
+        ),
+        ("cafe\u0301 noir", {"text": "noir", "start": 5}, "the context is in Unicode form NFD, the answer in NFC"),
+    ],
+)
+def test_an_answer_in_another_normal_form_is_named_with_the_key_that_helps(context, answer, said):
+    row: Row = {"id": "1", "context": context, "question": "bo", "answers": [answer]}
+    problem = str(SPAN.check(row, ()))
+    assert said in problem
+    assert "`normal_form: NFC` beside `columns` reads both alike" in problem
+    assert SPAN.check(in_form(row, "NFC"), ()) is None
+    row["answers"] = [{"text": "teko", "start": 3}]
+    assert "normal_form" not in str(SPAN.check(row, ()))
 
 
 def test_windows_of_384_start_128_tokens_apart_and_cover_the_context(tokenizer: Any) -> None:

@@ -122,7 +122,7 @@ def test_a_folder_is_no_file(tmp_path):
     assert "found a folder" in problem(tmp_path, "lines")
 
 
-def test_parquet_rows_are_read_with_their_class_labels_by_name(tmp_path):
+def test_parquet_rows_are_read_with_their_class_labels_by_name_and_what_names_none_as_it_is(tmp_path):
     import datasets
 
     features = datasets.Features(
@@ -132,11 +132,12 @@ def test_parquet_rows_are_read_with_their_class_labels_by_name(tmp_path):
             "tags": datasets.List(datasets.ClassLabel(names=["O", "B"])),
         }
     )
-    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1], "tags": [[0, 1], []]}, features=features)
+    tags = [[0, 1], [-1, 1, -100]]
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1], "tags": tags}, features=features)
     table.to_parquet(tmp_path / "t.parquet")
     assert rows(tmp_path / "t.parquet", "parquet") == [
         (1, {"text": "a", "label": "yes", "tags": ["O", "B"]}),
-        (2, {"text": "b", "label": None, "tags": []}),
+        (2, {"text": "b", "label": -1, "tags": [-1, "B", -100]}),
     ]
 
 
@@ -207,14 +208,16 @@ CONLLU = """# sent_id = 1
 def test_words_of_conllu_are_its_lines_with_whole_numbers(file):
     """Ranges (1-2) and empty nodes (2.1) are no words; a word may contain a space; the last blank line may lack."""
     assert rows(file(CONLLU), "conllu", numbers=(2, 4)) == [
-        (4, {"2": ["de", "le", "Lac"], "4": ["ADP", "DET", "PROPN"]}),
-        (9, {"2": ["à la"], "4": ["ADV"]}),
+        (4, {"2": ["de", "le", "Lac"], "4": ["ADP", "DET", "PROPN"], "lines": [4, 5, 7]}),
+        (9, {"2": ["à la"], "4": ["ADV"], "lines": [9]}),
     ]
 
 
 def test_iob2_is_conllu_with_other_columns(file):
     content = "# text = in Tampa\n1\tin\tO\t-\t-\n2\tTampa\tB-LOC\t-\tx\n\n"
-    assert rows(file(content), "conllu", numbers=(2, 3)) == [(2, {"2": ["in", "Tampa"], "3": ["O", "B-LOC"]})]
+    assert rows(file(content), "conllu", numbers=(2, 3)) == [
+        (2, {"2": ["in", "Tampa"], "3": ["O", "B-LOC"], "lines": [2, 3]})
+    ]
 
 
 def test_a_word_line_without_number_is_no_conllu(file):
@@ -227,7 +230,10 @@ def test_a_column_that_is_not_there_is_named_by_line(file):
 
 
 def test_two_columns_are_parted_by_tab_or_by_space(file):
-    expected = [(1, {"1": ["#1", "x"], "2": ["B-A", "O"]}), (4, {"1": ["y"], "2": ["O"]})]
+    expected = [
+        (1, {"1": ["#1", "x"], "2": ["B-A", "O"], "lines": [1, 2]}),
+        (4, {"1": ["y"], "2": ["O"], "lines": [4]}),
+    ]
     assert rows(file("#1\tB-A\nx\tO\n\ny\tO\n"), "conll", numbers=(1, 2)) == expected
     assert rows(file("#1 B-A\nx O\n\ny O\n"), "conll", numbers=(1, 2)) == expected
 

@@ -12,10 +12,10 @@ import pytest
 from sweep.errors import DataError, StudyError
 from sweep.fingerprint import fingerprint
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Size
+from sweep.tasks.base import IGNORED, Size
 from sweep.tasks.check import check
 from sweep.tasks.mapping import COLUMNS
-from sweep.tasks.sources import local_task
+from sweep.tasks.sources import hub_task, local_task
 
 TOPICS = {
     "family": "sequence",
@@ -271,6 +271,183 @@ def test_questions_whose_answer_is_elsewhere_can_be_left_out(tmp_path, answer):
     write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, [row("1", "b", 2), row("2", *answer)])))
     made = only(tmp_path, family="span", format="jsonl", columns={"id": "id"}, skip_misplaced=True, test="x.jsonl")
     assert [row["id"] for row in made.source.rows("test", "en")] == ["1"]
+
+
+def as_parquet(path, rows, class_labels=None):
+    """A Parquet file, its integer tags or labels with names where some are given."""
+    import datasets
+
+    features = None
+    if class_labels is not None:
+        named = datasets.ClassLabel(names=class_labels)
+        text = datasets.Value("string")
+        kinds = {"words": datasets.List(text), "tags": datasets.List(named), "text": text, "label": named}
+        features = datasets.Features({name: kinds[name] for name in rows[0]})
+    datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+
+
+@pytest.mark.parametrize("hidden", [-1, -100])
+@pytest.mark.parametrize("form", ["jsonl", "conll", "parquet", "class labels", "hub"])
+def test_a_tag_below_zero_says_that_a_word_has_none_in_every_format(tmp_path, form, hidden):
+    rows = [{"words": ["John", "##son", "ran"], "tags": [1, hidden, 0]}]
+    described = {"family": "token", "format": form, "labels": {"O": [0], "B-PER": [1]}}
+    if form == "jsonl":
+        path = write(tmp_path / "x.jsonl", json.dumps(rows[0]))
+    elif form == "conll":
+        path = write(tmp_path / "x.conll", f"John 1\n##son {hidden}\nran 0\n")
+    else:
+        as_parquet(path := tmp_path / "x.parquet", rows, ["O", "B-PER"] if form != "parquet" else None)
+        described |= {"format": "parquet"} | ({} if form == "parquet" else {"labels": ["O", "B-PER"]})
+    if form == "hub":
+        del described["format"]
+        folder = {"hub": str(tmp_path), "test": "train", "languages": ["en"], "sizes": {"test": 1}, "tokens": 5}
+        made = hub_task("t", {**described, **folder}, "tasks.t")
+    else:
+        made = only(tmp_path, **described, test=path.name)
+    assert made.source.rows("test", "en") == [{"words": rows[0]["words"], "tags": [1, IGNORED, 0]}]
+    assert check(made, FAMILIES["token"]) == 1
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "class labels"])
+def test_a_label_below_zero_is_hidden_and_never_the_last_one(tmp_path, form):
+    rows = [{"text": "a", "label": -1}, {"text": "b", "label": 1}]
+    described = {"family": "sequence", "format": form, "labels": {"no": [0], "yes": [1]}}
+    if form == "csv":
+        path = write(tmp_path / "x.csv", "text,label\na,-1\nb,1\n")
+    elif form == "jsonl":
+        path = write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))
+    else:
+        as_parquet(path := tmp_path / "x.parquet", rows, ["no", "yes"] if form == "class labels" else None)
+        described |= {"format": "parquet"} | ({"labels": ["no", "yes"]} if form == "class labels" else {})
+    message = data_error(lambda: only(tmp_path, **described, test=path.name).source.rows("test", "en"))
+    assert "found the label -1, which names none" in message
+    assert "`skip: {label: [-1]}` leaves out such rows" in message
+    skipped = only(tmp_path, **described, skip={"label": [-1]}, test=path.name).source.rows("test", "en")
+    assert [(row["text"], row["label"]) for row in skipped] == [("b", 1)]
+
+
+def test_an_answer_below_zero_is_no_option_either(tmp_path):
+    write(tmp_path / "x.jsonl", json.dumps({"prompt": "?", "options": ["x", "y"], "label": -1}))
+    made = only(tmp_path, family="choice", format="jsonl", test="x.jsonl")
+    assert "x.jsonl:1: found the label -1, which names none" in data_error(lambda: made.source.rows("test", "en"))
+
+
+def test_a_test_set_without_any_tag_is_refused(tmp_path):
+    write(tmp_path / "x.conll", "John -1\nran -1\n\n")
+    made = only(tmp_path, family="token", format="conll", labels={"O": [0], "B-PER": [1]}, test="x.conll")
+    assert "x.conll: found no word with a tag in the test data" in data_error(lambda: check(made, FAMILIES["token"]))
+
+
+@pytest.mark.parametrize(
+    ("spelled", "written"),
+    [
+        *((spelled, written) for spelled in (1, "1") for written in ("1", "1.0", '"1"', '"1.0"', "true")),
+        *((True, written) for written in ("true", '"true"', '"True"')),
+    ],
+)
+def test_integers_booleans_and_their_texts_are_one_label(tmp_path, spelled, written):
+    write(tmp_path / "x.jsonl", f'{{"text": "a", "label": {written}}}')
+    labels = {"no": ["0"], "yes": [spelled]}
+    made = only(tmp_path, family="sequence", format="jsonl", labels=labels, test="x.jsonl")
+    assert [row["label"] for row in made.source.rows("test", "en")] == [1]
+
+
+def test_options_may_be_many_and_differ_in_number_from_row_to_row(tmp_path):
+    rows = [{"prompt": "?", "options": [f"o{n}" for n in range(count)], "label": count - 1} for count in (2, 8, 26)]
+    write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))
+    made = only(tmp_path, family="choice", format="jsonl", test="x.jsonl")
+    assert [row["label"] for row in made.source.rows("test", "en")] == [1, 7, 25]
+    assert check(made, FAMILIES["choice"]) == 3
+    assert made.source.size("test", "en").sequences == 12
+    write(tmp_path / "x.jsonl", json.dumps({**rows[0], "label": 2}))
+    assert "x.jsonl:1: found label 2 is not one of" in data_error(lambda: check(made, FAMILIES["choice"]))
+
+
+@pytest.mark.parametrize(
+    ("form", "content", "place"),
+    [
+        ("conll", "_ O\nJohn B-PER\n\tO\nran O\n", "x.conll:3: found an empty word, number 3 of its sentence"),
+        ("conllu", "# a\n1\tJohn\tB-PER\n2\t\tO\n3\tran\tO\n", "x.conllu:3: found an empty word, number 2"),
+        ("panx", "en:John\tB-PER\nen:\tO\nen:ran\tO\n", "x.panx:2: found an empty word, number 2"),
+        ("jsonl", '{"words": ["John", "", "ran"], "tags": ["B-PER", "O", "O"]}', "x.jsonl:1: found an empty word"),
+        ("parquet", None, "x.parquet:1: found an empty word, number 2 of its sentence"),
+    ],
+)
+def test_an_empty_word_is_named_by_its_own_line_and_can_be_left_out(tmp_path, form, content, place):
+    if content is None:
+        as_parquet(tmp_path / "x.parquet", [{"words": ["John", "", "ran"], "tags": ["B-PER", "O", "O"]}])
+    else:
+        write(tmp_path / f"x.{form}", content)
+    described = {"family": "token", "format": form, "labels": ["O", "B-PER"], "test": f"x.{form}"}
+    described |= {"columns": {"words": 2, "tags": 3}} if form == "conllu" else {}
+    message = data_error(lambda: only(tmp_path, **described).source.rows("test", "en"))
+    assert place in message
+    assert "`omit_empty: true`" in message
+    [row] = only(tmp_path, **described, omit_empty=True).source.rows("test", "en")
+    assert row["words"][-2:] == (["John", "ran"])
+    assert row["tags"][-2:] == [1, 0]
+
+
+def test_a_sentence_that_loses_all_its_words_is_left_out(tmp_path):
+    write(tmp_path / "x.conll", "\tO\n\nran O\n")
+    made = only(tmp_path, family="token", format="conll", labels=["O"], omit_empty=True, test="x.conll")
+    assert made.source.rows("test", "en") == [{"words": ["ran"], "tags": [0]}]
+
+
+def test_an_unknown_tag_is_named_by_its_own_line(tmp_path):
+    write(tmp_path / "x.conll", "a O\nb O\nc B-PRE\n")
+    made = only(tmp_path, family="token", format="conll", labels=["O", "B-PER"], test="x.conll")
+    assert "x.conll:3: found the label 'B-PRE'" in data_error(lambda: made.source.rows("test", "en"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "content", "names", "tags"),
+    [
+        (["O", "B_P", "L_P", "U_P"], "a B_P\nb L_P\nc U_P\nd O\n", ("O", "B-P", "L-P", "U-P"), [1, 2, 3, 0]),
+        ({"o": [], "b-p": ["X"], "i-p": []}, "a X\nb i-p\nc o\n", ("O", "B-p", "I-p"), [1, 2, 0]),
+        (["O", "B-P", "M-P", "E-P", "W-P"], "a B-P\nb M-P\nc E-P\n", ("O", "B-P", "I-P", "E-P", "S-P"), [1, 2, 3]),
+    ],
+)
+def test_entity_tags_are_named_as_their_scheme_writes_them_and_read_as_the_file_does(
+    tmp_path, labels, content, names, tags
+):
+    write(tmp_path / "x.conll", content)
+    made = only(tmp_path, family="token", format="conll", labels=labels, test="x.conll")
+    assert made.labels == names
+    assert made.source.rows("test", "en")[0]["tags"] == tags
+
+
+def test_labels_of_which_some_are_entity_tags_are_refused_with_their_place(tmp_path):
+    with pytest.raises(StudyError, match=r"tasks\.t\.labels: found entity tags, and 'LOC', which is none; O and the"):
+        only(tmp_path, family="token", format="conll", labels=["O", "B-PER", "I-PER", "LOC"], test="x.conll")
+
+
+def test_a_tag_outside_of_an_entity_is_named_by_its_line_where_entities_have_an_end(tmp_path):
+    labels = ["O", "B-P", "I-P", "L-P", "U-P"]
+    described = {"family": "token", "format": "conll", "labels": labels, "test": "x.conll"}
+    write(tmp_path / "x.conll", "a B-P\nb L-P\n\nc O\nd B-P\ne O\n")
+    message = data_error(lambda: only(tmp_path, **described).source.rows("test", "en"))
+    assert "x.conll:5: found the tag B-P outside of an entity; an entity in BILOU is B- I- L- or U- alone" in message
+    as_iob2 = {"O": [], "B-P": ["U-P"], "I-P": ["L-P"]}
+    rows = only(tmp_path, **{**described, "labels": as_iob2}).source.rows("test", "en")
+    assert [row["tags"] for row in rows] == [[1, 2], [0, 1, 0]]
+
+
+def test_text_of_another_normal_form_is_read_alike_with_the_key_that_the_message_names(tmp_path):
+    row = {"id": "1", "context": "le cafe\u0301 noir", "question": "ou\u0300 ?", "answers": []}
+    row["answers"] = [{"text": "caf\u00e9", "answer_start": 3}, {"text": "noir", "answer_start": 8}]
+    write(tmp_path / "x.jsonl", json.dumps(row))
+    described = {"family": "span", "format": "jsonl", "columns": {"id": "id"}, "test": "x.jsonl"}
+    message = data_error(lambda: check(only(tmp_path, **described), FAMILIES["span"]))
+    assert "x.jsonl:1: found answer" in message
+    assert "`normal_form: NFC` beside `columns`" in message
+    for form, start, later in (("NFC", 3, 8), ("NFD", 3, 9)):
+        made = only(tmp_path, **described, normal_form=form)
+        assert check(made, FAMILIES["span"]) == 1
+        [found] = made.source.rows("test", "en")
+        assert [answer["start"] for answer in found["answers"]] == [start, later]
+    with pytest.raises(StudyError, match=r"tasks\.t\.normal_form: found 'NFX'; one of NFC, NFD, NFKC, NFKD"):
+        only(tmp_path, **described, normal_form="NFX")
 
 
 def test_tags_of_conllu_are_its_fourth_column_if_nothing_is_said(tmp_path):

@@ -212,7 +212,7 @@ def test_a_plan_of_a_study_that_has_begun_forecasts_with_what_it_has_measured(un
 
 def test_what_workers_have_loaded_is_remembered_for_the_next_forecast(undisturbed):
     with closing(Ledger(undisturbed[0] / "results" / "ledger.sqlite")) as ledger:
-        examples, tokens = ledger.facts()["size:world/rte:train:pivot"].split()
+        examples, tokens, _sequences = ledger.facts()["size:world/rte:train:pivot"].split()
     assert int(examples) == 200
     assert float(tokens) > 10
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from sweep.errors import DataError, nearest
 from sweep.tasks.base import Prediction, Row, Task
-from sweep.tasks.classify import MAX_OPTIONS
 from sweep.tasks.files import document, text_lines
 from sweep.tasks.formats import read
+from sweep.tasks.schemes import notation
 
 OUTSIDE = "O"  # the official taggers have it as a class, whatever the tag set
 
@@ -56,6 +56,10 @@ def _token(predictions: Path, labels: Path, task: Task) -> Pair:
     gold, found = _lines(labels), _lines(predictions)
     _same_sentences(found, predictions, gold, labels)
     names = list(dict.fromkeys([*task.labels, *sorted(set(gold) - {""}), OUTSIDE]))
+    try:
+        notation(tuple(names))
+    except ValueError as error:
+        raise DataError(labels, str(error), "the tags of one scheme are expected, such as B-PER and I-PER") from error
     numbers = {name.strip(): number for number, name in enumerate(names)}
     words = np.array([bool(tag) for tag in gold], dtype=np.bool_)
     # Blank line b is followed by sentence b + 1, which begins after the words before it.
@@ -153,8 +157,8 @@ def _options(lines: Sequence[str], path: Path) -> list[int]:
             option = json.loads(line)["label"]
         except (ValueError, KeyError, TypeError, IndexError):
             option = line
-        if type(option) is not int or not 0 <= option < MAX_OPTIONS:
-            wanted = f'{{"label": option}} with an option from 0 to {MAX_OPTIONS - 1} is expected'
+        if type(option) is not int or option < 0:
+            wanted = '{"label": option} with the number of an option, counted from 0, is expected'
             raise DataError(f"{path}:{number}", repr(option), wanted)
         options.append(option)
     return options

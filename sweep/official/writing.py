@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sweep.tasks.base import Prediction, Row, Task
+from sweep.tasks.token import tagged
 
 
 def predictions_text(predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
@@ -46,7 +47,7 @@ def labels_text(rows: Sequence[Row], task: Task) -> str:
 def _gold(row: Row, number: int, family: str) -> Prediction:
     match family:
         case "token":
-            return row["tags"]
+            return tagged(row)
         case "mining":
             return row["links"] if row["side"] == "text" else ()
         case "ranking":

@@ -89,7 +89,7 @@ class Costs:
         """FLOPs of one forward pass over so many of the target's training examples."""
         task = self.plan.tasks[cell.target]
         size = self.size(task, "train", task.trained_in[0])
-        return self._forward(cell, task, min(size.examples, examples), size.tokens)
+        return self._forward(cell, task, min(size.examples, examples), size)
 
     def _score_target(self, cell: Cell) -> float:
         memo = (cell.encoder, cell.target)
@@ -99,7 +99,7 @@ class Costs:
             if task.family == "mining":  # whose threshold is calibrated on dev
                 sizes += [self.size(task, "dev", language) for language in task.languages]
             limit = self.plan.study.scoring.examples or math.inf
-            self._memo[memo] = sum(self._forward(cell, task, min(size.examples, limit), size.tokens) for size in sizes)
+            self._memo[memo] = sum(self._forward(cell, task, min(size.examples, limit), size) for size in sizes)
         return self._memo[memo]
 
     def _score_again(self, cell: Cell, name: str) -> float:
@@ -110,9 +110,9 @@ class Costs:
             split, language = task.held_out
             held_out, train = self.size(task, split, language), self.size(task, "train", language)
             linear = task.family in LINEAR
-            passes = (3 if linear else 2) * self._forward(cell, task, min(held_out.examples, limit), held_out.tokens)
+            passes = (3 if linear else 2) * self._forward(cell, task, min(held_out.examples, limit), held_out)
             fitted = probe_examples(task, train) if linear else 0
-            self._memo[memo] = passes + self._forward(cell, task, fitted, train.tokens)
+            self._memo[memo] = passes + self._forward(cell, task, fitted, train)
         return self._memo[memo]
 
     def parts(self, chain: Chain) -> dict[str, float]:
@@ -178,7 +178,7 @@ class Costs:
         total = 0.0
         for name, share in settings.sampling.shares(tokens).items():
             part = fed * share
-            attended = part * _length(self.plan.tasks[name], sizes[name].tokens)
+            attended = part * _length(self.plan.tasks[name], sizes[name])
             total += forward_flops(shape, part, attended, part / settings.batch_tokens)
             if self.plan.tasks[name].family == "masked":
                 total += masked_head_flops(shape, part)
@@ -193,7 +193,7 @@ class Costs:
         examples = sum(size.examples for size in sizes)
         tokens = sum(size.examples * size.tokens for size in sizes) / max(examples, 1)
         limits = [limit for limit in (recipe.examples, recipe.settings.sampling.cap) if limit is not None]
-        return Size(min([examples, *limits]), tokens)
+        return Size(min([examples, *limits]), tokens, sizes[0].sequences)
 
     def _evaluating(self, cell: Cell, recipe: Recipe) -> float:
         total = 0.0
@@ -202,19 +202,20 @@ class Costs:
             for language in task.trained_in[:1]:
                 size = self.size(task, "dev", language)
                 examples = min(size.examples, recipe.settings.dev_examples)
-                total += self._forward(cell, task, examples, size.tokens)
+                total += self._forward(cell, task, examples, size)
         return total * recipe.settings.evaluations
 
-    def _forward(self, cell: Cell, task: Task, examples: float, tokens: float) -> float:
+    def _forward(self, cell: Cell, task: Task, examples: float, size: Size) -> float:
+        """FLOPs of one pass over so many examples of a size."""
         shape = self.plan.encoders[cell.encoder].shape
-        fed = examples * tokens * PADDING
+        fed = examples * size.tokens * PADDING
         batches = fed / self.plan.study.runtime.score_batch_tokens
-        return forward_flops(shape, fed, fed * _length(task, tokens), batches)
+        return forward_flops(shape, fed, fed * _length(task, size), batches)
 
 
-def _length(task: Task, tokens: float) -> float:
+def _length(task: Task, size: Size) -> float:
     # An example of these families is several sequences: the options of a choice, the two sides of a pair.
-    return tokens / {"choice": 3.0, "embedding": 2.0}.get(task.family, 1.0)
+    return size.tokens / (size.sequences or {"choice": 3.0, "embedding": 2.0}.get(task.family, 1.0))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,6 @@ def measured_sizes(facts: Mapping[str, str]) -> dict[tuple[str, str, str], Size]
     for name, value in facts.items():
         if name.startswith("size:"):
             task, split, language = name.removeprefix("size:").rsplit(":", 2)
-            examples, tokens = value.split()
-            found[task, split, language] = Size(int(examples), float(tokens))
+            examples, *means = value.split()
+            found[task, split, language] = Size(int(examples), *map(float, means))
     return found

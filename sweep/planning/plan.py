@@ -36,7 +36,7 @@ from sweep.planning.sources import judged_in, trained_in
 from sweep.planning.spec import Study
 from sweep.tasks.base import Task
 
-SCORE_VERSION = 2  # raised when the same weights would give other scores
+SCORE_VERSION = 3  # raised when the same weights would give other scores
 
 Rows = Mapping[tuple[str, str, str], str]  # (task, split, language) -> digest of its rows and of what they mean
 Origin = tuple[float, int, str | None, EncoderSource]  # learning rate, seed, key of the parent, encoder

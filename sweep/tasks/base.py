@@ -22,8 +22,8 @@ Row = dict[str, Any]
 """One example in the columns of its family:
 
     sequence   text: str, pair: str | None, label: int
-    choice     prompt: str, options: list[str] (2 to 5), label: int
-    token      words: list[str], tags: list[int]
+    choice     prompt: str, options: list[str] (2 or more), label: int
+    token      words: list[str], tags: list[int] (IGNORED: a word without tag, which is read and not scored)
     span       id: str, context: str, question: str, answers: list[{"text": str, "start": int}] (empty: unanswerable)
     embedding  text: str (foreign side), pair: str (pivot side); row i of the sides are translations of each other,
                unless `match: int` says which row's foreign side translates the pivot side
@@ -39,7 +39,7 @@ Prediction = Any
 
     sequence   int: class
     choice     int: option
-    token      a tag for every word: NDArray[int] or list[int]
+    token      a tag for every word that has one: NDArray[int] or list[int]
     span       str: answer as it stands in the context; empty: no answer; None: nothing was said, which scores 0
     embedding  int: row whose foreign side is nearest to this row's pivot side
     mining     {id of a translation on the other side: its score}; empty: none, and of side pair always
@@ -68,6 +68,7 @@ class Size:
 
     examples: int
     tokens: float  # mean subword tokens per example, all its sequences together, special tokens included
+    sequences: float | None = None  # mean per example (options of a choice); None: as many as its family usually has
 
 
 class Source(Protocol):

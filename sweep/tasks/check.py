@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sweep.errors import DataError
-from sweep.tasks.base import Family, Row, Task
+from sweep.tasks.base import IGNORED, Family, Row, Task
 from sweep.tasks.hub import HubSource
 from sweep.tasks.local import LocalSource
+from sweep.tasks.token import TOKEN
 
 
 def check(task: Task, family: Family, sources: Iterable[str] = ()) -> int:
@@ -25,10 +26,15 @@ def check(task: Task, family: Family, sources: Iterable[str] = ()) -> int:
     wanted += [("dev", language) for language in task.languages if task.family == "mining"]
     rows = 0
     for split, language in wanted:
+        tagged = task.family != TOKEN.name
         for place, row in source.located(split, language):
             rows += 1
+            tagged = tagged or any(tag != IGNORED for tag in row["tags"])
             if problem := family.check(row, task.labels) or _one_sided(split, row):
                 raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
+        if not tagged:
+            part = place.rpartition(":")[0]
+            raise DataError(part, f"no word with a tag in the {split} data", "data whose tags are not hidden would do")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The families whose answer is one of a few: `sequence` (class of a text or pair) and `choice` (one of 2 to 5 options).
+"""The families whose answer is one of a few: `sequence` (class of a text or pair) and `choice` (one of its options).
 
 Their statistics are (correct, 1) and their metric is accuracy. Labels are integers by now, names the source's business.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
 from sweep.tasks.subwords import frame, slices, subwords
 
-MIN_OPTIONS, MAX_OPTIONS = 2, 5
+MIN_OPTIONS = 2
 
 
 def accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,8 +128,8 @@ class ChoiceFamily(_OneOfAFew):
         options = row["options"]
         if not isinstance(row["prompt"], str):
             return f"prompt is {row['prompt']!r}, not text"
-        if not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
-            return f"{len(options)} options; a choice has {MIN_OPTIONS} to {MAX_OPTIONS}"
+        if len(options) < MIN_OPTIONS:
+            return f"{len(options)} options; a choice has {MIN_OPTIONS} or more"
         if not all(isinstance(option, str) and option.strip() for option in options):
             return "empty option"
         return _label_problem(row["label"], len(options))

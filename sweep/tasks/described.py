@@ -12,10 +12,9 @@ from typing import Any
 
 from sweep.errors import StudyError, nearest
 from sweep.tasks.base import SPLITS
-from sweep.tasks.mapping import COLUMNS, LABELLED, PLACEHOLDER, Columns
-from sweep.tasks.normalise import NORMALISERS
-
-OPTIONS = tuple("01234")  # how the answer of a choice is written where `labels` says nothing
+from sweep.tasks.mapping import COLUMNS, LABELLED, PLACEHOLDER, Columns, spelling
+from sweep.tasks.normalise import FORMS, NORMALISERS
+from sweep.tasks.schemes import notation
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,18 @@ def normaliser(task: Section) -> str:
 
 
 def label_names(task: Section) -> tuple[str, ...]:
-    """The task's labels in the order of their integers."""
+    """The task's labels in the order of their integers; entity tags as their scheme writes them."""
+    names = _given_names(task)
+    if family(task) != "token":
+        return names
+    try:
+        return notation(names).labels
+    except ValueError as error:
+        wanted = "O and the tags of one scheme are expected, or other names for them: {NAME: [as the file spells it]}"
+        raise StudyError(task.place("labels"), str(error), wanted) from None
+
+
+def _given_names(task: Section) -> tuple[str, ...]:
     labels = task.get("labels")
     if labels is None:
         if family(task) in LABELLED:
@@ -146,11 +156,11 @@ def label_names(task: Section) -> tuple[str, ...]:
 
 def spellings(part: Section) -> dict[str, int]:
     """Label as the files of this part spell it -> integer. A label may always be written as it is named."""
-    kind, names = family(part.task), label_names(part.task)
-    if kind not in (*LABELLED, "choice"):
+    kind, names = family(part.task), _given_names(part.task)
+    if kind not in (*LABELLED, "choice") or (kind == "choice" and part.get("labels") is None):
         return {}
     place = part.place("labels")
-    labels = _spelled(part.get("labels") or OPTIONS, place)
+    labels = _spelled(part.get("labels"), place)
     order = [name for name, _ in labels] if kind == "choice" else list(names)
     found: dict[str, int] = {}
     for name, ways in labels:
@@ -164,9 +174,9 @@ def spellings(part: Section) -> dict[str, int]:
 
 def _spelled(labels: Any, where: str) -> list[tuple[str, tuple[str, ...]]]:
     if isinstance(labels, (list, tuple)) and labels:
-        return [(str(name), ()) for name in labels]
+        return [(spelling(name), ()) for name in labels]
     if isinstance(labels, Mapping) and labels:
-        return [(str(name), tuple(map(str, _listed(ways)))) for name, ways in labels.items()]
+        return [(spelling(name), tuple(map(spelling, _listed(ways)))) for name, ways in labels.items()]
     raise StudyError(where, repr(labels), "a list of labels, or {label: [spellings]}, is expected")
 
 
@@ -231,8 +241,19 @@ def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Co
     for at, raw in used:
         if has and raw not in has:
             raise StudyError(at, f"no column {raw!r}", f"the columns are {', '.join(has)}", nearest(raw, has))
-    omit, skip_misplaced = strings(part, "omit"), bool(flag(part, "skip_misplaced"))
-    return Columns(kind, taken, spellings(part), keep, skip, omit, skip_misplaced, unit)
+    return Columns(
+        kind, taken, spellings(part), keep, skip, label_names(part.task) if kind == "token" else (),
+        strings(part, "omit"), bool(flag(part, "omit_empty")), bool(flag(part, "skip_misplaced")), normal_form(part),
+        unit,
+    )  # fmt: skip
+
+
+def normal_form(part: Section) -> str | None:
+    """The Unicode form in which questions, contexts and answers are read, or None: as they are."""
+    name = optional_text(part, "normal_form")
+    if name is not None and name not in FORMS:
+        raise StudyError(part.place("normal_form"), repr(name), f"one of {', '.join(FORMS)} is expected")
+    return name
 
 
 def _plain(spec: Any, where: str) -> Any:
@@ -263,4 +284,4 @@ def _values(part: Section, key: str) -> dict[str, tuple[str, ...]]:
     given = part.get(key) or {}
     if not isinstance(given, Mapping):
         raise StudyError(part.place(key), repr(given), "a mapping such as {column: [values]} is expected")
-    return {str(column): tuple(map(str, _listed(values))) for column, values in given.items()}
+    return {str(column): tuple(map(spelling, _listed(values))) for column, values in given.items()}

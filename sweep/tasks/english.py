@@ -13,7 +13,7 @@ from sweep.tasks.benchmarks import languages_of
 
 NLI = ["entailment", "neutral", "contradiction"]
 PARAPHRASE = {"different": ["0"], "paraphrase": ["1"]}
-NO_LABEL = {"label": [None]}  # what -1 becomes
+NO_LABEL = {"label": [-1]}
 PARQUET = "refs/convert/parquet"  # where the hub keeps what it has made of a loading script, which cannot be loaded
 
 MNLI_TRANSLATED = [language for language in languages_of("xnli") if language != "en"]

@@ -19,6 +19,7 @@ from sweep.tasks import parquet, treebank
 from sweep.tasks.files import document, parsed, text_lines
 
 Raw = dict[str, Any]
+LINES = "lines"  # raw column of formats that have a word on a line: the number of each word's line
 Numbered = Iterator[tuple[int, Raw]]
 UNIT = "# unit"  # what raw rows of one document or passage have in common, where a format says so; no column's name
 
@@ -198,20 +199,21 @@ def _within(unit: str | None) -> Raw:
 
 
 def _sentences(path: Path, words: Words, columns: Sequence[int]) -> Numbered:
-    kept: list[list[str]] = [[] for _ in columns]
-    first, within = 0, None
+    kept: list[list[str]] = []
+    lines: list[int] = []
+    within = None
     for number, fields, unit in chain(words, [(0, None, None)]):
         if fields is None:
-            if kept[0]:
-                sentence: Raw = {str(column): values for column, values in zip(columns, kept, strict=True)}
-                yield first, sentence | _within(within)
-            kept, first = [[] for _ in columns], 0
+            if kept:
+                values = map(list, zip(*kept, strict=True))
+                yield lines[0], {**dict(zip(map(str, columns), values, strict=True)), LINES: lines, **_within(within)}
+            kept, lines = [], []
             continue
-        first, within = first or number, unit
+        within = unit
         if len(fields) < max(columns):
             raise DataError(f"{path}:{number}", f"{len(fields)} columns", f"column {max(columns)} is asked for")
-        for values, column in zip(kept, columns, strict=True):
-            values.append(fields[column - 1])
+        kept.append([fields[column - 1] for column in columns])
+        lines.append(number)
 
 
 def _conllu_written(path: Path, layout: Layout) -> Numbered:
@@ -244,18 +246,18 @@ def _panx(path: Path, _layout: Layout) -> Numbered:
     """WikiANN's own files: `en:word`, tab, tag. Lines of two columns without a colon are no words."""
     words: list[str] = []
     tags: list[str] = []
-    first = 0
+    lines: list[int] = []
     for number, line in chain(text_lines(path), [(0, "")]):
         fields = line.strip().split("\t")
         if len(fields) == 2:
             _, colon, word = fields[0].partition(":")
             if colon:
-                first = first or number
                 words.append(word.strip())
                 tags.append(fields[1].strip())
+                lines.append(number)
         elif words:
-            yield first, {"words": words, "tags": tags}
-            words, tags, first = [], [], 0
+            yield lines[0], {"words": words, "tags": tags, LINES: lines}
+            words, tags, lines = [], [], []
 
 
 def _lines(path: Path, _layout: Layout) -> Numbered:

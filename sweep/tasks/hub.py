@@ -73,8 +73,9 @@ class HubSource(PartedSource[HubPart]):
 
     def size(self, split: str, language: str) -> Size:
         """What the description states."""
-        self.parts(split, language)
-        return Size(self.portion(split, self.stated(split, language) or 0), self.tokens or 0.0)
+        options = self.parts(split, language)[0].columns.columns.get("options")
+        sequences = float(len(options)) if isinstance(options, list) else None
+        return Size(self.portion(split, self.stated(split, language) or 0), self.tokens or 0.0, sequences)
 
     def part_rows(self, part: HubPart, language: str) -> Located:
         """(id config split:row, row) of a part. Raises DataError."""

@@ -74,7 +74,9 @@ class LocalSource(PartedSource[Files]):
         if not sample:
             raise self.without_rows(split, language)
         tokens = self.tokens or sum(map(guess_tokens, sample)) / len(sample)
-        return Size(max(self.portion(split, examples), 1), tokens)
+        options = [len(row["options"]) for row in sample if "options" in row]
+        sequences = sum(options) / len(options) if options else None
+        return Size(max(self.portion(split, examples), 1), tokens, sequences)
 
     def part_rows(self, part: Files, language: str) -> Located:
         """(file:line, row) of a part. Raises DataError."""

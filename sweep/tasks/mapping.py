@@ -7,15 +7,17 @@ can be read as the study file claims; if not, DataError names the place.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from sweep.errors import DataError, nearest
-from sweep.tasks.base import Row
-from sweep.tasks.formats import UNIT, Raw
+from sweep.tasks.base import IGNORED, Row
+from sweep.tasks.formats import LINES, UNIT, Raw
+from sweep.tasks.normalise import in_form
+from sweep.tasks.schemes import STRICT, Scheme, notation
 
 Located = Iterator[tuple[str, Row]]  # (place such as file:line, row)
 
@@ -33,6 +35,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 LABELLED = ("sequence", "token")  # families whose labels must be named; options are numbered where nothing is said
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+WHOLE = re.compile(r"(-?\d+)\.0+")  # an integer as tables write it that had gaps
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,11 @@ class Columns:
     spellings: Mapping[str, int]  # a label as the file spells it -> its integer
     keep: Mapping[str, tuple[str, ...]]
     skip: Mapping[str, tuple[str, ...]]
+    labels: tuple[str, ...] = ()  # token: names in the order of their integers, as their scheme writes them
     omit: tuple[str, ...] = ()  # token: words with these tags are left out
+    omit_empty: bool = False  # token: so are words without a character
     skip_misplaced: bool = False  # span: rows with an answer that is not at its offset are left out
+    normal_form: str | None = None  # span: the Unicode normal form in which contexts, questions and answers are read
     unit: Any = None  # the column that rows of one unit have in common; None: what the format says
 
     def rows(self, numbered: Iterable[tuple[str, Raw]], names: Mapping[str, str]) -> Located:
@@ -67,8 +73,11 @@ class Columns:
                 unit = raw.get(UNIT) if self.unit is None else _value(raw, self.unit, where)
                 if unit not in (None, ""):
                     row["unit"] = str(unit)
-                if not (self.skip_misplaced and any(map(partial(_misplaced, row["context"]), row["answers"]))):
-                    yield where, row
+                if self.skip_misplaced and any(map(partial(_misplaced, row["context"]), row["answers"])):
+                    continue
+                if (self.omit or self.omit_empty) and not row["words"]:
+                    continue
+                yield where, row
 
     def reading(self) -> dict[str, object]:
         """All that rows depend on, as plain data; the unit of a row changes nothing that is learned from it."""
@@ -83,13 +92,60 @@ class Columns:
         return _text(self.value(raw, canonical, where), canonical, where)
 
     def label(self, value: object, where: str) -> int:
-        """The integer of a label as the file spells it. Raises DataError."""
-        found = self.spellings.get(str(value))
-        if found is None:
-            known = ", ".join(islice(self.spellings, 20)) + (", ..." if len(self.spellings) > 20 else "")
-            wanted = f"add it to `labels`, or its rows to `skip`; known are {known}"
-            raise DataError(where, f"the label {str(value)!r}", wanted, nearest(str(value), self.spellings))
-        return found
+        """The integer of a row's label as the file spells it. Raises DataError, also where it says there is none."""
+        found = self._integer(value)
+        if found is None and _is_below_zero(value):
+            column = self.columns["label"]
+            key = column if isinstance(column, str) else "column"
+            wanted = f"`skip: {{{key}: [{spelling(value)}]}}` leaves out such rows, and `labels` may give it a name"
+            raise DataError(where, f"the label {spelling(value)}, which names none (hidden, or not annotated)", wanted)
+        return self._unknown(value, where) if found is None else found
+
+    def tag(self, value: object, where: str) -> int:
+        """The integer of a word's tag, IGNORED where a number below zero says that there is none. Raises DataError."""
+        found = self._integer(value)
+        if found is None and _is_below_zero(value):
+            return IGNORED
+        return self._unknown(value, where) if found is None else found
+
+    def _integer(self, value: object) -> int | None:
+        """What a spelling stands for. Where nothing is said of options, they are numbered from 0."""
+        for way in _ways(value):
+            if way in self.spellings:
+                return self.spellings[way]
+            if self.family == "choice" and not self.spellings and way.isdecimal():
+                return int(way)
+        return None
+
+    def _unknown(self, value: object, where: str) -> NoReturn:
+        shown = spelling(value)
+        known = ", ".join(islice(self.spellings, 20)) + (", ..." if len(self.spellings) > 20 else "")
+        wanted = f"add it to `labels`, or its rows to `skip`; known are {known or 'the numbers of options, from 0'}"
+        raise DataError(where, f"the label {shown!r}", wanted, nearest(shown, self.spellings))
+
+
+def spelling(value: object) -> str:
+    """A value as YAML and data files both say it: `true` for a boolean, no fraction for a whole number."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _ways(value: object) -> Iterator[str]:
+    """How a label may be written in `labels`, the nearest first: booleans are 1 and 0 too, and True is true."""
+    yield spelling(value)
+    if isinstance(value, bool):
+        yield str(int(value))
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        yield value.lower()
+    if isinstance(value, str) and (whole := WHOLE.fullmatch(value)):
+        yield whole[1]
+
+
+def _is_below_zero(value: object) -> bool:
+    return any(way.startswith("-") and way[1:].isdecimal() for way in _ways(value))
 
 
 def fill(template: str, names: Mapping[str, str]) -> str:
@@ -99,7 +155,7 @@ def fill(template: str, names: Mapping[str, str]) -> str:
 
 def _among(value: object, values: Iterable[str]) -> bool:
     """Whether a value is one of these, or begins as one that ends in `*` does."""
-    text = str(value)
+    text = spelling(value)
     return any(text.startswith(known[:-1]) if known.endswith("*") else text == known for known in values)
 
 
@@ -163,24 +219,63 @@ def _choice(columns: Columns, raw: Raw, where: str) -> Row:
 
 
 def _token(columns: Columns, raw: Raw, where: str) -> Row:
-    tags = _texts(columns.value(raw, "tags", where), "tags", where)
+    tags = columns.value(raw, "tags", where)
+    if not isinstance(tags, (list, tuple)):
+        raise DataError(where, f"{type(tags).__name__} {tags!r} as tags", "a list of them is expected")
     words = _texts(columns.value(raw, "words", where), "words", where)
-    if columns.omit and len(words) == len(tags):
-        words = [word for word, tag in zip(words, tags, strict=True) if tag not in columns.omit]
-        tags = [tag for tag in tags if tag not in columns.omit]
-    return {"words": words, "tags": [columns.label(tag, where) for tag in tags]}
+    if len(words) != len(tags):
+        raise DataError(where, f"{len(words)} words but {len(tags)} tags", "a tag for every word is expected")
+    kept, numbers = list[int](), list[int]()
+    for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
+        if spelling(tag) in columns.omit or (columns.omit_empty and not word.strip()):
+            continue
+        at = _of_word(raw, where, number)
+        if not word:
+            wanted = "give it a word, or leave such words out with `omit_empty: true` beside `columns`"
+            raise DataError(at, f"an empty word, number {number + 1} of its sentence", wanted)
+        kept.append(number)
+        numbers.append(columns.tag(tag, at))
+    _refuse_misfit(columns, numbers, [_of_word(raw, where, number) for number in kept])
+    return {"words": [words[number] for number in kept], "tags": numbers}
+
+
+def _of_word(raw: Raw, where: str, number: int) -> str:
+    """The place of a word where the file has each on a line of its own, else that of its row."""
+    return f"{where.rpartition(':')[0]}:{raw[LINES][number]}" if LINES in raw else where
+
+
+def _refuse_misfit(columns: Columns, tags: Sequence[int], places: Sequence[str]) -> None:
+    """Refuses tags that make no entity in a scheme whose entities have an end."""
+    scheme = notation(columns.labels).scheme
+    if scheme not in STRICT:
+        return
+    tagged = [(tag, at) for tag, at in zip(tags, places, strict=True) if tag != IGNORED]
+    misfit = _scheme(columns.labels).misfit([tag for tag, _ in tagged])
+    if misfit is not None:
+        tag, at = tagged[misfit]
+        wanted = (
+            f"an entity in {scheme} is {STRICT[scheme]}, all of one type: correct the file, or spell its tags as those"
+            " of IOB2 in `labels`, such as {B-PER: [B-PER, S-PER, U-PER], I-PER: [I-PER, E-PER, L-PER]}"
+        )
+        raise DataError(at, f"the tag {columns.labels[tag]} outside of an entity", wanted)
+
+
+@lru_cache(maxsize=16)
+def _scheme(labels: tuple[str, ...]) -> Scheme:
+    return Scheme.of(labels)
 
 
 def _span(columns: Columns, raw: Raw, where: str) -> Row:
     context = columns.value(raw, "context", where)
     if not isinstance(context, str):
         raise DataError(where, f"{type(context).__name__} as context", "text is expected")
-    return {
+    row = {
         "id": str(columns.value(raw, "id", where)) if "id" in columns.columns else where,
         "context": context,  # never stripped: answers are offsets into it
         "question": columns.text(raw, "question", where),
         "answers": _answers(columns.value(raw, "answers", where), where),
     }
+    return row if columns.normal_form is None else in_form(row, columns.normal_form)
 
 
 def _answers(value: Any, where: str) -> list[dict[str, Any]]:

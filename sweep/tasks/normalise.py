@@ -1,4 +1,4 @@
-"""When two answers are the same: the rules of the SQuAD v1.1 script and of the MLQA script.
+"""When two answers are the same: the rules of the SQuAD v1.1 script and of the MLQA script. Unicode's normal forms.
 
 XTREME compares answers as SQuAD does in every language of XQuAD and TyDiQA, and as MLQA does in MLQA alone.
 """
@@ -9,9 +9,13 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 Normaliser = Callable[[str], str]
+FORMS: tuple[Form, ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 class _Punctuation(dict[int, int | None]):
@@ -82,3 +86,42 @@ def _f1(found: str, wanted: str) -> float:
     found_words, wanted_words = found.split(), wanted.split()
     common = (Counter(found_words) & Counter(wanted_words)).total()
     return 2 * common / (len(found_words) + len(wanted_words)) if common else 0.0
+
+
+def in_form(row: Mapping[str, Any], form: str) -> dict[str, Any]:
+    """A row of extractive question answering with all its text in a normal form, and its answers' offsets with it.
+
+    An offset counts characters of the context as it was, or of the context in one of the forms: where the answer stands
+    decides.
+    """
+    chosen, context = cast(Form, form), str(row["context"])
+    texts = {name: unicodedata.normalize(chosen, row[name]) for name in ("context", "question")}
+    answers = [_moved(answer, context, texts["context"], chosen) for answer in row["answers"]]
+    return {**row, **texts, "answers": answers}
+
+
+def _moved(answer: Mapping[str, Any], before: str, after: str, form: Form) -> dict[str, Any]:
+    text, start = unicodedata.normalize(form, answer["text"]), int(answer["start"])
+    if start < 0:
+        return {"text": text, "start": start}
+    counted = (before, *(unicodedata.normalize(one, before) for one in FORMS))
+    moved = [len(unicodedata.normalize(form, context[:start])) for context in counted]
+    return {"text": text, "start": next((at for at in moved if text and after.startswith(text, at)), moved[0])}
+
+
+def forms_apart(context: str, answer: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """(form of the context, of the answer, a form in which the answer is at its offset) where it is not as they are.
+
+    None where no form helps.
+    """
+    row = {"context": context, "question": "", "answers": [answer]}
+    for form in FORMS:
+        read = in_form(row, form)
+        [found] = read["answers"]
+        if found["text"] and found["start"] >= 0 and read["context"].startswith(found["text"], found["start"]):
+            return _form_of(context), _form_of(answer["text"]), form
+    return None
+
+
+def _form_of(text: str) -> str:
+    return next((form for form in FORMS if unicodedata.is_normalized(form, text)), "no one form")

@@ -35,14 +35,18 @@ def count(path: Path) -> int:
 
 
 def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The row with class labels (one, or a list of them) by name; -1, which says that there is none, becomes None."""
+    """The row with class labels (one, or a list of them) by name; what names none, such as -1, stays a number."""
     for column, known in names.items():
         value = row.get(column)
         if isinstance(value, list):
-            row[column] = [known[item] for item in value]
-        elif isinstance(value, int):
-            row[column] = known[value] if value >= 0 else None
+            row[column] = [_named(item, known) for item in value]
+        elif value is not None:
+            row[column] = _named(value, known)
     return row
+
+
+def _named(value: Any, known: Sequence[str]) -> Any:
+    return known[value] if isinstance(value, int) and 0 <= value < len(known) else value
 
 
 def _class_labels(metadata: bytes) -> dict[str, list[str]]:

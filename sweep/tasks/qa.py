@@ -8,14 +8,14 @@ as it was written. Statistics are (F1, exact match, 1); the metric is mean F1. H
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
-from sweep.tasks.normalise import NORMALISERS, answer_scores
+from sweep.tasks.normalise import NORMALISERS, answer_scores, forms_apart
 from sweep.tasks.subwords import frame, slices, subwords, subwords_with_offsets
 
 STRIDE = 128  # tokens from the start of a window to that of the next
@@ -87,7 +87,7 @@ class SpanFamily:
             if not text:
                 return "empty answer text; an unanswerable question has no answers at all"
             if start < 0 or row["context"][start : start + len(text)] != text:
-                return f"answer {text!r} is not at character {start} of the context"
+                return f"answer {text!r} is not at character {start} of the context{_apart(row['context'], answer)}"
         return None
 
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
@@ -168,6 +168,18 @@ class SpanFamily:
             answers += [[" ".join(one[:count]) for one in words], [" ".join(one[-count:]) for one in words]]
         sums = np.stack([self.judge(answer, asked, task, language).sum(axis=0) for answer in answers])
         return float(self.value(sums).max())
+
+
+def _apart(context: str, answer: Mapping[str, Any]) -> str:
+    """What is said beside a misplaced answer that is at its place once both are in one normal form."""
+    if (forms := forms_apart(context, answer)) is None:
+        return ""
+    of_context, of_answer, form = forms
+    escaped = ascii(answer["text"])
+    return (
+        f" as it is written ({escaped}): the context is in Unicode form {of_context}, the answer in {of_answer};"
+        f" `normal_form: {form}` beside `columns` reads both alike"
+    )
 
 
 def _windows(length: int, room: int) -> Iterator[tuple[int, int]]:

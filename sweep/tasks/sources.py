@@ -8,9 +8,10 @@ Checks all that can be known without opening a file; each mistake is a StudyErro
     normaliser         span only: how answers are compared, squad or mlqa
     train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for
                        this part alone; or a list of these. dev may also be a share of train such as 0.1
-    reading keys       columns, keep, skip, omit (tags), skip_misplaced (answers); files: format, header, quoting,
-                       lines, pair, gold, join; hub: hub, config, revision, fallback (a revision for where the main one
-                       cannot be loaded), first (so many rows, streamed)
+    reading keys       columns, keep, skip, omit (words with these tags), omit_empty (words without a character),
+                       skip_misplaced (answers), normal_form (of questions, contexts and answers: NFC, NFD, NFKC,
+                       NFKD); files: format, header, quoting, lines, pair, gold, join; hub: hub, config, revision,
+                       fallback (a revision for where the main one cannot be loaded), first (so many rows, streamed)
     sizes, tokens      rows per split (or {split: {language: rows, other: rows}}), mean subword tokens; needed for the
                        hub, for a plan has no network; otherwise what would take long to count
 
@@ -50,7 +51,7 @@ COMMON_KEYS = (
     "tokens",
     *SPLITS,
 )
-READING_KEYS = ("columns", "keep", "skip", "omit", "skip_misplaced")
+READING_KEYS = ("columns", "keep", "skip", "omit", "omit_empty", "skip_misplaced", "normal_form")
 LOCAL_KEYS = (*READING_KEYS, "format", "header", "quoting", "lines", "pair", "gold", "join")
 HUB_KEYS = (*READING_KEYS, "hub", "config", "revision", "fallback", "first")
 JOIN_KEYS = ("path", "format", "on", "header", "quoting")

@@ -7,6 +7,7 @@ tokenizer, whatever its special tokens. Knows nothing of what is in a row.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,10 +48,43 @@ def subwords(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def subwords_with_offsets(tokenizer: Any, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-    """Subword ids of every text and, for each subword, the characters [start, end) of the text that it stands for."""
+    """Subword ids of every text and, for each subword, the characters [start, end) of the text that it stands for.
+
+    These are characters of the text as it was given, and whole ones: a mark that the tokenizer's normaliser has put
+    into the letter before it, or taken off, belongs to that letter's subword.
+    """
     with plain(tokenizer) as backend:
         encodings = backend.encode_batch(list(texts), add_special_tokens=False)
-    return [(encoding.ids, encoding.offsets) for encoding in encodings]
+    return [(one.ids, _with_marks(text, one.offsets)) for text, one in zip(texts, encodings, strict=True)]
+
+
+def _with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ends moved beyond marks that no subword begins with."""
+    if text.isascii():
+        return offsets
+    firsts = {first for first, last in offsets if first < last}
+    whole = []
+    for first, last in offsets:
+        end = last
+        while first < end < len(text) and end not in firsts and _MARKS[text[end]]:
+            end += 1
+        whole.append((first, end))
+    return whole
+
+
+class _Marks(dict[str, bool]):
+    """Whether a character belongs to the one before it: combining marks, and vowels and finals of Hangul syllables.
+
+    So do those that decompose into one, such as the half-width voicing marks of Katakana.
+    """
+
+    def __missing__(self, character: str) -> bool:
+        decomposed = unicodedata.normalize("NFKD", character)[0]
+        self[character] = unicodedata.category(decomposed).startswith("M") or "\u1160" <= decomposed <= "\u11ff"
+        return self[character]
+
+
+_MARKS = _Marks()
 
 
 @dataclass(frozen=True)

@@ -1,64 +1,23 @@
 """The family whose answer is a tag for every word (`token`): UPOS, named entities.
 
 Statistics are (chunks right, chunks predicted, chunks in the gold tags) of a sentence and the metric is their micro F1,
-as XTREME computes it for both its tagging tasks. What a chunk is follows from the tag set:
+as XTREME computes it for both its tagging tasks. What a chunk is follows from the labels: schemes.py.
 
-    BIO tags       conlleval's reading, which is seqeval's default: B- starts a chunk, and so does an I- that nothing of
-                   its type precedes. E- and S- are understood too.
-    any other set  a run of equal tags is one chunk, except that tags that begin with S are chunks of one word. That is
-                   what seqeval 0.0.12 makes of raw tags (UPOS: SCONJ, SYM), hence XTREME's "F1" of UDPOS. seqeval 1.x
-                   gives other numbers. O is outside in every set.
-
-No tag of a training sentence is lost: what is too long becomes several sequences of whole words.
+A word may have no tag (IGNORED): it is read, and neither trained nor scored; chunks are made of the words that have
+one. No tag of a training sentence is lost: what is too long becomes several sequences of whole words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.tasks.schemes import OUTSIDE, Scheme
 from sweep.tasks.subwords import frame, slices, subwords
-
-OUTSIDE = -1
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How tags make chunks; every array has one entry per tag."""
-
-    types: NDArray[np.int64]  # [C] type of chunk that the tag belongs to, or OUTSIDE
-    opens: NDArray[np.bool_]  # [C] the tag always starts a chunk
-    closes: NDArray[np.bool_]  # [C] the chunk never goes on after the tag
-
-    @classmethod
-    def of(cls, labels: Sequence[str]) -> Scheme:
-        """BIO where every tag is O or has a prefix, the rule for raw tags elsewhere."""
-        prefixed = all(label == "O" or label[:2] in ("B-", "I-", "E-", "S-") for label in labels)
-        names = [label[2:] if prefixed else label for label in labels]
-        order = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        starts, ends = (("B", "S"), ("E", "S")) if prefixed else (("S",), ("S",))
-        return cls(
-            types=np.array([OUTSIDE if lab == "O" else order[name] for lab, name in zip(labels, names, strict=True)]),
-            opens=np.array([label.startswith(starts) for label in labels], dtype=np.bool_),
-            closes=np.array([label.startswith(ends) for label in labels], dtype=np.bool_),
-        )
-
-    def chunks(self, tags: NDArray[Any], sentence: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """[W] type of the chunk that starts at each word (OUTSIDE: none does) and [W] the word after its end."""
-        types = self.types[tags]
-        fresh = np.diff(sentence, prepend=-1) != 0
-        turns = np.diff(types, prepend=OUTSIDE) != 0
-        closed = np.concatenate([[False], self.closes[tags[:-1]]]) if len(tags) else np.zeros(0, dtype=np.bool_)
-        cuts = fresh | turns | self.opens[tags] | closed
-        starts = np.where(cuts, types, OUTSIDE)
-        firsts = np.flatnonzero(cuts)
-        ends = np.append(firsts, len(tags))[1:]
-        return starts, np.repeat(ends, ends - firsts)
 
 
 def chunk_counts(
@@ -82,6 +41,11 @@ def micro_scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     right, predicted, gold = np.moveaxis(sums, -1, 0)
     parts = {"f1": (2 * right, predicted + gold), "precision": (right, predicted), "recall": (right, gold)}
     return {name: np.divide(share, of, out=np.zeros_like(of), where=of > 0) for name, (share, of) in parts.items()}
+
+
+def tagged(row: Row) -> list[int]:
+    """The tags of a row's words, those without one left out."""
+    return [tag for tag in row["tags"] if tag != IGNORED]
 
 
 def flat(tags: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -130,7 +94,7 @@ class TokenFamily:
         for word, tag in zip(words, tags, strict=True):
             if not isinstance(word, str) or not word:
                 return f"word {word!r} is not text"
-            if not isinstance(tag, int) or isinstance(tag, bool) or not 0 <= tag < len(labels):
+            if not isinstance(tag, int) or isinstance(tag, bool) or not (0 <= tag < len(labels) or tag == IGNORED):
                 return f"tag {tag!r} of {word!r} is not one of the integers 0 to {len(labels) - 1}"
         return None
 
@@ -158,18 +122,18 @@ class TokenFamily:
     def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """[words] tags of each row, from the predicted tag of every token position."""
+        """[words] tags of each row's words that have one, from the predicted tag of every token position."""
         if not outputs:
             return []
-        tagged = encoded.targets != IGNORED
-        words = np.bincount(np.repeat(encoded.example, encoded.lengths())[tagged], minlength=encoded.examples)
-        return np.split(np.concatenate(outputs)[tagged].astype(np.int64), np.cumsum(words)[:-1])
+        shown = encoded.targets != IGNORED
+        words = np.bincount(np.repeat(encoded.example, encoded.lengths())[shown], minlength=encoded.examples)
+        return np.split(np.concatenate(outputs)[shown].astype(np.int64), np.cumsum(words)[:-1])
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
         """[N, 3] (right, predicted, gold) chunks. Raises ValueError where a row is not tagged word by word."""
-        gold, of_word = flat([row["tags"] for row in rows])
+        gold, of_word = flat([tagged(row) for row in rows])
         predicted, of_prediction = flat(predictions)
         if not np.array_equal(of_word, of_prediction):
             raise ValueError("every word has one predicted tag")
@@ -185,7 +149,7 @@ class TokenFamily:
 
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """F1 of tagging every word with the most frequent tag; 0 where that is O."""
-        gold, sentence = flat([row["tags"] for row in rows])
+        gold, sentence = flat([tagged(row) for row in rows])
         if not len(gold):
             return 0.0
         constant = np.full_like(gold, np.bincount(gold).argmax())
