@@ -30,6 +30,7 @@ DRIVER_ENVIRONMENT = {
     # Ray would kill workers when the machine's memory is nearly full, whoever filled it, and Tune ends a study whose
     # worker is killed while it starts. The kernel takes a worker only where it must, which is a death like any other.
     "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_worker_niceness": "0",  # else 15: whatever else the machine does would come first
     "TUNE_MAX_PENDING_TRIALS_PG": "16",  # lets an autoscaling cluster see work that waits
 }
 # glibc gives large arrays back to the kernel when they are freed and takes them anew in the next step, page by page: a

@@ -9,7 +9,8 @@ from sweep.planning.spec import Budget
 def device_seconds_left(admission: Admission) -> float:
     """Forecast of the work that is left, shared phases once, replicas of cells that are not tuned yet left out.
 
-    Of candidates that have not begun, as many go on from each stage as the plan says.
+    Of candidates that have not begun, as many go on from each stage as the plan says. Of what runs, the steps that it
+    has not made are left.
     """
     left: dict[str, tuple[str, float]] = {}
     costs, stock = admission.costs, admission.stock
@@ -18,7 +19,12 @@ def device_seconds_left(admission: Admission) -> float:
         wanted = [phase.key for phase in stock.to_train(chain)]
         wanted += [chain.score] if chain.score in parts and not stock.is_over(chain) else []
         left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
-    speed = admission.purse.speed
+    for running in admission.running.values():
+        latest = running.latest
+        if latest.get("steps") and (key := latest["key"]) in left:
+            encoder, flops = left[key]
+            left[key] = encoder, flops * (1 - latest["step"] / latest["steps"])
+    speed = admission.purse.speed_so_far(admission.running.values())
     return sum(speed.device_seconds(encoder, flops) for encoder, flops in left.values())
 
 

@@ -90,7 +90,7 @@ def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
     attempt = purse.ledger.reserve(chain.key, price, started)
     running = Running(chain, attempt, started, price, short.study.runtime.devices, placed=True)
     try:
-        with closing(measure(chain, short, store, started)) as events:
+        with closing(measure(chain, short, store)) as events:
             for event in events:
                 purse.charge(running, {"started": started, **vars(event)})
                 purse.ledger.remember(event.facts)

@@ -7,9 +7,11 @@ budgets report more often. A chain that does not report (a library loads, a mach
 where it has used up what nobody else holds, or the deadline is a report's time ago, it is to be ended from outside.
 One that says nothing for much longer hangs, and would spend all there is: its worker is ended, and it is begun anew.
 
-Device-seconds are those for which a chain has its place, by the driver's clock: from the moment at which it was given
-to a worker to the moment at which it was through, starting and stopping included, waiting for a lock of another left
-out.
+Device-seconds of a GPU are those for which a chain has its place, by the driver's clock: from the moment at which it
+was given to a worker to the moment at which it was through, starting and stopping included, waiting for a lock of
+another left out. Device-seconds of cores are the processor seconds that the worker reports: what a chain costs does not
+depend on what else the machine does, and what it uses unheard is known at its next report, so that only the deadline
+ends a chain of cores from outside.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Purse:
         self.budget, self.ledger, self.costs, self.stock, self.clock = study.budget, ledger, costs, stock, clock
         self.unit = study.budget.unit if study.budget is not None else "device_seconds"
         self._ends = clock() + study.deadline if study.deadline is not None else None
-        self._gpu = study.runtime.gpus > 0
+        self.clocked = study.runtime.gpus > 0  # device-seconds by the clock: GPUs
         self.queued = False  # chains wait for machines of a cluster that grows: they have no place yet when given
         self._patience = study.runtime.silence
         self._looked = clock()  # when workers were last asked for
@@ -82,7 +84,14 @@ class Purse:
 
     @property
     def speed(self) -> Speed:
-        return Speed(tuple((encoder, *work) for encoder, work in self._finished.items()), self._gpu)
+        """What finished attempts have measured."""
+        return self.speed_so_far(())
+
+    def speed_so_far(self, chains: Iterable[Running]) -> Speed:
+        """The same, with what running chains have reported."""
+        work = [(encoder, *spent) for encoder, spent in self._finished.items()]
+        work += [(one.chain.cell.encoder, *(one.latest.get(unit, 0.0) for unit in UNITS)) for one in chains]
+        return Speed(tuple(work), self.clocked)
 
     def price(self, chain: Chain, until: float | None = None, since: float = 0.0) -> float:
         """What an attempt at a chain costs, in the budget's unit: from and to these shares of its target phase."""
@@ -110,8 +119,8 @@ class Purse:
         now = self.clock()
         if self._ends is not None and now - self._ends > REPORT_SECONDS:
             return list(chains)
-        if self.budget is None or self.unit == "flops":
-            return []  # FLOPs are spent between reports alone
+        if self.budget is None or self.unit == "flops" or not self.clocked:
+            return []  # FLOPs and processor seconds are known at reports alone
         late, self._unheard = list[Running](), {}
         for running in chains:
             beyond = self._used(running, now, running.latest.get("waited", 0.0)) - max(
@@ -149,7 +158,7 @@ class Purse:
     def charge(self, running: Running, report: Mapping[str, Any]) -> None:
         """Takes down what a chain reports to have spent so far."""
         if not running.placed:
-            running.started, running.placed = self._began(running, report), True
+            running.started, running.placed = self._began(report), True
         now = {unit: report[unit] for unit in UNITS}
         waited = float(report.get("waited", 0.0))
         now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock(), waited))
@@ -164,7 +173,7 @@ class Purse:
     def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:
         """A worker died and Tune began the chain anew; this is the new attempt's first report. The dead one is charged
         until then."""
-        began = self._began(running, report)
+        began = self._began(report)
         self.settle(running, began)
         running.attempt = self.ledger.reserve(running.chain.key, price, began)
         running.started, running.latest, running.step = began, {}, {}
@@ -180,12 +189,14 @@ class Purse:
         self._learn(running.chain.cell.encoder, flops, device_seconds)
 
     def _used(self, running: Running, now: float, waited: float) -> float:
-        """Device-seconds for which a chain has its place, but for the seconds that it waited for another worker."""
+        """Device-seconds of a chain: by the clock without waiting, or processor seconds as last reported."""
+        if not self.clocked:
+            return float(running.latest.get("device_seconds", 0.0))
         return (now - running.started - waited) * running.devices
 
-    def _began(self, running: Running, report: Mapping[str, Any]) -> float:
+    def _began(self, report: Mapping[str, Any]) -> float:
         """When the attempt of a report began, by the driver's clock."""
-        return self.clock() - float(report["device_seconds"]) / running.devices - float(report.get("waited", 0.0))
+        return self.clock() - float(report["seconds"])
 
     def _learn(self, encoder: str, flops: float, device_seconds: float) -> None:
         if flops > 0:

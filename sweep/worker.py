@@ -25,26 +25,21 @@ from sweep.search import written
 
 def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
     """Runs the chain that `config` names and reports to the driver. A stop arrives as SystemExit inside tune.report."""
-    started = time.time()  # before torch is imported: the chain has its place from now on
+    began = time.time(), time.process_time()  # before torch is imported: the chain has its place from now on
     from sweep.chain.trial import run
     from sweep.store import Store
 
     cell = plan.cells[config["cell"]]
     chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
     last, heard = 0.0, dict[str, Any]()  # time and content of the last report
-    report: dict[str, Any] = {
-        "started": started,
-        "flops": 0.0,
-        "device_seconds": 0.0,
-        "phase": "",
-        "key": "",
-    }
+    report: dict[str, Any] = {"started": began[0], "flops": 0.0, "device_seconds": 0.0, "seconds": 0.0}
+    report |= {"phase": "", "key": ""}
     try:
         # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
-        attempt = run(chain, plan, Store(Path(store_root)), started, config["until"], config["devices"])
+        attempt = run(chain, plan, Store(Path(store_root)), began, config["until"], config["devices"])
         with closing(attempt) as events:
             for event in events:
-                report = {"started": started, **vars(event)}
+                report = {"started": began[0], **vars(event)}
                 if plan.study.runtime.shares and event.facts:
                     report["facts"] = {**event.facts, **_machine()}
                 milestone = event.committed or event.facts or event.said or event.dev is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,8 +15,9 @@ import pytest
 from small_studies import plan_of, study_file
 
 from sweep.admission import Admission
-from sweep.display import chain_line, duration, study_line
+from sweep.display import STARVED, Display, Pace, chain_cells, duration, study_line
 from sweep.fingerprint import fingerprint
+from sweep.forecast import device_seconds_left
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.chains import Chain, Rates
 from sweep.planning.ledger import Ledger
@@ -33,6 +36,7 @@ AXES = {
 }
 TUNED = {"learning_rate": {"log": [1e-4, 1e-2], "points": 5}}
 TUNING = {"candidates": 4, "startup": 2}
+GPU = {"gpu": 1}  # charged by the clock; cores are charged what workers report
 
 
 def study(folder: Path, **changes: object) -> Plan:
@@ -99,7 +103,8 @@ class Lab:
         self.admission.ended(chain.key)
 
     def hear(self, chain: Chain, flops: float, started: float = 0.0, **report: object) -> None:
-        full = {"started": started, "flops": flops, "device_seconds": flops / 1e9, "phase": "", "key": "", **report}
+        spent = {"flops": flops, "device_seconds": flops / 1e9, "seconds": flops / 1e9}
+        full = {"started": started, **spent, "phase": "", "key": "", **report}
         self.admission.heard(chain.key, full)
 
     def winners(self) -> dict[str, tuple[int, Rates]]:
@@ -258,7 +263,7 @@ def test_a_chain_goes_on_beyond_its_reservation_with_money_that_nobody_holds_and
 def test_a_chain_is_charged_for_all_the_time_that_it_has_a_place_whatever_its_worker_counts(tmp_path):
     """Given to a worker at 10 s, first heard of at 15, through at 20; before that it waited for Ray to start."""
     now = [0.0]
-    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab = Lab(study(tmp_path, runtime=GPU), tmp_path, clock=lambda: now[0])
     lab.fill()
     now[0] = 10.0
     lab.admission.given(lab.busy[0].key)
@@ -272,7 +277,7 @@ def test_a_chain_is_charged_for_all_the_time_that_it_has_a_place_whatever_its_wo
 
 def test_a_chain_is_not_charged_for_the_time_in_which_it_waits_for_the_lock_of_another_worker(tmp_path):
     now = [0.0]
-    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab = Lab(study(tmp_path, runtime=GPU), tmp_path, clock=lambda: now[0])
     lab.fill()
     (chain,) = lab.busy
     lab.admission.given(chain.key)
@@ -286,7 +291,7 @@ def test_a_chain_is_not_charged_for_the_time_in_which_it_waits_for_the_lock_of_a
 
 def test_a_chain_that_waits_for_a_machine_of_a_growing_cluster_is_charged_from_its_start_there(tmp_path):
     now = [0.0]
-    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab = Lab(study(tmp_path, runtime=GPU), tmp_path, clock=lambda: now[0])
     lab.admission.purse.queued = True
     lab.fill()
     now[0] = 600.0
@@ -296,9 +301,32 @@ def test_a_chain_that_waits_for_a_machine_of_a_growing_cluster_is_charged_from_i
     assert lab.admission.purse.spent == 5.0
 
 
+def test_cores_are_charged_the_processor_seconds_that_workers_report_whatever_the_clock_says(tmp_path):
+    now = [0.0]
+    lab = Lab(study(tmp_path, budget="20 device-seconds"), tmp_path, clock=lambda: now[0])
+    lab.fill()
+    (chain,) = lab.busy
+    now[0] = 3600.0  # of a machine that others keep busy
+    assert lab.admission.stranded() == set()
+    lab.hear(chain, 2e9)
+    assert lab.admission.may_go_on(chain.key)
+    lab.admission.ended(chain.key)
+    assert lab.admission.purse.spent == 2.0
+
+
+def test_a_dead_attempt_on_cores_is_charged_what_it_had_reported(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    lab.hear(lab.busy[0], 1e9, started=1.0)
+    lab.hear(lab.busy[0], 2e9, started=8.0)
+    lab.admission.ended(lab.busy[0].key)
+    (row,) = lab.ledger.chains()
+    assert (row.flops, row.device_seconds) == (3e9, 3.0)
+
+
 def test_a_dead_attempt_is_charged_until_the_next_one_begins(tmp_path):
     now = [0.0]
-    lab = Lab(study(tmp_path), tmp_path, clock=lambda: now[0])
+    lab = Lab(study(tmp_path, runtime=GPU), tmp_path, clock=lambda: now[0])
     lab.fill()
     (chain,) = lab.busy
     now[0] = 4.0
@@ -313,7 +341,8 @@ def test_a_dead_attempt_is_charged_until_the_next_one_begins(tmp_path):
 
 def silent(tmp_path: Path, now: list[float], **changes: object) -> Lab:
     """Two chains that workers have since 0 s and that never report; 5 device-seconds are held for each."""
-    lab = Lab(study(tmp_path, **changes), tmp_path, workers=2, clock=lambda: now[0])
+    runtime = GPU | changes.pop("runtime", {})
+    lab = Lab(study(tmp_path, runtime=runtime, **changes), tmp_path, workers=2, clock=lambda: now[0])
     lab.fill()
     for running in lab.admission.running.values():
         running.reserved = 5.0
@@ -410,7 +439,7 @@ def test_a_chain_that_waits_for_a_machine_does_not_hang(tmp_path):
 
 def test_a_chain_that_waits_for_a_machine_uses_nothing_until_it_has_one(tmp_path):
     now = [0.0]
-    lab = Lab(study(tmp_path, budget="20 device-seconds"), tmp_path, clock=lambda: now[0])
+    lab = Lab(study(tmp_path, budget="20 device-seconds", runtime=GPU), tmp_path, clock=lambda: now[0])
     lab.admission.purse.queued = True
     lab.fill()
     now[0] = 600.0
@@ -445,7 +474,7 @@ def test_a_chain_goes_on_only_where_the_most_it_spent_between_two_reports_is_the
 
 def test_the_time_that_a_chain_takes_to_load_says_nothing_about_what_it_needs_until_its_next_report(tmp_path):
     now = [0.0]
-    lab = Lab(study(tmp_path, budget="100 device-seconds"), tmp_path, clock=lambda: now[0])
+    lab = Lab(study(tmp_path, budget="100 device-seconds", runtime=GPU), tmp_path, clock=lambda: now[0])
     lab.fill()
     (chain,) = lab.busy
     for seconds, preparing in ((1.0, True), (50.0, True), (60.0, False), (60.5, False)):
@@ -573,7 +602,7 @@ def test_a_cell_whose_every_candidate_collapsed_has_no_winner_and_no_other_seeds
 
 def test_the_studys_line_counts_collapsed_chains_apart_from_failed_ones(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
-    line = study_line(lab.admission, devices=2, device_seconds_left=0.0)
+    line = study_line(lab.admission, seconds_left=0.0)
     assert f"{len(lab.admission.endings.collapsed)} collapsed, 0 running" in line
     assert "failed" not in line
 
@@ -596,7 +625,7 @@ def test_nothing_starts_once_the_user_wants_to_stop(tmp_path):
 
 def test_the_studys_line_says_how_far_it_is(tmp_path):
     lab = Lab(study(tmp_path, budget="1000 device-seconds"), tmp_path).run(chains=2)
-    line = study_line(lab.admission, devices=2, device_seconds_left=60.0)
+    line = study_line(lab.admission, seconds_left=30.0)
     assert line.startswith(f"small: 2 of {lab.admission.total} chains done, 0 running; ")
     assert "of 1,000 device-seconds spent; about 30 s left" in line
 
@@ -606,13 +635,82 @@ def test_a_chains_line_says_what_it_is_doing(tmp_path):
     lab.fill()
     (chain,) = lab.busy
     running = lab.admission.running[chain.key]
-    said = [chain_line(running, 5.0)]
+    said = [chain_cells(running, 5.0)]
     for report in ({}, {"phase": "target", "preparing": True}, {"phase": "target", "step": 3, "steps": 9, "loss": 0.5}):
         lab.hear(chain, 0.0, **report)
-        said.append(chain_line(running, 5.0))
-    name = f"  {chain.cell.name} | seed 1"
-    assert said[:2] == [f"{name}: starting"] * 2
-    assert said[2:] == [f"{name}: target loading, 5 s", f"{name}: target 3/9, loss 0.500, 5 s"]
+        said.append(chain_cells(running, 5.0, rate=2.5))
+    assert {name for name, *_ in said} == {f"{chain.cell.name} | seed 1"}
+    assert [cells[1:] for cells in said] == [
+        ("starting", "", "5 s"),
+        ("starting", "", "5 s"),
+        ("target loading", "", "5 s"),
+        ("target 3/9, 2.5 steps/s", "loss 0.500", "5 s"),
+    ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_no_line_of_the_live_view_is_wider_than_the_terminal(tmp_path, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    lab = Lab(study(tmp_path), tmp_path, workers=2)
+    lab.fill()
+    lab.hear(lab.busy[0], 1e9, phase="target", key="key", step=3, steps=9, loss=0.5)
+    stream = Terminal()
+    shown = Display(lab.admission, 2.0, stream)
+    shown.update()
+    shown.say("a line that stays")
+    shown.clear()
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", stream.getvalue())]
+    assert any("target 3/9" in line for line in lines)
+    assert "a line that stays" in lines
+    assert max(map(len, lines)) <= width
+
+
+def test_elsewhere_the_studys_line_is_followed_by_what_its_chains_do(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    lab.hear(lab.busy[0], 1e9, phase="target", key="key", step=3, steps=9, loss=0.5)
+    stream = io.StringIO()
+    Display(lab.admission, 2.0, stream).update()
+    first, second, end = stream.getvalue().split("\n")
+    assert first.startswith("small: 0 of ")
+    assert second.startswith(f"  {lab.busy[0].cell.name} | seed 1, target 3/9, loss 0.500, ")
+    assert end == ""
+
+
+def test_the_forecast_learns_from_chains_that_run_and_leaves_out_the_steps_that_they_have_made(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    (chain,) = lab.busy
+    first, work = chain.phases[0], lab.admission.costs.parts(chain)[chain.phases[0].key]
+    begun = device_seconds_left(lab.admission)
+    lab.hear(chain, 1e9, device_seconds=100.0, phase=first.kind, key=first.key, step=0, steps=10)
+    slow = device_seconds_left(lab.admission)
+    lab.hear(chain, 2e9, device_seconds=200.0, phase=first.kind, key=first.key, step=5, steps=10)
+    assert slow > 10 * begun  # 100 s for 1e9 FLOPs
+    assert slow - device_seconds_left(lab.admission) == pytest.approx(work / 2 * 100 / 1e9)
+
+
+def test_time_left_is_what_is_left_at_the_pace_of_the_last_two_minutes():
+    pace = Pace(devices=2.0)
+    pace.note(0.0, 0.0, 2)
+    assert pace.devices == 2.0  # nothing is measured yet
+    pace.note(10.0, 20.0, 2)
+    assert (pace.devices, pace.share) == (2.0, 1.0)
+    for second in range(20, 200, 10):  # others come
+        pace.note(float(second), 20.0 + 0.4 * (second - 10), 2)
+    assert (pace.devices, pace.share) == (pytest.approx(0.4), pytest.approx(0.2))
+
+
+def test_a_machine_that_others_keep_busy_is_named(tmp_path):
+    admission = Lab(study(tmp_path), tmp_path).admission
+    assert study_line(admission, 0.0, 0.2).endswith("; this machine is busy: a chain gets 20% of a core")
+    assert "busy" not in study_line(admission, 0.0, STARVED)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (95, "1 min 35 s"), (7260, "2 h 01 min"), (-1, "0 s")])

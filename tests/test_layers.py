@@ -73,6 +73,7 @@ DOORS = {
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": """planning.notation planning.model planning.phase_settings planning.axes planning.spec
     planning.study_file""",
+    "rich": "display",
     "ray": "search scheduler worker cluster study",
     "ruamel": "planning.study_file",
     "sqlite3": "planning.ledger",

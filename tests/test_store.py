@@ -123,8 +123,7 @@ def test_whoever_waits_for_another_says_so_and_may_stop_waiting(tmp_path):
 
 
 def test_a_chain_that_waits_for_the_lock_of_another_says_so_once_and_is_not_charged(tmp_path):
-    began = time.time()
-    meter = Meter(devices=2, started=began)
+    meter = Meter(devices=2, began=(time.time(), 0.0), clocked=True)
     with result_of(Store(tmp_path).training("key")):
         waiting = meter.meanwhile("pretrain", "key", Store(tmp_path).training("key"))
         events = [next(waiting) for _ in range(4)]

@@ -222,19 +222,26 @@ def test_what_workers_have_loaded_is_remembered_for_the_next_forecast(undisturbe
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """(folder, what a second start printed, attempts in the ledger)."""
+    """(folder, what a second start printed, attempts in the ledger, its worker's niceness)."""
     folder = tmp_path_factory.mktemp("alone")
     study_file(folder, AXES, **SETTINGS)
     with running(folder, cores=1) as run:
-        os.kill(run.freeze(lambda: run.half_done() and run.at_work()), signal.SIGKILL)
+        worker = run.freeze(lambda: run.half_done() and run.at_work())
+        niceness = os.getpriority(os.PRIO_PROCESS, worker)
+        os.kill(worker, signal.SIGKILL)
         second = finished(folder, cores=1, code=2)
         assert run.wait() == 0, run.text
-        return folder, second, run.attempts()
+        return folder, second, run.attempts(), niceness
 
 
 def test_one_worker_gives_the_same_scores_as_two(alone, undisturbed):
     pd.testing.assert_frame_equal(scores(alone[0]), scores(undisturbed[0]))
     assert records(alone[0]) == records(undisturbed[0])
+
+
+def test_workers_have_the_niceness_of_the_user(alone):
+    """Ray would give them 15: whatever else the machine does would come first."""
+    assert alone[3] == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_a_chain_whose_worker_dies_is_finished_and_the_dead_attempt_stays_charged(alone):

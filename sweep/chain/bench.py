@@ -56,14 +56,16 @@ class Bench:
 
 
 def set_up(
-    chain: Chain, plan: Plan, store: Store, started: float | None = None, devices: float | None = None
+    chain: Chain, plan: Plan, store: Store, began: tuple[float, float] | None = None, devices: float | None = None
 ) -> Generator[Event, None, Bench]:
     """Tokenizer, device and meter for a chain that occupies so many devices, by default what the study says.
 
-    Raises SweepError where the encoder cannot be had.
+    `began` is (time.time(), time.process_time()) at the start of the attempt, by default now. Raises SweepError where
+    the encoder cannot be had.
     """
     runtime = plan.study.runtime
-    meter = Meter(devices or runtime.devices, started or time.time())
+    began = began or (time.time(), time.process_time())
+    meter = Meter(devices or runtime.devices, began, clocked=runtime.gpus > 0)
     torch.set_num_threads(runtime.cores)
     encoder = plan.encoders[chain.cell.encoder].of(chain.seed)
     device = torch.device("cuda" if runtime.gpus and torch.cuda.is_available() else "cpu")

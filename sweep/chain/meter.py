@@ -29,6 +29,7 @@ class Event:
     steps: int
     flops: float
     device_seconds: float
+    seconds: float = 0.0  # by the clock, since the attempt began
     loss: float | None = None
     dev: float | None = None
     attempt: int = 0  # of the phase: a collapsed one is tried again
@@ -43,16 +44,29 @@ class Event:
 
 @dataclass
 class Meter:
-    """Runs from the start of an attempt to its end, but for the time in which it waits for another worker's lock."""
+    """FLOPs and device-seconds of an attempt, from its start to its end.
+
+    A GPU is charged by the clock, because nobody else can have it meanwhile. Cores are charged by processor time: a
+    core that other programs keep busy would make the same work cost several times as much. Waiting for another
+    worker's lock costs nothing.
+    """
 
     devices: float  # what the chain occupies: GPUs, or cores where it uses no GPU
-    started: float
+    began: tuple[float, float]  # (time.time(), time.process_time())
+    clocked: bool  # whether it is charged by the clock
     flops: float = 0
     waited: float = 0.0  # seconds
 
     @property
+    def seconds(self) -> float:
+        """By the clock."""
+        return time.time() - self.began[0]
+
+    @property
     def device_seconds(self) -> float:
-        return (time.time() - self.started - self.waited) * self.devices
+        if self.clocked:
+            return (self.seconds - self.waited) * self.devices
+        return time.process_time() - self.began[1]
 
     def counting(self, flops: float, scoring: Iterable[ScoreProgress]) -> Iterator[ScoreProgress]:
         """Passes scoring on and takes its `flops` down batch by batch, so that every report says what was spent."""
@@ -84,7 +98,8 @@ class Meter:
                 yield self.preparing(phase, key, said, waits)
 
     def event(self, phase: str, key: str, step: int, steps: int, **rest: Any) -> Event:
-        return Event(phase, key, step, steps, float(self.flops), self.device_seconds, waited=self.waited, **rest)
+        spent = float(self.flops), self.device_seconds, self.seconds
+        return Event(phase, key, step, steps, *spent, waited=self.waited, **rest)
 
 
 def step_flops(shape: Shape, padded: int, attended: int, masked: bool) -> float:

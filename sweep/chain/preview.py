@@ -25,7 +25,7 @@ from sweep.training.logme import Moments, log_evidence, moments
 from sweep.training.model import Chainable
 
 
-def measure(chain: Chain, short: Plan, store: Store, started: float | None = None) -> Generator[Event]:
+def measure(chain: Chain, short: Plan, store: Store) -> Generator[Event]:
     """Commits the preview of a chain of a short plan; without one it ends where pretraining has collapsed.
 
     Raises SweepError where data, encoder or store are at fault.
@@ -33,7 +33,7 @@ def measure(chain: Chain, short: Plan, store: Store, started: float | None = Non
     stock = Stock(store)
     if store.preview(chain.score) is not None or stock.dead_end(chain) is not None:
         return
-    bench = yield from set_up(chain, short, store, started)
+    bench = yield from set_up(chain, short, store)
     for phase in stock.to_train(chain):
         yield from train_phase(bench, phase)
         stock.learn(phase.key)

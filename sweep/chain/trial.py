@@ -25,19 +25,20 @@ def run(
     chain: Chain,
     plan: Plan,
     store: Store,
-    started: float | None = None,
+    began: tuple[float, float] | None = None,
     until: float | None = None,
     devices: float | None = None,
 ) -> Generator[Event]:
     """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault.
 
-    It occupies so many `devices`, by default what the study says. `until` is the share of the target phase after which
+    It began at (time.time(), time.process_time()), by default now, and occupies so many `devices`, by default what the
+    study says. `until` is the share of the target phase after which
     it pauses, without scores. A chain ends, without scores, at a phase before the target phase that has collapsed.
     """
     stock = Stock(store)
     if stock.is_over(chain):
         return
-    bench = yield from set_up(chain, plan, store, started, devices)
+    bench = yield from set_up(chain, plan, store, began, devices)
     for phase in stock.to_train(chain):
         yield from measured(bench, phase_work(plan, chain.cell.encoder, phase), train_phase(bench, phase, until))
         stock.learn(phase.key)

@@ -230,9 +230,11 @@ class Speed:
         flops: dict[str, float] = {}
         seconds: dict[str, float] = {}
         for encoder, work, time in self.finished:
+            if work <= 0:
+                continue  # it has loaded so far
             flops[encoder] = flops.get(encoder, 0.0) + work
             seconds[encoder] = seconds.get(encoder, 0.0) + time
-        return {encoder: seconds[encoder] / flops[encoder] for encoder in flops if flops[encoder] > 0}
+        return {encoder: seconds[encoder] / flops[encoder] for encoder in flops}
 
     @property
     def measured(self) -> bool:
