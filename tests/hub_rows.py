@@ -78,7 +78,8 @@ def hellaswag(_config: str, split: str) -> list[dict[str, Any]]:
 
 def cosmos(_config: str, split: str) -> list[dict[str, Any]]:
     row = {"context": "c.", "question": "q?", **{f"answer{number}": f"a{number}" for number in range(4)}}
-    return [{"id": str(number), **row, "label": -1 if split == "test" else 2} for number in range(3)]
+    label = -1 if split == "test" else 2
+    return [{**row, "id": str(number), "context": f"c{number}.", "label": label} for number in range(3)]
 
 
 def commonsense(_config: str, split: str) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ def commonsense(_config: str, split: str) -> list[dict[str, Any]]:
 
 def social(_config: str, _split: str) -> list[dict[str, Any]]:
     row = {"context": "c.", "question": "q?", "answerA": "x", "answerB": "y", "answerC": "z"}
-    return [{**row, "label": label} for label in ("3", "1", "2")]
+    return [{**row, "context": f"c{label}.", "label": label} for label in ("3", "1", "2")]
 
 
 def causes(label: int, **more: Any) -> Rows:
@@ -253,9 +254,9 @@ EXPECTED: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {
         3,
         {"prompt": "A man is on a roof.", "options": ["he a.", "he b.", "he c.", "he d."], "label": 3},
     ),
-    ("cosmos_qa", "test", "en"): (3, {"prompt": "c. q?", "options": ["a0", "a1", "a2", "a3"], "label": 2}),
+    ("cosmos_qa", "test", "en"): (3, {"prompt": "c2. q?", "options": ["a0", "a1", "a2", "a3"], "label": 2}),
     ("commonsense_qa", "test", "en"): (3, {"prompt": "q?", "options": ["v", "w", "x", "y", "z"], "label": 3}),
-    ("siqa", "test", "en"): (3, {"prompt": "c. q?", "options": ["x", "y", "z"], "label": 1}),
+    ("siqa", "test", "en"): (3, {"prompt": "c2. q?", "options": ["x", "y", "z"], "label": 1}),
     ("xnli", "test", "zh"): (3, {"text": "zh test 2", "pair": "other", "label": 2}),
     ("pawsx", "dev", "zh"): (2, {"text": "zh validation 1", "pair": "other", "label": 1}),
     ("pawsx", "test", "zh"): (3, {"text": "NS", "pair": "b", "label": 0}),
@@ -270,7 +271,7 @@ EXPECTED: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {
     ),
     ("xquad", "train", "en"): (
         2,
-        {"id": "2", "context": "p2 of plain_text", "question": "q", "answers": [{"text": "p2", "start": 0}]},
+        {"id": "1", "context": "p1 of plain_text", "question": "q", "answers": [{"text": "p1", "start": 0}]},
     ),
     ("mlqa", "test", "zh"): (
         3,
@@ -287,10 +288,10 @@ EXPECTED: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {
     ),
     ("tydiqa", "dev", "en"): (
         1,
-        {"id": "english-0-0", "context": "p0 of english", "question": "q", "answers": [{"text": "p0", "start": 0}]},
+        {"id": "english-2-0", "context": "p2 of english", "question": "q", "answers": [{"text": "p2", "start": 0}]},
     ),
     ("xcopa", "test", "qu"): (3, {"prompt": "It fell. What was the cause?", "options": ["x", "y"], "label": 0}),
-    ("xcopa", "dev", "en"): (1, {"prompt": "It fell. What was the cause?", "options": ["x", "y"], "label": 1}),
+    ("xcopa", "dev", "en"): (1, {"prompt": "It fell. What was the effect?", "options": ["x", "y"], "label": 1}),
     ("tatoeba", "test", "fi"): (2, {"text": "Moi.", "pair": "Hi."}),
-    ("wikipedia", "dev", "sw"): (2, {"text": "20231101.sw article 100\n\nwith paragraphs"}),
+    ("wikipedia", "dev", "sw"): (2, {"text": "20231101.sw article 67\n\nwith paragraphs"}),
 }

@@ -19,7 +19,7 @@ LAYERS = (
     "errors fingerprint names",
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
     """tasks.base tasks.subwords tasks.classify tasks.schemes tasks.token tasks.normalise tasks.qa tasks.vectors
-    tasks.retrieval tasks.mining tasks.ranking tasks.masked tasks.encoding tasks.units
+    tasks.retrieval tasks.mining tasks.ranking tasks.masked tasks.encoding tasks.units tasks.share
     tasks.world tasks.synthetic_rows tasks.synthetic tasks.resources
     tasks.languages tasks.benchmarks
     tasks.english tasks.targets tasks.publishers tasks.treebank

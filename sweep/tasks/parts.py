@@ -6,15 +6,15 @@ Where dev is a share of train, both splits are read from the parts of train.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
 from typing import Generic, TypeVar
 
 from sweep.errors import DataError, nearest
 from sweep.tasks.base import Row
 from sweep.tasks.mapping import Columns, Located
+from sweep.tasks.share import DRAW, drawn, held
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,29 @@ class PartedSource(ABC, Generic[AnyPart]):
 
     def located(self, split: str, language: str) -> Located:
         """(place such as file:line, row) of the same rows."""
-        parts = self.parts(split, language)
-        rows = (located for part in parts for located in self.part_rows(part, language))
-        share = self.share(split)
-        empty = True
-        for located in rows if share is None else _held_out(rows, share, split == "dev"):
+        share, empty = self.share(split), True
+        for located in self._all(split, language) if share is None else self._side(split, language, share):
             empty = False
             yield located
         if empty:
             raise self.without_rows(split, language)
+
+    def _all(self, split: str, language: str) -> Located:
+        return (located for part in self.parts(split, language) for located in self.part_rows(part, language))
+
+    def _side(self, split: str, language: str, share: Fraction) -> Located:
+        """The rows of train that are dev, or the others."""
+        located = list(self._all(split, language))
+        if not located:
+            return iter(())
+        try:
+            dev = drawn([row for _, row in located], share)
+        except ValueError as error:
+            place = self.part_place(self.parts(split, language)[0], language)
+            found = f"rows that belong together, {len(located)} of them, which no share can divide"
+            wanted = f"rows of two passages, documents or texts at least, or a file in {self.where}.dev, are expected"
+            raise DataError(place, found, wanted) from error
+        return (one for one, is_dev in zip(located, dev.tolist(), strict=True) if is_dev == (split == "dev"))
 
     def without_rows(self, split: str, language: str) -> DataError:
         """That the parts of a split are there, and have nothing to use."""
@@ -109,29 +123,16 @@ class PartedSource(ABC, Generic[AnyPart]):
         share = self.share(split)
         if share is None:
             return examples
-        held = ceil(examples * share)
-        return held if split == "dev" else examples - held
+        dev = held(examples, share)
+        return dev if split == "dev" else examples - dev
 
     def identity(self, split: str, language: str) -> Mapping[str, object]:
         """Of the split's parts, and of the share of them that it takes. Raises DataError where a file is absent."""
         share = self.share(split)
         parts = [self.part_digest(part, language) for part in self.parts(split, language)]
-        found: dict[str, object] = {"parts": parts, "share": None if share is None else [split, str(share)]}
+        drawn_by = None if share is None else [split, str(share), DRAW]
+        found: dict[str, object] = {"parts": parts, "share": drawn_by}
         named = [part.columns.unit for part in self.parts(split, language)]
         if any(unit is not None for unit in named) and (split == "test" or share is not None):
             found["units"] = named  # scores are kept with them, and a share is of whole units
         return found
-
-
-def _held_out(rows: Located, share: Fraction, held: bool) -> Iterator[tuple[str, Row]]:
-    """The evenly spaced `share` of rows (from the first on), or the others.
-
-    Questions on one paragraph stay together, for a paragraph that was trained on is no dev data.
-    """
-    group, previous = -1, object()
-    for where, row in rows:
-        context = row.get("context")
-        if context is None or context != previous:
-            group, previous = group + 1, context
-        if (group * share.numerator % share.denominator < share.numerator) == held:
-            yield where, row

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class Marks:
 
 def marks(rows: Sequence[Row]) -> Marks:
     """The marks of all rows of a test set in one language, in their order."""
-    named = [_group(row) for row in rows]
+    named = [group(row) for row in rows]
     groups = [digest(str(position) if name is None else name) for position, name in enumerate(named)]
     ids = [digest(row["id"]) for row in rows if "id" in row]
     items = np.array(ids, dtype=np.int64) if len(ids) == len(rows) else None
@@ -59,8 +60,8 @@ def asking(family: str, rows: Sequence[Row]) -> NDArray[np.bool_]:
     return np.array([asks is None or asks(row) for row in rows], dtype=np.bool_)
 
 
-def _group(row: Row) -> str | None:
-    """What the row shares with others of its unit, or None."""
+def group(row: Row) -> str | None:
+    """What a row shares with the others of its unit, or None."""
     if (unit := row.get("unit")) is not None:
         return f"unit {unit}"
     if "context" in row:
@@ -68,6 +69,20 @@ def _group(row: Row) -> str | None:
     if "pair" in row and "label" not in row:
         return f"text {row['pair']}"
     return None
+
+
+def content(row: Row) -> str:
+    """What a row says, its label apart: its texts without differences of case, blanks and Unicode form, in any order.
+
+    A row that asks for a candidate is its query.
+    """
+    columns = ("query",) if row.get("query") is not None else _TEXTS
+    texts = [row[column] for column in columns if row.get(column) is not None]
+    texts += [*row.get("options", ()), *([" ".join(row["words"])] if "words" in row else [])]
+    return "\n".join(sorted(" ".join(normalize("NFKC", text).casefold().split()) for text in texts))
+
+
+_TEXTS = ("text", "pair", "prompt", "context", "question", "candidate")
 
 
 def digest(text: str) -> int:
