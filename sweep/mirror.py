@@ -6,7 +6,7 @@ Everything that is compared lies on the chain's run, because the UI groups and p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sweep.planning.ledger import ChainRow
 from sweep.planning.settings import CELL
@@ -53,8 +53,9 @@ def _named(phases: Sequence[PhaseRecord]) -> Iterator[tuple[str, PhaseRecord]]:
         yield phase.kind if seen[phase.kind] == 1 else f"{phase.kind}.{seen[phase.kind]}", phase
 
 
-def tags(chain: ChainRow, phases: Sequence[PhaseRecord]) -> dict[str, str]:
+def tags(chain: ChainRow, phases: Sequence[PhaseRecord], score: ScoreRecord | None = None) -> dict[str, str]:
     """What may change about a chain, and how the UI calls its run."""
+    records: list[PhaseRecord | ScoreRecord] = [*phases, *([score] if score is not None else [])]
     cell = f"{chain.setting.name} → {chain.target}, {chain.encoder}"
     return {
         "mlflow.runName": f"{cell}, seed {chain.seed}, candidate {chain.candidate}",
@@ -66,8 +67,16 @@ def tags(chain: ChainRow, phases: Sequence[PhaseRecord]) -> dict[str, str]:
         "sweep.score": chain.score,
         "sweep.collapsed": " ".join(phase.kind for phase in phases if phase.collapsed),
         "sweep.retries": str(sum(max(len(phase.attempts) - 1, 0) for phase in phases)),
+        # No parameters: what is missing may be made anew elsewhere, and a parameter never changes.
+        "sweep.precision": _all(record.precision for record in records),
+        "sweep.device": _all(record.device for record in records),
+        "sweep.version": _all(record.versions.get("sweep", "") for record in records),
         "sweep.message": chain.message[:TAG_LENGTH],
     }
+
+
+def _all(values: Iterable[str]) -> str:
+    return " and ".join(sorted({value for value in values if value}))[:TAG_LENGTH]
 
 
 def milliseconds(seconds: float) -> int:

@@ -27,12 +27,14 @@ class PhaseRecord:
     device_seconds: float  # of all attempts
     started: float
     ended: float
-    versions: dict[str, str]
+    versions: dict[str, str]  # of this program and of the libraries that compute
     files: dict[str, str]  # name -> sha256
     released: bool = False  # weights were deleted after scoring
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)  # dev task -> dev, majority, collapsed
     attempts: list[dict[str, Any]] = field(default_factory=list)  # seed, dev, steps, flops, device_seconds, collapsed
     resumes: str | None = None  # key of the trunk segment that it went on from; its costs are those after it
+    precision: str = ""  # really used: fp32 or bf16, or both, where it was resumed elsewhere
+    device: str = ""  # such as "cpu: AMD EPYC 9B45" or "cuda: NVIDIA H100", or several
 
     @property
     def dead_end(self) -> bool:
@@ -62,6 +64,9 @@ class ScoreRecord:
     retention: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: str = ""  # key of the folder that says what is right; empty: no predictions were kept
     layers: dict[str, dict[str, float]] = field(default_factory=dict)  # layer -> language -> value; vectors only
+    precision: str = ""
+    device: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,3 +83,6 @@ class PreviewRecord:
     device_seconds: float
     started: float
     ended: float
+    precision: str = ""
+    device: str = ""
+    versions: dict[str, str] = field(default_factory=dict)

@@ -165,9 +165,9 @@ def _send(
     from mlflow.entities import Metric, Param, RunTag
 
     phases = [record for key in chain.phases for record in store.history(key)]
-    tags = {**mirror.tags(chain, phases), "mlflow.parentRunId": parent}
-    run, known = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
     score = store.score(chain.score) if chain.state == DONE else None
+    tags = {**mirror.tags(chain, phases, score), "mlflow.parentRunId": parent}
+    run, known = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
     params = [Param(name, value) for name, value in mirror.parameters(chain).items()]
     shown = [RunTag(name, value) for name, value in tags.items()] if known else []  # a new run has them
     for batch in _chunks(mirror.metrics(chain, score, phases, groups)):  # never without one: a chain has costs

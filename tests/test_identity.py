@@ -7,15 +7,21 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from finished_study import FinishedStudy
-from small_studies import TINY, plan_of, study_file
+from small_studies import TINY, chains_of, finish, plan_of, study_file
 
 from sweep import mirror
+from sweep.chain import bench
+from sweep.chain.trial import run
 from sweep.planning.ledger import ChainRow
 from sweep.planning.preview import PREVIEWS
 from sweep.planning.settings import CELL, Setting
@@ -26,6 +32,8 @@ from sweep.reporting.bootstrap import Bootstrap
 from sweep.reporting.preview import preview_table
 from sweep.reporting.results import labels, results, write_groups, write_scores
 from sweep.reporting.submissions import publish_submissions
+from sweep.store import Store
+from sweep.training.model import NATIVE_BF16
 
 # Names that are hard to keep apart: equal basenames, and targets that are called as columns are.
 AXES = {
@@ -246,3 +254,76 @@ def test_cells_of_a_plan_and_their_chains_have_names_and_keys_of_their_own(tmp_p
     assert len({cell.name for cell in plan.cells}) == len(plan.cells) == 2 * settings * 2 * 2
     chains = list(plan.planned_chains())
     assert len({chain.key for chain in chains}) == len(chains)
+
+
+# ---- where and with what it was computed -----------------------------------------------------------------------------
+
+
+def keys(folder: Path, **runtime: object) -> set[str]:
+    axes = {"intermediate": ["none", "world/nli"], "target": ["world/rte", "world/retrieval"]}
+    chains = plan_of(study_file(folder, axes, runtime=runtime)).planned_chains()
+    return {key for chain in chains for key in (chain.score, *(phase.key for phase in chain.phases))}
+
+
+def test_the_precision_that_is_asked_for_is_in_every_key_and_nothing_else_of_the_runtime_is(tmp_path):
+    found = [keys(tmp_path, precision=precision) for precision in ("auto", "fp32", "bf16")]
+    assert not any(one & other for one, other in itertools.combinations(found, 2))
+    assert keys(tmp_path, cores=2, gpu=0.5, checkpoint_seconds=1.0, score_batch_tokens=64) == found[0]
+
+
+def test_records_say_on_what_in_which_precision_and_by_which_program_they_were_made(tmp_path, monkeypatch):
+    short: dict[str, Any] = {"pretrain": {"steps": 8}, "target": {"steps": 2}, "scoring": {"examples": 8}}
+    ((chain, plan),) = chains_of(
+        study_file(tmp_path, runtime={"precision": "bf16", "checkpoint_seconds": 1e-9}, **short)
+    )
+    store = Store(tmp_path / "store")
+    with closing(run(chain, plan, store)) as events:
+        for event in events:
+            if event.step > 5:
+                break
+    elsewhere = "cpu: another"
+    monkeypatch.setattr(bench, "_device_name", lambda _: elsewhere)
+    finish(study_file(tmp_path, runtime={"precision": "bf16"}, **short), store)
+    first, last = (store.phase(phase.key) for phase in chain.phases)
+    score = store.score(chain.score)
+    precision = "bf16" if NATIVE_BF16 else "fp32"
+    assert first.device.startswith("cpu: ")
+    assert first.device.endswith(f" and {elsewhere}")
+    assert (last.device, score.device) == (elsewhere, elsewhere)
+    assert {first.precision, last.precision, score.precision} == {precision}
+    assert last.recipe["precision"] == "bf16"
+    for record in (first, last, score):
+        assert record.versions["sweep"] == version("xling-sweep")
+        assert record.versions["torch"] == torch.__version__
+
+
+def test_a_report_distrusts_what_was_computed_differently(tmp_path):
+    study = FinishedStudy(tmp_path, examples=500)
+    for intermediate, seed in itertools.product(("none", "nli"), range(3)):
+        study.chain(intermediate, "topic", seed)
+    found = read(study)
+
+    def doubts(**changes: object) -> list[str]:
+        first, *others = found.results
+        changed = [replace(first, score=replace(first.score, **changes)), *others]
+        return spending.distrust(found.chains, changed, (), found.estimates, {})
+
+    alike = {"precision": "fp32", "device": "cpu: A", "versions": {"sweep": "1", "torch": "2.13.0"}}
+    others = [replace(one, score=replace(one.score, **alike)) for one in found.results]
+    found = replace(found, results=tuple(others))
+    assert doubts() == []
+    assert "differ in precision: bf16 (1), fp32 (5);" in doubts(precision="bf16")[0]
+    assert "differ in device: cpu: A (5), cuda: NVIDIA H100 (1);" in doubts(device="cuda: NVIDIA H100")[0]
+    assert "differ in version of sweep: 1 (5), 2 (1);" in doubts(versions={"sweep": "2", "torch": "2.13.0"})[0]
+
+
+def test_a_chain_in_mlflow_says_the_same_of_its_phases_and_scores(tmp_path):
+    study = FinishedStudy(tmp_path)
+    chain = study.chain("nli", "topic")
+    phases = [store_phase for key in chain.phases for store_phase in study.store.history(key)]
+    score = replace(study.store.score(chain.score), precision="bf16", device="cuda: B", versions={"sweep": "2"})
+    made = [replace(one, precision="fp32", device="cpu: A", versions={"sweep": "1"}) for one in phases]
+    tags = mirror.tags(chain, made, score)
+    assert tags["sweep.precision"] == "bf16 and fp32"
+    assert tags["sweep.device"] == "cpu: A and cuda: B"
+    assert tags["sweep.version"] == "1 and 2"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -22,7 +26,7 @@ from sweep.tasks.base import Task
 from sweep.training.encoders import load_encoder, load_weights, random_encoder
 from sweep.training.heads import HeadSpec
 from sweep.training.memory import keep_to_share
-from sweep.training.model import Chainable
+from sweep.training.model import Chainable, has_bf16
 from sweep.training.published import load_parents_head, load_published_head
 from sweep.training.tokenizer import load_tokenizer
 from sweep.training.vocabulary import Algorithm, train_tokenizer
@@ -50,9 +54,15 @@ class Bench:
 
     @property
     def precision(self) -> Precision:
-        if self.runtime.precision != "auto":
-            return self.runtime.precision
-        return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        """What is really used: `auto` is bf16 on a GPU that has it, and what was asked for is fp32 where it is not."""
+        asked, kind = self.runtime.precision, self.device.type
+        wanted = asked == "bf16" or (asked == "auto" and kind == "cuda")
+        return "bf16" if wanted and has_bf16(kind) else "fp32"
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What records say of where and with what something was computed."""
+        return {"precision": self.precision, "device": _device_name(self.device.type), "versions": _versions()}
 
 
 def set_up(
@@ -123,6 +133,25 @@ def _model(
     pooling = cast(Literal["mean", "cls"], source.pooling)
     model = Chainable(encoder, heads, seed=seed, pad_id=tokenizer.pad_token_id, pooling=pooling, dropout=dropout)
     return model.to(bench.device)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
+    return {"sweep": version("xling-sweep"), **libraries}
+
+
+@cache
+def _device_name(kind: str) -> str:
+    return f"cuda: {torch.cuda.get_device_name()}" if kind == "cuda" else f"{kind}: {_processor()}"
+
+
+def _processor() -> str:
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Generator[Wait, None, Any]:

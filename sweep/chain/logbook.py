@@ -4,7 +4,7 @@ history."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweep.chain.bench import Bench
@@ -24,13 +24,13 @@ COUNTERS = {  # in a log -> in Progress and State; all from the first step of th
 
 def new_log(state: State | None = None, resumes: str | None = None) -> dict[str, Any]:
     """The log of a phase that begins: at its first step, or at the `state` of the trunk segment that it `resumes`."""
-    log: dict[str, Any] = {"began": time.time(), "attempts": [], "resumes": resumes}
+    log: dict[str, Any] = {"began": time.time(), "attempts": [], "resumes": resumes, "made": []}
     return log | _unspent(state["values"] if state is not None else {})
 
 
 def next_log(collapsed: Mapping[str, Any]) -> dict[str, Any]:
     """The log of an attempt after the one that has collapsed."""
-    return {name: collapsed[name] for name in ("began", "attempts", "resumes")} | _unspent({})
+    return {name: collapsed[name] for name in ("began", "attempts", "resumes", "made")} | _unspent({})
 
 
 def _unspent(counted: Mapping[str, int]) -> dict[str, Any]:
@@ -44,6 +44,8 @@ class Logbook:
 
     def __init__(self, bench: Bench, phase: Phase, log: dict[str, Any]) -> None:
         self.log = log
+        if bench.made not in log["made"]:
+            log["made"].append(bench.made)
         self.bench, self.phase = bench, phase
         self._flops_before = log["flops"] - bench.meter.flops
         self._seconds_before = log["seconds"] - bench.meter.device_seconds
@@ -71,6 +73,12 @@ class Logbook:
             attempt=len(self.log["attempts"]),
         )  # fmt: skip
 
+    def made(self) -> dict[str, Any]:
+        """Where and with what all attempts were computed; a phase may go on elsewhere."""
+        made = self.log["made"]
+        versions = {name: _all(one["versions"][name] for one in made) for name in made[-1]["versions"]}
+        return {**{name: _all(one[name] for one in made) for name in ("precision", "device")}, "versions": versions}
+
     def close(self, seed: int, dev: float, collapsed: bool) -> None:
         """The attempt is over: one line about it."""
         log = self.log
@@ -82,3 +90,7 @@ class Logbook:
     def _step_flops(self, progress: Progress) -> float:
         fed, attended = progress.padded_tokens - self.log["padded"], progress.attended_tokens - self.log["attended"]
         return step_flops(self.bench.encoder.shape, fed, attended, progress.task in self._masked)
+
+
+def _all(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))

@@ -13,8 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,11 +201,6 @@ def _record(book: Logbook) -> PhaseRecord:
         key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"], dev=log["dev"],
         dev_score=None, majority=None, collapsed=False, selected_step=log["steps"], steps=log["steps"],
         tokens=log["tokens"], examples=log["examples"], flops=float(log["flops"]), device_seconds=log["seconds"],
-        started=log["began"], ended=time.time(), versions=_versions(), files={}, attempts=log["attempts"],
-        resumes=log["resumes"],
+        started=log["began"], ended=time.time(), files={}, attempts=log["attempts"], resumes=log["resumes"],
+        **book.made(),
     )  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("torch", "transformers", "numpy")}

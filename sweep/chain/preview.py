@@ -53,7 +53,7 @@ def _judged(bench: Bench, chain: Chain) -> Generator[Event]:
     record = PreviewRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, value=log_evidence(found),
         examples=encoded.examples, vectors=found.count, flops=float(flops),
-        device_seconds=bench.meter.device_seconds - spent, started=begun, ended=time.time(),
+        device_seconds=bench.meter.device_seconds - spent, started=begun, ended=time.time(), **bench.made,
     )  # fmt: skip
     bench.store.commit_preview(record)
     yield bench.meter.event("preview", chain.score, 1, 1, committed=True)

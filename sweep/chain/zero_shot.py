@@ -55,7 +55,7 @@ def score_chain(bench: Bench, chain: Chain) -> Generator[Event]:
         metric=FAMILIES[task.family].metric, train_language=task.train_language, settings=settings,
         languages=_entries(sets, first), layers=_by_layer(sets, settings, [first, *others]),
         flops=float(flops + again.flops), device_seconds=bench.meter.device_seconds - spent, started=started,
-        ended=time.time(), files={}, retention=again.tasks,
+        ended=time.time(), files={}, retention=again.tasks, **bench.made,
         labels=(yield from meter.meanwhile("score", chain.score, _labels(bench, sets, settings["examples"]))),
     )  # fmt: skip
     statistics = {**first.statistics, **again.statistics}

@@ -35,6 +35,7 @@ class Recipe:
     examples: int | None  # at most so many training examples per task
     settings: PhaseSettings
     flops: float | None = None  # what its steps may cost, where a chain's budget says how long it is
+    precision: str = "auto"  # as the study asks for it; what a device makes of `auto`, the record of a phase says
 
     @cached_property
     def digest(self) -> str:
@@ -55,7 +56,7 @@ class Recipe:
     def record(self) -> dict[str, Any]:
         """Plain data for records."""
         settings = self.settings.model_dump(exclude={"learning_rate", "task", "overrides", "examples"})
-        names = ("kind", "tasks", "data", "languages", "examples")
+        names = ("kind", "tasks", "data", "languages", "examples", "precision")
         flops = {"flops": self.flops} if self.flops is not None else {}
         return {**settings, **{name: getattr(self, name) for name in names}, **flops}
 

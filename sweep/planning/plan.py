@@ -180,7 +180,8 @@ class Plan:
             # Languages are said per task, and raw text's settings count where there is raw text.
             text = chosen.text.temperature if any(self.tasks[task].family == "masked" for task in tasks) else 1.0
             chosen = chosen.model_copy(update={"text": Text(temperature=text)})
-            self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops)
+            precision = self.study.runtime.precision
+            self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops, precision)
         return self._recipes[memo]
 
     def _training_digest(self, task: Task, languages: tuple[str, ...]) -> str:
@@ -252,7 +253,7 @@ class Plan:
     def _read(self, cell: Cell) -> Iterator[str]:
         """What is scored of a cell's weights, and how."""
         task = self.tasks[cell.target]
-        yield from (task.name, self.tests[task.name])
+        yield from (task.name, self.tests[task.name], self.study.runtime.precision)
         yield json.dumps(scoring_settings(self.study, task, self.encoders[cell.encoder]), sort_keys=True)
         for name in self.retained(cell):
             yield from (name, self.tests[name])

@@ -63,7 +63,7 @@ def previews(short: Plan) -> Iterator[Chain]:
         encoder = short.encoders[cell.encoder].of(chain.seed)
         weights = [phases[-1].key if phases else encoder.digest, encoder.pooling]
         rows = short.rows[cell.target, "train", short.tasks[cell.target].trained_in[0]]
-        read = [cell.target, rows, EXAMPLES, target_settings(short, chain).max_length]
+        read = [cell.target, rows, EXAMPLES, target_settings(short, chain).max_length, short.study.runtime.precision]
         key = fingerprint(["preview", PREVIEW_VERSION, weights, read])
         yield replace(chain, key=key, phases=phases, score=key)
 

@@ -132,7 +132,11 @@ class Budget(Model):
 
 
 class Runtime(Model):
-    """Where and how it runs; nothing here is part of a key."""
+    """Where and how it runs; nothing here is part of a key, `precision` apart.
+
+    What is asked for is in the key, not what a device makes of it: a plan does not know where a phase will run. Who
+    says `auto` takes what each device does best; records say what that was, and a report where it is mixed.
+    """
 
     cores: Positive = 1  # CPU cores of one chain
     # GPUs of one chain: 0, 1, or a share such as 0.5; auto: the smallest share that fits and pays

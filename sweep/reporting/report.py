@@ -19,6 +19,7 @@ from sweep.planning.ledger import DONE, ChainRow
 from sweep.planning.preview import PREVIEWS
 from sweep.planning.rungs import furthest
 from sweep.planning.settings import CELL
+from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting import collapse, figures, html, preview, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
@@ -228,9 +229,12 @@ def _made(report: Report) -> Iterator[str]:
     if seeds:
         yield f"Seeds: {', '.join(map(str, seeds))}."
     versions: dict[str, set[str]] = {}
-    for phase in (phase for result in report.results for phase in result.phases):
-        for name, version in phase.versions.items():
-            versions.setdefault(name, set()).add(version)
+    parts: list[PhaseRecord | ScoreRecord] = [result.score for result in report.results]
+    parts += [phase for result in report.results for phase in result.phases]
+    for name, version in (pair for part in parts for pair in part.versions.items()):
+        versions.setdefault(name, set()).add(version)
+    if places := sorted({f"{part.precision} on {part.device}" for part in parts if part.device}):
+        yield f"Computed in {', '.join(places)}."
     if versions:
         yield "Versions: " + ", ".join(
             f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())

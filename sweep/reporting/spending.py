@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.planning.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
 from sweep.planning.settings import CELL
+from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import Ended, Result, cell_text, chain_order, labels
@@ -112,8 +113,29 @@ def distrust(
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
     encoders = labels(chain.encoder for chain in chains)
     sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains, encoders)]
-    sentences += _uncompared(estimates, encoders, overlapping)
+    sentences += [*_uncompared(estimates, encoders, overlapping), *_mixed(found, over)]
     return [*sentences, *plan.get("flags", ())]
+
+
+def _mixed(found: Sequence[Result], over: Sequence[Ended]) -> list[str]:
+    """Whether all was computed alike: what differs otherwise may be the machines' or the libraries'."""
+    parts: dict[str, PhaseRecord | ScoreRecord] = {r.score.key: r.score for r in found}
+    parts |= {phase.key: phase for run in found for phase in run.phases}
+    parts |= {phase.key: phase for run in over for phase in run.phases}
+    used = {"precision": [part.precision for part in parts.values()], "device": [p.device for p in parts.values()]}
+    for name in sorted({name for part in parts.values() for name in part.versions}):
+        used[f"version of {name}"] = [part.versions.get(name, "") for part in parts.values()]
+    sentences = []
+    for what, values in used.items():
+        counts = Counter(value for value in values if value)
+        if len(counts) > 1:
+            shown = ", ".join(f"{value} ({count})" for value, count in sorted(counts.items()))
+            sentences.append(f"Phases and scores differ in {what}: {shown}; so may what is compared, beyond its seeds.")
+    phases = [part for part in parts.values() if isinstance(part, PhaseRecord)]
+    unheard = sum(p.recipe.get("precision") == "bf16" and p.precision == "fp32" for p in phases)
+    if unheard:
+        sentences.append(f"{unheard} of {len(phases)} phases were asked for in bf16, which their devices do not have.")
+    return sentences
 
 
 def _failed(chains: Sequence[ChainRow], encoders: Mapping[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -121,16 +122,23 @@ class Chainable(nn.Module):
         return [states.last_hidden_state if layer == -1 else _inner(states.hidden_states, layer) for layer in layers]
 
     def autocast(self, precision: Precision) -> torch.autocast:
-        """bf16 on CUDA and on CPUs that multiply it themselves: on others it was measured 27 times slower than fp32."""
+        """bf16 where the device has it, else fp32."""
         kind = self.device.type
-        native = kind == "cuda" or (kind == "cpu" and NATIVE_BF16)
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16" and native)
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16" and has_bf16(kind))
 
     def head(self, task: str) -> AnyHead:
         """The head of a task."""
         head = self.heads[self._numbers[task]]
         assert isinstance(head, AnyHead)
         return head
+
+
+@cache
+def has_bf16(kind: str) -> bool:
+    """Whether devices of this kind here multiply bf16 themselves: on a CPU without it was 27 times slower than fp32."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return kind == "cpu" and bool(NATIVE_BF16)
 
 
 def _ready(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str, Tensor | None] | None:
