@@ -225,10 +225,11 @@ class Admission:
         """Keys of chains whose workers hang and are to be ended now; Tune begins such a chain anew."""
         return {running.chain.key for running in self.purse.silent(self.running.values())}
 
-    def ended(self, key: str, failure: str | None = None, crowded: bool = False) -> None:
+    def ended(self, key: str, failure: str | None = None, *, crowded: bool = False, finished: bool = False) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells).
 
-        Where it failed because its share of a device is too small, it is tried again with a larger one.
+        Where it failed because its share of a device is too small, it is tried again with a larger one. A chain that
+        says it has `finished` and has left nothing in the store has failed.
         """
         running, work = self.running.pop(key), self._works[key]
         cut = key in self._cut
@@ -239,6 +240,9 @@ class Admission:
             del self._claimed[claimed]
             self.stock.learn(claimed)
         self.purse.settle(running, self.clock())
+        if finished and not cut and failure is None and not self._is_over(chain, self._until(work)):
+            self.stock.look_again(chain)
+            failure = f"its worker says that it has finished, and {self.stock.store.root} has no record of that"
         if self._is_over(chain, self._until(work)):
             self._record(chain, work)
         elif crowded:

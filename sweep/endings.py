@@ -8,6 +8,7 @@ from sweep.planning.chains import REPLICA, Chain, Phase
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, STOPPED, Ledger, row_of
 from sweep.planning.rungs import TRAINED
 from sweep.stock import Stock
+from sweep.store import LOGS
 
 
 class Endings:
@@ -55,7 +56,8 @@ class Endings:
         self._record(chain, PAUSED, dev, "waits for the other candidates of its cell")
 
     def fail(self, chain: Chain, reason: str) -> None:
-        """It cannot be done; a later run tries again."""
+        """It cannot be done; a later run tries again. What it has said is in its log."""
+        reason = f"{reason} ({LOGS}/{self._stock.store.log(chain.key).name})"
         self.failed.append((chain, reason))
         self._ledger.close_chain(chain.key, FAILED, None, self._clock(), reason)
 

@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sweep.admission import Admission
+from sweep.chainlog import add
 from sweep.search import read
 
 
@@ -21,10 +22,11 @@ class BudgetScheduler(FIFOScheduler):
     def __init__(self, admission: Admission, say: Callable[[str], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._admission, self._say = admission, say
+        self._deaths: dict[str, int] = {}  # chain -> how often its worker has died
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         key, report = trial.config["chain"], read(result)
-        if "failed" in report:
+        if "failed" in report or "broken" in report:
             return str(TrialScheduler.CONTINUE)
         self._admission.heard(key, report)
         if said := report.get("said"):
@@ -35,6 +37,8 @@ class BudgetScheduler(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Tune asks ten times a second: the moment to look after chains that do not report. It chooses by itself."""
         live = {trial.config["chain"]: trial for trial in tune_controller.get_live_trials()}
+        for key, trial in live.items():
+            self._note_deaths(key, trial)
         at_work = {key: trial for key, trial in live.items() if trial.status == Trial.RUNNING}
         for key in at_work.keys() & self._admission.running.keys():
             self._admission.placed(key)
@@ -42,6 +46,17 @@ class BudgetScheduler(FIFOScheduler):
             _end(tune_controller, live[key])
         for key in self._admission.silent() & at_work.keys():
             ray.kill(at_work[key].temporary_state.ray_actor)  # Tune begins the chain anew, as often as a worker may die
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._note_deaths(trial.config["chain"], trial)
+        super().on_trial_error(tune_controller, trial)  # type: ignore[no-untyped-call]
+
+    def _note_deaths(self, key: str, trial: Any) -> None:
+        """What Ray knows of the end of a worker goes to the chain's log: the worker itself may have said nothing."""
+        deaths = trial.run_metadata.num_failures
+        if deaths > self._deaths.get(key, 0):
+            self._deaths[key] = deaths
+            add(self._admission.stock.store.log(key), f"the worker died, for the {deaths}. time\n{trial.get_error()}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""

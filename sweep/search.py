@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from sweep.admission import Admission
+from sweep.chainlog import add
 from sweep.planning.chains import Chain
 
 WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
@@ -38,7 +39,8 @@ class ChainSearcher(Searcher):
         self._first: Chain | None = first  # admitted before Ray was started: without it there was nothing to start for
         self._tell = tell  # called whenever something may have changed, for the display
         self._say = say
-        self._chains: dict[str, str] = {}  # Tune's trial id -> key of the chain
+        self._chains: dict[str, Chain] = {}  # Tune's trial id -> chain
+        self._broken: dict[str, str] = {}  # Tune's trial id -> what left a device unusable in its latest attempt
 
     def suggest(self, trial_id: str) -> Any:
         chain = self._first or self._admission.next()
@@ -46,7 +48,7 @@ class ChainSearcher(Searcher):
         self._tell()
         if chain is None:
             return Searcher.FINISHED if self._admission.finished else None
-        self._chains[trial_id] = chain.key
+        self._chains[trial_id] = chain
         self._admission.given(chain.key)
         return {
             "chain": chain.key,
@@ -60,17 +62,30 @@ class ChainSearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        report = read(result)
+        if broken := report.get("broken"):
+            self._broken[trial_id] = broken
+            self._keep(self._chains[trial_id], report)
         self._tell()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        report = read(result or {})
+        report, chain, broken = read(result or {}), self._chains.pop(trial_id), self._broken.pop(trial_id, None)
         failure = report.get("failed")
-        if trace := report.get("trace"):
-            self._say(f"a chain failed by a fault of the program; the study goes on\n{trace}")
+        self._keep(chain, report)
         if error:
-            failure = f"its worker died {WORKER_DEATHS + 1} times: out of memory, hanging, or ended from outside"
-        self._admission.ended(self._chains.pop(trial_id), failure, report.get("crowded", False))
+            deaths = f"its worker died {WORKER_DEATHS + 1} times: out of memory, hanging, or ended from outside"
+            failure = deaths if broken is None else f"{broken}; tried in {WORKER_DEATHS + 1} processes"
+        finished, crowded = report.get("finished", False), report.get("crowded", False)
+        failed = len(self._admission.endings.failed)
+        self._admission.ended(chain.key, failure, crowded=crowded, finished=finished)
+        for _, reason in self._admission.endings.failed[failed:]:
+            self._say(f"{chain.name} failed: {reason}")
         self._tell()
+
+    def _keep(self, chain: Chain, report: Mapping[str, Any]) -> None:
+        """Writes a traceback into the chain's log where its worker could not."""
+        if trace := report.get("trace"):
+            add(self._admission.stock.store.log(chain.key), trace)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""

@@ -24,6 +24,13 @@ class Stock:
         self._dead_ends.pop(key, None)
         self._dev.pop(key, None)
 
+    def look_again(self, chain: Chain) -> None:
+        """What another node has written may show late on a network's file system; opening a folder asks its server."""
+        for kind, keys in (("phases", [phase.key for phase in chain.phases]), ("scores", [chain.score])):
+            self.store.keys(kind)
+            for key in keys:
+                self.learn(key)
+
     def has_score(self, key: str) -> bool:
         if key not in self._scores:
             self._scores[key] = self.store.score(key) is not None

@@ -13,6 +13,7 @@ nothing. The store knows neither torch nor what the files mean.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -36,7 +37,11 @@ from sweep.records import PhaseRecord, PreviewRecord, ScoreRecord
 
 RECORD = "record.json"
 LOCK = ".lock"
+MARKER = "study.json"  # in the root: whose store it is
+LOGS = "logs"  # beside the root
 TURN_SECONDS = 0.2  # so often whoever waits for a lock says so
+FULL, REFUSED = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
+FULL_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 Wait: TypeAlias = str | None  # what work yields: whose lock it waits for, or None where it gets on
 STATISTICS, UNITS, PREDICTIONS = "statistics.npz", "units.npz", "predictions.zip"
 
@@ -49,6 +54,29 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def log(self, chain: str) -> Path:
+        """The file of what a chain has said."""
+        return self.root.parent / LOGS / f"{chain}.log"
+
+    def claim(self, study: str) -> str:
+        """Marks the root as this study's, where it has no mark yet; returns what its workers have to find there."""
+        path = self.root / MARKER
+        if not path.exists():
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps({"study": study, "store": uuid.uuid4().hex}))
+        return path.read_text(encoding="utf-8")
+
+    def check(self, mark: str) -> None:
+        """Raises StoreError where this process does not see the store that the driver has claimed."""
+        path, node = self.root / MARKER, f"node {socket.gethostname()}"
+        wanted = "a results folder that all nodes see under the same path is expected (`results:`)"
+        try:
+            found = path.read_text(encoding="utf-8")
+        except OSError as failure:
+            raise StoreError(f"{node}: {path}", f"no store of this study ({failure.strerror})", wanted) from failure
+        if found != mark:
+            raise StoreError(f"{node}: {path}", f"the store of another study or folder ({found[:100]})", wanted)
 
     def phase(self, key: str) -> PhaseRecord | None:
         """The record of a finished phase, or None. Raises StoreError where the record cannot be read."""
@@ -288,6 +316,30 @@ def _made(lock_path: Path, lock: FileLock, made: Path) -> Iterator[Path]:
         yield made
         if made.exists():  # nobody will make it again; filelock never takes the lock of a file that is gone
             lock_path.unlink(missing_ok=True)
+
+
+def disk_error(fault: BaseException, folder: Path) -> StoreError | None:
+    """What a user reads of an error that a disk is the reason of; None for another error.
+
+    Libraries say it in their own ways: an errno, or words of it.
+    """
+    cause: BaseException | None = fault
+    while cause is not None:
+        number, where = getattr(cause, "errno", None), getattr(cause, "filename", None) or folder
+        if number in FULL or any(words in str(cause) for words in FULL_WORDS):
+            return StoreError(where, f"a full disk ({_room(folder)})", "make room there: what is finished is kept")
+        if number in REFUSED:
+            wanted = "a place that this process may write is expected (`results:`)"
+            return StoreError(where, f"no access from node {socket.gethostname()} ({os.strerror(number)})", wanted)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _room(folder: Path) -> str:
+    """What is free on the disk of a folder that may not be there."""
+    found = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    usage = shutil.disk_usage(found)
+    return f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.0f} GB are free at {found}"
 
 
 def write_atomically(path: Path, text: str) -> None:

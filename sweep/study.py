@@ -190,9 +190,10 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
     from sweep.worker import chain_trial
 
     runtime = admission.plan.study.runtime
+    mark = Store(results / STORE).claim(admission.plan.study.study)
     admission.purse.queued = room.chains is None or runtime.shares
     admission.places.devices = room.devices
-    trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE))
+    trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE), mark=mark)
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, _interruptible(admission, display):
         tuner = tune.Tuner(

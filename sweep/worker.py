@@ -5,57 +5,134 @@ Runs in a thread of a warm worker process, which keeps torch and transformers im
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
+from sweep.chainlog import place, spoken_into, stack_of_silence
 from sweep.errors import DeviceError, SweepError
 from sweep.planning.plan import Plan
 from sweep.planning.sharing import CORES
-from sweep.planning.spec import Budget
 from sweep.purse import REPORT_SECONDS, REPORT_SHARE
 from sweep.search import written
+from sweep.store import Store, disk_error
+
+if TYPE_CHECKING:
+    from sweep.chain.meter import Event
+
+HANGS = 0.9  # of the silence after which a worker is ended: then its stacks go to the log
+# Of an accelerator or its libraries. From then on a process may get the same error from whatever it asks of the device:
+# CUDA's documentation says so of cudaErrorAssert, cudaErrorIllegalAddress, cudaErrorECCUncorrectable and others.
+BROKEN = re.compile(
+    r"(CUDA|HIP)( driver)? error|CU(BLAS|SPARSE|SOLVER|FFT)_STATUS_|CUDNN_STATUS_|cuDNN error|NCCL error"
+)
+# Refused before anything ran: the device goes on, and another process would be refused too.
+REFUSED = re.compile(
+    r"out of memory|ALLOC_FAILED|NOT_SUPPORTED|not supported|INVALID_VALUE|BAD_PARAM|invalid argument"
+    r"|no kernel image|invalid device (function|ordinal)|invalid configuration argument"
+)
 
 
-def chain_trial(config: dict[str, Any], plan: Plan, store_root: str) -> None:
-    """Runs the chain that `config` names and reports to the driver. A stop arrives as SystemExit inside tune.report."""
-    began = time.time(), time.process_time()  # before torch is imported: the chain has its place from now on
-    from sweep.chain.trial import run
-    from sweep.store import Store
-
-    cell = plan.cells[config["cell"]]
-    chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
-    last, heard = 0.0, dict[str, Any]()  # time and content of the last report
-    report: dict[str, Any] = {"started": began[0], "flops": 0.0, "device_seconds": 0.0, "seconds": 0.0}
-    report |= {"phase": "", "key": ""}
+def chain_trial(config: dict[str, Any], plan: Plan, store_root: str, mark: str) -> None:
+    """Runs the chain that `config` names and reports to the driver, which has left `mark` in the store."""
+    reports = Reports(plan, (time.time(), time.process_time()))  # before torch is imported: the chain has its place from now on
+    store, logged = Store(Path(store_root)), False
     try:
-        # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
-        attempt = run(chain, plan, Store(Path(store_root)), began, config["until"], config["devices"])
-        with closing(attempt) as events:
-            for event in events:
-                report = {"started": began[0], **vars(event)}
-                if plan.study.runtime.shares and event.facts:
-                    report["facts"] = {**event.facts, **_machine()}
-                milestone = event.committed or event.facts or event.said or event.dev is not None
-                if milestone or time.time() - last > REPORT_SECONDS or _dear(plan.study.budget, heard, report):
-                    tune.report(written(report))
-                    last, heard = time.time(), report
-    # Raising would make Tune try again what cannot succeed, and pay for it each time.
-    except SweepError as mistake:
-        report["failed"] = str(mistake)
-        report["crowded"] = isinstance(mistake, DeviceError) and plan.study.runtime.shares and config["devices"] < 1
+        store.check(mark)
+        with spoken_into(store.log(config["chain"])) as note:
+            logged = True
+            _work(config, store, reports, note)
     except Exception as fault:
-        if plan.study.runtime.gpus:
-            raise  # an error may leave the device unusable: a new process tries again
-        report["failed"] = " ".join(f"{type(fault).__name__}: {fault}".split())
-        report["trace"] = traceback.format_exc()
-    tune.report(written({**report, "committed": False, "facts": {}, "finished": True}))
+        line, told = _line(fault, store), {"trace": "" if logged else traceback.format_exc()}
+        if leaves_device_unusable(fault):
+            reports.end(broken=line, **told)
+            raise  # a new process tries again
+        # Raising would make Tune try again what cannot succeed, and pay for it each time.
+        shared = plan.study.runtime.shares and config["devices"] < 1
+        reports.end(finished=True, failed=line, crowded=isinstance(fault, DeviceError) and shared, **told)
+    else:
+        reports.end(finished=True)
+
+
+@dataclass
+class Reports:
+    """What the driver is told of an attempt, and when: milestones at once, else now and then."""
+
+    plan: Plan
+    began: tuple[float, float]  # (time.time(), time.process_time())
+
+    def __post_init__(self) -> None:
+        unspent = {"flops": 0.0, "device_seconds": 0.0, "seconds": 0.0, "phase": "", "key": ""}
+        self.latest: dict[str, Any] = {"started": self.began[0], **unspent}
+        self._sent, self._heard = 0.0, dict[str, Any]()  # time and content of the last report
+
+    def take(self, event: Event) -> None:
+        """A stop arrives as SystemExit in here."""
+        self.latest = {"started": self.began[0], **vars(event)}
+        if self.plan.study.runtime.shares and event.facts:
+            self.latest["facts"] = {**event.facts, **_machine()}
+        milestone = event.committed or event.facts or event.said or event.dev is not None
+        if milestone or time.time() - self._sent > REPORT_SECONDS or self._dear():
+            tune.report(written(self.latest))
+            self._sent, self._heard = time.time(), self.latest
+
+    def end(self, **rest: Any) -> None:
+        """The last report of an attempt, or the one before its process ends."""
+        tune.report(written({**self.latest, "said": "", "committed": False, "facts": {}, **rest}))
+
+    def _dear(self) -> bool:
+        """Whether what was spent since the last report is a noticeable share of the budget."""
+        budget = self.plan.study.budget
+        if budget is None:
+            return False
+        return bool(self.latest[budget.unit] - self._heard.get(budget.unit, 0.0) > REPORT_SHARE * budget.amount)
+
+
+def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Callable[[str], None]) -> None:
+    from sweep.chain.trial import run
+
+    plan = reports.plan
+    chain = plan.chain(plan.cells[config["cell"]], config["rates"], config["seed"], config["candidate"], config["role"])
+    note(f"{chain.name}, candidate {chain.candidate}: on {place()}")
+    # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
+    attempt, phase = run(chain, plan, store, reports.began, config["until"], config["devices"]), ""
+    with closing(attempt) as events, stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
+        for event in events:
+            alive()
+            if event.key != phase:
+                phase = event.key
+                note(f"{event.phase} {event.key}")
+            if event.said or event.committed:
+                note(event.said or f"{event.phase} {event.key} is in the store")
+            reports.take(event)
+    note("finished")
+
+
+def _line(fault: Exception, store: Store) -> str:
+    """What the user reads of an error; its traceback is in the log."""
+    mistake = fault if isinstance(fault, SweepError) else disk_error(fault, store.root)
+    return str(mistake) if mistake is not None else " ".join(f"{type(fault).__name__}: {fault}".split())
+
+
+def leaves_device_unusable(fault: BaseException) -> bool:
+    """Whether a process has to end after this error, for it may get the same one from whatever it asks of its device.
+
+    Not where a device was full: torch.OutOfMemoryError has texts of its own.
+    """
+    cause = fault.__cause__ or fault.__context__
+    if cause is not None and leaves_device_unusable(cause):
+        return True
+    accelerator = any(kind.__name__ == "AcceleratorError" for kind in type(fault).__mro__)
+    is_of_device = accelerator or (isinstance(fault, RuntimeError) and BROKEN.search(str(fault)) is not None)
+    return is_of_device and REFUSED.search(str(fault)) is None
 
 
 def _machine() -> dict[str, str]:
@@ -63,10 +140,3 @@ def _machine() -> dict[str, str]:
     own = ray.get_runtime_context().get_node_id()
     node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == own)  # type: ignore[no-untyped-call]
     return {CORES: f"{node.get('CPU', 1) / node.get('GPU', 1):g}"}
-
-
-def _dear(budget: Budget | None, heard: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
-    """Whether what was spent since the last report is a noticeable share of the budget."""
-    if budget is None:
-        return False
-    return bool(report[budget.unit] - heard.get(budget.unit, 0.0) > REPORT_SHARE * budget.amount)

@@ -47,7 +47,7 @@ LAYERS = (
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
     chain.sharing chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial chain.preview""",
     # 6  what may start, what goes on; the policies know no Ray
-    "tuning cells places purse endings admission forecast search scheduler worker",
+    "chainlog tuning cells places purse endings admission forecast search scheduler worker",
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.bootstrap
     reporting.contrasts

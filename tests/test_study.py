@@ -26,7 +26,7 @@ from tiny_models import SHAPES
 
 from sweep.official.scores import score
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.ledger import Ledger
+from sweep.planning.ledger import FAILED, Ledger
 from sweep.planning.sharing import CORES, memory_facts, works
 from sweep.planning.summary import summary
 from sweep.purse import REPORT_SECONDS
@@ -419,8 +419,14 @@ def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(tm
 # Faults
 
 
-def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp_path):
-    """An encoder with damaged weights, and a file where phases are to be trained: no chain with a phase can run."""
+def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp_path, monkeypatch):
+    """An encoder with damaged weights, and a file where phases are to be trained: no chain with a phase can run.
+
+    On a GPU that only Ray believes in: what is wrong with data or program is no reason for a new process there either.
+    """
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"GPU": 1}))
     words = [row["text"] for row in plan_of(study_file(tmp_path)).tasks["world/topic"].source.rows("train", "pivot")]
     tokenizer = small_tokenizer("bert", words)
     for name in ("sound", "damaged"):
@@ -430,12 +436,24 @@ def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp
     (tmp_path / "results" / "store").mkdir(parents=True)
     (tmp_path / "results" / "store" / "scratch").write_text("a file", encoding="utf-8")
     axes = {"encoder": ["./damaged", "./sound"], "target": ["world/topic", "world/retrieval"]}
-    study_file(tmp_path, axes, results="results", pretrain=None, encoders={})
+    study_file(tmp_path, axes, results="results", pretrain=None, encoders={}, runtime={"gpu": 1})
     text = finished(tmp_path, code=1)
     assert "1 of 4 chains done" in text
     assert "failed: ./damaged | none | - | world/retrieval, seed 1: encoder" in text
     assert "failed: ./sound | none | - | world/topic, seed 1: NotADirectoryError" in text
-    assert text.count("Traceback") == 2  # of the fault that is none of the user's, once for each chain with a phase
+    assert "Traceback" not in text
+    with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
+        failed = [row for row in ledger.chains() if row.state == FAILED]
+    for row in failed:  # line, ledger and so report and MLflow name the log, which has where it ran and the traceback
+        assert row.message in text
+        (log,) = re.findall(r"\((logs/\w+\.log)\)$", row.message)
+        said = (tmp_path / "results" / log).read_text(encoding="utf-8")
+        assert re.match(
+            rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\S+ .*{row.target}, seed 1, .*on node \S+, process \d+", said
+        )
+        assert said.count("Traceback (most recent call last)") >= 1
+        assert said.count("on node") == 1  # one attempt, paid once
+    assert len(failed) == 3
 
 
 def test_chains_of_a_phase_that_learns_nothing_are_a_result_and_no_failure(tmp_path):

@@ -1,0 +1,182 @@
+"""Facts about failures: which ones need a new process, what is left of them, and what they are called."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_studies import plan_of, study_file
+
+from sweep.admission import Admission
+from sweep.chainlog import add, place, spoken_into
+from sweep.errors import DataError, StoreError
+from sweep.planning.budget import Costs
+from sweep.planning.ledger import FAILED, STOPPED, Ledger
+from sweep.stock import Stock
+from sweep.store import Store, disk_error
+from sweep.worker import leaves_device_unusable
+
+HINT = (
+    "\nCUDA kernel errors might be asynchronously reported at some other API call.\nCompile with `TORCH_USE_CUDA_DSA`"
+)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.AcceleratorError(f"CUDA error: device-side assert triggered{HINT}"),
+        torch.AcceleratorError(f"CUDA error: an illegal memory access was encountered{HINT}"),
+        torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+        torch.AcceleratorError("HIP error: unspecified launch failure"),
+        RuntimeError(f"CUDA error: unspecified launch failure{HINT}"),
+        RuntimeError("CUDA driver error: unknown error"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_an_error_that_a_device_does_not_recover_from_needs_a_new_process(fault):
+    assert leaves_device_unusable(fault)
+    wrapped = ValueError("loss is no number")
+    wrapped.__cause__ = fault
+    assert leaves_device_unusable(wrapped)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ValueError("planted"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"),
+        RuntimeError("Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        torch.AcceleratorError("CUDA error: no kernel image is available for execution on the device"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        DataError("train.tsv:3", "CUDA error: a text", "a label is expected"),
+        KeyError("CUDA error"),
+        MemoryError(),
+    ],
+)
+def test_an_error_of_data_program_or_memory_needs_no_new_process(fault):
+    assert not leaves_device_unusable(fault)
+
+
+# Logs
+
+SPEAKER = """
+import os, subprocess, sys, warnings
+from pathlib import Path
+from sweep.chainlog import spoken_into, stack_of_silence
+print("before")
+try:
+    with spoken_into(Path(sys.argv[1])) as note, stack_of_silence(float(sys.argv[2])):
+        note("begins")
+        warnings.warn("a warning")
+        print("from python")
+        subprocess.run(["echo", "from elsewhere"])
+        EVENT
+except ValueError:
+    print("after")
+"""
+
+
+def spoken(folder: Path, event: str, silence: float = 100.0) -> tuple[str, str, int]:
+    """(log, what the terminal has of it, exit code) of a process in which something happens."""
+    log = folder / "logs" / "key.log"
+    command = [sys.executable, "-c", SPEAKER.replace("EVENT", event), str(log), str(silence)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return log.read_text(encoding="utf-8"), done.stdout + done.stderr, done.returncode
+
+
+def test_all_that_a_process_says_in_a_chain_goes_to_the_chains_log_with_the_traceback(tmp_path):
+    log, terminal, code = spoken(tmp_path, 'raise ValueError("planted")')
+    for said in ("begins", "UserWarning: a warning", "from python", "from elsewhere", "ValueError: planted"):
+        assert said in log
+    assert "Traceback (most recent call last)" in log
+    assert (terminal, code) == ("before\nafter\n", 0)
+
+
+def test_a_process_that_crashes_leaves_its_stack_in_the_log(tmp_path):
+    log, _, code = spoken(tmp_path, "import faulthandler; faulthandler.enable(); os.abort()")
+    assert "Fatal Python error: Aborted" in log
+    assert code < 0
+
+
+def test_a_process_that_hangs_leaves_its_stack_in_the_log_before_it_is_ended(tmp_path):
+    log, _, _ = spoken(tmp_path, "import time; time.sleep(1)", silence=0.3)
+    assert "Timeout (0:00:00.3" in log
+    assert "most recent call first" in log
+
+
+def test_a_log_is_appended_to_and_never_lost(tmp_path):
+    log = tmp_path / "logs" / "key.log"
+    add(log, "one")
+    with spoken_into(log) as note:
+        note(f"two on {place()}")
+    add(log, "three\nlines")
+    said = [line.split(" ", 2)[-1] for line in log.read_text(encoding="utf-8").splitlines()]
+    assert said == ["one", f"two on node {os.uname().nodename}, process {os.getpid()}, CPU", "three", "lines"]
+
+
+# Disks
+
+
+def test_a_full_disk_is_one_line_with_the_file_and_what_is_free(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"x")
+    found = disk_error(caught.value, tmp_path / "results" / "store")
+    assert isinstance(found, StoreError)
+    assert str(found).startswith(f"{tmp_path}/results/store: found a full disk (")
+    assert f"are free at {tmp_path})" in str(found)
+    assert "\n" not in str(found)
+
+
+@pytest.mark.parametrize("text", ["I/O error: No space left on device (os error 28)", "database or disk is full"])
+def test_a_full_disk_is_known_by_the_words_of_libraries_too_and_behind_other_errors(text, tmp_path):
+    outer = RuntimeError("training failed")
+    outer.__cause__ = Exception(text)
+    assert "a full disk" in str(disk_error(outer, tmp_path))
+
+
+def test_a_folder_that_may_not_be_written_is_one_line_and_another_error_is_none_of_the_disk(tmp_path):
+    refused = PermissionError(errno.EROFS, "Read-only file system", str(tmp_path / "file"))
+    assert f"{tmp_path / 'file'}: found no access from node" in str(disk_error(refused, tmp_path))
+    assert disk_error(FileNotFoundError(errno.ENOENT, "no"), tmp_path) is None
+    assert disk_error(ValueError("planted"), tmp_path) is None
+
+
+# Whose store it is
+
+
+def test_a_worker_that_does_not_see_the_store_of_its_driver_names_its_node_and_the_path(tmp_path):
+    mark = Store(tmp_path / "store").claim("mine")
+    Store(tmp_path / "store").check(mark)
+    assert Store(tmp_path / "store").claim("mine") == mark
+    with pytest.raises(
+        StoreError, match=rf"node {os.uname().nodename}: {tmp_path}/elsewhere/study.json: found no store"
+    ):
+        Store(tmp_path / "elsewhere").check(mark)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_store_under_the_same_path_that_another_driver_has_made_is_not_taken_for_ours(tmp_path):
+    mark = Store(tmp_path / "store").claim("mine")
+    Store(tmp_path / "other").claim("mine")
+    with pytest.raises(StoreError, match="the store of another study or folder"):
+        Store(tmp_path / "other").check(mark)
+
+
+def test_a_chain_that_says_it_has_finished_and_has_left_no_record_has_failed(tmp_path):
+    plan, ledger = plan_of(study_file(tmp_path, {"seed": [1, 2]})), Ledger(tmp_path / "ledger.sqlite")
+    admission = Admission(plan, Stock(Store(tmp_path / "store")), ledger, Costs(plan))
+    lost, stopped = admission.next(), admission.next()
+    admission.ended(lost.key, finished=True)
+    admission.ended(stopped.key)
+    ((failed, reason),) = admission.endings.failed
+    assert failed == lost
+    assert f"{tmp_path}/store has no record" in reason
+    assert {row.key: row.state for row in ledger.chains()} == {lost.key: FAILED, stopped.key: STOPPED}
