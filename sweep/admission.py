@@ -212,7 +212,7 @@ class Admission:
             self.stock.learn(report["key"])
 
     def may_go_on(self, key: str) -> bool:
-        """Whether a chain that has reported may work until its next report; otherwise it stops, its work kept."""
+        """Whether a chain that has reported may work until its next report; otherwise it stops."""
         return not self.closing and self.purse.may_go_on(self.running[key])
 
     def stranded(self) -> set[str]:

@@ -211,8 +211,7 @@ def _outcome_text(outcome: Outcome, file: Path) -> str:
     for chain, reason in endings.collapsed:
         lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
     left = admission.total - endings.count  # with those that depend on unpaid ones
-    stopped = (f"{chain.cell.name}, seed {chain.seed}" for chain in endings.stopped)
-    lines += [f"stopped on its way, its work is kept: {chain}" for chain in stopped]
+    lines += [f"stopped on its way: {chain.name} {admission.stock.whence(chain)}" for chain in endings.stopped]
     if outcome.interrupted:
         lines.append(f"interrupted: 'sweep run {file}' goes on from here")
     elif left and outcome.overdue:

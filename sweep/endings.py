@@ -65,7 +65,12 @@ class Endings:
         """A worker had it, and money, time or the user came first."""
         self.unpaid.append(chain)
         self.stopped.append(chain)
-        self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), "stopped; its work is kept")
+        self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), f"stopped; {self._stock.whence(chain)}")
+
+    def note_checkpoints(self) -> None:
+        """Workers are gone now: one may have kept a checkpoint after the driver had let go of its chain."""
+        for chain in self.stopped:
+            self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), f"stopped; {self._stock.whence(chain)}")
 
     def crowd(self, chain: Chain) -> None:
         """It is tried again with a larger share of a device."""

@@ -1,9 +1,9 @@
 """What a study may spend: its budget and its deadline, what chains cost, how long a running one may go on. No Ray.
 
 A chain works within what was reserved for it; beyond that as long as there is money that nobody else holds, a report's
-worth at a time; then it stops at its next report, its work kept. It goes on only where the most that it has spent
-between two reports is there once more: so a budget is exceeded by no more than reports differ, and workers of small
-budgets report more often. A chain that does not report (a library loads, a machine is starved) is watched by the clock:
+worth at a time; then it stops at its next report. It goes on only where the most that it has spent between two reports
+is there once more: so a budget is exceeded by no more than reports differ, and workers of small budgets report more
+often. A chain that does not report (a library loads, a machine is starved) is watched by the clock:
 where it has used up what nobody else holds, or the deadline is a report's time ago, it is to be ended from outside.
 One that says nothing for much longer hangs, and would spend all there is: its worker is ended, and it is begun anew.
 

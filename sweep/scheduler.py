@@ -49,7 +49,7 @@ class BudgetScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._note_deaths(trial.config["chain"], trial)
-        super().on_trial_error(tune_controller, trial)  # type: ignore[no-untyped-call]
+        super().on_trial_error(tune_controller, trial)
 
     def _note_deaths(self, key: str, trial: Any) -> None:
         """What Ray knows of the end of a worker goes to the chain's log: the worker itself may have said nothing."""

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from sweep.planning.chains import Chain, Phase
 from sweep.planning.rungs import rung_step
-from sweep.store import Store
+from sweep.store import CHECKPOINT, Store
+
+
+def _saved_step(checkpoint: Path) -> int | None:
+    """The step of a half-done phase; None where it has no checkpoint, or none that can be read.
+
+    Looks into the header of the file alone: a driver has no torch.
+    """
+    try:
+        with checkpoint.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        state = json.loads(header["__metadata__"]["values"])["state"]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
+        return None
+    return int(state["step"]) if state else 0
 
 
 class Stock:
@@ -72,6 +89,15 @@ class Stock:
             if self.has_weights(chain.phases[index].key):
                 return chain.phases[index + 1 :]
         return chain.phases
+
+    def whence(self, chain: Chain) -> str:
+        """From where a chain that was stopped goes on, in words."""
+        missing = self.to_train(chain)
+        if not missing:
+            return "has trained all its phases and goes on with its scores"
+        phase, step = missing[0], _saved_step(self.store.root / "scratch" / missing[0].key / CHECKPOINT)
+        kind = f"{phase.recipe.kind} phase"
+        return f"begins its {kind} anew" if step is None else f"resumes from step {step} of its {kind}"
 
     def dev_score(self, chain: Chain) -> float | None:
         """English dev score of the chain's last phase, whether its weights are kept or not; None where it has none."""

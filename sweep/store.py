@@ -36,6 +36,8 @@ from sweep.fingerprint import file_digest
 from sweep.records import PhaseRecord, PreviewRecord, ScoreRecord
 
 RECORD = "record.json"
+OWNER_ALONE = 0o600
+CHECKPOINT = "checkpoint.safetensors"
 LOCK = ".lock"
 MARKER = "study.json"  # in the root: whose store it is
 LOGS = "logs"  # beside the root
@@ -198,7 +200,7 @@ class Store:
         complete = replace(record, files={name: file_digest(path) for name, path in sorted(files.items())})
         with self._new_folder(self.root / "phases" / record.key) as folder:
             for name, path in files.items():
-                path.replace(folder / name)
+                put(path, folder / name)
             _write_record(folder, complete)
         shutil.rmtree(self.root / "scratch" / record.key, ignore_errors=True)
         return complete
@@ -223,7 +225,10 @@ class Store:
                         np.savez_compressed(stream, **dict(arrays))  # type: ignore[arg-type]
             if predictions is not None:
                 (folder / PREDICTIONS).write_bytes(predictions)
-            complete = replace(record, files={path.name: file_digest(path) for path in sorted(folder.iterdir())})
+            written = sorted(folder.iterdir())
+            for path in written:
+                _sync(path)
+            complete = replace(record, files={path.name: file_digest(path) for path in written})
             _write_record(folder, complete)
         return complete
 
@@ -266,6 +271,7 @@ class Store:
                 return
             shutil.rmtree(final, ignore_errors=True)
             folder.rename(final)
+            _sync(final.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -342,14 +348,35 @@ def _room(folder: Path) -> str:
     return f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.0f} GB are free at {found}"
 
 
+def put(finished: Path, path: Path) -> None:
+    """Moves a file into the place of another: after a power cut there is the old one or this one, whole.
+
+    It gets the mode that the user's umask gives to files: safetensors writes its own for their owner alone.
+    """
+    if finished.stat().st_mode & 0o777 == OWNER_ALONE:
+        beside = finished.with_name(f"{finished.name}.mode")  # to ask for the umask is to change it, for all threads
+        beside.touch()
+        shutil.copymode(beside, finished)
+        beside.unlink()
+    _sync(finished)
+    finished.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """What a file holds, or which names a folder has, is on the disk now."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """A reader sees the old text or the new, also after a power cut."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    temporary.write_text(text, encoding="utf-8")
+    put(temporary, path)
 
 
 def _is_released(folder: Path) -> bool:

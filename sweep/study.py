@@ -72,6 +72,7 @@ def run(path: Path) -> Outcome:
         ledger.remember({"plan": json.dumps(plan_facts(plan, costs))})
         admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs)
         interrupted = _execute(admission, results)
+        admission.endings.note_checkpoints()
         overdue, least = admission.purse.overdue, least_budget(admission)
     return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
 
@@ -232,7 +233,8 @@ def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
         if admission.closing:
             raise KeyboardInterrupt
         admission.closing = True
-        display.say("stopping; what is finished is kept (press Ctrl-C again to stop at once)")
+        kept = "finished phases are kept, and of a half-done one its last checkpoint"
+        display.say(f"stopping at the next reports: {kept} (press Ctrl-C again to stop at once)")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

@@ -43,7 +43,8 @@ REFUSED = re.compile(
 
 def chain_trial(config: dict[str, Any], plan: Plan, store_root: str, mark: str) -> None:
     """Runs the chain that `config` names and reports to the driver, which has left `mark` in the store."""
-    reports = Reports(plan, (time.time(), time.process_time()))  # before torch is imported: the chain has its place from now on
+    began = time.time(), time.process_time()  # before torch is imported: the chain has its place from now on
+    reports = Reports(plan, began)
     store, logged = Store(Path(store_root)), False
     try:
         store.check(mark)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from sweep.chain.checkpoint import CHECKPOINT, CheckpointWriter, read_checkpoint
+from sweep.errors import StoreError
 from sweep.training.train import State
 
 
@@ -46,6 +48,38 @@ def test_a_stopped_run_keeps_the_checkpoint_that_was_begun(tmp_path):
     assert [next(running), next(running)] == [1, 2]
     running.close()
     assert read_checkpoint(tmp_path)[0]["values"] == {"step": 2}
+
+
+def test_a_flipped_bit_anywhere_and_a_cut_file_are_found(tmp_path):
+    with CheckpointWriter(tmp_path) as writer:
+        writer.write(state(1), {"curve": [1.25]})
+    path = tmp_path / CHECKPOINT
+    whole = path.read_bytes()
+    places = [4, 20, whole.index(b"1.25"), whole.index(b"step") + 7, len(whole) // 2, len(whole) - 1]
+    for damaged in [whole[:-1], whole[:100], b"", *(flipped(whole, place) for place in places)]:
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match="a damaged checkpoint"):
+            read_checkpoint(tmp_path)
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_the_place_of_the_last_one(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr("os.fsync", lambda opened: done.append(Path(f"/proc/self/fd/{opened}").readlink().name))
+    with CheckpointWriter(tmp_path) as writer:
+        writer.write(state(1), {})
+    assert done == [f".{CHECKPOINT}", tmp_path.name]
+
+
+def test_the_users_umask_says_who_may_read_a_checkpoint(tmp_path):
+    with CheckpointWriter(tmp_path) as writer:
+        writer.write(state(1), {})
+    beside = tmp_path / "beside"
+    beside.touch()
+    assert (tmp_path / CHECKPOINT).stat().st_mode == beside.stat().st_mode
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path):

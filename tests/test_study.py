@@ -385,7 +385,7 @@ def test_a_chain_that_loads_for_longer_than_the_whole_budget_is_ended_in_time_an
     axes = {"target": ["world/topic", "world/ner"]}
     study_file(tmp_path, axes, results="results", budget="3 device-seconds")
     poor = finished(tmp_path, cores=1)
-    assert poor.count("stopped on its way, its work is kept: tiny | none | - | world/") == 1
+    assert len(re.findall(r"stopped on its way: tiny \| none .* seed 1 begins its pretrain phase anew", poor)) == 1
     assert "the budget of 3 device-seconds is spent: 2 chains were not paid for" in poor
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
         assert 3 <= ledger.spent()[1] <= 1.01 * 3 + REPORT_SECONDS
@@ -411,7 +411,7 @@ def test_a_worker_that_hangs_is_ended_and_its_chain_is_begun_anew(tmp_path):
 def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(tmp_path):
     study_file(tmp_path, results="results", deadline="1 s")
     text = finished(tmp_path, cores=1)
-    assert "stopped on its way, its work is kept: tiny | none | - | world/topic" in text
+    assert "stopped on its way: tiny | none | - | world/topic, seed 1 begins its pretrain phase anew" in text
     assert "the deadline has come: 1 chains are left" in text
     assert "Trial" not in text  # of Tune
 

@@ -24,7 +24,8 @@ from sweep.chain.bench import ENCODER_WEIGHTS, set_up
 from sweep.chain.trial import run
 from sweep.data import training_data
 from sweep.errors import StoreError
-from sweep.store import Store
+from sweep.stock import Stock
+from sweep.store import CHECKPOINT, Store
 from sweep.tasks import FAMILIES
 from sweep.training.encoders import random_encoder
 
@@ -300,13 +301,21 @@ def test_a_damaged_record_names_its_file_and_the_repair(fresh, tmp_path):
         list(run(chain, plan_of(path), fresh))
 
 
-def test_a_damaged_checkpoint_names_its_file_and_the_repair(fresh, tmp_path):
-    path = study_file(tmp_path)
+def test_a_phase_with_a_damaged_checkpoint_is_begun_anew_and_says_so(fresh, tmp_path):
+    path = study_file(tmp_path, runtime={"checkpoint_seconds": 1e-6})
     ((chain, plan),) = chains_of(path)
-    file = fresh.scratch(chain.phases[0].key) / "checkpoint.safetensors"
-    file.write_bytes(b"half a checkpoint")
-    with pytest.raises(StoreError, match=f"{file}.*delete it"):
-        list(run(chain, plan, fresh))
+    stock, file = Stock(fresh), fresh.scratch(chain.phases[0].key) / CHECKPOINT
+    assert stock.whence(chain) == "begins its pretrain phase anew"
+    begun = run(chain, plan, fresh)
+    assert next(event.step for event in begun if event.step == 4)
+    begun.close()
+    assert stock.whence(chain) == "resumes from step 4 of its pretrain phase"
+    file.write_bytes(file.read_bytes()[:-1])
+    events = list(run(chain, plan, fresh))
+    (said,) = [event.said for event in events if event.said]
+    assert said.startswith(f"begins its pretrain phase anew: {file}, a damaged checkpoint")
+    assert next(event.step for event in events if event.step) == 1
+    assert Stock(fresh).is_over(chain)
 
 
 # Two processes

@@ -20,16 +20,17 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS, Bench, model_to_train
-from sweep.chain.checkpoint import CHECKPOINT, CheckpointWriter, read_checkpoint, write_checkpoint
+from sweep.chain.checkpoint import CheckpointWriter, read_checkpoint, write_checkpoint
 from sweep.chain.dev import DevSets, has_collapsed
 from sweep.chain.length import steps_of, trunk_end
 from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
+from sweep.errors import StoreError
 from sweep.planning.chains import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, Reached, rung_fact, rung_step
 from sweep.records import PhaseRecord
-from sweep.store import Wait
+from sweep.store import CHECKPOINT, Wait
 from sweep.tasks.base import Encoded, Task
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
@@ -59,8 +60,7 @@ def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
     yield bench.meter.preparing(phase.kind, phase.key)
     settings = _settings(bench, phase, mixture)
     end = trunk_end(phase, settings, mixture)
-    state, log = _beginning(bench, phase, scratch, end)
-    yield bench.meter.preparing(phase.kind, phase.key)
+    state, log = yield from _beginning(bench, phase, scratch, end)
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
         write_checkpoint(scratch, state, log)
@@ -75,8 +75,7 @@ def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Ite
     streams = yield from _read(bench, tasks, phase)
     dev = yield from bench.meter.meanwhile(phase.kind, phase.key, DevSets.read(bench, tasks, phase))
     own = _mixture(phase, streams, phase.seed)
-    state, log = _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
-    yield bench.meter.preparing(phase.kind, phase.key)
+    state, log = yield from _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         model = model_to_train(bench, tasks, phase, seed)
@@ -105,9 +104,23 @@ def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Ite
     yield bench.meter.event(phase.kind, phase.key, steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
 
 
-def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[State | None, dict[str, Any]]:
-    """State and log of the phase's last checkpoint, else of the trunk where it is not beyond the step `latest`."""
-    state, log = read_checkpoint(scratch)
+def _beginning(
+    bench: Bench, phase: Phase, scratch: Path, latest: int
+) -> Generator[Event, None, tuple[State | None, dict[str, Any]]]:
+    """State and log of the phase's last checkpoint, else of the trunk where it is not beyond the step `latest`.
+
+    A checkpoint that cannot be read is deleted.
+    """
+    try:
+        state, log = read_checkpoint(scratch)
+    except StoreError as damage:
+        (scratch / CHECKPOINT).unlink()
+        state, log = None, {}
+        yield bench.meter.preparing(
+            phase.kind, phase.key, f"begins its {phase.kind} phase anew: {damage.where}, {damage.found}"
+        )
+    else:
+        yield bench.meter.preparing(phase.kind, phase.key)
     if not log and phase.resumes is not None and bench.store.has_weights(phase.resumes):
         trunk, _ = read_checkpoint(bench.store.weights(phase.resumes))
         # An example more may make a batch fewer: then the trunk of the smaller volume ends too late.
