@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of
 
 from sweep.chain.bench import ENCODER_WEIGHTS
+from sweep.chain.dev import is_collapsed
 from sweep.chain.trial import run
 from sweep.errors import StoreError, StudyError
 from sweep.planning.chains import attempt_seed
@@ -49,6 +50,23 @@ def retried(prepared, tmp_path_factory):
         if first + 0.02 < max(others):
             return seed, (first + max(others)) / 2 - record.majority
     raise AssertionError("no seed does better at its second or third attempt")
+
+
+@pytest.mark.parametrize(
+    ("constant", "dev", "collapsed"),
+    [
+        (0.5, 0.505, True),  # within the margin
+        (0.5, 0.511, False),
+        (0.9, 0.905, True),
+        (0.99, 0.99, True),
+        (0.99, 1.0, False),  # nobody exceeds 0.99 + 0.01
+        (0.995, 0.997, False),  # two more answers of a thousand are right
+        (0.0, 0.0, True),  # F1 where the most frequent tag is O
+        (1.0, 1.0, False),  # one answer is always right: nothing can be told
+    ],
+)
+def test_a_phase_can_exceed_the_best_constant_answer_on_every_dev_set(constant, dev, collapsed):
+    assert is_collapsed(dev, constant, 0.01) == collapsed
 
 
 def intermediate(chain, store):

@@ -1,6 +1,7 @@
 """What a phase is judged by: the dev scores of its tasks, and whether it has learned anything.
 
-A task has collapsed where its dev score is within the phase's `collapse_margin` of the best constant answer. A phase
+A task has collapsed where its dev score is within the phase's `collapse_margin` of the best constant answer; where that
+leaves little room, because one class is most of dev, within that share of what is left (`is_collapsed`). A phase
 has collapsed where every task that judges it has; one that collapsed beside others that did not is marked, and the
 phase is passed on. Mixed-in text is there to keep the encoder multilingual, not to be good at: it judges a phase only
 where it is alone.
@@ -25,6 +26,7 @@ from sweep.tasks.base import Outputs, Task
 from sweep.training.model import Chainable
 from sweep.training.scoring import score
 
+ROOM = 0.1  # above the best constant answer; with less the margin is smaller
 SQUAD = "squad"  # a key of sweep.tasks.normalise.NORMALISERS
 
 
@@ -68,8 +70,7 @@ class DevSets:
         margin = self._settings.collapse_margin
         found = {}
         for name, value in values.items():
-            # At a margin of -1 nothing is, not even a score of 0 where one answer would always be right.
-            collapsed = margin > -1 and value <= self._majority[name] + margin
+            collapsed = is_collapsed(value, self._majority[name], margin)
             found[name] = {"dev": value, "majority": self._majority[name], "collapsed": collapsed}
         return found
 
@@ -85,6 +86,17 @@ def _sample(bench: Bench, task: Task, phase: Phase) -> Generator[Wait, None, Sam
     encoded = yield from bench.reader.encoded(task, digest, "dev", language, settings.max_length)
     yield None
     return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, settings.dev_examples)
+
+
+def is_collapsed(value: float, constant: float, margin: float) -> bool:
+    """Whether a dev score shows nothing beyond the best constant answer, both 0..1.
+
+    The margin is that of a dev set with a tenth of its answers or more left to find, and shrinks with what is left: at
+    0.99 a margin of 0.01 is 0.001, which one right answer in a thousand exceeds. Where one answer is always right
+    nothing can be told, and at a margin of -1 nothing is.
+    """
+    room = 1 - constant
+    return margin > -1 and room > 0 and value <= constant + margin * min(1.0, room / ROOM)
 
 
 def has_collapsed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:

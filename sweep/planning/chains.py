@@ -12,7 +12,7 @@ from sweep.planning.axes import BETWEEN, NONE, OWN
 from sweep.planning.phase_settings import PhaseSettings
 from sweep.planning.settings import FULL, NOTHING
 
-PHASE_VERSION = 6  # raised when the same recipe would give other weights
+PHASE_VERSION = 7  # raised when the same recipe would give other weights
 
 PRETRAIN, INTERMEDIATE, TARGET = "pretrain", "intermediate", "target"
 TRUNK = "trunk"  # what runs of several lengths begin with

@@ -122,7 +122,8 @@ class PhaseSettings(Model):
     )
     select: Literal["best", "last"] = "best"  # checkpoint: best on English dev, or last
     evaluations: Positive = 4  # evenly spaced dev evaluations, the last step included
-    # A dev score this near to the best constant answer has learned nothing; -1: whatever is learned is passed on.
+    # A dev score this near to the best constant answer has learned nothing; where that is above 0.9, as much nearer as
+    # there is less left to learn. -1: whatever is learned is passed on.
     collapse_margin: Annotated[float, Strict(), Field(ge=-1, le=1)] = 0.01
     retries: Annotated[int, Strict(), Field(ge=0, le=100)] = (
         2  # further attempts, with other seeds, of a phase that collapsed
