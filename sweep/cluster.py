@@ -12,8 +12,10 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from sweep.errors import StudyError
 from sweep.planning.sharing import CROWDS
@@ -55,40 +57,94 @@ class Room:
 
 @contextmanager
 def cluster(runtime: Runtime) -> Iterator[Room]:
-    """Starts or joins Ray; yields what is there. Raises StudyError where not one chain fits on this machine."""
-    os.environ.update(DRIVER_ENVIRONMENT)
-    joined = os.environ.get("RAY_ADDRESS")
-    folder = None if joined else tempfile.mkdtemp(prefix="sweep-", dir="/tmp")  # short: socket paths end at 108 bytes
-    if not joined:
-        cores = len(os.sched_getaffinity(0))
-        if runtime.cores > cores:
-            raise StudyError(
-                "runtime.cores", str(runtime.cores), f"at most the {cores} cores of this machine are expected"
-            )
-        # Without a token every user of this machine could run code as this one; Ray's default one lands in the home.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    """Starts or joins Ray; yields what is there. Raises StudyError where not one chain fits on this machine.
+
+    Also in a process that has imported Ray before, in any thread, and again; the environment is left as it was.
+    """
+    joined = bool(os.environ.get("RAY_ADDRESS"))
+    cores = usable_cores()
+    if not joined and runtime.cores > cores:
+        wanted = f"at most the {cores} cores that this process may use are expected"
+        raise StudyError("runtime.cores", str(runtime.cores), wanted)
+    # Without a token every user of this machine could run code as this one; Ray's default one lands in the home.
+    token = {} if joined else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    try:
+        with environment({**DRIVER_ENVIRONMENT, **token}):
+            import ray
+
+            if ray.is_initialized():
+                wanted = "call ray.shutdown() before; with RAY_ADDRESS in the environment a study joins that cluster"
+                raise StudyError("ray", "a Ray that this process has started or joined already", wanted)
+            _read_environment_again()
+            with _folder(joined) as folder:
+                try:
+                    yield _started(runtime, cores, folder)
+                finally:
+                    ray.shutdown()
+    finally:
+        _read_environment_again()  # what this process does with Ray afterwards is its own
+
+
+@contextmanager
+def _folder(joined: bool) -> Iterator[str | None]:
+    """Of a private Ray, in /tmp, which is short: paths of sockets end at 108 bytes."""
+    if joined:
+        yield None
+        return
+    folder = tempfile.mkdtemp(prefix="sweep-", dir="/tmp")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(runtime: Runtime, cores: int, folder: str | None) -> Room:
+    """Joins Ray, or starts one in a folder of its own."""
     import ray
 
+    own: dict[str, Any] = {
+        "runtime_env": {"env_vars": worker_environment()},
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if folder is None:
+        ray.init(**own)
+    else:
+        with _loopback():
+            ray.init(
+                address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=folder, **own,
+            )  # fmt: skip
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if folder is not None:
+        return local_room(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
+    return Room(None, None, lacking(runtime, [node["Resources"] for node in ray.nodes() if node["Alive"]]))  # type: ignore[no-untyped-call]
+
+
+def _read_environment_again() -> None:
+    """Ray reads how to authenticate when it is imported, and keeps the first token that it has seen.
+
+    It would wait for a minute for a cluster that has another one.
+    """
+    from ray import _raylet
+
+    raylet: Any = _raylet  # compiled, and carries no types
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of this process, and leaves all as they were: libraries set some of their own meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(variables)
     try:
-        if joined:
-            ray.init(runtime_env={"env_vars": worker_environment()}, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            with _loopback():
-                ray.init(
-                    address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=folder, runtime_env={"env_vars": worker_environment()}, log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )  # fmt: skip
-        for name in ("ray", "ray.tune"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        if joined:
-            yield Room(None, None, lacking(runtime, [node["Resources"] for node in ray.nodes() if node["Alive"]]))  # type: ignore[no-untyped-call]
-        else:
-            yield local_room(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        yield
     finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager
@@ -100,16 +156,52 @@ def _loopback() -> Iterator[None]:
     """
     from ray._private import ray_constants
 
-    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    said = os.environ.get(name)
-    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        yield
+        with environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+            yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-        os.environ.pop(name)
-        if said is not None:
-            os.environ[name] = said
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may keep busy: those it may run on, or fewer where a container's quota says so.
+
+    A quota is processor time per period, in the process's control group or in one above it: `cpu.max` in version 2,
+    `cpu.cfs_quota_us` over `cpu.cfs_period_us` in version 1. Of a broken core only the whole ones count. `root` is
+    where `proc` and `sys` are looked for; without them, as on macOS, all cores of the machine count.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return allowed
+    quotas = [quota for group in groups for quota in _quotas(root / "sys/fs/cgroup", *group.split(":", 2)[1:])]
+    return max(min([allowed, *map(int, quotas)]), 1)
+
+
+def _quotas(mounted: Path, controllers: str, group: str) -> Iterator[float]:
+    """Cores that a control group and those above it grant.
+
+    Inside a container the group may be named as its host sees it, while the files of its own group are those at the
+    mount.
+    """
+    if controllers and "cpu" not in controllers.split(","):
+        return
+    for mount in (mounted / controllers, mounted / "cpu") if controllers else (mounted, mounted / "unified"):
+        place = mount / group.lstrip("/")
+        for folder in (place, *place.parents):
+            if folder == mounted.parent:
+                break
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                if controllers:
+                    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                    quota, period = ((folder / name).read_text(encoding="ascii").strip() for name in names)
+                else:
+                    quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+                if float(quota) > 0:  # -1 and `max` (no number) grant all
+                    yield float(quota) / float(period)
 
 
 def local_room(runtime: Runtime, resources: Mapping[str, float]) -> Room:
