@@ -7,16 +7,18 @@ moment: the next call plans the same chains and finds in the store what was fini
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from sweep.admission import Admission
 from sweep.display import Display
-from sweep.errors import StudyError
+from sweep.errors import StudyError, SweepError
 from sweep.forecast import least_budget
 from sweep.planning import ledger as books
 from sweep.planning.budget import Costs, Speed
@@ -95,20 +97,23 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
 def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
     """In a process of its own: torch stays out of the driver, which lives and grows as long as the study.
 
-    Where torch is loaded already there is nothing to keep out.
+    A program of its own, for one of multiprocessing begins by running the caller's script again. Where torch is loaded
+    already there is nothing to keep out.
     """
     if not unchecked_encoders(plan, facts):
         return {}
     if "torch" in sys.modules:
-        return _checked(plan, facts)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_checked, plan, facts).result()
+        from sweep.chain.inspection import check_encoders
 
-
-def _checked(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
-    from sweep.chain.inspection import check_encoders
-
-    return check_encoders(plan, facts)
+        return check_encoders(plan, facts)
+    command = [sys.executable, "-P", "-m", "sweep.chain.inspection"]
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    asked = pickle.dumps((plan, facts))
+    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env={**os.environ, **paths}, check=True)
+    found: dict[str, str] | SweepError = pickle.loads(done.stdout)  # noqa: S301  our own process wrote it
+    if isinstance(found, SweepError):
+        raise found
+    return found
 
 
 def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
@@ -227,7 +232,13 @@ def _place(runtime: Runtime, devices: float) -> PlacementGroupFactory:
 
 @contextmanager
 def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
-    """Ctrl-C lets nothing new start and stops chains at their next report; a second one ends at once."""
+    """Ctrl-C lets nothing new start and stops chains at their next report; a second one ends at once.
+
+    In a thread, as a notebook's or a server's, signals are not ours: they reach the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         if admission.closing:

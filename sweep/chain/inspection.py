@@ -1,14 +1,18 @@
 """Whether every encoder of a study can do what its chains will ask of it: looked at once, before anything is trained.
 
-Reads configurations and tokenizers, and weights of nothing. Its findings are facts that the ledger keeps.
+Reads configurations and tokenizers, and weights of nothing. Its findings are facts that the ledger keeps. As a program
+it takes (plan, facts) on its input and answers with what it has found, or with the SweepError, on its output.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from sweep.errors import SweepError
 from sweep.planning.architecture import shape_of
 from sweep.planning.first_use import asked_families, unchecked_encoders
 from sweep.planning.plan import Plan
@@ -38,3 +42,18 @@ def _check(source: EncoderSource, families: list[str]) -> dict[str, str]:
     tokenizer = load_tokenizer(source.location, source.revision)
     check_tokenizer(tokenizer, config.model_type, config.pad_token_id, shape, families)
     return {shape_fact(source): json.dumps(asdict(shape))} if source.on_hub else {}
+
+
+def _answer() -> None:
+    plan, facts = pickle.load(sys.stdin.buffer)  # noqa: S301  the driver wrote it
+    output, sys.stdout = sys.stdout.buffer, sys.stderr  # what libraries print is no part of the answer
+    found: dict[str, str] | SweepError
+    try:
+        found = check_encoders(plan, facts)
+    except SweepError as mistake:
+        found = mistake
+    output.write(pickle.dumps(found))
+
+
+if __name__ == "__main__":
+    _answer()
