@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -223,6 +224,17 @@ def test_an_unknown_configuration_is_answered_with_those_there_are(xnli):
     task = offline("xnli", {"facebook/xnli": xnli})
     with pytest.raises(DataError, match=r"BuilderConfig 'sw' not found\. Available: \['en', 'de'\]"):
         task.source.rows("test", "sw")
+
+
+def test_a_script_in_a_data_sets_folder_is_never_run_nor_asked_about(xnli, tmp_path, monkeypatch):
+    canary = tmp_path / "canary"
+    for file in (xnli / f"{xnli.name}.py", xnli / "xnli.py"):
+        file.write_text(f"open({str(canary)!r}, 'w')\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(DataError, match="Dataset scripts are no longer supported"):
+        offline("xnli", {"facebook/xnli": xnli}).source.rows("test", "de")
+    assert sys.stdin.tell() == 0
+    assert not canary.exists()
 
 
 def test_columns_that_changed_are_named_with_those_expected(xnli):

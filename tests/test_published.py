@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -225,6 +226,42 @@ def said(path: Path, capsys) -> str:
 def save_configuration(folder: Path, kind: str, **shape) -> None:
     AutoConfig.for_model(kind, **shape).save_pretrained(folder)
     small_tokenizer("bert", TEXTS).save_pretrained(folder)
+
+
+OWN_CODE = {
+    "a type of its own": (
+        "config.json",
+        {"model_type": "x", "auto_map": {"AutoConfig": "own.X", "AutoModel": "own.Y"}},
+    ),
+    "another model": ("config.json", {"auto_map": {"AutoModel": "own.Y"}}),
+    "another head": ("config.json", {"auto_map": {"AutoModelForMaskedLM": "someone/else--own.Y"}}),
+    "another tokenizer": ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Y", None]}}),
+    "an old tokenizer": ("tokenizer_config.json", {"auto_map": ["own.Y", None]}),
+    "a compiled kernel": ("config.json", {"attn_implementation": "someone/kernel"}),
+}
+
+
+@pytest.mark.parametrize("name", OWN_CODE)
+def test_code_of_a_models_folder_is_never_run_nor_asked_about(name, tmp_path, capsys, monkeypatch):
+    file, changes = OWN_CODE[name]
+    save_configuration(tmp_path / "model", "bert", **SIZE, vocab_size=300, pad_token_id=0)
+    path = tmp_path / "model" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    (tmp_path / "model" / "own.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nX = Y = None\n")
+    answers = io.StringIO("y\n" * 9)
+    monkeypatch.setattr("sys.stdin", answers)
+    line = said(study(tmp_path, tmp_path / "model"), capsys)
+    assert f"model/{file}: {[*changes][-1]}: found " in line
+    assert answers.tell() == 0
+    assert not (tmp_path / "canary").exists()
+
+
+def test_code_that_has_found_its_way_into_transformers_is_no_code_of_a_folder(tmp_path):
+    save_masked_model(PUBLISHED["mbert"], tmp_path)
+    path = tmp_path / "config.json"
+    named = {"AutoConfig": "configuration_bert.BertConfig", "AutoModelForCausalLM": "own.Other"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": named}))
+    assert type(load_encoder(str(tmp_path))).__name__ == "BertModel"
 
 
 NO_ENCODERS = {

@@ -30,6 +30,7 @@ from transformers import (
 from transformers.utils import logging
 
 from sweep.errors import StoreError, StudyError, nearest
+from sweep.training.tokenizer import refuse_own_code
 
 # What configurations call the dropout of an encoder's hidden states and of its attention; that of heads is not its own.
 DROPOUTS = (
@@ -61,7 +62,7 @@ def load_encoder(
         # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
         encoder, report = auto_model.from_pretrained(
             source, revision=revision, config=config, dtype="float32", output_loading_info=True,
-            **_without_pooler(config),
+            trust_remote_code=False, **_without_pooler(config),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _mistake(where, str(error)) from error
@@ -74,7 +75,9 @@ def load_configuration(source: str, revision: str | None = None) -> PreTrainedCo
     """The configuration of a hub id or a local folder. Raises StudyError where it is not an encoder's."""
     where = f"encoder {source!r}"
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision)
+        content, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        refuse_own_code(f"{source}/config.json", content)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise _mistake(where, _first_words(error)) from error
     _refuse_others(config, where)
@@ -181,7 +184,8 @@ def _refuse_others(config: PreTrainedConfig, where: str) -> None:
 def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel:
     """Untrained, from torch's generator."""
     try:
-        return _checked(auto_model.from_config(config, dtype=torch.float32, **_without_pooler(config)))
+        options = {"dtype": torch.float32, "trust_remote_code": False, **_without_pooler(config)}
+        return _checked(auto_model.from_config(config, **options))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise _mistake(where, _first_words(error)) from error
 

@@ -25,7 +25,9 @@ def load_published_head(head: MaskedHead, source: str, revision: str | None = No
 
     The encoder of `source` must be loadable: its errors are said by encoders.load_encoder.
     """
-    model, report = auto_model.from_pretrained(source, revision=revision, dtype="float32", output_loading_info=True)
+    model, report = auto_model.from_pretrained(
+        source, revision=revision, dtype="float32", output_loading_info=True, trust_remote_code=False
+    )
     parts = _parts(model.eval(), missing=set(report["missing_keys"]))
     fresh = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     if parts is None or any(parts[name].shape != tensor.shape for name, tensor in fresh.items()):

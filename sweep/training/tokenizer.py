@@ -5,20 +5,28 @@ Tokenizers that are trained here are in vocabulary.py. Passes through transforme
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
+import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from sweep.errors import StudyError
 from sweep.planning.architecture import OFFSET_POSITIONS, Shape
 from sweep.tasks.subwords import frame
 
+LOADED = ("AutoConfig", "AutoModel", "AutoModelForMaskedLM", "AutoTokenizer")  # what encoders are loaded through
+
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of a hub id or a folder. Raises StudyError where there is none."""
+    """The fast tokenizer of a hub id or a folder. Raises StudyError where there is none, or none without own code."""
     where = f"tokenizer {source!r}"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        refuse_own_code(f"{source}/tokenizer_config.json", get_tokenizer_config(source, revision=revision))
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except StudyError:
+        raise
     except Exception as error:  # each of transformers' conversions fails in its own way, on files that are the user's
         wanted = "give a hub id, or a folder with tokenizer.json (a sentencepiece model alone needs its library: "
         raise StudyError(where, str(error), f"{wanted}pip install sentencepiece)") from error
@@ -28,6 +36,28 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise StudyError(where, "no vocabulary but special tokens", "add the files of its tokenizer to the folder")
     return tokenizer
+
+
+def refuse_own_code(where: str, content: Mapping[str, Any]) -> None:
+    """Raises StudyError where a configuration (config.json, tokenizer_config.json) names classes of its own.
+
+    Transformers would ask on the terminal whether to run them; with its own classes of that type instead, the encoder
+    could be another one than its publisher's. Code that has found its way into transformers has its name there.
+    """
+    auto_map = content.get("auto_map")
+    roles = auto_map if isinstance(auto_map, Mapping) else {"AutoTokenizer": auto_map}
+    named = [name for role in LOADED for name in _class_references(roles.get(role))]
+    if own := [name for name in named if not hasattr(transformers, name.rpartition(".")[2])]:
+        wanted = "code of a model's folder is never run: a model that transformers knows by itself is expected"
+        raise StudyError(f"{where}: auto_map", f"classes of its own ({', '.join(own)})", wanted)
+    if "/" in str(content.get("attn_implementation")):
+        found = f"{content['attn_implementation']!r}, compiled code from the hub"
+        raise StudyError(f"{where}: attn_implementation", found, "foreign code is never run: delete this key")
+
+
+def _class_references(named: object) -> Iterator[str]:
+    """`module.Class` in what stands in an auto_map: one, or a list that may have gaps."""
+    yield from (str(name) for name in (named if isinstance(named, list) else [named]) if name)
 
 
 def check_tokenizer(
