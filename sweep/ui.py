@@ -1,4 +1,8 @@
-"""Serves MLflow's own UI on a results folder, on this machine, in processes that end with the command."""
+"""Serves MLflow's own UI on a results folder, on this machine, in processes that end with the command.
+
+However it ends: its signals end the server, and the server itself watches a pipe whose other end closes with the
+command, be it killed.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,25 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from sweep.errors import StudyError
 from sweep.tracking import ENVIRONMENT
+
+# The server and its workers are one process group. The pipe of the standard input ends when this process does.
+WATCHED = """
+import os, signal, sys, threading
+def watch():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=watch, daemon=True).start()
+"""
+SERVER = """
+from mlflow.cli import cli
+cli(sys.argv[1:])
+"""
 
 
 def open_ui(results: Path, uri: str, port: int = 5000) -> int:
@@ -21,15 +40,32 @@ def open_ui(results: Path, uri: str, port: int = 5000) -> int:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise StudyError("--port", f"port {port} in use", f"a free port is expected, as {port + 1}")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command = [sys.executable, "-c", WATCHED + SERVER, "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(results.resolve() / "artifacts")]
-    server = subprocess.Popen(command, env={**ENVIRONMENT, **os.environ}, start_new_session=True)
+    environment = {**ENVIRONMENT, **os.environ}
+    with _ending():
+        server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            _end(server)
+
+
+@contextlib.contextmanager
+def _ending() -> Iterator[None]:
+    """SIGTERM and the hang-up of a terminal unwind the command, which otherwise would end at once."""
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
+        yield
     finally:
-        _end(server)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,31 +20,65 @@ from sweep.errors import StudyError
 from sweep.tracking import sync
 from sweep.ui import open_ui
 
+# A test run in the background of a shell has its interrupts ignored, and hands that down.
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from sweep import ui
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ui.SERVER = sys.argv[4] or ui.SERVER
+raise SystemExit(ui.open_ui(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+"""
+# Stands for MLflow's, which takes seconds to start: a process with one of its own.
+STAND_IN = """
+import subprocess, time
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', *sys.argv])
+time.sleep(600)
+"""
 
-def test_the_ui_serves_the_study_and_ends_on_interrupt(tmp_path: Path) -> None:
+
+def _started(folder: Path, uri: str, port: int, server: str = "") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", PROGRAM, str(folder), uri, str(port), server]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_the_ui_serves_the_study_and_leaves_no_process_when_it_is_killed(tmp_path: Path) -> None:
     study = FinishedStudy(tmp_path)
     study.chain("none", "topic")
     uri = f"sqlite:///{tmp_path / 'mlflow.sqlite'}"
     sync(uri, "a study", tmp_path, study.chains(), study.store, {})
     port = _free_port()
-    # A test run in the background of a shell has its interrupts ignored, and hands that down.
-    code = f"""
-import signal
-from pathlib import Path
-from sweep.ui import open_ui
-signal.signal(signal.SIGINT, signal.default_int_handler)
-folder = Path({str(tmp_path)!r})
-raise SystemExit(open_ui(folder, {uri!r}, {port}))
-"""
-    ui = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ui = _started(tmp_path, uri, port)
     try:
         _wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health") or ui.poll() is not None)
+        assert ui.poll() is None
         with pytest.raises(StudyError, match="in use"):
             open_ui(tmp_path, uri, port)
     finally:
-        ui.send_signal(signal.SIGINT)
-    assert ui.wait(timeout=60) == 0
-    assert not _answers(f"http://127.0.0.1:{port}/health")
+        ui.kill()
+        ui.wait()
+    _wait_for(lambda: not list(_with_argument(uri)))
+
+
+def test_the_ui_leaves_no_process_when_it_is_interrupted_ended_or_loses_its_terminal(tmp_path: Path) -> None:
+    codes = {signal.SIGINT: 0, signal.SIGTERM: 128 + 15, signal.SIGHUP: 128 + 1}
+    uris = {sent: f"sqlite:///{tmp_path / sent.name}" for sent in codes}
+    started = {sent: _started(tmp_path, uri, _free_port(), STAND_IN) for sent, uri in uris.items()}
+    for sent, ui in started.items():
+        _wait_for(lambda uri=uris[sent], ui=ui: len(list(_with_argument(uri))) == 3 or ui.poll() is not None)  # type: ignore[misc]
+        ui.send_signal(sent)
+    assert {sent: ui.wait(timeout=60) for sent, ui in started.items()} == codes
+    for uri in uris.values():
+        _wait_for(lambda uri=uri: not list(_with_argument(uri)))  # type: ignore[misc]
+
+
+def _with_argument(uri: str) -> Iterator[Path]:
+    """Processes on this database, by their command lines or, where one has none of that, environments."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            said = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            if uri.encode() in said and process.name != str(os.getpid()):
+                yield process
 
 
 def _answers(address: str) -> bool:
