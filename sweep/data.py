@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from sweep.fingerprint import fingerprint
 from sweep.store import Store, Wait
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
+from sweep.tasks.base import ENCODING_VERSION, Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
 from sweep.tasks.mining import MINING
 from sweep.tasks.ranking import RANKING
 from sweep.tasks.units import Ids, Marks, asking, marks, units
 
-ENCODING_VERSION = 3  # raised when the same rows would be encoded otherwise
 SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all are compared on the same ones
 
 

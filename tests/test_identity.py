@@ -22,9 +22,13 @@ from small_studies import TINY, chains_of, finish, plan_of, study_file
 from sweep import mirror
 from sweep.chain import bench
 from sweep.chain.trial import run
+from sweep.planning import chains as planning_chains
+from sweep.planning import plan as planning_plan
+from sweep.planning.chains import Chain
 from sweep.planning.ledger import ChainRow
 from sweep.planning.preview import PREVIEWS
 from sweep.planning.settings import CELL, Setting
+from sweep.planning.shapes import encoder_source
 from sweep.records import PreviewRecord
 from sweep.reporting import collapse, figures, html, process_figures, readings, report, retention, spending, tradeoffs
 from sweep.reporting.answers import leading_table
@@ -269,6 +273,58 @@ def test_the_precision_that_is_asked_for_is_in_every_key_and_nothing_else_of_the
     found = [keys(tmp_path, precision=precision) for precision in ("auto", "fp32", "bf16")]
     assert not any(one & other for one, other in itertools.combinations(found, 2))
     assert keys(tmp_path, cores=2, gpu=0.5, checkpoint_seconds=1.0, score_batch_tokens=64) == found[0]
+
+
+@pytest.mark.parametrize("changed", ["pytorch_model.bin", "model.safetensors", "bpe.codes", "config.json"])
+def test_whatever_an_encoder_is_loaded_from_is_part_of_its_digest(changed, tmp_path):
+    found = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({**TINY["random_init"], "vocab_size": 100, "x": 0}))
+        (folder / "README.md").write_text(f"words {number}")
+        (folder / ".lock").write_text(f"{number}")
+        found.append(encoder_source(str(folder), None, tmp_path, None, (1,), "").digest)
+    assert found[0] == found[1]
+    (tmp_path / "1" / changed).write_text(json.dumps({**TINY["random_init"], "vocab_size": 100, "x": 1}))
+    assert encoder_source(str(tmp_path / "1"), None, tmp_path, None, (1,), "").digest != found[0]
+
+
+@pytest.mark.parametrize("module", [planning_chains, planning_plan])
+def test_another_way_to_read_rows_is_another_key(module, tmp_path, monkeypatch):
+    axes = {"intermediate": ["world/nli"], "target": ["world/rte"]}
+    before, after = next(plan_of(study_file(tmp_path, axes)).planned_chains()), None
+    monkeypatch.setattr(module, "ENCODING_VERSION", -1)
+    after = next(plan_of(study_file(tmp_path, axes)).planned_chains())
+    assert before.score != after.score
+    if module is planning_chains:
+        assert not {phase.key for phase in before.phases} & {phase.key for phase in after.phases}
+
+
+@pytest.mark.parametrize("changed", ["normaliser", "test", "notes"])
+def test_scores_depend_on_all_that_tells_what_is_left_of_an_intermediate_task(changed, tmp_path):
+    row = {"id": "1", "question": "who?", "context": "Ann went.", "answers": [{"text": "Ann", "start": 0}]}
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    files = {split: f"{split}.jsonl" for split in ("train", "dev", "test")}
+    columns = {name: name for name in ("id", "question", "context", "answers")}
+    task = {"family": "span", "format": "jsonl", "columns": columns, "languages": ["en"], **files}
+    axes = {"intermediate": ["own"], "target": ["world/rte"]}
+
+    def chain() -> Chain:
+        path = study_file(tmp_path, axes, tasks={"own": task}, scoring={"retention": True})
+        return next(plan_of(path).planned_chains())
+
+    before = chain()
+    if changed == "normaliser":
+        task["normaliser"] = "mlqa"
+    elif changed == "test":
+        (tmp_path / "test.jsonl").write_text(json.dumps({**row, "question": "why?"}))
+    else:
+        (tmp_path / "notes.jsonl").write_text("")
+    after = chain()
+    assert [phase.key for phase in before.phases] == [phase.key for phase in after.phases]
+    assert (before.score != after.score) == (changed != "notes")
 
 
 def test_records_say_on_what_in_which_precision_and_by_which_program_they_were_made(tmp_path, monkeypatch):

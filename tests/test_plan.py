@@ -110,10 +110,10 @@ OWN = {
 
 
 GOLDEN = (
-    "192c0efeabdb3fc840e67437c646bcd2",  # pretrain
-    "66f303c5e6f1511948eeb50206373579",  # intermediate
-    "3e78a9ced3800556434571e049e02920",  # target
-    "be07f7a64b0f522913264bf75750f60d",  # score
+    "b1a743d7bd8b5f5b45827b9f10e4c3c5",  # pretrain
+    "0771e5a8984839c837cfa3e26d495121",  # intermediate
+    "95df8f794bd083157a934dc1a08718e2",  # target
+    "2878c526302ee07df6cd88e8bff2112f",  # score
 )
 
 

@@ -15,6 +15,7 @@ from sweep.fingerprint import fingerprint
 from sweep.official.archive import packed, write_labels
 from sweep.official.layout import description
 from sweep.planning.chains import TARGET, Chain
+from sweep.planning.plan import SCORE_VERSION
 from sweep.planning.reading import read_layers, scoring_settings
 from sweep.records import ScoreRecord
 from sweep.store import Wait
@@ -78,7 +79,7 @@ def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> Generator[
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
     known = description(task.family, task.labels, task.normaliser)
-    key = fingerprint([known, bench.plan.tests[task.name], examples])
+    key = fingerprint([SCORE_VERSION, known, bench.plan.tests[task.name], examples])
     with (yield from bench.store.made_once("labels", key)) as folder:
         if not folder.exists():
             write_labels(folder, task, sets.rows)

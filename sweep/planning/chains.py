@@ -11,6 +11,7 @@ from sweep.fingerprint import fingerprint
 from sweep.planning.axes import BETWEEN, NONE, OWN
 from sweep.planning.phase_settings import PhaseSettings
 from sweep.planning.settings import FULL, NOTHING
+from sweep.tasks.base import ENCODING_VERSION
 
 PHASE_VERSION = 7  # raised when the same recipe would give other weights
 
@@ -41,7 +42,8 @@ class Recipe:
     def digest(self) -> str:
         told = {name: value for name, value in self.record().items() if name != "tasks"}
         ratios = [self.settings.sampling.ratios.get(task) for task in self.tasks]
-        return fingerprint({"version": PHASE_VERSION, **told, "sampling": {**told["sampling"], "ratios": ratios}})
+        versions = [PHASE_VERSION, ENCODING_VERSION]
+        return fingerprint({"versions": versions, **told, "sampling": {**told["sampling"], "ratios": ratios}})
 
     @cached_property
     def rates(self) -> tuple[float, ...]:

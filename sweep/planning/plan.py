@@ -34,7 +34,7 @@ from sweep.planning.reading import scoring_settings
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.sources import judged_in, trained_in
 from sweep.planning.spec import Study
-from sweep.tasks.base import Task
+from sweep.tasks.base import ENCODING_VERSION, Task
 
 SCORE_VERSION = 3  # raised when the same weights would give other scores
 
@@ -248,7 +248,8 @@ class Plan:
     def _score_key(self, cell: Cell, weights: str) -> str:
         if cell not in self._readings:
             self._readings[cell] = tuple(self._read(cell))
-        return _join("score", str(SCORE_VERSION), weights, *self._readings[cell])
+        versions = f"{SCORE_VERSION} {ENCODING_VERSION}"
+        return _join("score", versions, weights, *self._readings[cell])
 
     def _read(self, cell: Cell) -> Iterator[str]:
         """What is scored of a cell's weights, and how."""
@@ -256,7 +257,8 @@ class Plan:
         yield from (task.name, self.tests[task.name], self.study.runtime.precision)
         yield json.dumps(scoring_settings(self.study, task, self.encoders[cell.encoder]), sort_keys=True)
         for name in self.retained(cell):
-            yield from (name, self.tests[name])
+            task = self.tasks[name]
+            yield from (name, self.rows[(name, *task.held_out)], task.normaliser)
 
 
 def _join(*parts: str) -> str:

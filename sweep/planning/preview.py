@@ -19,6 +19,7 @@ from sweep.planning.budget import LINEAR, Costs
 from sweep.planning.chains import TARGET, Chain
 from sweep.planning.phase_settings import Phases, PhaseSettings, Warmup
 from sweep.planning.plan import Plan
+from sweep.tasks.base import ENCODING_VERSION
 
 PREVIEW_VERSION = 1  # raised when the same weights would give another value
 PREVIEWS = "previews"  # the ledger's fact that names those of a study, for the report
@@ -64,7 +65,7 @@ def previews(short: Plan) -> Iterator[Chain]:
         weights = [phases[-1].key if phases else encoder.digest, encoder.pooling]
         rows = short.rows[cell.target, "train", short.tasks[cell.target].trained_in[0]]
         read = [cell.target, rows, EXAMPLES, target_settings(short, chain).max_length, short.study.runtime.precision]
-        key = fingerprint(["preview", PREVIEW_VERSION, weights, read])
+        key = fingerprint(["preview", PREVIEW_VERSION, ENCODING_VERSION, weights, read])
         yield replace(chain, key=key, phases=phases, score=key)
 
 

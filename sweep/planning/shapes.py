@@ -18,6 +18,7 @@ from sweep.planning.spec import Encoder
 # A file above this size is sampled: hashing a month's checkpoints for every plan would make the plan slow, and no
 # training step leaves any block of the weights as it was.
 WHOLE_FILE_BYTES = 8 << 20
+UNREAD = {".md", ".h5", ".msgpack", ".ot", ".onnx"}  # of an encoder's folder: words, weights of other frameworks
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 64 << 10
 
@@ -145,18 +146,15 @@ def _shape_of_folder(folder: Path, where: str) -> Shape:
     return shape_of(config, where)
 
 
-@cache
 def _folder_digest(folder: Path) -> str:
-    names = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.suffix in {".json", ".safetensors", ".txt", ".model"} and path.is_file()
-    )
-    return fingerprint({name: _file_identity(folder / name) for name in names})
+    paths = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.suffix not in UNREAD]
+    states = ((path, path.stat()) for path in paths)
+    return fingerprint({path.name: _file_identity(path, state.st_size, state.st_mtime_ns) for path, state in states})
 
 
-def _file_identity(path: Path) -> str:
-    size = path.stat().st_size
+@cache
+def _file_identity(path: Path, size: int, _changed: int) -> str:
+    """Cached per state of the file."""
     if size <= WHOLE_FILE_BYTES:
         return file_digest(path)
     digest = hashlib.sha256(str(size).encode())

@@ -144,7 +144,9 @@ class Runtime(Model):
     precision: Literal["auto", "fp32", "bf16"] = (
         "auto"  # auto: bf16 on a GPU that has it, else fp32; bf16 on a CPU without it is fp32
     )
-    micro_batch_tokens: Positive | None = None  # a batch larger than this is accumulated from parts
+    # A batch larger than this is accumulated from parts, as one is that does not fit a device: the same gradient, with
+    # other noise of dropout.
+    micro_batch_tokens: Positive | None = None
     score_batch_tokens: Positive = 16384
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
     silence: Annotated[float, BeforeValidator(as_duration)] = 7200.0  # a worker that says nothing for so long hangs

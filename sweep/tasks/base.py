@@ -58,6 +58,8 @@ the vectors of all sequences as sweep.tasks.vectors.Vectors.
     masked     [2] correctly predicted masked tokens, masked tokens
 """
 
+# Raised when the same data would be read as other rows, or the same rows be encoded otherwise: part of every key.
+ENCODING_VERSION = 3
 SPLITS = ("train", "dev", "test")
 IGNORED = -100  # a target that has no loss and no score, as in torch.nn.CrossEntropyLoss
 
