@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,25 @@ TOPICS = {
 ROWS = "text\tcategory\na game\tsport\na ship\ttravel\n"
 
 
-def sweep(command: str, path: Path) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-m", "sweep", command, str(path)]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=path.parent)
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, capsys):
+    """The command line in this process: what a process of its own adds is its start, in which it imports everything."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Done:
+        code = main([str(argument) for argument in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return call
 
 
 def own_data(folder: Path, swahili: str | None = ROWS, **changes: object) -> Path:
@@ -37,7 +54,7 @@ def own_data(folder: Path, swahili: str | None = ROWS, **changes: object) -> Pat
     return study_file(folder, {"target": ["topics"]}, tasks={"topics": {**TOPICS, **changes}}, data_root=".")
 
 
-def test_good_data_passes_the_check(tmp_path):
+def test_good_data_passes_the_check(tmp_path, sweep):
     done = sweep("check", own_data(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -56,7 +73,7 @@ def test_good_data_passes_the_check(tmp_path):
         ({"target": []}, {}, ["axes.target", "at least one value"]),
     ],
 )
-def test_a_name_that_is_not_there_is_one_line_with_its_place(axes, sections, said, tmp_path):
+def test_a_name_that_is_not_there_is_one_line_with_its_place(axes, sections, said, tmp_path, sweep):
     done = sweep("plan", study_file(tmp_path, axes, **sections))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -85,7 +102,7 @@ def test_data_that_is_not_as_described_is_one_line_with_file_and_line(swahili, c
         assert fragment in printed
 
 
-def test_nothing_is_trained_where_data_is_not_as_described(tmp_path):
+def test_nothing_is_trained_where_data_is_not_as_described(tmp_path, sweep):
     done = sweep("run", own_data(tmp_path, ROWS + "a lion\tnature\n"))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -133,17 +150,19 @@ def test_overrides_that_nothing_reads_are_noted(tmp_path, capsys):
 
 
 def test_a_study_file_that_is_not_there_is_one_line(tmp_path):
-    done = sweep("run", tmp_path / "absent.yaml")
+    """In a process of its own, whose exit code is what the command line says."""
+    command = [sys.executable, "-m", "sweep", "run", str(tmp_path / "absent.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "absent.yaml" in done.stderr
 
 
-def test_a_folder_without_a_study_has_no_report(tmp_path):
+def test_a_folder_without_a_study_has_no_report(tmp_path, sweep):
     done = sweep("report", tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
-def test_the_readmes_study_is_one_that_can_be_planned(tmp_path):
+def test_the_readmes_study_is_one_that_can_be_planned(tmp_path, sweep):
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     (tmp_path / "study.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     for code in ("eng_Latn", "swh_Latn", "quy_Latn"):
@@ -156,7 +175,7 @@ def test_the_readmes_study_is_one_that_can_be_planned(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["quickstart", "real_small", "family_and_size", "retention", "miniature/retention"])
-def test_the_shipped_studies_can_be_planned(name, request):
+def test_the_shipped_studies_can_be_planned(name, request, sweep):
     if name == "real_small":
         request.getfixturevalue("shared_data")
         encoder = Path(__file__).parents[1] / "encoders" / "all-minilm-l6-v2"
@@ -166,30 +185,25 @@ def test_the_shipped_studies_can_be_planned(name, request):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def plan_with(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-m", "sweep", "plan", str(path), *options]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False)
-
-
-def test_a_budget_asked_about_says_which_cells_it_covers_in_their_order(tmp_path):
+def test_a_budget_asked_about_says_which_cells_it_covers_in_their_order(tmp_path, sweep):
     path = study_file(tmp_path, {"intermediate": ["none", "world/nli"], "target": ["world/topic", "world/ner"]})
-    whole = json.loads(plan_with(path, "--budget", "1e15 flops", "--json").stdout)
+    whole = json.loads(sweep("plan", path, "--budget", "1e15 flops", "--json").stdout)
     cells = [one["cell"] for one in whole["coverage"]]
     assert len(cells) == whole["covered_by_budget"] == whole["cells"] == 4
     assert ["none" in cell for cell in cells] == [True, True, False, False]
     spent = [one["spent"] for one in whole["coverage"]]
     assert spent == pytest.approx([sum(one["amount"] for one in whole["coverage"][: n + 1]) for n in range(4)])
-    less = plan_with(path, "--budget", f"{spent[1] + 1:.0f} flops").stdout
+    less = sweep("plan", path, "--budget", f"{spent[1] + 1:.0f} flops").stdout
     assert [line.split(": ")[0].strip() for line in less.splitlines()[-2:]] == [f"1  {cells[0]}", f"2  {cells[1]}"]
 
 
-def test_a_budget_that_is_none_is_refused_with_what_would_do(tmp_path):
-    done = plan_with(study_file(tmp_path), "--budget", "4 device-ours")
+def test_a_budget_that_is_none_is_refused_with_what_would_do(tmp_path, sweep):
+    done = sweep("plan", study_file(tmp_path), "--budget", "4 device-ours")
     assert done.returncode == 2
     assert "--budget: found '4 device-ours'; an amount and one of device-seconds" in done.stderr
     assert done.stderr.endswith("did you mean 'device-hours'?\n")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_plan_says_how_far_sharing_can_go(tmp_path):
-    assert "at most, were all phases before the target phase free" in plan_with(study_file(tmp_path)).stdout
+def test_a_plan_says_how_far_sharing_can_go(tmp_path, sweep):
+    assert "at most, were all phases before the target phase free" in sweep("plan", study_file(tmp_path)).stdout

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -23,7 +24,9 @@ BY_NAME = {task.name.removeprefix("world/"): task for task in TASKS}
 FOREIGN = [language.code for language in LANGUAGES if language is not PIVOT]
 
 
+@cache
 def rows(task, split, language=PIVOT.code, seed=0):
+    """Made once for all tests, which only read them."""
     return EmbeddedSource(task, seed).rows(split, language)
 
 

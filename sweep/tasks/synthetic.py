@@ -92,11 +92,10 @@ class EmbeddedSource:
         """
         self._check(split, language)
         design, examples = DESIGNS[self.task], self._examples(split, language)
-        if split == "train":
-            spoken = language if design.family == "masked" else PIVOT.code  # what is no raw text is translated
-            meanings = tuple(islice(_meanings(self.task, self.seed, split, spoken), examples))
+        if split == "train" and design.family == "masked":  # a language's own; all else is translated
+            meanings = tuple(islice(_meanings(self.task, self.seed, split, language), examples))
         else:
-            meanings = _held_out(self.task, self.seed, split)[:examples]
+            meanings = _translated(self.task, self.seed, split)[:examples]
         found = [design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
         if design.family == "span":
             return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(found)]
@@ -134,10 +133,11 @@ def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.
 
 
 @cache
-def _held_out(task: str, seed: int, split: str) -> tuple[rows.Meaning, ...]:
-    """The meanings of a dev or test split, kept because every language says the same ones."""
-    examples = DESIGNS[task].dev if split == "dev" else DESIGNS[task].test
-    return tuple(islice(_meanings(task, seed, split, ""), examples))
+def _translated(task: str, seed: int, split: str) -> tuple[rows.Meaning, ...]:
+    """The meanings of a split, kept because every language says the same ones."""
+    design = DESIGNS[task]
+    examples = {"train": design.train, "dev": design.dev, "test": design.test}[split]
+    return tuple(islice(_meanings(task, seed, split, PIVOT.code), examples))
 
 
 def _split(meaning: rows.Meaning) -> str:
