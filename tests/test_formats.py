@@ -149,6 +149,26 @@ def test_parquet_of_another_writer_is_read_as_it_is(tmp_path):
     assert rows(tmp_path / "t.parquet", "parquet") == [(1, {"text": "a", "label": 3})]
 
 
+def test_a_column_of_parquet_that_cannot_be_read_is_named(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    latin = pyarrow.array([b"ok", b"caf\xe9"], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 2, latin.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"n": [1, 2], "text": text}), tmp_path / "t.parquet")
+    message = problem(tmp_path / "t.parquet", "parquet")
+    assert "t.parquet:1: found column 'text' of string, which cannot be read ('utf-8' codec" in message
+
+
+def test_class_labels_of_parquet_that_cannot_be_read_are_named(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"n": [1]}).replace_schema_metadata({"huggingface": "{broken"})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    assert "t.parquet: found features in its schema's 'huggingface'" in problem(tmp_path / "t.parquet", "parquet")
+
+
 def test_a_file_that_is_not_parquet_is_refused(file):
     assert "found a file that is not Parquet" in problem(file("a,b\n"), "parquet")
 

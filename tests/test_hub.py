@@ -243,6 +243,53 @@ def test_columns_that_changed_are_named_with_those_expected(xnli):
         task.source.rows("test", "de")
 
 
+CLASSES = """dataset_info:
+  features:
+  - name: text
+    dtype: string
+  - name: label
+    dtype: {class_label: {names: {'0': bad, '1': good}}}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # `datasets` leaves a CSV file open
+@pytest.mark.parametrize("first", [None, 5])
+@pytest.mark.parametrize(
+    ("suffix", "files", "features", "said"),
+    [
+        ("jsonl", ('{"text": "a", "label": 1}', '{"text": "b", "label": {"x": 1}}'), "", "found column 'label': {'x'"),
+        ("csv", ("text,label\na,1\n", "text,label\nb,7\n"), CLASSES, "found column 'label': int64 (ValueError: Class"),
+        ("csv", ("text,label\na,good\n", "text,label\nb,fair\n"), CLASSES, "found column 'label': large_string (Val"),
+        (
+            "parquet",
+            ({"text": "a", "label": 1}, {"text": "b", "label": "x"}),
+            "",
+            "found column 'label': string (Arrow",
+        ),
+        ("parquet", ({"text": "a", "label": 1}, {"body": "b", "label": 1}), "", "found column 'text': no such column"),
+    ],
+)
+def test_files_of_a_split_that_are_not_alike_are_named_with_the_column(
+    tmp_path, capfd, first, suffix, files, features, said
+):
+    for name, content in zip("ab", files, strict=True):
+        path = tmp_path / "set" / f"{name}.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content)
+        else:
+            datasets.Dataset.from_list([content]).to_parquet(path)
+    configs = f"configs:\n- config_name: default\n  data_files: [{{split: test, path: '*.{suffix}'}}]\n"
+    (tmp_path / "set/README.md").write_text(f"---\n{configs}{features}---\n")
+    described = {"family": "sequence", "hub": str(tmp_path / "set"), "labels": {"bad": [0], "good": [1]}}
+    described |= {"test": "test", "languages": ["en"], "sizes": {"test": 2}, "tokens": 5, "first": first}
+    with pytest.raises(DataError) as caught:
+        hub_task("t", described, "tasks.t").source.rows("test", "en")
+    assert f"set/b.{suffix}: {said}" in str(caught.value)
+    assert "describe the files themselves in tasks.t.test with `format` and `path`" in str(caught.value)
+    assert "Failed to read" not in capfd.readouterr().err
+
+
 def test_a_split_that_is_filtered_to_nothing_is_refused(xnli):
     task = offline("xnli", {"facebook/xnli": xnli}, skip={"premise": ["p"]})
     with pytest.raises(DataError, match="found no test rows"):

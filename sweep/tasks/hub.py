@@ -6,6 +6,7 @@ the study; no commit is written down here. Sizes are stated in advance, for a pl
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -135,11 +136,23 @@ def _loaded(part: HubPart, config: str | None, split: str, revision: str | None,
 
     streaming = part.first is not None
     with _explained(part, place):
-        data = datasets.load_dataset(part.id, config, split=split, revision=revision, streaming=streaming)
+        try:
+            data = datasets.load_dataset(part.id, config, split=split, revision=revision, streaming=streaming)
+        except datasets.exceptions.DatasetGenerationError as error:
+            raise _unlike(part, place, error, _odd_file(part.id, config, split, revision)) from error
     if revision and COMMIT.fullmatch(revision) and not streaming:
         _check_commit(data, revision, place)
     names = {column: known for column, feature in (data.features or {}).items() if (known := _label_names(feature))}
-    return (parquet.named(dict(row), names) for row in data)
+    rows = (parquet.named(dict(row), names) for row in data)
+    return _streamed(rows, part, config, split, place) if streaming and Path(part.id).is_dir() else rows
+
+
+def _streamed(rows: Iterable[Raw], part: HubPart, config: str | None, split: str, place: str) -> Iterator[Raw]:
+    """The same of a folder's files, which are cast as they are read."""
+    try:
+        yield from rows
+    except (ValueError, TypeError) as error:
+        raise _unlike(part, place, error, _odd_file(part.id, config, split, None)) from error
 
 
 def _converted(part: HubPart, revision: str, folder: str, place: str) -> Iterable[Raw]:
@@ -161,20 +174,91 @@ def _label_names(feature: Any) -> list[str] | None:
     return getattr(inner, "names", None)
 
 
+def _odd_file(identifier: str, config: str | None, split: str, revision: str | None) -> tuple[str, str, str] | None:
+    """(file, column, what it has and what it should have) where a split's files make no table of one kind.
+
+    Each file is read by itself and compared with the features that the data set states, or with the first file. None
+    where no difference is found, or where the files cannot be had.
+    """
+    import datasets
+
+    try:
+        builder = datasets.load_dataset_builder(identifier, config, revision=revision)
+        files = [str(file) for file in (builder.config.data_files or {}).get(split.partition("[")[0], ())]
+        wanted, of = builder.info.features, "the data set's README.md"
+        for file in files:
+            found = datasets.load_dataset(builder.name, data_files=[file], split="train")
+            if wanted is None:
+                wanted, of = found.features, files[0]
+            if odd := _odd_column(found, wanted):
+                return file, odd[0], f"{odd[1]}, where {of} has {_kind(wanted.get(odd[0]))}"
+    except (OSError, ValueError, TypeError, RuntimeError, datasets.exceptions.DatasetsError):
+        return None
+    return None
+
+
+def _odd_column(found: Any, wanted: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(column, what a file has there) of the first column that cannot be what is wanted."""
+    for column in dict.fromkeys([*wanted, *found.features]):
+        if column not in found.features or column not in wanted:
+            return column, _kind(found.features.get(column))
+        try:
+            found.select_columns([column]).cast_column(column, wanted[column])
+            for value in found.unique(column) if hasattr(wanted[column], "names") else ():
+                wanted[column].encode_example(value)  # which looks at the number of classes
+        except (ValueError, TypeError) as error:
+            return column, f"{_kind(found.features[column])} ({_first_line(error)})"
+    return None
+
+
+def _kind(feature: Any) -> str:
+    """A column's type in a word or two."""
+    if feature is None:
+        return "no such column"
+    names = _label_names(feature)
+    return f"class labels ({len(names)})" if names else str(getattr(feature, "dtype", feature))
+
+
+def _unlike(part: HubPart, place: str, error: Exception, odd: tuple[str, str, str] | None) -> DataError:
+    """What is said of a split whose files make no table of one kind."""
+    cause = _first_line(error.__cause__ or error)
+    if odd is None:
+        return DataError(place, f"data of several kinds in one split ({cause})", _alike(part))
+    file, column, what = odd
+    return DataError(file, f"column {column!r}: {what}", _alike(part))
+
+
+def _alike(part: HubPart) -> str:
+    return (
+        "every file of a split must have the same columns and types: correct the file or the features in the data"
+        f" set's README.md, or describe the files themselves in {part.where} with `format` and `path`"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
 @contextmanager
 def _explained(part: HubPart, place: str) -> Iterator[None]:
-    """Turns what `datasets` raises where it cannot load into a DataError."""
+    """Turns what `datasets` raises where it cannot load into a DataError, and silences what it logs of it."""
     import datasets
     from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
 
+    logger = logging.getLogger(datasets.__name__)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
-    except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
         raise _unavailable(part, place, error) from error
+    finally:
+        logger.setLevel(level)
 
 
 def _unavailable(part: HubPart, place: str, error: Exception) -> DataError:
-    found = f"a data set that cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]})"
+    found = f"a data set that cannot be loaded ({_first_line(error)})"
     folder = f"a folder with its README.md and Parquet files, written for {part.id!r} in {part.where}, would do"
     instead = f", and so would {part.instead}" if part.instead else ""
     wanted = f"check id, config and split, or go online once; without a network {folder}{instead}"

@@ -20,9 +20,9 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     try:
         file = _open(path)
-        names = _class_labels((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        names = _class_labels((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"), path)
         for batch in file.iter_batches(batch_size=4096):
-            for row in batch.to_pylist():
+            for row in _listed(batch, f"{path}:{number + 1}"):
                 number += 1
                 yield number, named(row, names)
     except (pyarrow.ArrowException, OSError) as error:
@@ -49,9 +49,25 @@ def _named(value: Any, known: Sequence[str]) -> Any:
     return known[value] if isinstance(value, int) and 0 <= value < len(known) else value
 
 
-def _class_labels(metadata: bytes) -> dict[str, list[str]]:
+def _listed(batch: Any, where: str) -> list[dict[str, Any]]:
+    """The rows of a batch. Raises DataError with the column that cannot be read."""
+    columns = {}
+    for number, field in enumerate(batch.schema):
+        try:
+            columns[field.name] = batch.column(number).to_pylist()
+        except (ValueError, ArithmeticError) as error:
+            found = f"column {field.name!r} of {field.type}, which cannot be read ({error})"
+            raise DataError(where, found, "write the column anew, text as UTF-8") from error
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _class_labels(metadata: bytes, path: Path) -> dict[str, list[str]]:
     """Column -> names of its class labels, from the features that `datasets` writes into a file's schema."""
-    features = json.loads(metadata).get("info", {}).get("features", {})
+    try:
+        features = json.loads(metadata).get("info", {}).get("features", {}) or {}
+    except (ValueError, AttributeError) as error:
+        found = f"features in its schema's 'huggingface' that cannot be read ({error})"
+        raise DataError(path, found, "write the file anew with `datasets`, or without them") from error
     found = {}
     for column, feature in features.items():
         inner = feature.get("feature", feature) if isinstance(feature, dict) else feature  # tags: a list of labels
