@@ -47,9 +47,11 @@ def check(options: argparse.Namespace) -> int:
     from sweep.planning.study_file import load
 
     plan = resolve(load(options.file), options.file)
-    facts = check_data(plan, {})
+    checked = check_data(plan, {})
     check_encoders(plan, {})
-    print(f"{options.file}: {len(plan.cells)} cells, {len(facts)} data sets read without a fault")
+    print(f"{options.file}: {len(plan.cells)} cells, {len(checked.facts)} data sets read without a fault")
+    for note in (*plan.flags, *checked.notes):
+        print(f"note: {note}")
     return 0
 
 

@@ -89,7 +89,7 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
         ledger.remember(resolve_revisions(resolve(study, path, ledger.facts()), ledger.facts()))
         ledger.remember(_check_encoders(resolve(study, path, ledger.facts()), ledger.facts()))
         plan = resolve(study, path, ledger.facts())
-        ledger.remember(check_data(plan, ledger.facts()))
+        ledger.remember(check_data(plan, ledger.facts()).facts)
         ledger.settle_all(time.time())
         yield plan, ledger, results
 

@@ -59,6 +59,19 @@ def test_good_data_passes_the_check(tmp_path, sweep):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_lengths_that_an_encoder_does_not_take_are_said_by_plan_and_check_with_place_and_remedy(tmp_path, sweep):
+    path = own_data(tmp_path)
+    study = json.loads(path.read_text())
+    study["target"] |= {"max_length": 128, "overrides": {"topics": {"max_length": 500}}}
+    path.write_text(json.dumps(study))
+    said = "target.overrides.topics.max_length: 500 tokens, of which tiny takes 128 and the rest is cut; write 128"
+    for command in ("plan", "check"):
+        done = sweep(command, path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"note: {said}\n" in done.stdout
+        assert "target.max_length" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("axes", "sections", "said"),
     [

@@ -66,7 +66,7 @@ def test_class_labels_are_read_by_name(xnli):
 
 def test_a_check_reads_the_splits_of_all_languages(xnli):
     task = offline("xnli", {"facebook/xnli": xnli}, languages=["en", "de"])
-    assert check(task, FAMILIES["sequence"]) == 3 + 1 + 1 + 2
+    assert check(task, FAMILIES["sequence"]).rows == 3 + 1 + 1 + 2
 
 
 def test_xquad_is_trained_on_squad_and_tested_in_its_own_languages(repository):

@@ -25,7 +25,7 @@ def test_all_tasks_are_listed_within_100_columns(capsys):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_described_within_100_columns(name, capsys):
     lines = listed(capsys, name).splitlines()
-    assert lines[0] == f"{name}: {TASKS[name].family}, {FAMILIES[TASKS[name].family].metric}"
+    assert lines[0].startswith(f"{name}: {TASKS[name].family}, {FAMILIES[TASKS[name].family].metric}")
     assert max(map(len, lines)) <= 100
 
 

@@ -119,7 +119,7 @@ def test_a_task_reads_its_publishers_files(folder, name, language):
     assert task.source.size("test", language).examples >= test
     if train is not None:
         assert len(task.source.rows("train", language)) == train
-    assert check(task, FAMILIES[task.family]) > 0
+    assert check(task, FAMILIES[task.family]).rows > 0
 
 
 def test_every_task_with_files_is_read_here():

@@ -292,7 +292,7 @@ def test_a_tag_below_zero_says_that_a_word_has_none_in_every_format(tmp_path, fo
     else:
         made = only(tmp_path, **described, test=path.name)
     assert made.source.rows("test", "en") == [{"words": rows[0]["words"], "tags": [1, IGNORED, 0]}]
-    assert check(made, FAMILIES["token"]) == 1
+    assert check(made, FAMILIES["token"]).rows == 1
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "class labels"])
@@ -344,7 +344,7 @@ def test_options_may_be_many_and_differ_in_number_from_row_to_row(tmp_path):
     write(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))
     made = only(tmp_path, family="choice", format="jsonl", test="x.jsonl")
     assert [row["label"] for row in made.source.rows("test", "en")] == [1, 7, 25]
-    assert check(made, FAMILIES["choice"]) == 3
+    assert check(made, FAMILIES["choice"]).rows == 3
     assert made.source.size("test", "en").sequences == 12
     write(tmp_path / "x.jsonl", json.dumps({**rows[0], "label": 2}))
     assert "x.jsonl:1: found label 2 is not one of" in data_error(lambda: check(made, FAMILIES["choice"]))
@@ -430,7 +430,7 @@ def test_text_of_another_normal_form_is_read_alike_with_the_key_that_the_message
     assert "`normal_form: NFC` beside `columns`" in message
     for form, start, later in (("NFC", 3, 8), ("NFD", 3, 9)):
         made = only(tmp_path, **described, normal_form=form)
-        assert check(made, FAMILIES["span"]) == 1
+        assert check(made, FAMILIES["span"]).rows == 1
         [found] = made.source.rows("test", "en")
         assert [answer["start"] for answer in found["answers"]] == [start, later]
     with pytest.raises(StudyError, match=r"tasks\.t\.normal_form: found 'NFX'; one of NFC, NFD, NFKC, NFKD"):
@@ -680,7 +680,28 @@ def test_answers_of_another_shape_are_refused(tmp_path):
 
 def test_a_check_reads_all_splits_and_counts_rows(folder):
     made = task(folder)
-    assert check(made, FAMILIES[made.family]) == 10 + 1 + 2 + 2
+    assert check(made, FAMILIES[made.family]).rows == 10 + 1 + 2 + 2
+
+
+def test_a_check_says_which_labels_of_dev_and_test_no_training_row_has(folder):
+    made = task(folder)  # all training rows are of sports
+    described = "tasks.topics.{}: rows of labels that no training row has, in {}: travel ({}); no model learns these"
+    dev, test = check(made, FAMILIES[made.family]).notes
+    assert described.format("dev", "en", 1) in dev
+    assert described.format("test", "en, de", 2) in test
+    write(folder / "eng/train.tsv", "sentence\tcategory\na\tsports\nb\ttravel\n")
+    assert check(task(folder), FAMILIES[made.family]).notes == ()
+    assert check(task(folder, train=None, dev=None), FAMILIES[made.family]).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(["O", "B-X", "L-X"], "entities in BILOU"), (["ADJ", "O"], "no entity tags; a run of equal ones is one chunk")],
+)
+def test_a_check_says_in_which_scheme_tags_are_read(tmp_path, labels, said):
+    write(tmp_path / "x.conll", "a O\n")
+    made = only(tmp_path, family="token", format="conll", labels=labels, test="x.conll")
+    assert check(made, FAMILIES["token"]).notes == (f"tasks.t.labels: {said}",)
 
 
 def test_a_check_names_the_line_of_a_row_that_makes_no_sense(folder):

@@ -6,6 +6,7 @@ Both answers are facts that the ledger keeps, so a second run of the study asks 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import StudyError
@@ -33,9 +34,17 @@ def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
-    """Reads every split of every task that the study uses. Raises DataError; its facts spare it the next time."""
-    found = {}
+@dataclass(frozen=True)
+class CheckedData:
+    """Facts that spare reading the data the next time, and what their owner should know of them."""
+
+    facts: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def check_data(plan: Plan, facts: Mapping[str, str]) -> CheckedData:
+    """Reads every split of every task that the study uses. Raises DataError."""
+    found, notes = dict[str, str](), list[str]()
     settings = {(cell.intermediate, cell.source): None for cell in plan.cells}
     for name, task in plan.tasks.items():
         used = [trained_in(task, source) for names, source in settings if name in names]
@@ -43,8 +52,10 @@ def check_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
         rows = fingerprint([digest for (read, *_), digest in plan.rows.items() if read == name])
         fact = ":".join(["checked", name, rows, *sources])
         if fact not in facts:
-            found[fact] = str(check(task, FAMILIES[task.family], sources))
-    return found
+            checked = check(task, FAMILIES[task.family], sources)
+            found[fact] = str(checked.rows)
+            notes += checked.notes
+    return CheckedData(found, tuple(notes))
 
 
 def asked_families(plan: Plan) -> list[str]:

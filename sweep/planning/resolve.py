@@ -18,6 +18,7 @@ from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, groups, mixing, rungs, sources
 from sweep.planning.architecture import Shape
 from sweep.planning.chains import Cell
+from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan, Rows
 from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
 from sweep.planning.spec import Study
@@ -217,6 +218,7 @@ def _flags(study: Study, tasks: Mapping[str, Task], encoders: Mapping[str, Encod
         if len({one.digest for one in source.checkpoints}) < len(source.checkpoints):
             yield f"{name}: seeds with equal checkpoints; their differences show no noise of pretraining"
     yield from _idle_overrides(study, tasks)
+    yield from _length_flags(study, encoders)
     yield from _trunk_flags(study)
     yield from sources.flags(study, tasks)
     yield from chain_budget.flags(study)
@@ -233,6 +235,24 @@ def _idle_overrides(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
         for name in settings.overrides if settings is not None else ():
             if name not in alone[kind]:
                 yield f"{kind}.overrides.{name} changes nothing: no {kind} phase of this study is on {name} alone"
+
+
+def _length_flags(study: Study, encoders: Mapping[str, EncoderSource]) -> Iterator[str]:
+    """Lengths that an encoder does not take: its sequences are cut to what it takes."""
+    asked: dict[str, int | None] = {}
+    for kind, settings in (
+        ("pretrain", study.pretrain),
+        ("intermediate", study.intermediate),
+        ("target", study.target),
+    ):
+        if settings is not None:
+            asked[f"{kind}.max_length"] = settings.max_length
+        for name, changes in settings.overrides.items() if isinstance(settings, Phases) else ():
+            asked[f"{kind}.overrides.{name}.max_length"] = changes.get("max_length")
+    for place, length in asked.items():
+        for name, source in encoders.items():
+            if length is not None and length > (longest := source.shape.max_length):
+                yield f"{place}: {length} tokens, of which {name} takes {longest} and the rest is cut; write {longest}"
 
 
 def _trunk_flags(study: Study) -> Iterator[str]:

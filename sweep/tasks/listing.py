@@ -16,6 +16,7 @@ from sweep.tasks.benchmarks import BENCHMARKS
 from sweep.tasks.hub import HubSource
 from sweep.tasks.overlap import overlap
 from sweep.tasks.provided import MissingSource
+from sweep.tasks.schemes import RAW, notation
 
 WIDTH = 100
 KEEP = "\u00a0"  # a space at which no line ends
@@ -31,6 +32,7 @@ def facts(name: str) -> dict[str, Any]:
         "task": name,
         "family": task.family,
         "metric": FAMILIES[task.family].metric,
+        "scheme": notation(task.labels).scheme if task.family == "token" else None,
         "languages": list(task.languages),
         "train_languages": list(task.sources or task.trained_in),
         "benchmarks": {version: list(tasks[name]) for version, tasks in BENCHMARKS.items() if name in tasks},
@@ -60,7 +62,11 @@ def table(names: Sequence[str]) -> str:
 def details(name: str) -> str:
     """One task with its languages, and its sizes in each of them."""
     known = facts(name)
-    lines = [f"{name}: {known['family']}, {known['metric']}", *_wrapped(", ".join(known["source"]), "  source   ")]
+    scheme = {None: "", RAW: " of runs of equal tags"}.get(known["scheme"], f" of entities in {known['scheme']}")
+    lines = [
+        f"{name}: {known['family']}, {known['metric']}{scheme}",
+        *_wrapped(", ".join(known["source"]), "  source   "),
+    ]
     lines += _wrapped(known["licence"], "  licence  ")
     source = TASKS[name].source
     lines += _wrapped(source.wanted, "  needed   ") if isinstance(source, MissingSource) else []

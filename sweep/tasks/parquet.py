@@ -66,8 +66,8 @@ def _class_labels(metadata: bytes, path: Path) -> dict[str, list[str]]:
     try:
         features = json.loads(metadata).get("info", {}).get("features", {}) or {}
     except (ValueError, AttributeError) as error:
-        found = f"features in its schema's 'huggingface' that cannot be read ({error})"
-        raise DataError(path, found, "write the file anew with `datasets`, or without them") from error
+        problem = f"features in its schema's 'huggingface' that cannot be read ({error})"
+        raise DataError(path, problem, "write the file anew with `datasets`, or without them") from error
     found = {}
     for column, feature in features.items():
         inner = feature.get("feature", feature) if isinstance(feature, dict) else feature  # tags: a list of labels
