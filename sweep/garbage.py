@@ -17,10 +17,11 @@ from pathlib import Path
 
 from sweep.planning import ledger as books
 from sweep.planning.chains import TARGET, Cell
-from sweep.planning.ledger import OVER, ChainRow
+from sweep.planning.ledger import OVER, ChainRow, opened_to_read
 from sweep.planning.outdated import outdated
 from sweep.planning.plan import Plan
 from sweep.planning.preview import previews, short_plan
+from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.store import Store
 from sweep.study import STORE, no_study, prepared
@@ -40,17 +41,19 @@ def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garb
 
     Raises SweepError.
     """
-    results = load(path).results_folder
-    if not (results / books.FILE).exists():
-        raise no_study(results)
+    study = load(path)
+    if not (study.results_folder / books.FILE).exists():
+        raise no_study(study.results_folder)
+    if not delete:  # whoever only looks changes nothing, and may do so beside a run
+        with opened_to_read(study.results_folder / books.FILE) as ledger:
+            return _found(resolve(study, path, ledger.facts()), ledger.chains(), Store(study.results_folder / STORE))
     with prepared(path) as (plan, ledger, folder):
         store = Store(folder / STORE)
         garbage = _found(plan, ledger.chains(), store)
-        if delete:
-            for key in (*garbage.outdated, *(garbage.finished if finished else ())):
-                store.release(key)
-            for key in garbage.half_done:
-                store.abandon(key)
+        for key in (*garbage.outdated, *(garbage.finished if finished else ())):
+            store.release(key)
+        for key in garbage.half_done:
+            store.abandon(key)
     return garbage
 
 

@@ -14,6 +14,7 @@ nothing. The store knows neither torch nor what the files mean.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -32,10 +33,10 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from sweep.errors import StoreError
-from sweep.fingerprint import file_digest
+from sweep.fingerprint import KEY_LENGTH, file_digest
 from sweep.records import PhaseRecord, PreviewRecord, ScoreRecord
 
-RECORD = "record.json"
+RECORD, CHECKSUM = "record.json", "checksum"
 OWNER_ALONE = 0o600
 CHECKPOINT = "checkpoint.safetensors"
 LOCK = ".lock"
@@ -122,6 +123,16 @@ class Store:
             raise StoreError(folder, "no weights", f"run the study again: it trains what is missing ({key})")
         _verify(folder, record.files)
         return folder
+
+    def spent(self) -> tuple[float, float]:
+        """(FLOPs, device-seconds) of all that has a record; what was begun and not finished is in none."""
+        found = [
+            record
+            for kind, of in (("phases", self.phase), ("scores", self.score), ("previews", self.preview))
+            for key in self.keys(kind)
+            if (record := of(key)) is not None
+        ]
+        return sum(record.flops for record in found), sum(record.device_seconds for record in found)
 
     def keys(self, kind: str) -> list[str]:
         """Keys below <root>/<kind>, such as the finished `phases` and `scores`, or phases begun in `scratch`."""
@@ -384,17 +395,27 @@ def _is_released(folder: Path) -> bool:
 
 
 def _write_record(folder: Path, record: PhaseRecord | ScoreRecord | PreviewRecord) -> None:
-    write_atomically(folder / RECORD, json.dumps(asdict(record), indent=1, ensure_ascii=False))
+    content = json.loads(json.dumps(asdict(record)))
+    written = {**content, CHECKSUM: _checksum(content)}
+    write_atomically(folder / RECORD, json.dumps(written, indent=1, ensure_ascii=False))
+
+
+def _checksum(content: object) -> str:
+    """Of what a record says, not of how: losses that are no finite numbers have a form here, too."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def _read(folder: Path, kind: type[Record]) -> Record | None:
     path = folder / RECORD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        checksum = content.pop(CHECKSUM, None)  # records of earlier versions have none
+        if checksum is not None and checksum != _checksum(content):
+            raise ValueError("it does not match its checksum")
         return kind(**{field.name: content[field.name] for field in fields(kind) if field.name in content})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as damage:
+    except (ValueError, TypeError, AttributeError) as damage:
         raise StoreError(path, f"a damaged record ({damage})", _repair(folder)) from damage
 
 

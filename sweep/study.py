@@ -159,12 +159,23 @@ def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
 
 
 def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
-    owner = ledger.facts().get("study", study.study)
-    if owner != study.study:
+    owner = ledger.facts().get("study")
+    if owner not in (None, study.study):
         wanted = f"a folder of the study {study.study!r}, or an empty one, is expected"
         raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", wanted)
+    if owner is None and ledger.spent() == (0, 0):
+        _charge_lost(ledger, Store(results / STORE))
     ledger.remember({"study": study.study, "file": str(path.absolute())})
     shutil.copyfile(path, results / STUDY_COPY)
+
+
+def _charge_lost(ledger: Ledger, store: Store) -> None:
+    """A new ledger beside a store with results has lost another one, and with it what they have cost."""
+    flops, seconds = store.spent()
+    if flops or seconds:
+        ledger.charge_lost(flops, seconds, time.time())
+        what = f"{flops:.3g} FLOPs and {seconds:,.0f} device-seconds are charged to the study, as its records say"
+        sys.stderr.write(f"sweep: {ledger.path}: the ledger is gone; {what}\n")
 
 
 def _execute(admission: Admission, results: Path) -> bool:

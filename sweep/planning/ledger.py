@@ -7,15 +7,21 @@ Spending is kept per attempt, so an attempt that died is still charged with what
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
-from collections.abc import Iterable, Mapping
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from sweep.errors import StoreError
 from sweep.planning.chains import REPLICA, Chain
 from sweep.planning.settings import CELL, Setting
 
 FILE = "ledger.sqlite"
+COPIES = 20  # attempts to copy it while a run writes
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
@@ -87,18 +93,32 @@ _WRITTEN = tuple(field.name for field in fields(ChainRow) if field.name not in (
 
 
 class Ledger:
-    """Opened by the driver for writing and by anybody for reading."""
+    """Opened by the driver alone; others read what `opened_to_read` gives them.
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    Raises StoreError, here and in every call, where the file is damaged or no ledger, or its disk is full.
+    """
+
+    def __init__(self, path: Path, copy_of: Path | None = None) -> None:
+        self.path = copy_of or path  # in messages
+        with _explained(self.path):
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
-        self._db.execute("pragma journal_mode=wal")
-        self._db.execute("pragma synchronous=normal")
-        self._db.executescript(_SCHEMA)
+        tables = {str(name) for (name,) in self._rows("select name from sqlite_master where type = 'table'")}
+        if tables and not tables & {"chains", "attempts", "facts"}:
+            found = f"a database of something else (with the table {min(tables)!r})"
+            raise StoreError(self.path, found, "a ledger that 'sweep run' has made, or no file, is expected there")
+        self._rows("pragma journal_mode=wal")
+        self._rows("pragma synchronous=normal")
+        with _explained(self.path):
+            self._db.executescript(_SCHEMA)
         self._settled: tuple[float, float] | None = None  # what settled attempts have spent, once somebody asked
 
     def close(self) -> None:
         self._db.close()
+
+    def _rows(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
+        with _explained(self.path):
+            return self._db.execute(sql, values).fetchall()
 
     def open_chain(self, row: ChainRow) -> None:
         """Records a chain that is about to run; a chain that an earlier run left unfinished starts again.
@@ -107,7 +127,7 @@ class Ledger:
         """
         values = {name: getattr(row, name) for name in _WRITTEN}
         values.update(rates=json.dumps(row.rates), phases=json.dumps(row.phases))
-        self._db.execute(
+        self._rows(
             f"insert into chains ({', '.join(_WRITTEN)}, changed)"
             f" values ({', '.join(f':{name}' for name in _WRITTEN)}, {_NOW})"
             " on conflict (key) do update set state = excluded.state, message = '', changed = excluded.changed,"
@@ -124,7 +144,7 @@ class Ledger:
             self._supersede("key = :key", {"key": key})
 
     def _supersede(self, which: str, values: Mapping[str, object]) -> None:
-        self._db.execute(
+        self._rows(
             f"update chains set state = '{SUPERSEDED}', selected = 0, changed = {_NOW}"
             f" where state != '{SUPERSEDED}' and {which}",
             values,
@@ -132,7 +152,7 @@ class Ledger:
 
     def close_chain(self, key: str, state: str, dev: float | None, ended: float, message: str = "") -> None:
         # A chain that a later run finds finished keeps the time at which it ended: nothing about it has changed.
-        self._db.execute(
+        self._rows(
             "update chains set state = ?, dev = coalesce(?, dev), ended = coalesce(ended, ?), message = ?,"
             f" changed = {_NOW} where key = ?",
             (state, dev, ended, message, key),
@@ -140,7 +160,7 @@ class Ledger:
 
     def select(self, cell: str, candidate: int) -> None:
         """Marks the winner of a cell's tuning, and the replicas that carry its rates."""
-        self._db.execute(
+        self._rows(
             f"update chains set selected = (candidate = ?1), changed = {_NOW}"
             f" where cell = ?2 and selected != (candidate = ?1) and state != '{SUPERSEDED}'",
             (candidate, cell),
@@ -148,61 +168,58 @@ class Ledger:
 
     def reserve(self, chain: str, amount: float, started: float) -> int:
         """Opens an attempt and holds `amount` (in the budget's unit) for it; returns the attempt's number."""
-        found = self._db.execute("select count(*) from attempts where chain = ?", (chain,)).fetchone()
-        attempt = int(found[0])
-        self._db.execute(
+        ((attempt,),) = self._rows("select count(*) from attempts where chain = ?", (chain,))
+        self._rows(
             "insert into attempts (chain, attempt, reserved, started) values (?,?,?,?)",
             (chain, attempt, amount, started),
         )
-        return attempt
+        return int(attempt)
 
     def hold(self, chain: str, attempt: int, amount: float) -> None:
         """An open attempt may spend so much in all."""
-        self._db.execute("update attempts set reserved = ? where chain = ? and attempt = ?", (amount, chain, attempt))
+        self._rows("update attempts set reserved = ? where chain = ? and attempt = ?", (amount, chain, attempt))
 
     def charge(self, chain: str, attempt: int, flops: float, device_seconds: float) -> None:
         """What the attempt has spent so far, in total."""
-        self._db.execute(
+        self._rows(
             "update attempts set flops = ?, device_seconds = ? where chain = ? and attempt = ?",
             (flops, device_seconds, chain, attempt),
         )
 
     def settle(self, chain: str, attempt: int, ended: float) -> None:
         """The attempt is over: what it spent stays, what it held is free."""
-        settled = self._db.execute(
+        settled = self._rows(
             "update attempts set settled = 1, ended = ? where chain = ? and attempt = ? and settled = 0"
             " returning flops, device_seconds",
             (ended, chain, attempt),
-        ).fetchone()
+        )
         if settled and self._settled is not None:
-            self._settled = (self._settled[0] + settled[0], self._settled[1] + settled[1])
-        self._db.execute(f"update chains set changed = {_NOW} where key = ?", (chain,))
+            ((flops, device_seconds),) = settled
+            self._settled = (self._settled[0] + flops, self._settled[1] + device_seconds)
+        self._rows(f"update chains set changed = {_NOW} where key = ?", (chain,))
 
     def settle_all(self, ended: float) -> None:
         """At start: nothing of an earlier run is running any more."""
-        self._db.execute("update attempts set settled = 1, ended = coalesce(ended, ?) where settled = 0", (ended,))
-        self._db.execute(f"update chains set state = ?, changed = {_NOW} where state = ?", (STOPPED, RUNNING))
+        self._rows("update attempts set settled = 1, ended = coalesce(ended, ?) where settled = 0", (ended,))
+        self._rows(f"update chains set state = ?, changed = {_NOW} where state = ?", (STOPPED, RUNNING))
         self._settled = None
 
     def spent(self) -> tuple[float, float]:
         """(FLOPs, device-seconds) of all attempts, finished or not."""
         total = "select total(flops), total(device_seconds) from attempts where settled = "
         if self._settled is None:
-            self._settled = self._db.execute(f"{total} 1").fetchone()
-        running = self._db.execute(f"{total} 0").fetchone()  # asked at every report: few rows, whatever has run before
+            self._settled = tuple(self._rows(f"{total} 1")[0])
+        running = self._rows(f"{total} 0")[0]  # asked at every report: few rows, whatever has run before
         return float(self._settled[0] + running[0]), float(self._settled[1] + running[1])
 
     def held(self, unit: str) -> float:
         """What open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
         column = {"flops": "flops", "device_seconds": "device_seconds"}[unit]
-        found = self._db.execute(
-            f"select total(max(reserved - {column}, 0)) from attempts where settled = 0"
-        ).fetchone()
-        return float(found[0])
+        return float(self._rows(f"select total(max(reserved - {column}, 0)) from attempts where settled = 0")[0][0])
 
     def change(self) -> int:
         """The number of the latest change of any chain."""
-        return int(self._db.execute("select coalesce(max(changed), 0) from chains").fetchone()[0])
+        return int(self._rows("select coalesce(max(changed), 0) from chains")[0][0])
 
     def chains(self, after: int = 0) -> list[ChainRow]:
         """All chains that were ever started and have changed `after` that change, in the order of their start."""
@@ -210,14 +227,78 @@ class Ledger:
             "select c.*, total(a.flops) as flops, total(a.device_seconds) as device_seconds from chains c"
             " left join attempts a on a.chain = c.key where c.changed > ? group by c.key order by c.rowid"
         )
-        return [_row(found) for found in self._db.execute(query, (after,))]
+        return [_row(found) for found in self._rows(query, (after,))]
 
     def facts(self) -> dict[str, str]:
-        return {str(name): str(value) for name, value in self._db.execute("select name, value from facts")}
+        return {str(name): str(value) for name, value in self._rows("select name, value from facts")}
 
     def remember(self, facts: Mapping[str, str]) -> None:
         """Keeps small facts with the study: resolved revisions, measured sizes, the study's digest."""
-        self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.items()))
+        with _explained(self.path):
+            self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.items()))
+
+    def charge_lost(self, flops: float, device_seconds: float, now: float) -> None:
+        """Spending of which nothing but its results is known, because the ledger that kept it is gone."""
+        self._rows(
+            "insert or replace into attempts (chain, attempt, reserved, settled, flops, device_seconds, started, ended)"
+            " values ('', 0, 0, 1, ?, ?, ?, ?)",
+            (flops, device_seconds, now, now),
+        )
+        self._settled = None
+
+
+@contextmanager
+def opened_to_read(path: Path) -> Iterator[Ledger]:
+    """What the ledger says now, be its study running here, elsewhere or nowhere. Raises StoreError, FileNotFoundError.
+
+    A copy: whoever opens a database with a write-ahead log makes files beside it, and on another machine than its
+    writer's sees no shared memory and may read nonsense. The log holds what a checkpoint is writing until it is begun
+    anew, so a copy of file and log, in this order, is whole wherever the log is the same before and after.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    with tempfile.TemporaryDirectory(prefix="sweep-ledger-") as folder:
+        copy = Path(folder) / path.name
+        for _ in range(COPIES):
+            begun = _log_begun(path, log)
+            shutil.copyfile(path, copy)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(log, copy.with_name(log.name))
+            if _log_begun(path, log) == begun:
+                break
+            copy.with_name(log.name).unlink(missing_ok=True)
+            time.sleep(0.05)
+        ledger = Ledger(copy, copy_of=path)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def _log_begun(path: Path, log: Path) -> tuple[bytes, int]:
+    """The header of the write-ahead log, another one each time it is begun, or when the file was changed."""
+    try:
+        with log.open("rb") as stream:
+            header = stream.read(32)
+    except FileNotFoundError:
+        header = b""
+    return header, 0 if header else path.stat().st_mtime_ns
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what SQLite says of a file into one line; of statements that are wrong it says nothing."""
+    try:
+        yield
+    except sqlite3.DatabaseError as failure:
+        if type(failure) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+            raise
+        wanted = (
+            "a disk with room is expected; then the same command goes on"
+            if "full" in str(failure)
+            else "to repair, move this file away and run the study again: finished work is kept, and what it cost is"
+            " counted from the store's records"
+        )
+        raise StoreError(path, f"a ledger that cannot be used ({failure})", wanted) from failure
 
 
 def row_of(chain: Chain, state: str, now: float) -> ChainRow:

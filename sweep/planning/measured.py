@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweep.planning.budget import Speed
-from sweep.planning.ledger import FILE, Ledger
+from sweep.planning.ledger import FILE, opened_to_read
 from sweep.tasks.base import Size
 
 
@@ -27,7 +26,7 @@ def measured(results: Path) -> Measured:
     """What the ledger in a results folder knows; nothing where there is none."""
     if not (results / FILE).is_file():
         return Measured()
-    with closing(Ledger(results / FILE)) as ledger:
+    with opened_to_read(results / FILE) as ledger:
         work = tuple((row.encoder, row.flops, row.device_seconds) for row in ledger.chains())
         return Measured(measured_sizes(ledger.facts()), work)
 

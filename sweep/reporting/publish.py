@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sweep.planning import ledger as books
 from sweep.planning.groups import groups_of
-from sweep.planning.ledger import Ledger
+from sweep.planning.ledger import opened_to_read
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load
 from sweep.reporting import report
@@ -21,11 +21,8 @@ from sweep.tracking import sync
 def publish(results: Path) -> str:
     """Writes report, score tables and submissions; returns the text for the terminal. Raises SweepError."""
     study = _study(results)
-    ledger = Ledger(results / books.FILE)
-    try:
+    with opened_to_read(results / books.FILE) as ledger:
         facts, chains = ledger.facts(), ledger.chains()
-    finally:
-        ledger.close()
     plan = json.loads(facts.get("plan", "{}"))
     store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
     found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping, facts=facts)
@@ -39,11 +36,8 @@ def mirror(results: Path) -> str:
     """Sends MLflow what it lacks of a study; returns the tracking URI. Raises StudyError where there is no study."""
     study = _study(results)
     uri = tracking_uri(study, results.absolute())
-    ledger = Ledger(results / books.FILE)
-    try:
+    with opened_to_read(results / books.FILE) as ledger:
         chains = ledger.chains()
-    finally:
-        ledger.close()
     over = all(chain.state != books.RUNNING for chain in chains)
     state = books.DONE if over else books.RUNNING
     sync(uri, study.study, results.absolute(), chains, Store(results / STORE), groups_of(study), state=state)
