@@ -101,7 +101,7 @@ def tables(found: report.Report) -> Iterator[tuple[str, Names, int]]:
     languages = html.language_table(estimates.languages, encoders)
     yield "languages", named(languages, *shown, "language"), len(found.scores)
     yield "contrasts", named(html.contrast_table(estimates.contrasts, encoders), *shown), len(estimates.contrasts)
-    yield "tuning", named(html.tuning_table(spending.tuning(found.chains)), *shown), len(cells)
+    yield "tuning", named(html.tuning_table(spending.tuning(found.chains), encoders), *shown), len(cells)
     tasks = sum(1 + cell[1].count("+") for cell in compared)
     kept = retention.retention_table(found.retention, encoders)
     yield "retention.csv", named(retention.retention_frame("study", found.results), *CELL, "task"), tasks
@@ -155,7 +155,7 @@ def retained(found: report.Report) -> Iterator[list[object]]:
     figure = process_figures.retention(found.retention)
     assert figure is not None
     yield [axes.get_title() for axes in figure.axes if axes.get_title()]
-    yield from ([tick.get_text() for tick in axes.get_xticklabels()] for axes in figure.axes)
+    yield from ([tick.get_text() for tick in axes.get_yticklabels()] for axes in figure.axes)
 
 
 def test_pictures_label_every_setting_and_every_panel_once(everything):

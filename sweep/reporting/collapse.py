@@ -35,7 +35,7 @@ def phase_table(found: Sequence[Result], over: Sequence[Ended]) -> pd.DataFrame:
         {
             **({"encoder": encoders[chains[key][0].encoder]} if len(encoders) > 1 else {}),
             **_described(phase),
-            "cells": _names(chains[key], encoders),
+            "cells": _names(chains[key], {}),
             "chains": len(chains[key]),
         }
         for key, phase in phases.items()

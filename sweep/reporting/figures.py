@@ -74,12 +74,16 @@ def svg(figure: Figure | None) -> str:
 def setting_styles(cells: pd.DataFrame) -> dict[Setting, dict[str, Any]]:
     """Setting -> colour and marker, the same in every picture; grey for no intermediate phase."""
     found = {setting for setting in settings_in(cells) if not setting.baseline}
-    styles: dict[Setting, dict[str, Any]] = {
-        setting: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
-        for i, setting in enumerate(sorted(found, key=lambda setting: setting.order))
-    }
+    ordered = sorted(found, key=lambda setting: setting.order)
+    styles = dict(zip(ordered, looks(len(ordered)), strict=True))
     without = {setting.reference: {"color": GREY, "marker": "o"} for setting in [*found, Setting(BASELINE)]}
     return {**without, **styles}
+
+
+def looks(count: int) -> list[dict[str, Any]]:
+    """Colour and marker of so many things; no two of sixty are alike."""
+    palette, markers = len(PALETTE), len(MARKERS)
+    return [{"color": PALETTE[i % palette], "marker": MARKERS[i // palette % markers]} for i in range(count)]
 
 
 # ---- the heat map ----------------------------------------------------------------------------------------------------

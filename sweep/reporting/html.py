@@ -199,7 +199,7 @@ def contrast_table(contrasts: pd.DataFrame, encoders: Mapping[str, str]) -> pd.D
     return _frame(rows)
 
 
-def tuning_table(tuning: pd.DataFrame) -> pd.DataFrame:
+def tuning_table(tuning: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
     """Tuning candidates as texts; the dev score is in points."""
     if tuning.empty:
         return tuning
@@ -210,7 +210,8 @@ def tuning_table(tuning: pd.DataFrame) -> pd.DataFrame:
         shown[name] = [_number(rate, ".3g") for rate in tuning[name]]
     shown["dev"] = [_number(100 * dev, ".1f") for dev in tuning["dev"].astype(float)]
     shown["selected"] = ["yes" if chosen else "" for chosen in tuning["selected"]]
-    return shown if tuning["encoder"].nunique() > 1 else shown.drop(columns="encoder")
+    shown["encoder"] = [encoders[name] for name in tuning["encoder"]]
+    return shown if len(encoders) > 1 else shown.drop(columns="encoder")
 
 
 def _number(value: float, form: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from sweep.planning.chains import PRETRAIN, TARGET
 from sweep.planning.settings import BASELINE, Setting
 from sweep.records import PhaseRecord
-from sweep.reporting.figures import GREY, INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend
+from sweep.reporting.figures import CHARACTER, GREY, INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend, looks
 from sweep.reporting.results import Ended, Result, labels, settings_in
 
 if TYPE_CHECKING:
@@ -55,32 +55,31 @@ def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
     if not names:
         return None
     names.sort(key=lambda name: (name[0] == TARGET, name[0] != PRETRAIN, name))
-    looks = by_arm(styles)
+    shown = by_arm(styles)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(PAGE_WIDTH, 2.3 * rows + 0.5), layout="constrained")
+        figure = Figure(figsize=(PAGE_WIDTH, (2.3 if len(encoders) == 1 else 2.5) * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, name in zip(grid, names, strict=False):
             kind, target, encoder = name
             title = [f"{kind}: {target}" if target else kind, *([encoder] if len(encoders) > 1 else [])]
-            _draw_curves(axes, ", ".join(title), list(panels[name].values()), looks)
+            _draw_curves(axes, "\n".join(title), list(panels[name].values()), shown)
         for axes in grid[len(names) :]:
             axes.set_axis_off()
-        legend(figure, *_entries(looks))
+        legend(figure, *_entries(shown))
     return figure
 
 
 def by_arm(styles: Styles) -> dict[str, Mapping[str, Any]]:
-    """One look per intermediate and source: that of its first volume."""
-    looks: dict[str, Mapping[str, Any]] = {}
-    for setting, look in styles.items():
-        looks.setdefault(setting.arm, look)
-    return looks
+    """One look per intermediate and source, whatever volume and budget."""
+    without = {setting.arm: look for setting, look in styles.items() if setting.baseline}
+    arms = list(dict.fromkeys(setting.arm for setting in styles if not setting.baseline))
+    return {**without, **dict(zip(arms, looks(len(arms)), strict=True))}
 
 
-def _entries(looks: Looks) -> tuple[list[Setting], dict[Setting, Mapping[str, Any]]]:
-    return [Setting(arm) for arm in looks], {Setting(arm): look for arm, look in looks.items()}
+def _entries(shown: Looks) -> tuple[list[Setting], dict[Setting, Mapping[str, Any]]]:
+    return [Setting(arm) for arm in shown], {Setting(arm): look for arm, look in shown.items()}
 
 
 def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
@@ -90,16 +89,16 @@ def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
     return [point["step"] for point in phase.curve], [point["loss"] for point in phase.curve], "loss"
 
 
-def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]], looks: Looks) -> None:
+def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]], shown: Looks) -> None:
     names = set()
     for arm, phase in lines:
         steps, values, name = _points(phase)
         names.add(name)
         # An arm that only ever collapsed has no cell, and no colour of its own.
-        colour = looks[arm]["color"] if arm in looks else GREY
-        axes.plot(
-            steps, values, color=colour, linewidth=1.1, alpha=0.8, marker="o" if len(steps) < 12 else "", markersize=2
-        )
+        look: dict[str, Any] = {**shown.get(arm, {"color": GREY, "marker": "o"}), "markersize": 2.5}
+        if len(steps) >= 12:
+            look["marker"] = ""
+        axes.plot(steps, values, linewidth=1.1, alpha=0.8, **look)
         if phase.collapsed and steps:
             axes.plot(steps[-1], values[-1], marker="x", color=INK, markersize=6)
     axes.set_title(title, size=9)
@@ -113,14 +112,15 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
     if estimated.empty:
         return None
     panels = list(estimated.groupby(["encoder", "task"], sort=True))
-    names = labels(estimated["encoder"])
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    names, ticks = labels(estimated["encoder"]), [_trained(group) for _, group in panels]
+    widest = max(len(tick) for group in ticks for tick in group) * CHARACTER
+    columns = max(min(3, len(panels), int(PAGE_WIDTH / (widest + 2.4))), 1)
+    heights = [1.0 + 0.3 * max(map(len, ticks[start : start + columns])) for start in range(0, len(panels), columns)]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(PAGE_WIDTH, 2.9 * rows + 0.5), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axes, ((encoder, task), group) in zip(grid, panels, strict=False):
-            _draw_retention(axes, group)
+        figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.5), layout="constrained")
+        grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flatten()
+        for axes, ((encoder, task), group), shown in zip(grid, panels, ticks, strict=False):
+            _draw_retention(axes, group, shown)
             axes.set_title(task if len(names) == 1 else f"{task}, {names[str(encoder)]}")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -130,21 +130,23 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _draw_retention(axes: Axes, group: pd.DataFrame) -> None:
-    trained = [setting.name for setting in settings_in(group)]
-    shown = trained if len(set(trained)) > 1 else [""] * len(trained)
-    ticks = [f"{name} → {target}".strip() for name, target in zip(shown, group["target"], strict=True)]
+def _trained(group: pd.DataFrame) -> list[str]:
+    """What was trained before which target, in a row each."""
+    settings = [setting.name for setting in settings_in(group)]
+    shown = settings if len(set(settings)) > 1 else [""] * len(settings)
+    return [f"{name} → {target}".strip() for name, target in zip(shown, group["target"], strict=True)]
+
+
+def _draw_retention(axes: Axes, group: pd.DataFrame, ticks: Sequence[str]) -> None:
     place = np.arange(len(group))
     for number, (head, (_, colour, mark)) in enumerate(HEADS.items()):
         rows = group.rename(columns={head: "value", f"{head}_low": "value_low", f"{head}_high": "value_high"})
-        x = place + 0.18 * (number - 1)
-        axes.errorbar(
-            x, 100 * rows["value"], error_bars(rows), color=colour, marker=mark, linestyle="none", markersize=5
-        )
-    axes.hlines(100 * group["majority"], place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1)
-    axes.set_xticks(place, ticks, rotation=30, ha="right", size=8)
-    axes.set(xlim=(-0.6, len(group) - 0.4), ylabel="score")
-    axes.grid(axis="y", color=PALE, linewidth=0.6)
+        look: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none", "markersize": 5}
+        axes.errorbar(100 * rows["value"], place + 0.18 * (number - 1), xerr=error_bars(rows), **look)
+    axes.vlines(100 * group["majority"], place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1)
+    axes.set_yticks(place, ticks, size=8)
+    axes.set(ylim=(len(group) - 0.4, -0.6), xlabel="score")
+    axes.grid(axis="x", color=PALE, linewidth=0.6)
 
 
 def spending(saved: pd.DataFrame) -> Figure | None:

@@ -196,7 +196,8 @@ def _process(report: Report) -> Iterator[html.Section]:
     collapsed = html.table(collapse.phase_table(report.results, report.ended))
     yield html.Section("Phases that learned nothing", COLLAPSED, tables=(collapsed,))
     yield html.Section("What it cost", _cost(saved, report.held), figures.svg(process_figures.spending(saved)))
-    candidates = html.table(html.tuning_table(tuned), f"All {len(tuned)} candidates")
+    encoders = labels(chain.encoder for chain in report.chains)
+    candidates = html.table(html.tuning_table(tuned, encoders), f"All {len(tuned)} candidates")
     yield html.Section("Tuning", _tuning(tuned), tables=(candidates,))
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sweep.planning.settings import NOTHING, Setting
-from sweep.reporting.figures import GREY, INK, MARKERS, PAGE_WIDTH, PALE, STYLE, Styles, error_bars
+from sweep.reporting.figures import INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, looks
 from sweep.reporting.gains import ZERO_SHOT
 from sweep.reporting.results import labels, settings_in
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOW_RESOURCE = "low_resource"  # a study with a group of this name asks about it
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+Looks = Mapping[str, Mapping[str, Any]]  # line -> colour and marker
 ASIDE = 0.02  # of the distance between two places: intervals do not cover each other
 AXES = {"chain_budget": "FLOPs that a chain trains with", "volume": "examples of each intermediate task"}
 
@@ -45,36 +46,41 @@ def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 3.1 * rows + 0.6), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
+        lines, places = _looks(styles, axis), _places([getattr(setting, axis) for setting in styles])
         for axes, (target, group) in zip(grid, panels, strict=False):
             for index, encoder in enumerate(encoders):
-                _draw(axes, group[group["encoder"] == encoder], axis, styles, index)
+                _draw(axes, group[group["encoder"] == encoder], axis, lines, places, (index, len(encoders)))
+            axes.set_xticks(list(places.values()), list(places))
+            axes.set_xlim(-0.4, len(places) - 0.6)
             axes.set_title(str(target))
             axes.set(xlabel=AXES[axis], ylabel="score")
             axes.grid(color=PALE, linewidth=0.6)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        _legend(figure, _colours(styles, axis), list(labels(encoders).values()))
+        _legend(figure, lines, list(labels(encoders).values()))
     return figure
 
 
-def _draw(axes: Axes, group: pd.DataFrame, axis: str, styles: Styles, encoder: int) -> None:
-    places = _places([getattr(setting, axis) for setting in styles])
+def _draw(
+    axes: Axes, group: pd.DataFrame, axis: str, lines: Looks, places: Mapping[str, int], encoder: tuple[int, int]
+) -> None:
+    """The lines of an encoder, which is the one with this index among so many."""
+    index, encoders = encoder
     settings = settings_in(group)
     x = [float(places.get(getattr(one, axis), "nan")) for one in settings]
     group = group.assign(line=[_line(one, axis) for one in settings], x=x)
-    line = LINES[encoder % len(LINES)]
-    look: dict[str, Any] = {"linestyle": line, "linewidth": 1.2, "markersize": 5, "elinewidth": 0.8}
-    colours = _colours(styles, axis)
-    for number, (name, rows) in enumerate(group.groupby("line", sort=False)):
-        colour = colours.get(str(name), GREY)
+    order = {name: number for number, name in enumerate(lines)}
+    count = len(lines) * encoders
+    for name, rows in group.groupby("line", sort=False):
+        look: dict[str, Any] = {**lines[str(name)], **_of_encoder(index), "linewidth": 1.2}
         known = rows.dropna(subset=["x"]).sort_values("x")
         if known.empty:  # volumes: no intermediate phase has none
-            axes.axhline(100 * float(rows["value"].iloc[0]), color=colour, linestyle=line, linewidth=1.2)
+            level = 100 * float(rows["value"].iloc[0])
+            axes.axhline(level, color=look["color"], linestyle=look["linestyle"], linewidth=1.2)
             continue
-        look |= {"color": colour, "marker": MARKERS[encoder % len(MARKERS)]}
-        axes.errorbar(known["x"] + ASIDE * (2 * number + encoder), 100 * known["value"], error_bars(known), **look)
-    axes.set_xticks(list(places.values()), list(places))
-    axes.set_xlim(-0.3, len(places) - 0.7)
+        aside = (order[str(name)] * encoders + index - (count - 1) / 2) * min(ASIDE, 0.5 / count)
+        look |= {"markersize": 5, "elinewidth": 0.8}
+        axes.errorbar(known["x"] + aside, 100 * known["value"], error_bars(known), **look)
 
 
 def _places(values: Sequence[str]) -> dict[str, int]:
@@ -95,17 +101,21 @@ def _line(setting: Setting, axis: str) -> str:
     return setting._replace(**{axis: NOTHING}).name
 
 
-def _colours(styles: Styles, axis: str) -> dict[str, str]:
-    """One colour per line: that of its first point."""
-    found: dict[str, str] = {}
-    for setting, look in styles.items():
-        found.setdefault(_line(setting, axis), look["color"])
-    return found
+def _looks(styles: Styles, axis: str) -> Looks:
+    """Line -> colour and marker, in the settings' order; grey for no intermediate phase."""
+    without = {_line(setting, axis): dict(look) for setting, look in styles.items() if setting.baseline}
+    names = list(dict.fromkeys(_line(setting, axis) for setting in styles if not setting.baseline))
+    return {**without, **dict(zip(names, looks(len(names)), strict=True))}
 
 
-def _legend(figure: Figure, colours: Mapping[str, str], encoders: Sequence[str]) -> None:
-    handles = [Line2D([], [], label=name, color=colour) for name, colour in colours.items()]
+def _of_encoder(index: int) -> dict[str, Any]:
+    """How the lines of an encoder differ from those of another."""
+    hollow = {"markerfacecolor": "white"} if index // len(LINES) % 2 else {}
+    return {"linestyle": LINES[index % len(LINES)], **hollow}
+
+
+def _legend(figure: Figure, lines: Looks, encoders: Sequence[str]) -> None:
+    handles = [Line2D([], [], label=name, markersize=5, **look) for name, look in lines.items()]
     for index, name in enumerate(encoders) if len(encoders) > 1 else ():
-        line, marker = LINES[index % len(LINES)], MARKERS[index % len(MARKERS)]
-        handles.append(Line2D([], [], label=name, color=INK, linestyle=line, marker=marker, markersize=5))
+        handles.append(Line2D([], [], label=name, color=INK, marker="o", markersize=4, **_of_encoder(index)))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), frameon=False)
