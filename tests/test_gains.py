@@ -10,8 +10,9 @@ import pytest
 from finished_study import BASE, GAINS, FinishedStudy, estimated, the_row, usual
 
 from sweep.reporting.answers import first_sentence, leading_table
-from sweep.reporting.bootstrap import HELPS, HURTS, MISSING, UNDECIDED, Bootstrap, metric_draws, verdict
-from sweep.reporting.results import results, scores_frame
+from sweep.reporting.gains import verdict
+from sweep.reporting.results import scores_frame
+from sweep.reporting.statistics import HELPS, HURTS, MISSING, ONE_SEED, UNDECIDED
 
 
 @pytest.fixture(scope="module")
@@ -69,40 +70,42 @@ def test_seeds_that_disagree_widen_the_interval(tmp_path: Path) -> None:
     assert differing["verdict"] == UNDECIDED
 
 
-def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    random = np.random.default_rng(7)
-    examples, hits, trials = 300, 0, 200
-    for _ in range(trials):
-        base = random.random(examples) < 0.6
-        better = base | (random.random(examples) < 0.15)  # a wrong answer becomes right 15 times in 100
-        statistics = np.stack([np.stack([arm, np.ones(examples)], axis=1).astype(float) for arm in (base, better)])
-        one, other = metric_draws(statistics, "sequence", Bootstrap(draws=500, seed=int(random.integers(2**31))))
-        low, high = np.quantile((other - one)[1:], (0.025, 0.975))
-        hits += bool(low <= 0.4 * 0.15 <= high)
-    assert 0.9 <= hits / trials <= 0.99
+def test_one_seed_is_no_verdict(tmp_path: Path) -> None:
+    estimates = estimated(usual(tmp_path, seeds=1))
+    row = the_row(estimates.cells, intermediate="nli", target="topic")
+    assert row["low"] > 0
+    assert (row["verdict"], the_row(estimates.overall, intermediate="nli")["verdict"]) == (ONE_SEED, ONE_SEED)
+    assert first_sentence(estimates).startswith(
+        "One seed shows nothing about training noise: on average over 2 targets "
+    )
+    assert "*" not in leading_table(estimates).replace("* not zero", "")
 
 
-def test_both_arms_see_the_same_resampled_examples() -> None:
-    random = np.random.default_rng(1)
-    right = (random.random(200) < 0.7).astype(float)
-    statistics = np.stack([np.stack([right, np.ones(200)], axis=1)] * 2)
-    one, other = metric_draws(statistics, "sequence", Bootstrap(draws=50))
-    assert (one == other).all()
-    assert one[1:].std() > 0
+def test_a_claim_is_corrected_for_the_number_of_comparisons_in_its_table(study: FinishedStudy) -> None:
+    cells = estimated(study).cells
+    compared = cells[cells["p"].notna()].sort_values("p")
+    assert len(compared) == 6  # three settings on two targets
+    smallest = compared.iloc[0]
+    assert smallest["p_corrected"] == pytest.approx(6 * smallest["p"])
+    assert (compared["p_corrected"] >= compared["p"]).all()
+    claimed = compared[compared["verdict"].isin([HELPS, HURTS])]
+    assert (claimed["p_corrected"] < 0.05).all()
 
 
-def test_the_first_entry_of_draws_is_the_score_itself(study: FinishedStudy) -> None:
-    found = next(result for result in results(study.chains(), study.store) if result.chain.target == "topic")
-    table = study.store.statistics(found.score.key)["de"]
-    assert metric_draws(table[None], "sequence", Bootstrap(draws=3))[0, 0] == found.score.languages["de"]["value"]
+def test_an_interval_alone_is_no_claim() -> None:
+    assert verdict(0.01, 0.04) == HELPS
+    assert verdict(-0.01, 0.04) == HURTS
+    assert verdict(0.01, 0.05) == UNDECIDED
+    assert verdict(0.01, np.nan) == ONE_SEED
+    assert verdict(np.nan, np.nan) == MISSING
 
 
-def test_large_test_sets_are_drawn_in_pieces_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    statistics = np.random.default_rng(0).random((2, 300, 2))
-    statistics[..., 1] = 1
-    whole = metric_draws(statistics, "sequence", Bootstrap(draws=100))
-    monkeypatch.setattr("sweep.reporting.bootstrap._CHUNK", 300 * 7)
-    np.testing.assert_allclose(metric_draws(statistics, "sequence", Bootstrap(draws=100)), whole)
+def test_the_value_is_the_score_itself(study: FinishedStudy) -> None:
+    frame = scores_frame("a study", study.chains(), study.store)
+    wanted = frame[(frame["intermediate"] == "nli") & (frame["target"] == "topic") & ~frame["is_source"]][
+        "value"
+    ].mean()
+    assert the_row(estimated(study).cells, intermediate="nli", target="topic")["value"] == pytest.approx(wanted)
 
 
 def test_a_missing_baseline_is_shown_as_missing(tmp_path: Path) -> None:
@@ -148,9 +151,3 @@ def test_groups_of_languages_have_their_own_gains(study: FinishedStudy) -> None:
     assert row["languages"] == 1
     assert row["gain"] == pytest.approx(GAINS["nli"], abs=0.003)
     assert set(groups["group"]) == {"zero_shot", "far"}
-
-
-def test_a_verdict_needs_an_interval_that_excludes_zero() -> None:
-    assert verdict(0.01, 0.02) == HELPS
-    assert verdict(-0.02, -0.01) == HURTS
-    assert verdict(0.0, 0.02) == verdict(0.0, 0.0) == UNDECIDED

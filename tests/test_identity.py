@@ -32,7 +32,6 @@ from sweep.planning.shapes import encoder_source
 from sweep.records import PreviewRecord
 from sweep.reporting import collapse, figures, html, process_figures, readings, report, retention, spending, tradeoffs
 from sweep.reporting.answers import leading_table
-from sweep.reporting.bootstrap import Bootstrap
 from sweep.reporting.preview import preview_table
 from sweep.reporting.results import labels, results, write_groups, write_scores
 from sweep.reporting.submissions import publish_submissions
@@ -71,7 +70,7 @@ def read(study: FinishedStudy) -> report.Report:
     chains = study.chains()
     entries = [previewed(study, chain) for chain in chains]
     facts = {PREVIEWS: json.dumps([dict(entry) for entry in dict.fromkeys(tuple(one.items()) for one in entries)])}
-    return report.read("study", chains, study.store, {}, {}, facts=facts, bootstrap=Bootstrap(draws=20))
+    return report.read("study", chains, study.store, {}, {}, facts=facts)
 
 
 def previewed(study: FinishedStudy, chain: ChainRow) -> dict[str, str]:

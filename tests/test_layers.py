@@ -49,9 +49,8 @@ LAYERS = (
     # 6  what may start, what goes on; the policies know no Ray
     "chainlog tuning cells places purse endings admission forecast search scheduler worker",
     # 7  the study at work, and what comes of it
-    """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.bootstrap
-    reporting.contrasts
-    reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
+    """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.statistics
+    reporting.contrasts reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
     reporting.process_figures reporting.tradeoffs reporting.html reporting.preview
     reporting.report reporting.submissions
     reporting.publish preview garbage""",
@@ -76,6 +75,7 @@ DOORS = {
     "rich": "display",
     "ray": "search scheduler worker cluster study",
     "ruamel": "planning.study_file",
+    "scipy": "reporting.statistics",
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
     "torch": """training.batching training.memory training.linear training.dropout training.heads training.model

@@ -248,10 +248,12 @@ def reported(folder, settings):
 
 def test_the_regret_is_what_the_best_of_those_kept_lacks(tmp_path):
     found, page = reported(tmp_path, VALUES)
-    frame = regrets(found.previews).set_index("kept")
+    frame = regrets(found.previews, found.estimates.models).set_index("kept")
     assert list(found.previews["intermediate"]) == ["qa", "nli", "same", "none"]
     assert frame.loc[1, "regret"] == pytest.approx(0.14, abs=0.01)
     assert frame.loc[2, "regret"] == 0
+    assert 0 < frame.loc[1, "low"] < 0.14 < frame.loc[1, "high"] < 0.3
+    assert 0 == frame.loc[2, "low"] <= frame.loc[2, "high"] < 0.05  # the best is kept, and what is not is far behind
     assert list(frame.index) == [1, 2]
     section = page.split("The preview")[1].split("</section>")[0]
     assert "1 of 3" in section
@@ -259,7 +261,7 @@ def test_the_regret_is_what_the_best_of_those_kept_lacks(tmp_path):
 
 def test_no_regret_is_told_where_a_setting_was_not_run(tmp_path):
     found, page = reported(tmp_path, ["none", "nli", "qa"])
-    assert regrets(found.previews).empty
+    assert regrets(found.previews, found.estimates.models).empty
     assert found.previews["gain"].notna().sum() == 2
     assert "The preview" in page
 
@@ -281,7 +283,7 @@ def test_the_best_volume_of_a_setting_counts(tmp_path):
         ]
     )
     frame = preview_frame(entries(store), store, cells)
-    assert regrets(frame).set_index("kept")["regret"].tolist() == [0.05, 0.0]
+    assert regrets(frame, {}).set_index("kept")["regret"].tolist() == [0.05, 0.0]
 
 
 def test_a_preview_that_has_no_value_or_is_not_there_has_no_row(tmp_path):

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.settings import BASELINE
-from sweep.reporting.bootstrap import HELPS, HURTS
 from sweep.reporting.contrasts import SOURCE
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import labels, setting_in, settings_in
+from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +53,8 @@ def first_sentence(estimates: Estimates, progress: str = "no pair of chains is d
     if best["verdict"] == HELPS:
         return f"Training on {subject} before the target phase helps zero-shot transfer {where}: {number}."
     change = f"{subject} changes zero-shot scores by {number}{_clearest(estimates)}"
+    if best["verdict"] == ONE_SEED:
+        return f"One seed shows nothing about training noise: {where} {change}."
     if best["verdict"] == HURTS:
         return f"No intermediate phase helps {where}: even {change}."
     return f"No intermediate phase is shown to help {where}: {change}."
@@ -67,9 +69,7 @@ def _only_target(estimates: Estimates, best: pd.Series) -> str:
 
 def _basis(estimates: Estimates) -> str:
     seeds = int(estimates.cells["paired"].max())
-    return (
-        f"{estimates.bootstrap.confidence:.0%} interval over {f'{seeds} seeds and ' if seeds > 1 else ''}test examples"
-    )
+    return f"{CONFIDENCE:.0%} interval over {f'{seeds} seeds and ' if seeds > 1 else ''}test examples"
 
 
 def _setting(row: Mapping[Any, Any], cells: pd.DataFrame) -> str:
@@ -102,7 +102,7 @@ def contrast_sentences(estimates: Estimates) -> Iterator[str]:
 
 
 def leading_table(estimates: Estimates, width: int = 110) -> str:
-    """Intermediate by target: gain in points with interval, * where it excludes zero; wrapped to `width` characters."""
+    """Intermediate by target: gain in points with interval, * where it is claimed; wrapped to `width` characters."""
     cells = estimates.cells
     compared = cells[cells["intermediate"] != BASELINE] if len(cells) else cells
     if compared.empty:
@@ -112,9 +112,9 @@ def leading_table(estimates: Estimates, width: int = 110) -> str:
         means = estimates.overall[estimates.overall["encoder"] == encoder]
         title = [f"encoder {encoder}"] if compared["encoder"].nunique() > 1 else []
         blocks.append("\n".join([*title, *_wrapped(_columns(block, means), width)]))
-    confidence = f"{estimates.bootstrap.confidence:.0%}"
     note = (
-        f"gain over no intermediate phase in points, {confidence} interval; * excludes zero; – no result or no baseline"
+        f"gain over no intermediate phase in points, {CONFIDENCE:.0%} interval; "
+        f"* not zero, at {LEVEL:.0%} for the whole table; – no result or no baseline"
     )
     return "\n\n".join([*blocks, note])
 

@@ -22,9 +22,9 @@ from matplotlib.patches import Rectangle
 
 from sweep.planning.settings import BASELINE, Setting
 from sweep.reporting.answers import interval, points
-from sweep.reporting.bootstrap import HELPS, HURTS
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import labels, setting_in, settings_in
+from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,7 @@ def gains_map(estimates: Estimates) -> Figure | None:
                     "xycoords": "axes fraction",
                 }
                 axes.annotate(names[encoder], (0, 1), weight="bold", size=11, **place)
-        _legend_bar(figure, (0.0, 0.34 / height, min(1.0, 3.0 / width), 0.13 / height), limit, estimates)
+        _legend_bar(figure, (0.0, 0.34 / height, min(1.0, 3.0 / width), 0.13 / height), limit)
     return figure
 
 
@@ -166,7 +166,7 @@ def _colour(shade: float) -> tuple[float, float, float, float]:
     return matplotlib.colormaps["BrBG"](0.04 + 0.92 * shade)
 
 
-def _legend_bar(figure: Figure, box: tuple[float, float, float, float], limit: float, estimates: Estimates) -> None:
+def _legend_bar(figure: Figure, box: tuple[float, float, float, float], limit: float) -> None:
     axes = figure.add_axes(box)
     steps = 41
     for step in range(steps):
@@ -175,8 +175,8 @@ def _legend_bar(figure: Figure, box: tuple[float, float, float, float], limit: f
     axes.set_xticks([0, steps / 2, steps], [f"−{limit:.0f}", "0", f"+{limit:.0f}"], size=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    confidence = f"{estimates.bootstrap.confidence:.0%}"
-    text = f"gain in points over no intermediate phase;\n{confidence} interval beneath; bold: it excludes zero"
+    claimed = f"bold: not zero, at {LEVEL:.0%} for the whole table"
+    text = f"gain in points over no intermediate phase;\n{CONFIDENCE:.0%} interval beneath; {claimed}"
     axes.annotate(text, (1, 0.5), (12, -3), "axes fraction", "offset points", va="center", size=8, color=INK)
 
 

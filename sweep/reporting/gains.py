@@ -1,7 +1,7 @@
 """What an intermediate phase gains over none, and over a phase that differs from it in one thing, with intervals.
 
-How draws are made is in bootstrap. A run whose target phase collapsed is counted, marked and kept, and what is left
-without such runs stands beside it; one that ended before its target phase has no scores, and is counted.
+How an interval is made is in statistics. A run whose target phase collapsed is counted, marked and kept, and what is
+left without such runs stands beside it; one that ended before its target phase has no scores, and is counted.
 """
 
 from __future__ import annotations
@@ -14,33 +14,37 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sweep.planning.settings import Setting
-from sweep.reporting.bootstrap import (
-    DEFAULT,
-    Bootstrap,
-    Floats,
-    interval_of,
-    mean_over,
-    metric_draws,
-    named_gain,
-    over_seeds,
-)
 from sweep.reporting.contrasts import references
 from sweep.reporting.results import Ended, Result
+from sweep.reporting.statistics import (
+    HELPS,
+    HURTS,
+    LEVEL,
+    MISSING,
+    ONE_SEED,
+    UNDECIDED,
+    Estimate,
+    Floats,
+    Model,
+    Scores,
+    average,
+    holm,
+    inequality,
+    scores_of,
+)
 from sweep.store import Store
+from sweep.tasks import FAMILIES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Name = TypeVar("Name", bound=tuple[str, ...])
 Row = dict[str, Any]
-Arm = dict[int, dict[str, Floats]]
-"""seed -> language -> [1 + draws] metric values; entry 0 is the whole test set, the others are draws."""
 Groups = Mapping[str, Mapping[str, tuple[str, ...]]]
 """encoder -> name of a group -> its languages; a group such as `unseen` differs between encoders."""
 
 ZERO_SHOT = "zero_shot"
-VALUE = ("value", "value_low", "value_high")
-ESTIMATE = ["gain", "low", "high", "verdict"]
+ENDS = ("", "_low", "_high")
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,21 @@ NOTHING_MORE = Asked()
 class Estimates:
     """Tables of selected chains. Values, gains and interval ends are in 0..1.
 
+    Every gain has the ends of its 95% interval, `p` (of no gain; NaN with one seed), `p_corrected` for the number of
+    rows of its table (Holm), and a `verdict` that rests on the latter: what an interval excludes by itself is no claim.
+
     cells      per encoder, setting (intermediate, volume, source) and target: mean zero-shot `value` with interval,
-               gain over none with interval and verdict, seeds, paired seeds, languages, whether it overlaps with its
+               gain over none, seeds, paired seeds, languages, whether it overlaps with its
                target, whether it is `counted` in means, runs that `collapsed` or were `lost` without scores, and
                `value_without`, `gain_without` (each with _low, _high): without runs that collapsed here or in the
                baseline, where there are such
     languages  the same per language, and the language's majority level and number of test examples
     groups     value and gain per cell and group of languages
-    overall    gain per setting, averaged over the targets where it is counted
+    overall    gain per setting, averaged over the targets where it is counted, over the seeds that all of these have
     contrasts  gain per cell over the same setting without what `differs`, called `against`
     arms       the same per setting, averaged over the targets where it is counted
+
+    `models` are those behind `cells`, by encoder and target; their arms are settings.
     """
 
     cells: pd.DataFrame
@@ -78,15 +87,11 @@ class Estimates:
     overall: pd.DataFrame
     contrasts: pd.DataFrame
     arms: pd.DataFrame
-    bootstrap: Bootstrap
+    models: Mapping[tuple[str, str], Model]
 
 
 def estimate(
-    found: Sequence[Result],
-    store: Store,
-    asked: Asked = NOTHING_MORE,
-    bootstrap: Bootstrap = DEFAULT,
-    over: Sequence[Ended] = (),
+    found: Sequence[Result], store: Store, asked: Asked = NOTHING_MORE, over: Sequence[Ended] = ()
 ) -> Estimates:
     """All tables. `over` are chains that ended without scores. Raises StoreError."""
     import pandas as pd
@@ -95,7 +100,8 @@ def estimate(
     selected = [result for result in found if result.chain.selected]
     rows: dict[str, list[Row]] = {name: [] for name in ("cells", "languages", "groups", "contrasts")}
     means: dict[str, list[tuple[Row, _Cell]]] = {"overall": [], "arms": []}
-    for cell in _cells(selected, store, bootstrap):
+    targets = _targets(selected, store)
+    for cell in _cells(targets):
         overlap = any((task, cell.target) in asked.overlaps for task in cell.setting.tasks)
         counts = asked.overlapping or not overlap
         name = {**cell.arm_name, "target": cell.target}
@@ -105,23 +111,80 @@ def estimate(
         rows["groups"].extend({**name, **row} for row in cell.groups(asked.groups.get(cell.encoder, {})))
         if not cell.setting.baseline:
             means["overall"].append((cell.arm_name, cell.if_counted(counts)))
-        for differs, other in references(cell.setting, cell.arms, asked.text):
+        for differs, other in references(cell.setting, cell.scored.settings, asked.text):
             beside, what = replace(cell, reference=other), {"differs": differs, "against": other.name}
             rows["contrasts"].append({**name, **what, **beside.contrast(), "overlap": overlap})
             means["arms"].append(({**cell.arm_name, **what}, beside.if_counted(counts)))
-    frames = {name: pd.DataFrame(table) for name, table in rows.items()}
-    averaged = {name: pd.DataFrame(_averages(cells, bootstrap)) for name, cells in means.items()}
-    return Estimates(**frames, **averaged, bootstrap=bootstrap)
+    tables = rows | {name: list(_averages(cells)) for name, cells in means.items()}
+    frames = {name: pd.DataFrame(_with_verdicts(table)) for name, table in tables.items()}
+    return Estimates(**frames, models={name: scored.model() for name, scored in targets.items()})
 
 
-def _cells(selected: Sequence[Result], store: Store, bootstrap: Bootstrap) -> Iterator[_Cell]:
+class _Scored:
+    """The scores of one encoder on one target, and a model for each choice of languages."""
+
+    def __init__(self, members: Sequence[Result], store: Store) -> None:
+        self.members = members
+        self.zero_shot = members[0].zero_shot
+        self.settings = tuple(dict.fromkeys(result.setting for result in members))
+        self.inequality: Floats | None = None
+        self._by_language = _by_language(members, store)
+        self._sound = {_run(result) for result in members if not result.collapsed}
+        self._models: dict[tuple[tuple[str, ...], bool], Model] = {}
+
+    def scores(self, languages: Sequence[str]) -> Scores:
+        """Means over languages."""
+        return average([self._by_language[language] for language in languages], same_units=True)
+
+    def model(self, languages: Sequence[str] | None = None, *, sound: bool = False) -> Model:
+        """Of all runs, or of those that are `sound`; of the languages that the target phase has not seen."""
+        asked = self.zero_shot if languages is None else tuple(languages)
+        name = asked, sound
+        if name not in self._models:
+            scores = self.scores(asked or tuple(self._by_language))
+            kept = scores.only(self._sound) if sound else scores
+            self._models[name] = Model(kept, self.inequality)
+        return self._models[name]
+
+
+def _run(result: Result) -> tuple[Setting, int]:
+    return result.setting, result.chain.seed
+
+
+def _by_language(members: Sequence[Result], store: Store) -> dict[str, Scores]:
+    """language -> the scores of the runs that have it."""
+    tables = {result.score.key: store.statistics(result.score.key) for result in members}
+    units = {key: store.units(key) for key in tables}
+    found = {}
+    for language in sorted({language for result in members for language in result.score.languages}):
+        having = [result for result in members if language in result.score.languages]
+        value = FAMILIES[having[0].score.family].value
+        rows = [tables[result.score.key][language] for result in having]
+        drawn = [units[result.score.key].get(language) for result in having]
+        found[language] = scores_of([_run(result) for result in having], rows, value, drawn)
+    return found
+
+
+def _targets(selected: Sequence[Result], store: Store) -> dict[tuple[str, str], _Scored]:
+    """(encoder, target) -> its scores. How unequal seed variances are is learned from all targets of an encoder."""
+    groups = grouped(selected, lambda r: (r.chain.encoder, r.chain.target))
+    targets = {(name[0], name[1]): _Scored(members, store) for name, members in groups}
+    for encoder in dict.fromkeys(name for name, _ in targets):
+        mine = [scored for (name, _), scored in targets.items() if name == encoder]
+        weights = inequality([scored.model() for scored in mine])
+        for scored in mine:
+            scored.inequality = weights
+            scored.model().inequality = weights
+    return targets
+
+
+def _cells(targets: Mapping[tuple[str, str], _Scored]) -> Iterator[_Cell]:
     """Every cell beside the baseline of the same encoder, target and compute."""
-    for _, members in grouped(selected, lambda r: (r.chain.encoder, r.chain.target)):
-        arms = _arms(members, store, bootstrap)
-        for setting, chosen in grouped(members, lambda r: r.setting):
+    for scored in targets.values():
+        for setting, chosen in grouped(scored.members, lambda r: r.setting):
             compared = (setting, setting.reference)
-            unsound = frozenset(r.chain.seed for r in members if r.collapsed and r.setting in compared)
-            yield _Cell(chosen, arms, None if setting.baseline else setting.reference, bootstrap, unsound)
+            unsound = any(r.collapsed and r.setting in compared for r in scored.members)
+            yield _Cell(chosen, scored, None if setting.baseline else setting.reference, unsound)
 
 
 @dataclass(frozen=True)
@@ -129,10 +192,9 @@ class _Cell:
     """The chosen results of one cell (one per seed) beside another setting of the same encoder and target."""
 
     members: Sequence[Result]
-    arms: Mapping[Setting, Arm]
+    scored: _Scored
     reference: Setting | None
-    bootstrap: Bootstrap
-    unsound: frozenset[int] = frozenset()  # seeds whose run, or the baseline's, collapsed
+    unsound: bool = False  # whether a run of it or of the reference collapsed
 
     @property
     def setting(self) -> Setting:
@@ -152,97 +214,118 @@ class _Cell:
         return {"encoder": self.encoder, **self.setting._asdict()}
 
     @property
-    def arm(self) -> Arm:
-        return self.arms[self.setting]
-
-    @property
-    def baseline(self) -> Arm:
-        return self.arms.get(self.reference, {}) if self.reference else {}
-
-    @property
     def zero_shot(self) -> tuple[str, ...]:
         return self.members[0].zero_shot
 
     @property
-    def paired(self) -> list[int]:
-        return sorted(set(self.arm) & set(self.baseline)) if self.zero_shot else []
+    def paired(self) -> int:
+        """Seeds that the reference has too."""
+        found = self.gain(self.zero_shot)
+        return found.seeds if found else 0
 
     def if_counted(self, counts: bool) -> _Cell:
         """The cell itself, or without a reference where it is not to count."""
         return self if counts else replace(self, reference=None)
 
-    def value(self, languages: Sequence[str]) -> Floats:
-        """[1 + draws] mean over languages and seeds."""
-        return over_seeds([mean_over(self.arm[seed], languages) for seed in sorted(self.arm)], self.bootstrap)
+    def value(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
+        """Mean over languages and seeds."""
+        return self.scored.model(languages, sound=sound).level(self.setting) if languages else None
 
-    def gain(self, languages: Sequence[str]) -> Floats:
-        """[1 + draws] mean paired difference to the baseline."""
-        pairs = [(self.arm[seed], self.baseline[seed]) for seed in self.paired]
-        return over_seeds(
-            [mean_over(arm, languages) - mean_over(base, languages) for arm, base in pairs], self.bootstrap
-        )
+    def gain(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
+        """Mean paired difference to the reference."""
+        if not languages or self.reference is None:
+            return None
+        return self.scored.model(languages, sound=sound).gain(self.setting, self.reference)
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> Row:
         collapsed = sum(result.collapsed for result in self.members)
-        counts = {"seeds": len(self.arm), "paired": len(self.paired), "languages": len(self.zero_shot)}
-        value = interval_of(self.value(self.zero_shot), self.bootstrap) if self.zero_shot else (np.nan,) * 3
+        seeds = len({result.chain.seed for result in self.members})
+        counts = {"seeds": seeds, "paired": self.paired, "languages": len(self.zero_shot)}
         cost = {name: float(np.mean([getattr(r, name) for r in self.members])) for name in ("flops", "device_seconds")}
-        level = dict(zip(VALUE, value, strict=True))
+        level = _named("value", self.value(self.zero_shot))
         return {**level, **self._gain(self.zero_shot), **counts, "collapsed": collapsed, **cost, **self._without()}
 
-    def _without(self) -> dict[str, float]:
+    def _without(self) -> Row:
         """Value and gain over the seeds that are sound; NaN where all are, or none is."""
-        cell = replace(self, arms={name: _kept(arm, self.unsound) for name, arm in self.arms.items()})
-        asked = bool(self.unsound) and bool(self.zero_shot)
-        value = interval_of(cell.value(self.zero_shot), self.bootstrap) if asked and cell.arm else (np.nan,) * 3
-        gain = interval_of(cell.gain(self.zero_shot), self.bootstrap) if asked and cell.paired else (np.nan,) * 3
-        names = [f"{what}_without{end}" for what in ("value", "gain") for end in ("", "_low", "_high")]
-        return dict(zip(names, (*value, *gain), strict=True))
+        asked = self.zero_shot if self.unsound else ()
+        value, gain = self.value(asked, sound=True), self.gain(asked, sound=True)
+        return {**_named("value_without", value), **_named("gain_without", gain)}
 
-    def contrast(self) -> dict[str, object]:
-        return {**self._gain(self.zero_shot), "paired": len(self.paired), "languages": len(self.zero_shot)}
+    def contrast(self) -> Row:
+        return {**self._gain(self.zero_shot), "paired": self.paired, "languages": len(self.zero_shot)}
 
-    def languages(self) -> Iterator[dict[str, object]]:
+    def languages(self) -> Iterator[Row]:
         score = self.members[0].score
         for language, entry in sorted(score.languages.items()):
-            value, low, high = interval_of(self.value((language,)), self.bootstrap)
             yield {
                 "language": language,
                 "is_source": language == score.train_language,
-                "value": value,
-                "value_low": low,
-                "value_high": high,
+                **_named("value", self.value((language,))),
                 **self._gain((language,)),
                 "majority": float(entry["majority"]),
                 "examples": int(entry["examples"]),
             }
 
-    def groups(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, object]]:
+    def groups(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
         for name, wanted in {ZERO_SHOT: self.zero_shot, **groups}.items():
             languages = tuple(language for language in wanted if language in self.zero_shot)
             if languages:
-                value = dict(zip(VALUE, interval_of(self.value(languages), self.bootstrap), strict=True))
+                value = _named("value", self.value(languages))
                 yield {"group": name, "languages": len(languages), **value, **self._gain(languages)}
 
-    def _gain(self, languages: Sequence[str]) -> dict[str, object]:
-        return named_gain(self.gain(languages) if self.paired else None, self.bootstrap)
+    def _gain(self, languages: Sequence[str]) -> Row:
+        return _gained(self.gain(languages))
 
 
-def _kept(arm: Arm, unsound: frozenset[int]) -> Arm:
-    return {seed: values for seed, values in arm.items() if seed not in unsound}
+def _named(name: str, found: Estimate | None) -> Row:
+    """Columns of a number with its interval."""
+    numbers = (found.value, found.low, found.high) if found else (np.nan,) * 3
+    return {f"{name}{end}": number for end, number in zip(ENDS, numbers, strict=True)}
 
 
-def _averages(found: Iterable[tuple[Row, _Cell]], bootstrap: Bootstrap) -> Iterator[Row]:
+def _gained(found: Estimate | None) -> Row:
+    """Columns of a gain; the verdict needs the other rows of its table."""
+    numbers = (found.value, found.low, found.high, found.p) if found else (np.nan,) * 4
+    return {**dict(zip(("gain", "low", "high", "p"), numbers, strict=True)), "p_corrected": np.nan, "verdict": MISSING}
+
+
+def _with_verdicts(rows: Sequence[Row]) -> list[Row]:
+    """The rows with p-values that are corrected for their number, and what these say."""
+    corrected = holm([row["p"] for row in rows])
+    return [
+        {**row, "p_corrected": p, "verdict": verdict(row["gain"], p)} for row, p in zip(rows, corrected, strict=True)
+    ]
+
+
+def verdict(gain: float, p_corrected: float) -> str:
+    """What is claimed of a gain."""
+    if np.isnan(gain):
+        return MISSING
+    if np.isnan(p_corrected):
+        return ONE_SEED
+    return UNDECIDED if p_corrected >= LEVEL else HELPS if gain > 0 else HURTS
+
+
+def _averages(found: Iterable[tuple[Row, _Cell]]) -> Iterator[Row]:
     """One row per name, in the order of encoders and settings: the gain averaged over the targets that have one."""
     by_name: dict[tuple[tuple[str, Any], ...], list[_Cell]] = {}
+    models: dict[tuple[_Scored, ...], Model] = {}
     for name, cell in sorted(found, key=lambda one: (one[1].encoder, one[1].setting.order)):
         by_name.setdefault(tuple(name.items()), []).append(cell)
     for names, cells in by_name.items():
         paired = [cell for cell in cells if cell.paired]
-        drawn = [cell.gain(cell.zero_shot) for cell in paired]
-        averaged = named_gain(np.mean(drawn, axis=0) if drawn else None, bootstrap)
-        seeds = min((len(cell.paired) for cell in paired), default=0)
-        yield {**dict(names), **averaged, "targets": len(drawn), "paired": seeds}
+        averaged = _mean_gain(paired, models) if paired else None
+        counts = {"targets": len(paired), "paired": averaged.seeds if averaged else 0}
+        yield {**dict(names), **_gained(averaged), **counts}
+
+
+def _mean_gain(cells: Sequence[_Cell], models: dict[tuple[_Scored, ...], Model]) -> Estimate | None:
+    """Over the targets of these cells of one setting. A seed is one draw for all of them: it is averaged over first."""
+    over, first = tuple(cell.scored for cell in cells), cells[0]
+    if over not in models:
+        parts = [scored.scores(scored.zero_shot) for scored in over]
+        models[over] = Model(average(parts, same_units=False), first.scored.inequality)
+    return None if first.reference is None else models[over].gain(first.setting, first.reference)
 
 
 def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterator[tuple[Name, list[Result]]]:
@@ -251,20 +334,3 @@ def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterat
     for member in members:
         found.setdefault(name(member), []).append(member)
     yield from found.items()
-
-
-def _arms(members: Sequence[Result], store: Store, bootstrap: Bootstrap) -> dict[Setting, Arm]:
-    """setting -> seed -> language -> [1 + draws], for the chains of one encoder and target."""
-    arms: dict[Setting, Arm] = {}
-    tables = {result.score.key: store.statistics(result.score.key) for result in members}
-    for language in sorted({language for result in members for language in result.score.languages}):
-        having = [
-            (tables[result.score.key][language], result) for result in members if language in result.score.languages
-        ]
-        for size in sorted({len(table) for table, _ in having}):
-            same = [(table, result) for table, result in having if len(table) == size]
-            values = metric_draws(np.stack([table for table, _ in same]), same[0][1].score.family, bootstrap)
-            for (_, result), drawn in zip(same, values, strict=True):
-                arm = arms.setdefault(result.setting, {})
-                arm.setdefault(result.chain.seed, {})[language] = drawn
-    return arms

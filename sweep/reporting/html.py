@@ -103,6 +103,7 @@ def _tag(tag: str, text: str, numeric: bool, verdict: str = "") -> str:
         "hurts": ["hurts"],
         "missing": ["missing"],
         "no difference shown": ["undecided"],
+        "one seed": ["undecided"],
     }.get(verdict, [])
     attribute = f' class="{" ".join(classes)}"' if classes else ""
     return f"<{tag}{attribute}>{html.escape(text)}</{tag}>"

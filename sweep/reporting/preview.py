@@ -1,16 +1,20 @@
 """What a preview said of each intermediate setting, and its regret where all of a target's settings were run.
 
 Regret is the best gain among all settings minus the best gain among those that the preview ranks highest: what would
-have been lost by running these alone. Of a setting with several volumes or budgets the best one counts.
+have been lost by running these alone. Of a setting with several volumes or budgets the best one counts. Which one is
+the best is not known either, so the regret's interval comes from all differences between a setting that was kept and
+one that was not, at once (Bonferroni), as in comparisons with the best (Hsu 1984).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.settings import BASELINE, NOTHING, Setting
 from sweep.reporting import html
+from sweep.reporting.statistics import LEVEL, Estimate, Model
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 TEXT = (
     "A guess made before anything was run: the log evidence of a linear model of the target's labels, per label, on "
     "the encoder after a short intermediate phase (LogME). Regret is the best gain of all settings minus the best of "
-    "those that it ranks highest, shown where all were run; without an interval, for both are the best of several."
+    "those that it ranks highest, shown where all were run; its interval allows for both being the best of several."
 )
 KEPT = (1, 2, 3, 5)  # how many settings a user might keep
 GROUP = ["encoder", "target"]
@@ -62,33 +66,66 @@ def _gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
     return best
 
 
-def regrets(frame: pd.DataFrame) -> pd.DataFrame:
+def regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> pd.DataFrame:
     """Per encoder, target and number of settings `kept`: `best`, `best_kept`, `regret`, all gains in 0..1.
 
-    Only where every setting of the target has a gain, and for fewer kept than there are.
+    Only where every setting of the target has a gain, and for fewer kept than there are. `models` are those of the
+    estimates; without one the interval is missing.
     """
     import pandas as pd
 
-    return pd.DataFrame(list(_regrets(frame)), columns=[*GROUP, "kept", "of", "best", "best_kept", "regret"])
+    names = [*GROUP, "kept", "of", "best", "best_kept", "regret", "low", "high"]
+    return pd.DataFrame(list(_regrets(frame, models)), columns=names)
 
 
-def _regrets(frame: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> Iterator[dict[str, object]]:
     for (encoder, target), members in frame[frame["intermediate"] != BASELINE].groupby(GROUP, sort=False):
         if members["gain"].isna().any():
             continue
         best = members["gain"].max()
         for kept in (count for count in KEPT if count < len(members)):
-            chosen = members[members["rank"] <= kept]["gain"].max()
-            counts = {"kept": kept, "of": len(members)}
+            among = members[members["rank"] <= kept]
+            chosen, names = among["gain"].max(), _names(among)
+            counts, model = {"kept": kept, "of": len(members)}, models.get((str(encoder), str(target)))
+            low, high = _interval(model, names, _names(members) - names) if model is not None else (float("nan"),) * 2
             yield {
                 "encoder": encoder, "target": target, **counts, "best": best, "best_kept": chosen,
-                "regret": best - chosen,
+                "regret": best - chosen, "low": low, "high": high,
             }  # fmt: skip
 
 
-def section(frame: pd.DataFrame, encoders: Mapping[str, str]) -> html.Section:
+def _names(frame: pd.DataFrame) -> set[tuple[str, str]]:
+    return {(str(row["intermediate"]), str(row["source"])) for row in frame.to_dict("records")}
+
+
+def _interval(model: Model, names: Set[tuple[str, str]], rest: Set[tuple[str, str]]) -> tuple[float, float]:
+    """Of the best gain of all settings minus the best of those that were kept, whichever these are.
+
+    It is at most the largest lead over any one that was kept, and at least the smallest lead of any that was not.
+    """
+    arms = [arm for arm in model.arms if isinstance(arm, Setting)]
+    kept = [one for one in arms if (one.intermediate, one.source) in names]
+    others = [one for one in arms if (one.intermediate, one.source) in rest]
+    confidence = 1 - LEVEL / max(len(kept) * len(others), 1)
+    leads = [[_lead(model, other, one, confidence) for one in kept] for other in others]
+    by_other = [[lead for lead in row if lead] for row in leads]
+    by_kept = [[lead for lead in column if lead] for column in zip(*leads, strict=True)]
+    low = max((min(lead.low for lead in row) for row in by_other if row), default=0.0)
+    high = min((max(lead.high for lead in column) for column in by_kept if column), default=0.0)
+    return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+
+
+def _lead(model: Model, one: Setting, other: Setting, confidence: float) -> Estimate | None:
+    """By how much one's gain exceeds the other's."""
+    weights = Counter({one: 1, other: -1})
+    weights.subtract({one.reference: 1})
+    weights.update({other.reference: 1})
+    return model.contrast({arm: weight for arm, weight in weights.items() if weight}, confidence)
+
+
+def section(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model], encoders: Mapping[str, str]) -> html.Section:
     """The page's part about the preview, without content where there is none."""
-    lost, ranking = regret_table(regrets(frame), encoders), preview_table(frame, encoders)
+    lost, ranking = regret_table(regrets(frame, models), encoders), preview_table(frame, encoders)
     return html.Section("The preview", TEXT, tables=(html.table(lost), html.table(ranking, "The whole ranking")))
 
 
@@ -119,11 +156,16 @@ def regret_table(found: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFra
             "settings kept": f"{row['kept']} of {row['of']}",
             "best gain": f"{100 * row['best']:+.1f}",
             "best gain among those kept": f"{100 * row['best_kept']:+.1f}",
-            "regret": f"{100 * row['regret']:.1f}",
+            "regret": _regret(row),
         }
         for row in found.to_dict("records")
     ]
     return pd.DataFrame(rows)
+
+
+def _regret(row: Mapping[Any, Any]) -> str:
+    told = f"{100 * row['regret']:.1f}"
+    return told if row["low"] != row["low"] else f"{told} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
 def _who(row: Mapping[Any, Any], encoders: Mapping[str, str]) -> dict[str, str]:

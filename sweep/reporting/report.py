@@ -22,10 +22,10 @@ from sweep.planning.settings import CELL
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting import collapse, figures, html, preview, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
-from sweep.reporting.bootstrap import DEFAULT, HELPS, HURTS, UNDECIDED, Bootstrap
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
 from sweep.reporting.results import Ended, Result, ended, frame_of, labels, losers, results, write_groups, write_scores
 from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
+from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED, UNDECIDED
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -64,8 +64,15 @@ COLLAPSED = (
 )
 TUNING = "{count} candidates per cell, tried with the first seed and chosen by the dev score in the source language."
 INTERVALS = (
-    "Intervals: {confidence:.0%} percentile bootstrap, {draws} draws of seeds and test examples, the same examples for "
-    "both arms of a comparison. They are not corrected for choosing the best of several settings."
+    f"Intervals: {CONFIDENCE:.0%}, each by itself, from a model in which seeds and test examples are both drawn. All "
+    "runs see the same examples, and what belongs together (questions of a passage, translations of an example) is "
+    "drawn together. How much a seed changes a setting is learned from all settings of its target, so that a few seeds "
+    "say something; with one seed an interval is over test examples alone, and nothing is claimed."
+)
+CLAIMS = (
+    "What is claimed (helps, hurts, bold, a star, the first sentence) is corrected for the number of comparisons in "
+    f"its table, after Holm: without any effect {LEVEL:.0%} of tables claim one. An interval that excludes "
+    "zero is no claim by itself."
 )
 
 
@@ -103,7 +110,6 @@ def read(
     *,
     overlapping: bool = False,
     facts: Mapping[str, str] = MappingProxyType({}),
-    bootstrap: Bootstrap = DEFAULT,
 ) -> Report:
     """Scores, gains and intervals. Raises StoreError.
 
@@ -115,9 +121,9 @@ def read(
     found, over = results(chains, store), ended(chains, store)
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
     asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
-    estimates = estimate(found, store, asked, bootstrap, over)
+    estimates = estimate(found, store, asked, over)
     beaten = losers(chains, store, furthest(facts))
-    scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store, bootstrap)
+    scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store)
     known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
     guesses = preview.preview_frame(json.loads(facts.get(PREVIEWS, "[]")), store, estimates.cells)
     held = spending.held([*found, *over, *beaten], store)
@@ -146,8 +152,9 @@ def save(report: Report, results_dir: Path) -> Path:
 
 def _state(report: Report) -> str:
     verdicts = Counter(report.estimates.cells["verdict"] if len(report.estimates.cells) else [])
-    compared = sum(verdicts[name] for name in (HELPS, HURTS, UNDECIDED))
+    compared = sum(verdicts[name] for name in (HELPS, HURTS, UNDECIDED, ONE_SEED))
     counts = f"{verdicts[HELPS]} show a gain, {verdicts[HURTS]} a loss, {verdicts[UNDECIDED]} no difference"
+    counts += f", {verdicts[ONE_SEED]} have one seed" if verdicts[ONE_SEED] else ""
     spent = process_figures.amount(sum(chain.device_seconds for chain in report.chains), "device_seconds")
     told = f" Of {compared} comparisons with no intermediate phase {counts}." if compared else ""
     return f"{report.progress}; {spent} of device time spent.{told}"
@@ -172,7 +179,7 @@ def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Sectio
     again = html.table(retention_table(report.retention, encoders), "All intermediate tasks")
     kept = figures.svg(process_figures.retention(report.retention))
     yield html.Section("What is left of the intermediate tasks", RETENTION, kept, (again,))
-    yield preview.section(report.previews, encoders)
+    yield preview.section(report.previews, estimates.models, encoders)
     yield from _process(report)
     doubts = spending.distrust(
         report.chains, report.results, report.ended, estimates, report.plan, overlapping=report.overlapping
@@ -224,8 +231,8 @@ def _tuning(tuned: pd.DataFrame) -> str:
 
 
 def _made(report: Report) -> Iterator[str]:
-    bootstrap = report.estimates.bootstrap
-    yield INTERVALS.format(confidence=bootstrap.confidence, draws=bootstrap.draws)
+    yield INTERVALS
+    yield CLAIMS
     seeds = sorted({result.chain.seed for result in report.results})
     if seeds:
         yield f"Seeds: {', '.join(map(str, seeds))}."

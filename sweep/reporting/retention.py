@@ -1,28 +1,35 @@
 """How much of the intermediate tasks is left after the target phase: one row per chain and task, and means over seeds.
 
-Intervals are those of gains: seeds and test examples drawn together, all scores of a task on the same examples, so a
-ratio of two of them is paired.
+Intervals are those of gains: seeds and test examples are drawn, all scores of a task are on the same examples, so a
+ratio of two of them is paired; how much a seed changes a score is learned from all cells of an encoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweep.planning.settings import CELL
-from sweep.reporting.bootstrap import DEFAULT, Bootstrap, Floats, interval_of, metric_draws, over_seeds
+from sweep.planning.settings import CELL, NOTHING
 from sweep.reporting.gains import grouped
 from sweep.reporting.results import Result, setting_in
+from sweep.reporting.statistics import Floats, Integers, Model, Scores, fitted, ratio, scores_of
 from sweep.store import Store
+from sweep.tasks import FAMILIES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HEADS = ("before", "saved_head", "fresh_head")
+BEFORE = "before"
+HEADS = (BEFORE, "saved_head", "fresh_head")
+RATIOS = {"kept": "saved_head", "fresh_kept": "fresh_head"}  # to before
+WHAT = (*HEADS, *RATIOS)
 FILE = "retention.csv"
+Kept = Mapping[str, tuple[Mapping[str, Floats], Mapping[str, Integers]]]
+"""key of scores -> statistics and units by name"""
 
 
 def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
@@ -48,7 +55,7 @@ def write_retention(frame: pd.DataFrame, folder: Path) -> None:
         frame.to_csv(folder / FILE, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def estimate_retention(found: Sequence[Result], store: Store, bootstrap: Bootstrap = DEFAULT) -> pd.DataFrame:
+def estimate_retention(found: Sequence[Result], store: Store) -> pd.DataFrame:
     """Per cell and intermediate task, over the seeds of selected chains: each score and `kept` with interval ends.
 
     Columns: those of CELL, task, seeds, majority; then before, saved_head, fresh_head, kept
@@ -57,33 +64,58 @@ def estimate_retention(found: Sequence[Result], store: Store, bootstrap: Bootstr
     import pandas as pd
 
     asked = [result for result in found if result.chain.selected and result.score.retention]
-    cells = grouped(asked, lambda r: tuple(r.chain.names.values()))
+    models = _models(asked, store)
     rows: list[dict[str, object]] = []
-    for name, members in cells:
+    for name, members in grouped(asked, _cell):
         cell = dict(zip(CELL, name, strict=True))
-        tasks = sorted(members[0].score.retention)
-        rows += [{**cell, "task": task, **dict(_estimated(members, task, store, bootstrap))} for task in tasks]
+        for task, entry in sorted(members[0].score.retention.items()):
+            first = {**cell, "task": task, "seeds": len(members), "majority": entry["majority"]}
+            rows.append({**first, **dict(_estimated(name, {what: models.get((name[0], task, what)) for what in WHAT}))})
     return pd.DataFrame(rows)
 
 
-def _estimated(
-    members: Sequence[Result], task: str, store: Store, bootstrap: Bootstrap
-) -> Iterator[tuple[str, object]]:
-    entry = members[0].score.retention[task]
-    yield "seeds", len(members)
-    yield "majority", entry["majority"]
-    draws: dict[str, Floats] = {}
-    for head in HEADS:
-        if entry[head] is not None:
-            tables = [store.statistics(r.score.key)[f"retention/{task}/{head}"] for r in members]
-            draws[head] = over_seeds(list(metric_draws(np.stack(tables), entry["family"], bootstrap)), bootstrap)
-    before = draws["before"]
-    for name, head in (("kept", "saved_head"), ("fresh_kept", "fresh_head")):
-        if head in draws and before[0] > 0:
-            draws[name] = np.divide(draws[head], before, out=np.zeros_like(before), where=before > 0)
-    for name in (*HEADS, "kept", "fresh_kept"):
-        value, low, high = interval_of(draws[name], bootstrap) if name in draws else (np.nan,) * 3
-        yield from ((name, value), (f"{name}_low", low), (f"{name}_high", high))
+def _cell(result: Result) -> tuple[str, ...]:
+    return tuple(result.chain.names.values())
+
+
+def _before(cell: tuple[str, ...]) -> tuple[str, ...]:
+    """What trained the intermediate phase: the cell without its target, except where they share a budget."""
+    *rest, budget, _target = cell
+    return (*rest, budget) if budget == NOTHING else cell
+
+
+def _models(asked: Sequence[Result], store: Store) -> dict[tuple[str, str, str], Model]:
+    """(encoder, task, one of WHAT) -> its model; arms are cells, of `before` what trained the intermediate phase."""
+    found: dict[tuple[str, str, str], Scores] = {}
+    kept = {r.score.key: (store.statistics(r.score.key), store.units(r.score.key)) for r in asked}
+    for encoder, task in dict.fromkeys((r.chain.encoder, task) for r in asked for task in sorted(r.score.retention)):
+        mine = [r for r in asked if r.chain.encoder == encoder and task in r.score.retention]
+        judged = {head: _scores(mine, kept, task, head) for head in HEADS}
+        for name, head in RATIOS.items():
+            if judged[head].runs:
+                found[encoder, task, name] = ratio(judged[head], judged[BEFORE])
+        # An intermediate phase that several target phases follow is one run.
+        once = {(_before(_cell(r)), r.chain.seed): r for r in reversed(mine)}
+        judged[BEFORE] = replace(_scores(list(once.values()), kept, task, BEFORE), runs=tuple(once))
+        found |= {(encoder, task, head): scores for head, scores in judged.items() if scores.runs}
+    return dict(zip(found, fitted(found.values()), strict=True))
+
+
+def _scores(having: Sequence[Result], kept: Kept, task: str, head: str) -> Scores:
+    """Of the runs that have this head, named by cell and seed."""
+    known = [r for r in having if r.score.retention[task][head] is not None]
+    judged = [kept[r.score.key][0][f"retention/{task}/{head}"] for r in known]
+    units = [kept[r.score.key][1].get(f"retention/{task}") for r in known]
+    value = FAMILIES[having[0].score.retention[task]["family"]].value
+    return scores_of([(_cell(r), r.chain.seed) for r in known], judged, value, units)
+
+
+def _estimated(cell: tuple[str, ...], models: Mapping[str, Model | None]) -> Iterator[tuple[str, object]]:
+    for name, model in models.items():
+        arm = _before(cell) if name == BEFORE else cell
+        level = model.level(arm, share=name in HEADS) if model is not None else None
+        low, high = (max(level.low, 0.0), level.high) if level else (np.nan, np.nan)
+        yield from ((name, level.value if level else np.nan), (f"{name}_low", low), (f"{name}_high", high))
 
 
 def retention_table(estimated: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:

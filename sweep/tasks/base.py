@@ -3,8 +3,7 @@
 A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it
 turns rows into token sequences, outputs into predictions, and predictions into statistics. A data set therefore needs
 no code of its own, a prediction file of somebody else is judged as a chain's own outputs are, and a metric is always
-`value(sum of per-example statistics)`: the same statistics give the score, its bootstrap interval and the paired
-comparison.
+`value(sum of per-example statistics)`: the same statistics give the score, its interval and the paired comparison.
 
 Numpy only: nothing here or beside it imports torch, ray or mlflow.
 """
@@ -195,7 +194,7 @@ class Family(Protocol):
         """[N, K] per-example statistics whose sum over examples determines the metric, from predictions alone."""
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[...] metric in 0..1 from [..., K] summed statistics; vectorised for bootstrap."""
+        """[...] metric in 0..1 from [..., K] summed statistics; vectorised for the jackknife."""
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Every metric that the official scorer reports, by its name there, each as `value` gives its own."""

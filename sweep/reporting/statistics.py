@@ -1,0 +1,425 @@
+"""Intervals for a few seeds and many test examples: a model with two crossed random factors. Numbers in, numbers out.
+
+**The model.** The score of arm a with seed s is m_a + b_s + e_as + (what the test examples add). b_s is what a seed
+does to all arms (it cancels between arms of one seed), e_as what it does to one, with variance v_a; test examples are
+drawn too, and all runs see the same ones. Two-way random effects, as in multi-reader multi-case studies (Obuchowski and
+Rockette 1995; Hillis 2007), except that v_a may differ between arms.
+
+**Examples.** A score is the family's value of a sum of statistics, so what it owes to one unit is known by leaving that
+unit out (the jackknife; Efron and Stein 1981). A unit is what is drawn together: an example, or a passage with all its
+questions, in all languages. Products of these influences [R, U] are the covariance of all runs that examples cause; for
+an average c'y that part is |c' influence|^2. It holds what examples do to single runs, divided by the number of seeds.
+
+**Seeds.** Therefore that must not be counted again with the spread between seeds. An arm's residuals in the additive
+table of arms and seeds (least squares; cells may be missing) have the expected sum of squares
+nu_a (k_a v_a + (1 - k_a) mean(v) + w_a): nu_a and k_a follow from the residual-making matrix M, w_a is what examples
+add, the arm's part of tr(M C M) with C their covariance. With S seeds and A arms nu_a = (S - 1)(1 - 1/A) and
+k_a = 1 - 1/A. A sum of squares is taken as its expectation times chi-square / nu_a.
+
+**Pooling.** log v_a is normal around log m with standard deviation tau: arms inform each other, as in moderated
+t-statistics (Smyth 2004), and neither w_a nor an estimate below zero does harm. m has the density 1 / sqrt(m (m + w)),
+between that of a standard deviation of which nothing is known (1 / m) and that of one which hides below the noise of
+examples (1 / (m + w); Tiao and Tan 1965). tau is half-normal and the same in all tables of a study, whose evidence is
+multiplied. All three lie on grids: nothing is iterated, and nothing is random but the fixed order of the draws.
+
+**The interval.** Given the variances an average is normal, so its distribution is the mean of DRAWS normals, one per
+draw of (all v_a, the variance of b_s, the examples' variance given its estimate: chi-square with units - 1). Interval
+ends and two-sided p-values are those of this mixture: Student's t where one setting stands alone without noise of
+examples. A level's interval is Wilson's, with the number of examples that would give the same width, as for clustered
+surveys (Korn and Graubard 1998): it stays in 0..1 and has a width where all answers are right. An average over one seed
+has an interval over examples alone, and no p-value.
+
+docs/statistics.md says the same in plain words, and how often these intervals cover the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv, ndtr, ndtri
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Run = tuple[Hashable, int]
+"""(arm, seed)"""
+
+LEVEL = 0.05  # of a claim
+CONFIDENCE = 1 - LEVEL  # of an interval
+HELPS, HURTS, UNDECIDED, ONE_SEED, MISSING = "helps", "hurts", "no difference shown", "one seed", "missing"
+
+DRAWS = 512
+TAUS = np.array([0.0, 0.5, 1.0, 1.6])  # standard deviations of log v between arms; 1.0: half of them 2 times apart
+TAU_SCALE = 1.0
+GRID = np.exp(np.linspace(np.log(3e-3), np.log(2e3), 33))  # v and m, in units of what the residuals show
+COMMON = np.exp(np.linspace(np.log(0.03), np.log(100), 24))  # sd of b_s in units of that of e_as, half-Cauchy
+LARGEST = 0.25  # variance of a score, which lies in 0..1
+NEWTON_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of the runs of one encoder, on one test set or on average over several, and what examples do to them."""
+
+    runs: tuple[Run, ...]
+    values: Floats  # [R] in 0..1
+    influence: Floats  # [R, U]: the products of two rows sum to the covariance of their scores over test sets
+    units: int  # that were drawn
+    grain: float  # the variance that one example stands for: no test set says that there is less
+
+    def only(self, kept: Iterable[Run]) -> Scores:
+        """The same of some runs, in the order that they have here."""
+        wanted = set(kept)
+        return self.ordered([run for run in self.runs if run in wanted])
+
+    def ordered(self, runs: Sequence[Run]) -> Scores:
+        """The same of these runs, in their order."""
+        place = {run: row for row, run in enumerate(self.runs)}
+        rows = [place[run] for run in runs]
+        return replace(self, runs=tuple(runs), values=self.values[rows], influence=self.influence[rows])
+
+
+def scores_of(
+    runs: Sequence[Run],
+    statistics: Sequence[Floats],
+    value: Callable[[Floats], Floats],
+    units: Sequence[Integers | None] = (),
+) -> Scores:
+    """Scores and influences of runs on one test set in one language.
+
+    `statistics` are [N, K] per run, `value` their family's metric of sums, `units` the number of the unit that each of
+    the N examples belongs to; None: each is one. Equal numbers are the same unit in every run, and in other languages.
+    """
+    paired = zip(statistics, units or [None] * len(statistics), strict=True)
+    known: list[Integers] = [np.arange(len(table)) if unit is None else unit for table, unit in paired]
+    width = 1 + max((int(unit.max()) for unit in known), default=0)
+    values, influence = np.zeros(len(runs)), np.zeros((len(runs), width))
+    alike: dict[bytes, list[int]] = {}
+    for row, unit in enumerate(known):
+        alike.setdefault(unit.tobytes(), []).append(row)
+    for rows in alike.values():
+        tables, unit = np.stack([statistics[row] for row in rows]), known[rows[0]]
+        values[rows], influence[np.array(rows)[:, None], np.unique(unit)] = _jackknife(tables, value, unit)
+    drawn = min((len(np.unique(known[rows[0]])) for rows in alike.values()), default=1)
+    examples = min((len(unit) for unit in known), default=1)
+    return Scores(tuple(runs), values, influence, drawn, 1 / examples**2)
+
+
+def _jackknife(tables: Floats, value: Callable[[Floats], Floats], units: Integers) -> tuple[Floats, Floats]:
+    """[R] scores of [R, N, K] statistics, and [R, U] what each unit, in the order of their numbers, adds to them."""
+    order = np.argsort(units, kind="stable")
+    _, starts = np.unique(units[order], return_index=True)
+    sums, drawn = np.add.reduceat(tables[:, order], starts, axis=1), len(starts)
+    total = sums.sum(axis=1)
+    without = value(total[:, None] - sums)
+    own: Floats = (without.mean(axis=1, keepdims=True) - without) * np.sqrt((drawn - 1) / drawn)
+    return value(total), own
+
+
+def average(parts: Sequence[Scores], *, same_units: bool) -> Scores:
+    """The mean over languages, which have the `same_units`, or over targets, which have not; of runs that all have."""
+    runs = tuple(run for run in parts[0].runs if all(run in part.runs for part in parts))
+    chosen, count = [part.ordered(runs) for part in parts], len(parts)
+    values = np.mean([part.values for part in chosen], axis=0)
+    if same_units:
+        influence = np.zeros((len(runs), max(part.influence.shape[1] for part in chosen)))
+        for part in chosen:
+            influence[:, : part.influence.shape[1]] += part.influence / count
+        units = max(part.units for part in chosen)
+    else:
+        influence = np.concatenate([part.influence / count for part in chosen], axis=1)
+        units = sum(part.units for part in chosen)
+    return Scores(runs, values, influence, units, sum(part.grain for part in parts) / count**2)
+
+
+def ratio(part: Scores, whole: Scores) -> Scores:
+    """Quotients of two scores on the same examples, of the runs that have both and a `whole` above zero."""
+    positive = {run for run, value in zip(whole.runs, whole.values, strict=True) if value > 0}
+    runs = tuple(run for run in part.runs if run in positive)
+    above, below = part.ordered(runs), whole.ordered(runs)
+    values = above.values / below.values
+    influence = (above.influence - values[:, None] * below.influence) / below.values[:, None]
+    return Scores(runs, values, influence, above.units, above.grain)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval (or another), and the p-value of being zero; NaN with one seed."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    seeds: int
+
+
+class Model:
+    """The variances behind one table of scores: how likely they are, and what follows for averages over its runs.
+
+    `inequality` are weights of TAUS, as `inequality` below has them from all tables of a study.
+    """
+
+    def __init__(self, scores: Scores, inequality: Floats | None = None) -> None:
+        self.scores = scores
+        self.arms = tuple(dict.fromkeys(arm for arm, _ in scores.runs))
+        self.inequality = inequality
+        self._covariance = scores.influence @ scores.influence.T
+        seeds = sorted({seed for _, seed in scores.runs})
+        self._design = _design(
+            tuple(self.arms.index(arm) for arm, _ in scores.runs), tuple(seeds.index(seed) for _, seed in scores.runs)
+        )
+
+    def seeds(self, *arms: Hashable) -> list[int]:
+        """Those that all these arms have."""
+        return sorted(set.intersection(*({seed for arm, seed in self.scores.runs if arm == one} for one in arms)))
+
+    def level(self, arm: Hashable, confidence: float = CONFIDENCE, *, share: bool = True) -> Estimate | None:
+        """The score of an arm; None without a run. A `share` lies in 0..1."""
+        found = self.contrast({arm: 1.0}, confidence)
+        if found is None or not share:
+            return found
+        low, high = _wilson(found.value, found.high - found.value, self.scores.grain)
+        return replace(found, low=low, high=high, p=np.nan)
+
+    def gain(self, arm: Hashable, reference: Hashable, confidence: float = CONFIDENCE) -> Estimate | None:
+        """What an arm is better by than another, over the seeds that both have; None without one."""
+        found = self.contrast({arm: 1.0, reference: -1.0}, confidence)
+        return found and replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+
+    def contrast(self, weights: Mapping[Hashable, float], confidence: float = CONFIDENCE) -> Estimate | None:
+        """A weighted sum of arms, each the mean over the seeds that all of them have; None without one."""
+        seeds = self.seeds(*weights) if set(weights) <= set(self.arms) else []
+        if not seeds:
+            return None
+        c = np.array([weights.get(arm, 0.0) * (seed in seeds) / len(seeds) for arm, seed in self.scores.runs])
+        value = sum(weight * self._mean(arm, seeds) for arm, weight in weights.items())
+        deviations = np.sqrt(self._variances(c, several=len(seeds) > 1))
+        half = _half_width(deviations, confidence)
+        p = _p_value(value, deviations) if len(seeds) > 1 else np.nan
+        return Estimate(value, value - half, value + half, p, len(seeds))
+
+    def _mean(self, arm: Hashable, seeds: Sequence[int]) -> float:
+        rows = [row for row, (one, seed) in enumerate(self.scores.runs) if one == arm and seed in seeds]
+        return float(self.scores.values[rows].mean())
+
+    def _variances(self, c: Floats, *, several: bool) -> Floats:
+        """[DRAWS] of c'y: what examples add, and with several seeds what seeds do."""
+        drawn = self._draws
+        examples = max(float(c @ self._covariance @ c), self.scores.grain) * drawn.examples
+        if not several:
+            return examples
+        own, common = (c * c) @ self._design.arms, float(((c @ self._design.seeds) ** 2).sum())
+        found: Floats = examples + drawn.own @ own + common * drawn.common
+        return found
+
+    @cached_property
+    def _residuals(self) -> _Residuals:
+        return _residuals(self.scores.values, self._covariance, self._design)
+
+    @cached_property
+    def _draws(self) -> _Draws:
+        return _draws(self._residuals, self._design, self.inequality, self.scores.units)
+
+    @property
+    def evidence(self) -> Floats:
+        """[TAUS] log likelihood of how unequal the variances of the arms are."""
+        logs: Floats = _logsum(self._residuals.evidence)
+        return logs
+
+
+def inequality(models: Iterable[Model]) -> Floats:
+    """[TAUS] what all these tables say about how unequal the seed variances of arms are."""
+    logs = -((TAUS / TAU_SCALE) ** 2) / 2 + sum(model.evidence for model in models)
+    weights = np.exp(logs - logs.max())
+    shares: Floats = weights / weights.sum()
+    return shares
+
+
+def fitted(tables: Iterable[Scores]) -> list[Model]:
+    """A model for each table of one study, the inequality of variances learned from all."""
+    models = [Model(table) for table in tables]
+    weights = inequality(models)
+    for model in models:
+        model.inequality = weights
+    return models
+
+
+def holm(p_values: Sequence[float]) -> Floats:
+    """P-values corrected for their number (Holm 1979), valid however they depend; NaN are no comparisons."""
+    p = np.asarray(p_values, dtype=np.float64)
+    asked = np.flatnonzero(~np.isnan(p))
+    order = asked[np.argsort(p[asked], kind="stable")]
+    corrected = np.full(len(p), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
+    return corrected
+
+
+# ---- the table of arms and seeds -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Design:
+    arms: Floats  # [R, A] 1 where a run is of the arm
+    seeds: Floats  # [R, S]
+    residual: Floats  # [R, R] makes residuals of the additive table
+    common: Floats  # [R, R] projects on what seeds do beyond arms; zero where that cannot be told
+    freedom: Floats  # [A] of each arm's residuals
+    share: Floats  # [A] of their variance that is the arm's own
+    by_arm: Floats  # [A] of the projection
+    common_freedom: float
+    common_share: float  # how often b_s is in the projection's sum of squares, per degree of freedom
+
+
+@lru_cache(maxsize=64)
+def _design(arms: tuple[int, ...], seeds: tuple[int, ...]) -> _Design:
+    of_arms, of_seeds = (np.eye(max(index) + 1)[list(index)] for index in (arms, seeds))
+    of_one = of_arms @ np.linalg.pinv(of_arms)
+    both = np.concatenate([of_arms, of_seeds], axis=1)
+    residual, common = np.eye(len(arms)) - both @ np.linalg.pinv(both), both @ np.linalg.pinv(both) - of_one
+    if np.trace(residual) < 0.5:  # one arm, or arms without a seed in common: a seed's effect is its arm's
+        residual, common = np.eye(len(arms)) - of_one, np.zeros_like(common)
+    freedom = of_arms.T @ np.diag(residual)
+    own = np.diag(of_arms.T @ residual**2 @ of_arms)
+    share = np.divide(own, freedom, out=np.zeros_like(own), where=freedom > 1e-9)
+    trace = float(np.trace(common))
+    times = float(np.trace(of_seeds.T @ common @ of_seeds)) / trace if trace > 0.5 else 0.0
+    by_arm = of_arms.T @ np.diag(common)
+    return _Design(of_arms, of_seeds, residual, common, np.maximum(freedom, 0.0), share, by_arm, trace, times)
+
+
+@dataclass(frozen=True)
+class _Residuals:
+    grid: Floats  # [I] variances
+    noise: float  # examples' part of one run's residual variance, on average
+    likelihood: Floats  # [A, H, I] of an arm's variance at I, with its prior given (tau, m) at H = TAUS x I
+    evidence: Floats  # [TAUS, I] log, over all arms
+    squares: float  # of what seeds do to all arms
+    examples: float  # what examples add to it
+
+
+def _residuals(values: Floats, covariance: Floats, design: _Design) -> _Residuals:
+    squares = design.arms.T @ (design.residual @ values) ** 2
+    added = design.arms.T @ np.einsum("ij,jk,ik->i", design.residual, covariance, design.residual)
+    noise = np.divide(added, design.freedom, out=np.zeros_like(added), where=design.freedom > 1e-9)
+    freedom = max(float(design.freedom.sum()), 1e-9)
+    shown, mean_noise = float(squares.sum()) / freedom, float(added.sum()) / freedom
+    grid = GRID * max(shown, mean_noise, 1e-9)
+    others = np.exp(TAUS[:, None] ** 2 / 2) * grid  # [TAUS, M] mean of v
+    own = design.share[:, None, None, None]
+    variance = own * grid + (1 - own) * others[:, :, None] + noise[:, None, None, None]  # [A, TAUS, M, I]
+    half = design.freedom[:, None, None, None] / 2
+    logs = -half * np.log(variance) - squares[:, None, None, None] / 2 / variance
+    possible = grid <= max(LARGEST, grid[0])
+    logs -= logs.max(axis=(1, 2, 3), keepdims=True)
+    likelihood = np.exp(logs) * _priors() * possible
+    prior = np.log(grid / (grid + mean_noise)) / 2 + np.where(possible, 0.0, -np.inf)
+    evidence = np.log(np.maximum(likelihood.sum(axis=3), 1e-300)).sum(axis=0) + prior
+    arms = len(squares)
+    return _Residuals(
+        *(grid, mean_noise, likelihood.reshape(arms, -1, len(grid)), evidence),
+        *(float(values @ design.common @ values), float(np.trace(design.common @ covariance))),
+    )
+
+
+@cache
+def _priors() -> Floats:
+    """[TAUS, M, I] of log v at I, normal around log m at M."""
+    log = np.log(GRID)
+    found = np.exp(-(((log - log[:, None]) / np.maximum(TAUS, 1e-3)[:, None, None]) ** 2) / 2)
+    priors: Floats = found / found.sum(axis=2, keepdims=True)
+    return priors
+
+
+# ---- draws and quantiles ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Draws:
+    own: Floats  # [DRAWS, A] variances v
+    common: Floats  # [DRAWS] variance of b
+    examples: Floats  # [DRAWS] how many times the estimated variance of examples is the true one
+
+
+def _draws(known: _Residuals, design: _Design, inequality: Floats | None, units: int) -> _Draws:
+    arms = len(design.freedom)
+    even = _even(arms + 2)
+    by_tau = np.exp(known.evidence - _logsum(known.evidence)[:, None])
+    prior = np.exp(-((TAUS / TAU_SCALE) ** 2) / 2 + _logsum(known.evidence)) if inequality is None else inequality
+    chosen = _inverse((by_tau * prior[:, None]).ravel()[None], (np.arange(DRAWS) + 0.5) / DRAWS)
+    places, back = np.unique(chosen, return_inverse=True)
+    of_arm = known.likelihood[:, places]  # [A, places, I]
+    own = np.stack([known.grid[_inverse(of_arm[arm][back], even[arm])] for arm in range(arms)], axis=1)
+    free = units - 1
+    examples = free / (2 * gammaincinv(free / 2, even[-1])) if free else np.full(DRAWS, np.inf)
+    return _Draws(own, _common(known, design, own, even[-2]), examples)
+
+
+def _common(known: _Residuals, design: _Design, own: Floats, even: Floats) -> Floats:
+    """[DRAWS] variance of what seeds do to all arms, given the variances of what they do to one."""
+    if not design.common_share:
+        return np.zeros(DRAWS)
+    unit = own.mean(axis=1) + known.noise
+    grid = COMMON**2 * unit[:, None]  # [DRAWS, G]
+    beyond = (own @ design.by_arm + known.examples) / design.common_freedom
+    variance = design.common_share * grid + beyond[:, None]
+    logs = -design.common_freedom / 2 * np.log(variance) - known.squares / 2 / variance
+    logs = np.where(grid <= LARGEST, logs, -np.inf)
+    weights = np.exp(logs - logs.max(axis=1, keepdims=True)) * COMMON / (1 + COMMON**2)
+    found: Floats = grid[np.arange(DRAWS), _inverse(weights, even)]
+    return found
+
+
+def _inverse(weights: Floats, even: Floats) -> Integers:
+    """[DRAWS] places of the quantiles of [DRAWS or 1, I] weights."""
+    sums = np.cumsum(weights, axis=1)
+    found: Integers = (sums < even[:, None] * sums[:, -1:]).sum(axis=1)
+    return found
+
+
+@cache
+def _even(count: int) -> Floats:
+    """[count, DRAWS] of a Latin square: each row has every quantile once, in an order of its own."""
+    random = np.random.default_rng(0)
+    return np.stack([(random.permutation(DRAWS) + 0.5) / DRAWS for _ in range(count)])
+
+
+def _logsum(logs: Floats) -> Floats:
+    """[...] log of the sum of exponentials over the last axis."""
+    most = logs.max(axis=-1, keepdims=True)
+    found: Floats = (most + np.log(np.exp(logs - most).sum(axis=-1, keepdims=True)))[..., 0]
+    return found
+
+
+def _half_width(deviations: Floats, confidence: float) -> float:
+    """Half of the interval of a mixture of centred normals; infinite where one is."""
+    if not np.isfinite(deviations).all():
+        return np.inf
+    wanted = (1 + confidence) / 2
+    # Distribution functions of normals are concave above zero: the start lies below the root, and so does every step.
+    precise = 1 / deviations
+    half = float(ndtri(wanted)) / float(precise.mean())
+    for _ in range(NEWTON_STEPS):
+        scaled = half * precise
+        density = float(np.exp(-(scaled**2) / 2) @ precise) / np.sqrt(2 * np.pi)
+        step = (wanted * len(precise) - float(ndtr(scaled).sum())) / density
+        half += step
+        if abs(step) < 1e-6 * half:
+            break
+    return half
+
+
+def _p_value(value: float, deviations: Floats) -> float:
+    """Two-sided, of zero."""
+    return 2 * float(ndtr(-abs(value) / deviations).mean())
+
+
+def _wilson(share: float, half: float, grain: float) -> tuple[float, float]:
+    """Wilson's interval of a share with as many examples as give half the width that was found."""
+    if not np.isfinite(half):
+        return 0.0, 1.0
+    ratio = half**2 / max(share * (1 - share), np.sqrt(grain))
+    centre, spread = share + ratio / 2, np.sqrt(ratio * share * (1 - share) + ratio**2 / 4)
+    return float(max(centre - spread, 0.0) / (1 + ratio)), float(min((centre + spread) / (1 + ratio), 1.0))
