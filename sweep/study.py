@@ -122,7 +122,8 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     languages = dict.fromkeys(language for task in targets for language in task.languages)
     found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpus > 0))
     text = sorted(name for name, task in plan.tasks.items() if task.family == "masked")
-    return {**found, "languages": list(languages), "overlaps": sorted(overlaps(plan.study, plan.tasks)), "text": text}
+    shared, gpu = sorted(overlaps(plan.study, plan.tasks)), plan.study.runtime.gpus > 0
+    return {**found, "languages": list(languages), "overlaps": shared, "text": text, "gpu": gpu}
 
 
 def no_study(results: Path) -> StudyError:

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from sweep import mirror
 from sweep.chain import bench
 from sweep.chain.trial import run
 from sweep.planning import chains as planning_chains
+from sweep.planning import coverage
 from sweep.planning import plan as planning_plan
-from sweep.planning.chains import Chain
+from sweep.planning.axes import Axes
+from sweep.planning.chains import Cell, Chain
 from sweep.planning.ledger import ChainRow
 from sweep.planning.preview import PREVIEWS
 from sweep.planning.settings import CELL, Setting
@@ -241,6 +243,12 @@ def files_of(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
 
 
+def test_what_names_a_cell_is_said_once_and_the_same_wherever_it_is_listed():
+    axes = set(Axes.model_fields) - {"seed"}
+    assert axes == set(CELL) == {field.name for field in fields(Cell)} == set(coverage.AXES)
+    assert set(CELL) < {field.name for field in fields(ChainRow)}
+
+
 def test_cells_of_a_plan_and_their_chains_have_names_and_keys_of_their_own(tmp_path):
     axes = {
         "encoder": ["tiny", "own"],
@@ -358,15 +366,18 @@ def test_a_report_distrusts_what_was_computed_differently(tmp_path):
         study.chain(intermediate, "topic", seed)
     found = read(study)
 
-    def doubts(**changes: object) -> list[str]:
+    def doubts(gpu: bool = False, **changes: object) -> list[str]:
         first, *others = found.results
         changed = [replace(first, score=replace(first.score, **changes)), *others]
-        return spending.distrust(found.chains, changed, (), found.estimates, {})
+        return spending.distrust(found.chains, changed, (), found.estimates, {"gpu": gpu})
 
     alike = {"precision": "fp32", "device": "cpu: A", "versions": {"sweep": "1", "torch": "2.13.0"}}
     others = [replace(one, score=replace(one.score, **alike)) for one in found.results]
     found = replace(found, results=tuple(others))
     assert doubts() == []
+    assert doubts(gpu=True) == [
+        "6 phases and scores were computed on a CPU, though the study asks for a GPU: torch saw none."
+    ]
     assert "differ in precision: bf16 (1), fp32 (5);" in doubts(precision="bf16")[0]
     assert "differ in device: cpu: A (5), cuda: NVIDIA H100 (1);" in doubts(device="cuda: NVIDIA H100")[0]
     assert "differ in version of sweep: 1 (5), 2 (1);" in doubts(versions={"sweep": "2", "torch": "2.13.0"})[0]

@@ -114,7 +114,8 @@ def read(
     """Scores, gains and intervals. Raises StoreError.
 
     `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains", "cells"
-    and "flags", and where known "languages" in the order to show them, "text", the masked tasks, and "overlaps", pairs
+    and "flags", and where known "languages" in the order to show them, "text", the masked tasks, "gpu", whether the
+    study asks for one, and "overlaps", pairs
     (intermediate task, target) whose cells are marked and, unless `overlapping`, left out of means. `facts` are
     the ledger's: which previews `sweep preview` has asked for, and at which rungs target phases have paused.
     """

@@ -113,12 +113,15 @@ def distrust(
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
     encoders = labels(chain.encoder for chain in chains)
     sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains, encoders)]
-    sentences += [*_uncompared(estimates, encoders, overlapping), *_mixed(found, over)]
+    sentences += [*_uncompared(estimates, encoders, overlapping), *_mixed(found, over, gpu=plan.get("gpu", False))]
     return [*sentences, *plan.get("flags", ())]
 
 
-def _mixed(found: Sequence[Result], over: Sequence[Ended]) -> list[str]:
-    """Whether all was computed alike: what differs otherwise may be the machines' or the libraries'."""
+def _mixed(found: Sequence[Result], over: Sequence[Ended], *, gpu: bool) -> list[str]:
+    """Whether all was computed alike, and as the study asks: else what differs may be the machines' or the libraries'.
+
+    `gpu` is whether the study asks for one.
+    """
     parts: dict[str, PhaseRecord | ScoreRecord] = {r.score.key: r.score for r in found}
     parts |= {phase.key: phase for run in found for phase in run.phases}
     parts |= {phase.key: phase for run in over for phase in run.phases}
@@ -135,6 +138,10 @@ def _mixed(found: Sequence[Result], over: Sequence[Ended]) -> list[str]:
     unheard = sum(p.recipe.get("precision") == "bf16" and p.precision == "fp32" for p in phases)
     if unheard:
         sentences.append(f"{unheard} of {len(phases)} phases were asked for in bf16, which their devices do not have.")
+    slow = sum(part.device.startswith("cpu") for part in parts.values())
+    if gpu and slow:
+        told = f"{slow} phases and scores were computed on a CPU, though the study asks for a GPU"
+        sentences.append(f"{told}: torch saw none.")
     return sentences
 
 
