@@ -29,7 +29,6 @@ from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import FAILED, Ledger
 from sweep.planning.sharing import CORES, memory_facts, works
 from sweep.planning.summary import summary
-from sweep.purse import REPORT_SECONDS
 from sweep.store import Store
 from sweep.training.encoders import random_encoder
 
@@ -380,15 +379,16 @@ def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):
 # Chains that do not report
 
 
-def test_a_chain_that_loads_for_longer_than_the_whole_budget_is_ended_in_time_and_more_money_goes_on(tmp_path):
-    """To start a worker and to import torch takes longer than three seconds, and no report comes before that."""
+def test_a_chain_whose_loading_takes_the_whole_budget_stops_at_its_first_report_and_more_money_goes_on(tmp_path):
+    """To import torch takes more than a second of processor time, and no report comes before that."""
     axes = {"target": ["world/topic", "world/ner"]}
-    study_file(tmp_path, axes, results="results", budget="3 device-seconds")
+    study_file(tmp_path, axes, results="results", budget="1 device-seconds")
     poor = finished(tmp_path, cores=1)
     assert len(re.findall(r"stopped on its way: tiny \| none .* seed 1 begins its pretrain phase anew", poor)) == 1
-    assert "the budget of 3 device-seconds is spent: 2 chains were not paid for" in poor
+    assert "the budget of 1 device-seconds is spent: 2 chains were not paid for" in poor
+    assert "0 phases trained now" in poor
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
-        assert 3 <= ledger.spent()[1] <= 1.01 * 3 + REPORT_SECONDS
+        assert ledger.spent()[1] > 1
     study_file(tmp_path, axes, results="results", budget="1 device-hours")
     assert ended(finished(tmp_path, cores=1)) == (2, 2)
     undisturbed = Store(tmp_path / "undisturbed")
