@@ -43,14 +43,14 @@ def check(options: argparse.Namespace) -> int:
     """Reads the study file, every row of its data, and its encoders' configurations and tokenizers; trains nothing."""
     from sweep.chain.inspection import check_encoders
     from sweep.planning.first_use import check_data
-    from sweep.planning.resolve import resolve
+    from sweep.planning.resolve import informed, resolve
     from sweep.planning.study_file import load
 
     plan = resolve(load(options.file), options.file)
     checked = check_data(plan, {})
     check_encoders(plan, {})
-    print(f"{options.file}: {len(plan.cells)} cells, {len(checked.facts)} data sets read without a fault")
-    for note in (*plan.flags, *checked.notes):
+    print(f"{options.file}: {len(plan.cells)} cells, {len(plan.tasks)} data sets read without a fault")
+    for note in (*informed(plan, checked.facts).flags, *checked.notes):
         print(f"note: {note}")
     return 0
 
@@ -58,16 +58,18 @@ def check(options: argparse.Namespace) -> int:
 def plan(options: argparse.Namespace) -> int:
     """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
     from sweep.planning.budget import Costs
+    from sweep.planning.first_use import check_small_data
     from sweep.planning.measured import measured
-    from sweep.planning.resolve import resolve
+    from sweep.planning.resolve import informed, resolve
     from sweep.planning.study_file import load, read_budget
     from sweep.planning.summary import coverage, summary
 
     study = load(options.file)
     if options.budget:
         study = study.model_copy(update={"budget": read_budget(options.budget, "--budget")})
-    planned = resolve(study, options.file)
     known = measured(study.results_folder)
+    planned = resolve(study, options.file, known.facts)
+    planned = informed(planned, {**known.facts, **check_small_data(planned, known.facts)})
     costs, speed = Costs(planned, known.sizes), known.speed(study.runtime.gpus > 0)
     found = summary(planned, costs, speed)
     if options.budget:

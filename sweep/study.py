@@ -37,7 +37,7 @@ from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
 from sweep.planning.measured import measured_sizes
 from sweep.planning.plan import Plan
-from sweep.planning.resolve import overlaps, resolve
+from sweep.planning.resolve import informed, resolve
 from sweep.planning.spec import Budget, Runtime, Study
 from sweep.planning.study_file import load
 from sweep.planning.summary import summary
@@ -90,6 +90,7 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
         ledger.remember(_check_encoders(resolve(study, path, ledger.facts()), ledger.facts()))
         plan = resolve(study, path, ledger.facts())
         ledger.remember(check_data(plan, ledger.facts()).facts)
+        plan = informed(plan, ledger.facts())
         ledger.settle_all(time.time())
         yield plan, ledger, results
 
@@ -122,7 +123,7 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     languages = dict.fromkeys(language for task in targets for language in task.languages)
     found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpus > 0))
     text = sorted(name for name, task in plan.tasks.items() if task.family == "masked")
-    shared, gpu = sorted(overlaps(plan.study, plan.tasks)), plan.study.runtime.gpus > 0
+    shared, gpu = sorted(plan.overlaps), plan.study.runtime.gpus > 0
     return {**found, "languages": list(languages), "overlaps": shared, "text": text, "gpu": gpu}
 
 

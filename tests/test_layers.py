@@ -24,7 +24,7 @@ LAYERS = (
     tasks.languages tasks.benchmarks
     tasks.english tasks.targets tasks.publishers tasks.treebank
     tasks.parquet tasks.files tasks.formats tasks.retrieval_formats tasks.mapping tasks.parts tasks.local tasks.hub
-    tasks.described tasks.check tasks.sources tasks.provided tasks.overlap
+    tasks.described tasks.overlap tasks.check tasks.sources tasks.provided
     tasks tasks.listing""",
     # official files: written, read, scored
     """official official.layout official.writing official.reading official.archive official.scores
@@ -35,7 +35,7 @@ LAYERS = (
     planning.reading planning.settings planning.sources planning.groups planning.mixing planning.grids
     planning.chains planning.plan planning.sharing planning.rungs
     planning.budget planning.coverage planning.forerunners planning.summary planning.chain_budget
-    planning.preview planning.resolve planning.first_use planning.ledger
+    planning.preview planning.data_facts planning.resolve planning.first_use planning.ledger
     planning.outdated planning.measured""",
     # 3  what is kept
     "records store stock data mirror tracking ui",

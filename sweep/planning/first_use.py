@@ -5,19 +5,24 @@ Both answers are facts that the ledger keeps, so a second run of the study asks 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
-from sweep.errors import StudyError
-from sweep.fingerprint import fingerprint
+from sweep.errors import DataError, StudyError
+from sweep.planning import data_facts
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import data_fact, encoder_fact
 from sweep.planning.shapes import EncoderSource
-from sweep.planning.sources import trained_in
 from sweep.tasks import FAMILIES
-from sweep.tasks.check import check
+from sweep.tasks.check import Checked, check
 from sweep.tasks.hub import HubSource, version_of
+from sweep.tasks.local import LocalSource
+from sweep.tasks.overlap import Shared
+
+SMALL = 500_000  # bytes of data that are read and compared in a fifth of a second
 
 
 def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
@@ -36,26 +41,47 @@ def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class CheckedData:
-    """Facts that spare reading the data the next time, and what their owner should know of them."""
+    """Facts that spare reading the data the next time, and how data is read that was looked at now."""
 
     facts: Mapping[str, str]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def check_data(plan: Plan, facts: Mapping[str, str]) -> CheckedData:
-    """Reads every split of every task that the study uses. Raises DataError."""
-    found, notes = dict[str, str](), list[str]()
-    settings = {(cell.intermediate, cell.source): None for cell in plan.cells}
-    for name, task in plan.tasks.items():
-        used = [trained_in(task, source) for names, source in settings if name in names]
-        sources = sorted({language for languages in used for language in languages})
-        rows = fingerprint([digest for (read, *_), digest in plan.rows.items() if read == name])
-        fact = ":".join(["checked", name, rows, *sources])
-        if fact not in facts:
-            checked = check(task, FAMILIES[task.family], sources)
-            found[fact] = str(checked.rows)
-            notes += checked.notes
-    return CheckedData(found, tuple(notes))
+def check_data(plan: Plan, facts: Mapping[str, str], names: Iterable[str] | None = None) -> CheckedData:
+    """Reads every split of every task that the study uses. Raises DataError; its facts spare it the next time.
+
+    They say how many rows there are, what weakens them, and which rows intermediate tasks share with targets
+    (planning/data_facts.py). `names`: only these tasks.
+    """
+    found, read = dict[str, str](), dict[str, Checked]()
+
+    def checked(name: str) -> Checked:
+        if name not in read:
+            task = plan.tasks[name]
+            read[name] = check(task, FAMILIES[task.family], data_facts.sources(plan, name))
+        return read[name]
+
+    chosen = list(plan.tasks if names is None else names)
+    for name in chosen:
+        if (fact := data_facts.checked(plan, name)) not in facts:
+            found[fact] = json.dumps({"rows": checked(name).rows, "doubts": checked(name).doubts})
+    for name, target in data_facts.pairs(plan):
+        if {name, target} <= {*chosen} and (fact := data_facts.shared(plan, name, target)) not in facts:
+            training = [rows for (split, _), rows in checked(name).places.items() if split == "train"]
+            found[fact] = str(Shared.of(training, checked(target).places))
+    return CheckedData(found, tuple(note for one in read.values() for note in one.notes))
+
+
+def check_small_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
+    """The same of what a plan can read on the side: local files of SMALL bytes in all, the smallest data sets first."""
+    sizes = {name: task.source.bytes() for name, task in plan.tasks.items() if isinstance(task.source, LocalSource)}
+    ordered = sorted(sizes, key=lambda name: sizes[name])
+    totals = accumulate(sizes[name] for name in ordered)
+    small = [name for name, total in zip(ordered, totals, strict=True) if total <= SMALL]
+    try:
+        return dict(check_data(plan, facts, small).facts)
+    except DataError:  # `check` and `run` say it; a plan asks for sizes alone
+        return {}
 
 
 def asked_families(plan: Plan) -> list[str]:

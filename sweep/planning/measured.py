@@ -16,6 +16,7 @@ class Measured:
     """Nothing, before a study has begun."""
 
     sizes: Mapping[tuple[str, str, str], Size] = field(default_factory=dict)  # (task, split, language)
+    facts: Mapping[str, str] = field(default_factory=dict)  # of the ledger
     work: tuple[tuple[str, float, float], ...] = ()  # (encoder, FLOPs, device-seconds) of each chain
 
     def speed(self, gpu: bool) -> Speed:
@@ -28,7 +29,8 @@ def measured(results: Path) -> Measured:
         return Measured()
     with opened_to_read(results / FILE) as ledger:
         work = tuple((row.encoder, row.flops, row.device_seconds) for row in ledger.chains())
-        return Measured(measured_sizes(ledger.facts()), work)
+        facts = ledger.facts()
+        return Measured(measured_sizes(facts), facts, work)
 
 
 def measured_sizes(facts: Mapping[str, str]) -> dict[tuple[str, str, str], Size]:

@@ -52,6 +52,7 @@ class Plan:
     rows: Rows
     cells: tuple[Cell, ...]
     flags: tuple[str, ...] = ()
+    overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (intermediate task, target) -> why
     # What was asked before: a plan of 100,000 chains asks for few things many times.
     _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
     _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)

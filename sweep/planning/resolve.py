@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
-from sweep.planning import chain_budget, groups, mixing, rungs, sources
+from sweep.planning import chain_budget, data_facts, groups, mixing, rungs, sources
 from sweep.planning.architecture import Shape
 from sweep.planning.chains import Cell
 from sweep.planning.phase_settings import Phases
@@ -25,7 +25,7 @@ from sweep.planning.spec import Study
 from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import Task
 from sweep.tasks.hub import HubPart, HubSource
-from sweep.tasks.overlap import overlap
+from sweep.tasks.parts import PartedSource
 from sweep.tasks.sources import own_task
 
 
@@ -38,6 +38,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     _check_settings(study, path)
     chain_budget.check_lengths(study, path)
     tasks = {name: _pinned(task, facts) for name, task in _tasks(study, path).items()}
+    _check_splits(tasks)
     rows = {(name, *place): digest for name, task in tasks.items() for place, digest in _row_digests(task)}
     encoders = dict(_encoders(study, path, rows, tasks, facts))
     _check_layer(study, encoders, path)
@@ -45,7 +46,7 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
     groups.check(study, tasks, path)
     sources.check(study, tasks, path)
     mixing.check(study, tasks, path)
-    plan = Plan(study, encoders, tasks, rows, _cells(study, tasks), tuple(_flags(study, tasks, encoders)))
+    plan = informed(Plan(study, encoders, tasks, rows, _cells(study, tasks)), facts)
     chain_budget.check_affordable(plan, path)
     rungs.check_rungs(plan, path)
     return plan
@@ -106,6 +107,16 @@ def _tasks(study: Study, path: Path) -> dict[str, Task]:
         found[name] = known[name]
         _check_use(found[name], f"{path}: {where}", study)
     return found
+
+
+def _check_splits(tasks: Mapping[str, Task]) -> None:
+    """Refuses test data that is named as training data too."""
+    for source in (task.source for task in tasks.values() if isinstance(task.source, PartedSource)):
+        for test, train in itertools.product(source.splits.get("test", ()), source.splits.get("train", ())):
+            both = [language for language in test.languages if language in train.languages]
+            if both and test.reading() == train.reading():
+                found = f"{source.part_place(test, both[0])}, which {train.where} names too"
+                raise StudyError(test.where, found, "rows that nothing was trained on are expected")
 
 
 def _named(study: Study) -> Iterator[tuple[str, str]]:
@@ -204,16 +215,18 @@ def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     )
 
 
-def _flags(study: Study, tasks: Mapping[str, Task], encoders: Mapping[str, EncoderSource]) -> Iterator[str]:
+def informed(plan: Plan, facts: Mapping[str, str]) -> Plan:
+    """The same plan with what is flagged now, and with the pairs of tasks that overlap as far as is known."""
+    return dataclasses.replace(plan, flags=tuple(_flags(plan, facts)), overlaps=data_facts.overlaps(plan, facts))
+
+
+def _flags(plan: Plan, facts: Mapping[str, str]) -> Iterator[str]:
+    study, tasks, encoders = plan.study, plan.tasks, plan.encoders
     if () not in study.axes.intermediate:
         yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"
     if len(study.axes.seed) == 1:
         yield "one seed: differences between seeds are not seen, intervals are over examples only"
-    done = "counted in means" if study.report.overlapping else "left out of means"
-    for target in study.axes.target:
-        for intermediate in sorted({name for names in study.axes.intermediate for name in names}):
-            if reason := overlap(tasks[intermediate], tasks[target]):
-                yield f"overlap: {intermediate} and {target} {reason}; {done}"
+    yield from data_facts.flags(plan, facts)
     for name, source in encoders.items():
         if len({one.digest for one in source.checkpoints}) < len(source.checkpoints):
             yield f"{name}: seeds with equal checkpoints; their differences show no noise of pretraining"
@@ -267,9 +280,3 @@ def _trunk_flags(study: Study) -> Iterator[str]:
             yield f"volumes of {'+'.join(tasks)} share no steps: how its tasks are mixed depends on the volume"
         elif chosen.epochs and chosen.epochs > 1:
             yield f"volumes of {tasks[0]} share their first pass alone: epochs is {chosen.epochs:g}"
-
-
-def overlaps(study: Study, tasks: Mapping[str, Task]) -> set[tuple[str, str]]:
-    """(intermediate task, target) where a gain is no fair one."""
-    names = {name for setting in study.axes.intermediate for name in setting}
-    return {(name, target) for name in names for target in study.axes.target if overlap(tasks[name], tasks[target])}

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from sweep.errors import DataError
 from sweep.tasks.base import Family, Row, Task
 from sweep.tasks.classify import SEQUENCE
 from sweep.tasks.hub import HubSource
 from sweep.tasks.local import LocalSource
+from sweep.tasks.overlap import Places, own_overlap
 from sweep.tasks.schemes import RAW, notation
 from sweep.tasks.token import TOKEN, tagged
+from sweep.tasks.units import content, digest
+
+FEW_DEV = 20  # rows of which a handful of lucky answers is a score
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,26 @@ class Checked:
     """What was read of a task, and what its user should know of it."""
 
     rows: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # how it is read
+    doubts: tuple[str, ...] = ()  # what weakens scores on it
+    places: Places = field(default_factory=dict)
+
+
+@dataclass
+class _Seen:
+    """What was seen in one split of one language."""
+
+    rows: int = 0
+    labels: Counter[int] = field(default_factory=Counter)  # classes of rows or of their words
+    answers: set[str | None] = field(default_factory=set)  # those that could be right for all rows; None: another
+    digests: list[int] = field(default_factory=list)  # of what rows say that ask something
+
+    def add(self, task: Task, row: Row) -> None:
+        self.rows += 1
+        self.labels.update(_labels(task, row))
+        self.answers.add(_answer(row))
+        if row.get("query", "") is not None and row.get("side") != "pair":
+            self.digests.append(digest(content(row)))
 
 
 def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
@@ -36,18 +61,20 @@ def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
     wanted += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
     wanted += [("dev", language) for language in task.trained_in]
     wanted += [("dev", language) for language in task.languages if task.family == "mining"]
-    rows, labels = 0, dict[tuple[str, str], Counter[int]]()
+    seen = dict[tuple[str, str], _Seen]()
     for split, language in wanted:
-        counts = labels.setdefault((split, language), Counter())
+        found = seen[split, language] = _Seen()
         for place, row in source.located(split, language):
-            rows += 1
             if problem := family.check(row, task.labels) or _one_sided(split, row):
                 raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
-            counts.update(_labels(task, row))
-        if task.family == TOKEN.name and not counts:
+            found.add(task, row)
+        if task.family == TOKEN.name and not found.labels:
             part = place.rpartition(":")[0]
             raise DataError(part, f"no word with a tag in the {split} data", "data whose tags are not hidden would do")
-    return Checked(rows, tuple(_notes(task, source.where, labels)))
+    places = {where: np.array(found.digests, dtype=np.int64) for where, found in seen.items()}
+    rows, notes = sum(found.rows for found in seen.values()), tuple(_notes(task, source.where))
+    doubts = *_unlearned(task, source.where, seen), *_blind(task, source.where, seen), *own_overlap(places, task.name)
+    return Checked(rows, notes, doubts, places)
 
 
 def _labels(task: Task, row: Row) -> list[int]:
@@ -57,25 +84,47 @@ def _labels(task: Task, row: Row) -> list[int]:
     return [row["label"]] if task.family == SEQUENCE.name else []
 
 
-def _notes(task: Task, where: str, labels: Mapping[tuple[str, str], Counter[int]]) -> Iterator[str]:
+def _answer(row: Row) -> str | None:
+    if "label" in row:
+        return f"label {row['label']}"
+    return "no answer" if row.get("answers") == [] else None
+
+
+def _notes(task: Task, where: str) -> Iterator[str]:
     if task.family == TOKEN.name:
         scheme = notation(task.labels).scheme
         read = f"entities in {scheme}" if scheme != RAW else "no entity tags; a run of equal ones is one chunk"
         yield f"{where}.labels: {read}"
-    trained = set[int]().union(*(counts for (split, _), counts in labels.items() if split == "train"))
+
+
+def _unlearned(task: Task, where: str, seen: Mapping[tuple[str, str], _Seen]) -> Iterator[str]:
+    """Classes of dev and test data that no training row has."""
+    trained = set[int]().union(*(found.labels for (split, _), found in seen.items() if split == "train"))
     for split in ("dev", "test") if task.trained_in else ():
-        seen = {language: counts for (part, language), counts in labels.items() if part == split}
-        unknown = sum(seen.values(), Counter[int]())
+        labels = {language: found.labels for (part, language), found in seen.items() if part == split}
+        unknown = sum(labels.values(), Counter[int]())
         for label in trained:
             del unknown[label]
         if unknown:
             named = ", ".join(f"{task.labels[label]} ({count})" for label, count in unknown.most_common())
-            languages = ", ".join(language for language, counts in seen.items() if set(counts) & set(unknown))
+            languages = ", ".join(language for language, counts in labels.items() if set(counts) & set(unknown))
             what = "words" if task.family == TOKEN.name else "rows"
             yield (
                 f"{where}.{split}: {what} of labels that no training row has, in {languages}: {named}; no model"
                 " learns these: correct the data, or leave such rows out with `skip`"
             )
+
+
+def _blind(task: Task, where: str, seen: Mapping[tuple[str, str], _Seen]) -> Iterator[str]:
+    """Dev sets that cannot tell a phase that learned something from one that did not."""
+    for (split, language), found in seen.items():
+        if split != "dev" or task.family == "masked":
+            continue
+        if len(found.answers) == 1 and None not in found.answers:
+            told = f"one answer is right for all {found.rows} rows"
+            yield f"{where}.dev: {told} in {language}: it cannot tell a phase that learned nothing, and selects nothing"
+        elif found.rows < FEW_DEV:
+            yield f"{where}.dev: {found.rows} rows in {language} can hardly tell a phase that learned nothing"
 
 
 def _one_sided(split: str, row: Row) -> str | None:

@@ -78,6 +78,17 @@ class LocalSource(PartedSource[Files]):
         sequences = sum(options) / len(options) if options else None
         return Size(max(self.portion(split, examples), 1), tokens, sequences)
 
+    def bytes(self) -> int:
+        """The size of all its files."""
+        files = {
+            file
+            for parts in self.splits.values()
+            for part in parts
+            for language in part.languages
+            for file in (*self._files(part, language), *self._beside(part, language).values())
+        }
+        return sum(file.stat().st_size for file in files)
+
     def part_rows(self, part: Files, language: str) -> Located:
         """(file:line, row) of a part. Raises DataError."""
         beside = self._beside(part, language)
