@@ -82,9 +82,10 @@ def test_how_scores_are_taken_changes_scores_and_no_phase(tmp_path):
 
 def test_how_answers_are_compared_changes_scores_and_no_phase(tmp_path):
     question = '{"id": "1", "context": "a", "question": "b?", "answers": {"text": ["a"], "answer_start": [0]}}\n'
-    (tmp_path / "qa.jsonl").write_text(question * 9)
+    for name in ("qa", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(question * 9)
     task = {"family": "span", "format": "jsonl", "languages": ["en"]}
-    files = {"train": "qa.jsonl", "dev": 0.5, "test": "qa.jsonl"}
+    files = {"train": "qa.jsonl", "dev": 0.5, "test": "test.jsonl"}
     made = [
         plan_of(study_file(tmp_path, {"target": ["qa"]}, tasks={"qa": task | files | {"normaliser": name}}))
         for name in ("squad", "mlqa")
@@ -221,8 +222,10 @@ def test_equally_covered_cells_are_tried_by_what_they_add(tmp_path):
 
 def test_a_cell_whose_phases_are_paid_comes_before_cheaper_ones(tmp_path):
     """Two targets on the same data: the second one costs no more than its scores."""
-    (tmp_path / "qa.jsonl").write_text('{"id": "1", "context": "a", "question": "b?", "answers": []}\n' * 2000)
-    qa = {"family": "span", "format": "jsonl", "languages": ["en"], "train": "qa.jsonl", "dev": 0.5, "test": "qa.jsonl"}
+    for name in ("qa", "test"):
+        (tmp_path / f"{name}.jsonl").write_text('{"id": "1", "context": "a", "question": "b?", "answers": []}\n' * 2000)
+    files = {"train": "qa.jsonl", "dev": 0.5, "test": "test.jsonl"}
+    qa = {"family": "span", "format": "jsonl", "languages": ["en"], **files}
     axes = {"target": ["one", "world/topic", "two"]}
     told = {"tasks": {"one": qa, "two": qa}, "target": {"overrides": {"world/topic": {"steps": 9}}}}
     assert [cell.target for cell in firsts(plan_of(study_file(tmp_path, axes, **told)))[0]] in (

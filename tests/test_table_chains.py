@@ -23,7 +23,7 @@ TEXTS = [f"the river runs to town number {number} and back to the {number % 7} h
 CCG = "The\tNP/N\nriver\tN\nruns\tS\\NP\n\nIt\tNP\nends\tS\\NP\n\n"
 OWN_CCG = {
     "family": "token", "format": "conll", "labels": ["N", "NP", "NP/N", "S\\NP"],
-    "languages": ["en"], "train": "ccg.txt", "dev": "ccg.txt", "test": "ccg.txt",
+    "languages": ["en"], "train": "ccg.txt", "dev": "ccg.txt", "test": "test.txt",
 }  # fmt: skip
 OWN = {"ccg": OWN_CCG, **OWN_RETRIEVAL}  # what the hub does not have
 
@@ -50,7 +50,8 @@ def encoder(request, tmp_path_factory):
 
 def study(folder, hub, encoder, intermediate, target):
     write_all(folder)
-    (folder / "ccg.txt").write_text(CCG)
+    for name in ("ccg.txt", "test.txt"):
+        (folder / name).write_text(CCG)
     named = {*target, *(name for names in intermediate for name in ([names] if isinstance(names, str) else names))}
     tasks = {name: hub[name] if name in hub else OWN[name] for name in named if name in (*hub, *OWN)}
     axes = {"encoder": [str(encoder)], "intermediate": intermediate, "target": target}
