@@ -21,7 +21,7 @@ TOPICS = {
     "languages": ["en", "sw"],
     "train": "{language}.tsv",
     "dev": "{language}.tsv",
-    "test": "{language}.tsv",
+    "test": "test/{language}.tsv",
 }
 ROWS = "text\tcategory\na game\tsport\na ship\ttravel\n"
 
@@ -48,9 +48,11 @@ def sweep(tmp_path, monkeypatch, capsys):
 
 
 def own_data(folder: Path, swahili: str | None = ROWS, **changes: object) -> Path:
-    (folder / "en.tsv").write_text(ROWS)
+    (folder / "test").mkdir()
+    for name in ("en.tsv", "test/en.tsv"):
+        (folder / name).write_text(ROWS)
     if swahili is not None:
-        (folder / "sw.tsv").write_text(swahili)
+        (folder / "test" / "sw.tsv").write_text(swahili)
     return study_file(folder, {"target": ["topics"]}, tasks={"topics": {**TOPICS, **changes}}, data_root=".")
 
 

@@ -43,7 +43,7 @@ def study(folder, **rows):
 
 def checked(path):
     plan = resolve(load(path), path)
-    return informed(plan, check_data(plan, {}))
+    return informed(plan, check_data(plan, {}).facts)
 
 
 def notes(plan):
@@ -129,18 +129,18 @@ def test_check_and_plan_say_it(tmp_path, capsys):
 def test_a_plan_reads_no_large_files_and_knows_what_a_run_has_found(tmp_path, monkeypatch):
     path = study(tmp_path, other_train=texts("t train", 60))
     plan = resolve(load(path), path)
-    facts = check_data(plan, {})
+    facts = check_data(plan, {}).facts
     monkeypatch.setattr(first_use, "SMALL", 10)
     assert check_small_data(plan, {}) == {}
     assert ("other", "t") in resolve(load(path), path, facts).overlaps
-    assert check_data(plan, facts) == {}
+    assert check_data(plan, facts).facts == {}
 
 
 def test_changed_data_is_read_again(tmp_path):
     path = study(tmp_path)
-    facts = check_data(resolve(load(path), path), {})
+    facts = check_data(resolve(load(path), path), {}).facts
     write(tmp_path / "other-train.jsonl", texts("t train", 61))
-    found = check_data(resolve(load(path), path), facts)
+    found = check_data(resolve(load(path), path), facts).facts
     assert len(found) == 2
     assert ("other", "t") in resolve(load(path), path, found).overlaps
 

@@ -158,6 +158,7 @@ def test_a_mention_stands_first_and_between_braces_in_its_sentence(root):
         "query": "river 2: In ta (old) { river 2 } rose.",
         "candidate": None,
         "links": ["Q2"],
+        "unit": "Q2",
     }
 
 
