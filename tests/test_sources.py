@@ -574,6 +574,11 @@ def test_all_options_of_a_choice_count_in_its_length(tmp_path):
         ({"sizes": {"train": {"en": 0}}}, "tasks.topics.sizes: found {'train': {'en': 0}}"),
         ({"omit": "O"}, "tasks.topics.omit: found 'O'; a list of texts"),
         ({"skip_misplaced": "yes"}, "tasks.topics.skip_misplaced: found 'yes'; true or false"),
+        (
+            {"omit_empty": True},
+            "tasks.topics.omit_empty: found a key of token tasks; a sequence task has no use for it",
+        ),
+        ({"normal_form": "NFC"}, "tasks.topics.normal_form: found a key of span tasks"),
         ({"sizes": {"tran": 3}}, "tasks.topics.sizes.tran: found an unknown key"),
         ({"normaliser": "suqad"}, "tasks.topics.normaliser: found 'suqad'; one of squad, mlqa"),
         ({"tokens": 0}, "tasks.topics.tokens: found 0; a number above zero"),

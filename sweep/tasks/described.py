@@ -16,6 +16,8 @@ from sweep.tasks.mapping import COLUMNS, LABELLED, PLACEHOLDER, Columns, spellin
 from sweep.tasks.normalise import FORMS, NORMALISERS
 from sweep.tasks.schemes import notation
 
+OF_FAMILY = {"omit": "token", "omit_empty": "token", "skip_misplaced": "span", "normal_form": "span"}
+
 
 @dataclass(frozen=True)
 class Section:
@@ -241,11 +243,15 @@ def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Co
     for at, raw in used:
         if has and raw not in has:
             raise StudyError(at, f"no column {raw!r}", f"the columns are {', '.join(has)}", nearest(raw, has))
-    return Columns(
+    read = Columns(
         kind, taken, spellings(part), keep, skip, label_names(part.task) if kind == "token" else (),
         strings(part, "omit"), bool(flag(part, "omit_empty")), bool(flag(part, "skip_misplaced")), normal_form(part),
         unit,
     )  # fmt: skip
+    for key, of in OF_FAMILY.items():
+        if part.get(key) and kind != of:
+            raise StudyError(part.place(key), f"a key of {of} tasks", f"a {kind} task has no use for it: leave it out")
+    return read
 
 
 def normal_form(part: Section) -> str | None:
