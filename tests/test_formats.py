@@ -228,15 +228,15 @@ CONLLU = """# sent_id = 1
 def test_words_of_conllu_are_its_lines_with_whole_numbers(file):
     """Ranges (1-2) and empty nodes (2.1) are no words; a word may contain a space; the last blank line may lack."""
     assert rows(file(CONLLU), "conllu", numbers=(2, 4)) == [
-        (4, {"2": ["de", "le", "Lac"], "4": ["ADP", "DET", "PROPN"], "lines": [4, 5, 7]}),
-        (9, {"2": ["à la"], "4": ["ADV"], "lines": [9]}),
+        (4, {"2": ["de", "le", "Lac"], "4": ["ADP", "DET", "PROPN"], "# lines": [4, 5, 7]}),
+        (9, {"2": ["à la"], "4": ["ADV"], "# lines": [9]}),
     ]
 
 
 def test_iob2_is_conllu_with_other_columns(file):
     content = "# text = in Tampa\n1\tin\tO\t-\t-\n2\tTampa\tB-LOC\t-\tx\n\n"
     assert rows(file(content), "conllu", numbers=(2, 3)) == [
-        (2, {"2": ["in", "Tampa"], "3": ["O", "B-LOC"], "lines": [2, 3]})
+        (2, {"2": ["in", "Tampa"], "3": ["O", "B-LOC"], "# lines": [2, 3]})
     ]
 
 
@@ -251,8 +251,8 @@ def test_a_column_that_is_not_there_is_named_by_line(file):
 
 def test_two_columns_are_parted_by_tab_or_by_space(file):
     expected = [
-        (1, {"1": ["#1", "x"], "2": ["B-A", "O"], "lines": [1, 2]}),
-        (4, {"1": ["y"], "2": ["O"], "lines": [4]}),
+        (1, {"1": ["#1", "x"], "2": ["B-A", "O"], "# lines": [1, 2]}),
+        (4, {"1": ["y"], "2": ["O"], "# lines": [4]}),
     ]
     assert rows(file("#1\tB-A\nx\tO\n\ny\tO\n"), "conll", numbers=(1, 2)) == expected
     assert rows(file("#1 B-A\nx O\n\ny O\n"), "conll", numbers=(1, 2)) == expected

@@ -356,7 +356,11 @@ def test_options_may_be_many_and_differ_in_number_from_row_to_row(tmp_path):
         ("conll", "_ O\nJohn B-PER\n\tO\nran O\n", "x.conll:3: found an empty word, number 3 of its sentence"),
         ("conllu", "# a\n1\tJohn\tB-PER\n2\t\tO\n3\tran\tO\n", "x.conllu:3: found an empty word, number 2"),
         ("panx", "en:John\tB-PER\nen:\tO\nen:ran\tO\n", "x.panx:2: found an empty word, number 2"),
-        ("jsonl", '{"words": ["John", "", "ran"], "tags": ["B-PER", "O", "O"]}', "x.jsonl:1: found an empty word"),
+        (
+            "jsonl",
+            '{"words": ["John", "", "ran"], "tags": ["B-PER", "O", "O"], "lines": [7, 8, 9]}',
+            "x.jsonl:1: found an empty word",
+        ),
         ("parquet", None, "x.parquet:1: found an empty word, number 2 of its sentence"),
     ],
 )

@@ -19,7 +19,7 @@ from sweep.tasks import parquet, treebank
 from sweep.tasks.files import document, parsed, text_lines
 
 Raw = dict[str, Any]
-LINES = "lines"  # raw column of formats that have a word on a line: the number of each word's line
+LINES = "# lines"  # of formats that have a word on a line: the number of the line of each; no column's name
 Numbered = Iterator[tuple[int, Raw]]
 UNIT = "# unit"  # what raw rows of one document or passage have in common, where a format says so; no column's name
 

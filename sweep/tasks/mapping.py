@@ -176,7 +176,8 @@ def _column(raw: Raw, name: str, where: str) -> Any:
         elif isinstance(value, Mapping) and step in value:
             value = value[step]
         else:
-            raise DataError(where, f"no column {name!r}", f"the columns are {', '.join(raw)}", nearest(name, raw))
+            known = [column for column in raw if column not in (LINES, UNIT)]
+            raise DataError(where, f"no column {name!r}", f"the columns are {', '.join(known)}", nearest(name, known))
     return value
 
 
