@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sweep.planning.budget import Speed
     from sweep.study import Outcome
 
+MIRROR_SECONDS = 30.0  # that a report waits for MLflow
 SHOWN_CELLS = 100  # that a budget covers, in print
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.benchmarks, which a command line that only plans need not load
@@ -80,13 +81,14 @@ def plan(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Runs what is missing of the study, then writes the report."""
-    from sweep.reporting.publish import publish
+    from sweep.reporting.publish import mirror, publish
     from sweep.study import run as run_study
 
     outcome = run_study(options.file)
     report = publish(outcome.results)
     print(_outcome_text(outcome, options.file))
     print(report)
+    mirror(outcome.results, _say, MIRROR_SECONDS)
     if outcome.interrupted:
         return INTERRUPTED
     return FAILED if outcome.admission.endings.failed else 0
@@ -103,9 +105,10 @@ def preview(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Writes report and score tables from what is there now."""
-    from sweep.reporting.publish import publish
+    from sweep.reporting.publish import mirror, publish
 
     print(publish(options.results))
+    mirror(options.results, _say, MIRROR_SECONDS)
     return 0
 
 
@@ -125,7 +128,7 @@ def score(options: argparse.Namespace) -> int:
 
     scores = score_folder(options.folder, options.version)
     for note in scores.notes:
-        print(f"sweep: {note}", file=sys.stderr)
+        _say(note)
     print(json.dumps(scores.by_language(), indent=1) if options.json else scores_text(scores, options.version))
     return 0
 
@@ -135,7 +138,7 @@ def ui(options: argparse.Namespace) -> int:
     from sweep.reporting.publish import mirror
     from sweep.ui import open_ui
 
-    return open_ui(options.results.absolute(), mirror(options.results), options.port)
+    return open_ui(options.results.absolute(), mirror(options.results, _say), options.port)
 
 
 def tasks(options: argparse.Namespace) -> int:
@@ -149,6 +152,10 @@ def tasks(options: argparse.Namespace) -> int:
     else:
         print(details(options.name) if options.name else table(names))
     return 0
+
+
+def _say(note: str) -> None:
+    print(f"sweep: {note}", file=sys.stderr)
 
 
 def _plan_text(planned: Any, found: dict[str, Any], speed: Speed) -> str:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 STORE = "store"
 STUDY_COPY = "study.yaml"
+LOCK = ".lock"  # held by the one run that may be at work in a results folder
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def tracking_uri(study: Study, results: Path) -> str:
 @contextmanager
 def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
     """The results folder, for this study and this process alone."""
-    lock = FileLock(results / ".lock")
+    lock = FileLock(results / LOCK)
     try:
         results.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)

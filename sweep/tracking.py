@@ -5,8 +5,9 @@ mirror that was away, killed half-way or deleted is made whole by mirroring agai
 tag, and logging the same point twice is one point. What has arrived is kept in tracking.json, only to save the second
 trip. Studies of one name on one server are one experiment.
 
-The driver is the only writer (MLflow does not keep two writers from creating a run twice). mlflow costs seconds to
-import, so it is imported when first used. No artifacts are uploaded: weights live in the store.
+There is one writer at a time, the driver or who mends the mirror while no run is at work (MLflow does not keep two
+writers from creating a run twice). mlflow costs seconds to import, so it is imported when first used. No artifacts are
+uploaded: weights live in the store.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import contextlib
 import json
 import os
 import threading
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweep import mirror
+from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
 from sweep.mirror import Point
 from sweep.planning.ledger import (
@@ -43,6 +47,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MEMORY = "tracking.json"
+STUDY = "study"  # stands among the keys of chains in the memory, for the state of the study
+SQLITE = "sqlite:///"
+DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
+LATER = "what was not sent is sent by the next 'sweep run' or 'sweep report'"
 METRICS_PER_CALL = 900  # MLflow takes 1000 of all kinds; a chain has far fewer than 100 parameters and tags
 INTERVAL = 10.0  # seconds between two looks at the ledger
 # A collapse is a result, not a fault.
@@ -79,7 +87,8 @@ def sync(
 
     `groups` are the named groups of languages per encoder.
 
-    `state` is the study's. Raises what MLflow raises where it cannot be reached; the next call sends the rest.
+    `state` is the study's. Raises what MLflow raises where it cannot be reached; the next call sends the rest. Raises
+    StudyError where MLflow refuses the URI, and always will.
     """
     client = _client(uri)
     memory = _Memory.read(results, uri)
@@ -91,16 +100,82 @@ def sync(
     sent = 0
     try:
         for chain in chains:
-            of_encoder = groups.get(chain.encoder, {})
-            digest = fingerprint([asdict(chain), dict(of_encoder)])
+            digest = _digest(chain, groups)
             if chain.state != RUNNING and memory.sent.get(chain.key) != digest:
-                _send(client, experiment, parent, chain, store, of_encoder)
+                _send(client, experiment, parent, chain, store, groups.get(chain.encoder, {}))
                 memory.sent[chain.key] = digest
                 sent += 1
+        memory.sent.pop(STUDY, None)
+        _mark_study(client, parent, chains, state)
+        memory.sent[STUDY] = state
     finally:
         memory.write()
-    _mark_study(client, parent, chains, state)
     return sent
+
+
+def mend(
+    uri: str,
+    study_name: str,
+    results: Path,
+    chains: Sequence[ChainRow],
+    store: Store,
+    groups: Mapping[str, Mapping[str, tuple[str, ...]]],
+    *,
+    say: Callable[[str], None],
+    seconds: float | None = None,
+) -> None:
+    """Sends what a mirror lacks of a study that no run is at work on, for at most so many seconds.
+
+    Costs next to nothing where it lacks nothing. Whatever fails is said in one line and never raised.
+    """
+    state = final_state(chains)
+    memory = _Memory.read(results, uri)
+    known = all(memory.sent.get(chain.key) == _digest(chain, groups) for chain in chains if chain.state != RUNNING)
+    if not chains or (known and memory.sent.get(STUDY) == state and _still_there(uri, study_name)):
+        return
+
+    def work() -> None:
+        try:
+            sync(uri, study_name, results, chains, store, groups, state=state)
+        except StudyError as refused:
+            say(str(refused))
+        except Exception as failure:  # a report is a report without its mirror
+            say(f"{_in_one_line(failure)}; {LATER}")
+
+    thread = threading.Thread(target=work, name="tracking", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        say(f"MLflow takes too long; {LATER}")
+
+
+def final_state(chains: Iterable[ChainRow]) -> str:
+    """What a study is in MLflow when no run is at work on it."""
+    return DONE if all(chain.state in (*OVER, SUPERSEDED) for chain in chains) else STOPPED
+
+
+def check_uri(uri: str) -> None:
+    """Raises StudyError where MLflow would refuse a tracking URI; asks no server and opens no database."""
+    if not uri.startswith(DATABASES):
+        _client(uri)
+
+
+def _digest(chain: ChainRow, groups: Mapping[str, Mapping[str, tuple[str, ...]]]) -> str:
+    return fingerprint([asdict(chain), dict(groups.get(chain.encoder, {}))])
+
+
+def _still_there(uri: str, study_name: str) -> bool:
+    """Whether the other side has the study's experiment yet, as far as that can be seen without mlflow."""
+    if uri.startswith(SQLITE):
+        path = Path(uri.removeprefix(SQLITE))
+        return path.is_file() and path.stat().st_size > 0
+    try:
+        query = urllib.parse.urlencode({"experiment_name": study_name})
+        address = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{query}"
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(json.load(answer)["experiment"]["lifecycle_stage"] == "active")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @dataclass
@@ -130,8 +205,13 @@ def _client(uri: str) -> MlflowClient:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    return MlflowClient(tracking_uri=uri)
+    try:
+        return MlflowClient(tracking_uri=uri)
+    except (MlflowException, ImportError, ValueError) as failure:
+        wanted = "a tracking URI that MLflow takes is expected, as http://server:5000, or none"
+        raise StudyError("tracking", f"{uri!r}, which MLflow refuses ({_first_line(failure)})", wanted) from failure
 
 
 def _experiment(client: MlflowClient, name: str, results: Path | None) -> str:
@@ -250,19 +330,24 @@ class Tracker:
                 ledger.close()
             if not chains and not closing:
                 return  # with thousands of ended chains, looking at all of them each time would cost a processor
-            complete = all(chain.state in (*OVER, SUPERSEDED) for chain in chains)
-            state = RUNNING if not closing else DONE if complete else STOPPED
+            state = final_state(chains) if closing else RUNNING
             sync(*self._study, chains, self._store, self._groups, state=state)
             self._seen = change
             self._told = False
+        except StudyError as refused:
+            self._tell(str(refused), "the study goes on without it")
         except Exception as failure:  # the study goes on whatever happens to its mirror
-            self._tell(f"MLflow: {type(failure).__name__}: {_first_line(failure)}")
+            self._tell(_in_one_line(failure))
 
-    def _tell(self, what: str) -> None:
+    def _tell(self, what: str, then: str = f"the study goes on, {LATER}") -> None:
         if not self._told:
-            self._warn(f"{what}; the study goes on, and what was not sent is sent later")
+            self._warn(f"{what}; {then}")
         self._told = True
 
 
+def _in_one_line(failure: Exception) -> str:
+    return f"MLflow: {type(failure).__name__}: {_first_line(failure)}"
+
+
 def _first_line(failure: Exception) -> str:
-    return next(iter(str(failure).splitlines()), "")[:200]
+    return next(iter(str(failure).strip().splitlines()), "")[:200]

@@ -16,6 +16,7 @@ from small_studies import study_file
 from sweep.cli import main
 from sweep.errors import StoreError
 from sweep.planning.ledger import FILE, Ledger, opened_to_read
+from sweep.reporting.publish import publish
 from sweep.study import prepared
 
 
@@ -44,8 +45,9 @@ def test_plan_report_and_garbage_change_no_file_of_the_ledger(tmp_path: Path) ->
     study = study_file(tmp_path, results=str(tmp_path / "results"))
     (tmp_path / "results" / "study.yaml").write_bytes(study.read_bytes())
     before = listing(tmp_path / "results")
-    for command in (["plan", study], ["gc", study], ["report", tmp_path / "results"]):
-        assert main(list(map(str, command))) == 0
+    for command in ("plan", "gc"):
+        assert main([command, str(study)]) == 0
+    publish(tmp_path / "results")
     assert listing(tmp_path / "results") == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,13 +11,17 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from finished_study import EPOCH, FinishedStudy
+from small_studies import study_file
 
 from sweep.planning.ledger import DONE, FAILED, RUNNING, STOPPED
+from sweep.reporting.publish import mirror
 from sweep.tracking import Tracker, sync
 
 
@@ -48,9 +53,9 @@ def client(study: FinishedStudy) -> Any:
     return MlflowClient(default_uri(study.folder))
 
 
-def runs(study: FinishedStudy, kind: str) -> list[Any]:
+def runs(study: FinishedStudy, kind: str, name: str = "a study") -> list[Any]:
     found = client(study)
-    experiment = found.get_experiment_by_name("a study").experiment_id
+    experiment = found.get_experiment_by_name(name).experiment_id
     return list(found.search_runs([experiment], f"tags.`sweep.kind` = '{kind}'", max_results=1000))
 
 
@@ -164,6 +169,67 @@ def test_a_chain_that_goes_on_after_a_stop_changes_its_run(study: FinishedStudy)
     (run,) = [run for run in runs(study, "chain") if run.data.tags["sweep.key"] == f"chain:{row.key}"]
     assert (run.info.status, run.data.tags["sweep.state"]) == ("FINISHED", DONE)
     assert "score/de" in run.data.metrics
+
+
+# What a run or a report mends
+
+
+def test_a_mirror_that_was_left_half_way_or_deleted_is_made_whole_and_a_whole_one_is_left_alone(
+    study: FinishedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    (study.folder / "study.yaml").write_bytes(study_file(study.folder.parent).read_bytes())
+    # As a driver leaves it that was killed, or whose server was.
+    sync(default_uri(study.folder), "small", study.folder, study.chains()[:3], study.store, {}, state=RUNNING)
+    mirror(study.folder, said.append)
+    assert len(runs(study, "chain", "small")) == 4
+    assert runs(study, "study", "small")[0].info.status == "FINISHED"
+    study.ledger.close()
+    deleted = tmp_path / "deleted"  # all but the mirror: MLflow never lets go of a database that it has opened
+    shutil.copytree(study.folder, deleted, ignore=shutil.ignore_patterns("mlflow.sqlite"))
+    memory = deleted / "tracking.json"
+    memory.write_text(memory.read_text().replace(str(study.folder), str(deleted)))
+    mirror(deleted, said.append)
+    assert len(runs(replace(study, folder=deleted), "chain", "small")) == 4
+    monkeypatch.setattr("sweep.tracking._client", lambda uri: pytest.fail(f"asked {uri}"))
+    mirror(study.folder, said.append)
+    assert said == []
+
+
+def test_a_mirror_that_cannot_be_had_is_one_line_and_no_error(
+    study: FinishedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        hung = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        lines = {}
+        for uri, seconds in ((_nobody(), 60.0), (hung, 0.2), ("fro://m", 60.0)):
+            (study.folder / "study.yaml").write_bytes(study_file(study.folder.parent, tracking=uri).read_bytes())
+            said: list[str] = []
+            mirror(study.folder, said.append, seconds)
+            (lines[uri],) = said
+    assert lines.pop("fro://m").startswith("tracking: found 'fro://m', which MLflow refuses (")
+    assert all("what was not sent is sent by the next 'sweep run' or 'sweep report'" in line for line in lines.values())
+
+
+def test_a_run_at_work_mends_its_mirror_itself(study: FinishedStudy) -> None:
+    (study.folder / "study.yaml").write_bytes(study_file(study.folder.parent).read_bytes())
+    with FileLock(study.folder / ".lock"):
+        mirror(study.folder, pytest.fail)
+    assert not (study.folder / "mlflow.sqlite").exists()
+
+
+def test_a_uri_that_mlflow_refuses_is_told_once_and_nothing_is_promised(study: FinishedStudy) -> None:
+    told: list[str] = []
+    tracker = Tracker("fro://m", "a study", study.folder, study.store, {}, told.append, interval=0.01)
+    tracker.start()
+    _wait_for(lambda: told)
+    assert not tracker.close()
+    (line,) = told
+    assert "which MLflow refuses" in line
+    assert line.endswith("the study goes on without it")
 
 
 def test_a_running_chain_is_not_sent(study: FinishedStudy) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sweep.planning import ledger as books
 from sweep.planning.groups import groups_of
@@ -14,8 +17,8 @@ from sweep.reporting import report
 from sweep.reporting.answers import first_sentence, leading_table
 from sweep.reporting.submissions import publish_submissions
 from sweep.store import Store
-from sweep.study import STORE, STUDY_COPY, no_study, tracking_uri
-from sweep.tracking import sync
+from sweep.study import LOCK, STORE, STUDY_COPY, no_study, tracking_uri
+from sweep.tracking import mend
 
 
 def publish(results: Path) -> str:
@@ -32,15 +35,25 @@ def publish(results: Path) -> str:
     return "\n".join([*answer, *said, f"report: {page}"])
 
 
-def mirror(results: Path) -> str:
-    """Sends MLflow what it lacks of a study; returns the tracking URI. Raises StudyError where there is no study."""
+def mirror(results: Path, say: Callable[[str], None], seconds: float | None = None) -> str:
+    """Sends MLflow what it lacks of a study, for so long at most; returns the tracking URI.
+
+    A run that is at work does that itself. Raises StudyError where there is no study; what MLflow lacks for other
+    reasons is said.
+    """
     study = _study(results)
-    uri = tracking_uri(study, results.absolute())
-    with opened_to_read(results / books.FILE) as ledger:
-        chains = ledger.chains()
-    over = all(chain.state != books.RUNNING for chain in chains)
-    state = books.DONE if over else books.RUNNING
-    sync(uri, study.study, results.absolute(), chains, Store(results / STORE), groups_of(study), state=state)
+    uri, lock = tracking_uri(study, results.absolute()), FileLock(results / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):  # somebody's run, or somebody's folder
+        return uri
+    try:
+        with opened_to_read(results / books.FILE) as ledger:
+            chains = ledger.chains()
+        store = Store(results / STORE)
+        mend(uri, study.study, results.absolute(), chains, store, groups_of(study), say=say, seconds=seconds)
+    finally:
+        lock.release()
     return uri
 
 
