@@ -49,6 +49,7 @@ class FinishedStudy:
     accuracy: Accuracy = accuracy
     languages: Sequence[str] = (SOURCE, "de", "sw")
     examples: int = 400
+    of_passage: int = 1  # examples that are right or wrong together, and known to belong together
     retrieval: Sequence[str] = ()  # targets without a target phase and without a source language
     collapsed: Sequence[
         tuple[object, ...]
@@ -159,12 +160,14 @@ class FinishedStudy:
     ) -> None:
         target = names[-1]
         languages = [name for name in self.languages if target not in self.retrieval or name != SOURCE]
-        statistics, entries = {}, {}
+        statistics, entries, passage = {}, {}, np.arange(self.examples) // self.of_passage
         for language in languages:
             wanted = min(max(self.accuracy(*names, language, seed), 0.0), 1.0)
             # The same examples are the hard ones in every run, as in life, so the arms of a comparison are correlated.
-            hardness = np.random.default_rng(int(fingerprint([target, language])[:8], 16)).random(self.examples)
-            own = np.random.default_rng(int(fingerprint([key, language])[:8], 16)).random(self.examples)
+            hardness = np.random.default_rng(int(fingerprint([target, language])[:8], 16)).random(self.examples)[
+                passage
+            ]
+            own = np.random.default_rng(int(fingerprint([key, language])[:8], 16)).random(self.examples)[passage]
             right = np.argsort(np.argsort(0.7 * hardness + 0.3 * own)) < round(wanted * self.examples)
             statistics[language] = np.stack([right, np.ones(self.examples)], axis=1).astype(np.float64)
             entries[language] = {"value": float(right.mean()), "examples": self.examples, "majority": 0.5}
@@ -183,7 +186,8 @@ class FinishedStudy:
             self._labels(target, languages) if self.published else "",
             {str(layer): {name: entry["value"] for name, entry in entries.items()} for layer in read},
         )  # fmt: skip
-        self.store.commit_score(record, statistics, _archive(key, languages) if self.published else None)
+        units = dict.fromkeys(languages, passage) if self.of_passage > 1 else {}
+        self.store.commit_score(record, statistics, _archive(key, languages) if self.published else None, units)
 
     def _labels(self, target: str, languages: Sequence[str]) -> str:
         folder = self.store.root / "labels" / fingerprint(target)

@@ -8,6 +8,7 @@ moves the skill of all arms and, by itself, that of each. The expected score of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,9 @@ def _answers(
     return found, units
 
 
-def _judged(metric: str, z: Floats, skills: Floats, gold: NDArray[np.int64], random: np.random.Generator) -> Floats:
+def _judged(
+    metric: str, z: NDArray[np.floating[Any]], skills: Floats, gold: NDArray[np.int64], random: np.random.Generator
+) -> Floats:
     """[R, N, K] of standard normal z [R, N], such that the metric's expected value is the skill [R, 1]."""
     ones = np.ones(z.shape)
     if metric == "accuracy":

@@ -59,6 +59,16 @@ def test_intervals_shrink_with_the_number_of_examples(tmp_path: Path) -> None:
     assert ratios == [pytest.approx(2, rel=0.35)] * 2  # four times the examples, half the width
 
 
+def test_examples_that_belong_together_are_drawn_together(tmp_path: Path) -> None:
+    """Four hundred answers in eighty passages, all of a passage right or wrong, are eighty."""
+    widths = []
+    for of_passage in (1, 5):
+        row = the_row(estimated(usual(tmp_path / str(of_passage), seeds=1, of_passage=of_passage)).languages,
+                      intermediate="nli", target="topic", language="de")  # fmt: skip
+        widths.append(row["high"] - row["low"])
+    assert widths[1] == pytest.approx(np.sqrt(5) * widths[0], rel=0.3)
+
+
 def test_seeds_that_disagree_widen_the_interval(tmp_path: Path) -> None:
     def noisy(_e: str, intermediate: str, _v: str, _t: str, language: str, seed: int) -> float:
         return BASE[language] + (0.08 + 0.1 * (seed - 1) if intermediate == "nli" else 0)
