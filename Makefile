@@ -29,7 +29,7 @@ test: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --num-workers $(JOBS)
+	$(BIN)/mypy
 
 real: $(READY) $(ENCODER)/config.json
 	$(BIN)/sweep run search_spaces/real_small.yaml
