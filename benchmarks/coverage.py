@@ -98,6 +98,7 @@ def measured(world: World, targets: Sequence[Target]) -> Counts:
     for arm in range(1, 1 + world.settings):
         found["means"] += 1
         found["mean_covered"] += covers(mean.gain(arm, 0), np.mean([t.means[arm] - t.means[0] for t in targets]))
+    found["squares"] = (found["covered"] / found["cells"]) ** 2
     found["tables"] += bool((holm(p_values) < LEVEL).any())
     return found
 
@@ -117,7 +118,7 @@ def best(target: Target, arm: int, model: Model) -> float:
 
 def tables(counts: Mapping[str, Counts]) -> Iterator[str]:
     """Markdown: how often gains are covered without an effect, with a small and a large one; then what is false."""
-    rest = ("width", "scores", "means")
+    rest = ("together", "width", "scores", "means")
     for title, columns in (("coverage", METRICS), ("claims", (*METRICS, *rest))):
         yield f"\n| seeds | larger noise | variances | examples | {' | '.join(columns)} |"
         yield "| --- " * (4 + len(columns)) + "|"
@@ -129,9 +130,17 @@ def tables(counts: Mapping[str, Counts]) -> Iterator[str]:
             else:
                 none = [found[:1] for found in by_metric.values()]
                 cells = [f"{share(row, 'excluded', 'cells')}, {share(row, 'tables', 'studies')}" for row in none]
-                cells += [share(every, "width", "cells", "{:.2f}", 1)]
+                cells += [with_error(every), share(every, "width", "cells", "{:.2f}", 1)]
                 cells += [share(every, f"{what}_covered", f"{what}s") for what in ("level", "mean")]
             yield f"| {name} | {' | '.join(cells)} |"
+
+
+def with_error(found: Sequence[Counts]) -> str:
+    """Coverage of these rows together and its standard error, for cells of one study are right or wrong together."""
+    studies = sum(row["studies"] for row in found)
+    mean = sum(row["covered"] for row in found) / max(sum(row["cells"] for row in found), 1)
+    error = np.sqrt(max(sum(row["squares"] for row in found) / max(studies, 1) - mean**2, 0) / max(studies, 1))
+    return f"{100 * mean:.1f} ± {100 * error:.1f}"
 
 
 def share(found: Sequence[Counts], what: str, of: str, form: str = "{:.1f}", times: float = 100) -> str:

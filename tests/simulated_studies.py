@@ -22,10 +22,11 @@ LANGUAGES = 2
 QUESTIONS = 5  # of a passage
 SHARED, OF_ARM = 0.65, 0.15  # of the variance of an answer: difficulty, and what one arm finds easy
 OWN = 0.08  # variance of a score that examples add to one run alone, times its number of examples
+EVERYWHERE = 0.2  # of what a seed does to an arm: the intermediate phase is the same for all targets
 BASE = 0.65
 UNEQUAL = 0.5  # standard deviation of the log of the seeds' standard deviations
 FAMILY = {"accuracy": "sequence", "f1 of tokens": "token", "f1 of answers": "span", "map": "ranking"}
-EXAMPLES = {"examples": 200, "equal": 200, "seeds": 600}  # per language, by what dominates
+EXAMPLES = {"examples": 400, "equal": 400, "seeds": 800}  # in both languages, by what dominates
 SEED_SHARE = {"examples": 0.125, "equal": 1.0, "seeds": 8.0}  # variance of seeds in units of a run's own of examples
 
 
@@ -62,7 +63,7 @@ class Target:
 
 
 def study(world: World, random: np.random.Generator) -> list[Target]:
-    """The targets of one study; seeds have half of what they do to an arm in common on all of them."""
+    """The targets of one study; seeds have a part of what they do to an arm in common on all of them."""
     arms, everywhere = 1 + world.settings, random.normal(size=(1 + world.settings, world.seeds))
     return [_target(world, arms, everywhere, random) for _ in range(world.targets)]
 
@@ -74,7 +75,8 @@ def _target(world: World, arms: int, everywhere: Floats, random: np.random.Gener
         deviations *= np.exp(random.normal(0, UNEQUAL, arms) - UNEQUAL**2)  # their mean square stays
     sign = np.where(np.arange(world.settings) % 2, -1.0, 1.0)
     means = BASE + np.concatenate([[0.0], world.effect * sign])
-    own = np.sqrt(0.5) * (everywhere + random.normal(size=everywhere.shape)) * deviations[:, None]
+    drawn = np.sqrt(EVERYWHERE) * everywhere + np.sqrt(1 - EVERYWHERE) * random.normal(size=everywhere.shape)
+    own = drawn * deviations[:, None]
     skills = means[:, None] + own + random.normal(0, np.sqrt(size), world.seeds)
     runs: list[Run] = [(arm, seed) for arm in range(arms) for seed in range(world.seeds)]
     statistics, units = _answers(world, np.clip(skills, 0.02, 0.98), random)

@@ -41,12 +41,13 @@ def table(values: np.ndarray, influence: np.ndarray | None = None) -> Scores:
 
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_an_interval_covers_the_true_gain_in_93_to_97_of_100_cases(seeds: int) -> None:
-    """Whatever is the larger noise. 1,200 cells, but cells that share a baseline are right or wrong together."""
+    """Whatever is the larger noise; benchmarks/coverage.py is exact. Of 1,152 cells those that share a baseline are right or wrong together."""
     covered = {}
-    for dominant in ("examples", "equal", "seeds"):
-        found = [pair for one in simulated(World(seeds, dominant, effect=0.02, targets=8), 5) for pair in one]
+    for number, dominant in enumerate(("examples", "equal", "seeds")):
+        world = World(seeds, dominant, effect=0.02, settings=8, targets=4)
+        found = [pair for one in simulated(world, 12, seed=number) for pair in one]
         covered[dominant] = np.mean([gain.low <= truth <= gain.high for gain, truth in found])
-    assert 0.93 <= np.mean(list(covered.values())) <= 0.97
+    assert 0.92 <= np.mean(list(covered.values())) <= 0.98  # 36 studies leave an error of a point
     assert all(0.9 <= share <= 0.99 for share in covered.values())
 
 
