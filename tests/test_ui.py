@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,14 @@ def _free_port() -> int:
 def _wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         time.sleep(0.05)
+
+
+def test_without_mlflows_server_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str) -> str:
+        if name == "mlflow":
+            raise PackageNotFoundError(name)
+        return "3.17.2"
+
+    monkeypatch.setattr("sweep.ui.version", installed)
+    with pytest.raises(StudyError, match=r"without its server; pip install mlflow==3\.17\.2 is expected"):
+        open_ui(tmp_path, f"sqlite:///{tmp_path / 'mlflow.sqlite'}", _free_port())
