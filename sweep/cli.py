@@ -38,6 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 0
+    except Exception as fault:
+        from sweep.store import disk_error
+
+        full = disk_error(fault, getattr(options, "results", Path.cwd()))
+        if full is None:
+            raise
+        print(f"sweep: {full}", file=sys.stderr)
+        return MISTAKE
 
 
 def check(options: argparse.Namespace) -> int:

@@ -11,16 +11,23 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from sweep.errors import StudyError
 from sweep.planning.sharing import CROWDS
 from sweep.planning.spec import Runtime
+from sweep.store import disk_error
 
+TEMPORARY, PREFIX = Path("/tmp"), "sweep-"  # short: paths of sockets end at 108 bytes
+ALIVE = "alive"  # in a run's temporary folder: locked as long as the run lives
+STARTS = 3  # Ray gives up a start after 30 s, and has no setting for that
 OBJECT_STORE_BYTES = 100 * 2**20  # weights and data travel through files; Ray's store holds the plan and little else
 DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -53,13 +60,14 @@ class Room:
     chains: int | None  # side by side at most; None where the cluster grows on demand
     devices: float | None  # that work when all are busy, in the unit of device-seconds
     lacking: str = ""  # a line for the user
+    folder: Path = TEMPORARY  # for files that go with the run
 
 
 @contextmanager
 def cluster(runtime: Runtime) -> Iterator[Room]:
-    """Starts or joins Ray; yields what is there. Raises StudyError where not one chain fits on this machine.
+    """Starts or joins Ray; yields what is there.
 
-    Also in a process that has imported Ray before, in any thread, and again; the environment is left as it was.
+    Raises StudyError where not one chain fits on this machine, or Ray does not start or answer. Also in a process that has imported Ray before, in any thread, and again; the environment is left as it was.
     """
     joined = bool(os.environ.get("RAY_ADDRESS"))
     cores = usable_cores()
@@ -76,9 +84,9 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
                 wanted = "call ray.shutdown() before; with RAY_ADDRESS in the environment a study joins that cluster"
                 raise StudyError("ray", "a Ray that this process has started or joined already", wanted)
             _read_environment_again()
-            with _folder(joined) as folder:
+            with workplace() as folder:
                 try:
-                    yield _started(runtime, cores, folder)
+                    yield replace(_started(runtime, cores, None if joined else folder / "ray"), folder=folder)
                 finally:
                     ray.shutdown()
     finally:
@@ -86,20 +94,43 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
 
 
 @contextmanager
-def _folder(joined: bool) -> Iterator[str | None]:
-    """Of a private Ray, in /tmp, which is short: paths of sockets end at 108 bytes."""
-    if joined:
-        yield None
-        return
-    folder = tempfile.mkdtemp(prefix="sweep-", dir="/tmp")
+def workplace() -> Iterator[Path]:
+    """A temporary folder for this run and this user alone; those of runs that were killed are removed first.
+
+    A run holds a lock in its folder, which the kernel takes from it however it ends.
+    """
+    for folder in TEMPORARY.glob(f"{PREFIX}*"):
+        _remove_dead(folder)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+    lock = FileLock(folder / ALIVE)
     try:
+        lock.acquire()
+        (folder / ALIVE).write_text(
+            f"sweep, process {os.getpid()}\n", encoding="utf-8"
+        )  # from now on it may be removed
         yield folder
     finally:
+        lock.release()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(runtime: Runtime, cores: int, folder: str | None) -> Room:
-    """Joins Ray, or starts one in a folder of its own."""
+def _remove_dead(folder: Path) -> None:
+    """Removes the folder of a run that has ended, where it is this user's and ours; a link is none of ours."""
+    mark = folder / ALIVE
+    try:
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid() or not mark.read_text().startswith("sweep,"):
+            return
+        with FileLock(mark, timeout=0):
+            for path in folder.iterdir():  # the mark last: what cannot be removed now is tried again
+                if path != mark:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(folder)
+    except (OSError, Timeout):
+        return
+
+
+def _started(runtime: Runtime, cores: int, folder: Path | None) -> Room:
+    """Joins Ray, or starts one in a folder of its own, which it opens to everybody; the one around it is not."""
     import ray
 
     own: dict[str, Any] = {
@@ -108,18 +139,36 @@ def _started(runtime: Runtime, cores: int, folder: str | None) -> Room:
         "logging_level": logging.ERROR,
     }
     if folder is None:
-        ray.init(**own)
+        _begin(partial(ray.init, **own), "RAY_ADDRESS", os.environ["RAY_ADDRESS"])
     else:
+        own |= {"address": "local", "num_cpus": cores, "include_dashboard": False, "_temp_dir": str(folder)}
         with _loopback():
-            ray.init(
-                address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=folder, **own,
-            )  # fmt: skip
+            _begin(partial(ray.init, object_store_memory=OBJECT_STORE_BYTES, **own), "Ray", f"{STARTS} starts here")
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if folder is not None:
         return local_room(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
     return Room(None, None, lacking(runtime, [node["Resources"] for node in ray.nodes() if node["Alive"]]))  # type: ignore[no-untyped-call]
+
+
+def _begin(start: Callable[[], object], where: str, what: str) -> None:
+    """Starts or joins Ray. Raises StudyError where that is refused or takes too long, after some tries."""
+    import ray
+
+    for left in reversed(range(STARTS)):
+        try:
+            start()
+        except Exception as failure:
+            ours = isinstance(failure, (TypeError, AttributeError, ImportError))  # a mistake of this program
+            if ours or disk_error(failure, TEMPORARY):
+                raise
+            ray.shutdown()
+            if not left:
+                words = " ".join(str(failure).split())[:200]
+                wanted = "free memory and cores are expected (`free -h`, `uptime`), or a cluster that answers"
+                raise StudyError(where, f"{what} without an answer of Ray ({words})", wanted) from failure
+        else:
+            return
 
 
 def _read_environment_again() -> None:

@@ -17,6 +17,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -45,6 +46,8 @@ LOGS = "logs"  # beside the root
 TURN_SECONDS = 0.2  # so often whoever waits for a lock says so
 FULL, REFUSED = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.(\d+)@(.+)$")
+DAY = 86400.0  # seconds
 Wait: TypeAlias = str | None  # what work yields: whose lock it waits for, or None where it gets on
 STATISTICS, UNITS, PREDICTIONS = "statistics.npz", "units.npz", "predictions.zip"
 
@@ -69,6 +72,13 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps({"study": study, "store": uuid.uuid4().hex}))
         return path.read_text(encoding="utf-8")
+
+    def tidy(self) -> None:
+        """Removes what processes that were killed have begun here, and the results folder of the driver, to write."""
+        for folder in (self.root.parent, self.root, self.root / "phases", self.root / "scores", self.root / "previews"):
+            for path in folder.glob(".*@*") if folder.is_dir() else ():
+                if _is_abandoned(path):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def check(self, mark: str) -> None:
         """Raises StoreError where this process does not see the store that the driver has claimed."""
@@ -202,6 +212,9 @@ class Store:
     def _training(self, key: str, lock: FileLock) -> Iterator[Path]:
         scratch = self.scratch(key)
         with _held(scratch / LOCK, lock):
+            for path in scratch.glob(".*"):  # what a kill has left of a checkpoint that was being written
+                if not path.name.startswith(LOCK):
+                    path.unlink()
             yield scratch
         if self.is_trained(key):  # whoever waited has made the folder anew
             shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
@@ -274,7 +287,7 @@ class Store:
         # The unique name lets a worker that outlived its driver finish beside its successor; the first rename wins and
         # the loser's work is the same, because keys name everything that changes a result.
         final.parent.mkdir(parents=True, exist_ok=True)
-        folder = final.parent / f".{final.name}.{uuid.uuid4().hex}"
+        folder = _unfinished(final)
         folder.mkdir()
         try:
             yield folder
@@ -335,6 +348,27 @@ def _made(lock_path: Path, lock: FileLock, made: Path) -> Iterator[Path]:
             lock_path.unlink(missing_ok=True)
 
 
+def _unfinished(path: Path) -> Path:
+    """Where this process writes what is to be `path`; unique, and says whose it is."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.{os.getpid()}@{socket.gethostname()}")
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody will finish this: its process is none of this machine any more, or it is older than a day."""
+    found = UNFINISHED.search(path.name)
+    if found is None:
+        return False
+    process, host = found.groups()
+    if host == socket.gethostname():
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+    return time.time() - path.stat().st_mtime > DAY
+
+
 def disk_error(fault: BaseException, folder: Path) -> StoreError | None:
     """What a user reads of an error that a disk is the reason of; None for another error.
 
@@ -345,7 +379,7 @@ def disk_error(fault: BaseException, folder: Path) -> StoreError | None:
         number, where = getattr(cause, "errno", None), getattr(cause, "filename", None) or folder
         if number in FULL or any(words in str(cause) for words in FULL_WORDS):
             return StoreError(where, f"a full disk ({_room(folder)})", "make room there: what is finished is kept")
-        if number in REFUSED:
+        if number in REFUSED and getattr(cause, "filename", None):
             wanted = "a place that this process may write is expected (`results:`)"
             return StoreError(where, f"no access from node {socket.gethostname()} ({os.strerror(number)})", wanted)
         cause = cause.__cause__ or cause.__context__
@@ -385,7 +419,7 @@ def _sync(path: Path) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """A reader sees the old text or the new, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = _unfinished(path)
     temporary.write_text(text, encoding="utf-8")
     put(temporary, path)
 

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ from sweep.planning.spec import Budget, Runtime, Study
 from sweep.planning.study_file import load
 from sweep.planning.summary import summary
 from sweep.stock import Stock
-from sweep.store import Store
+from sweep.store import Store, disk_error
 from sweep.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -93,7 +92,13 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
         ledger.remember(check_data(plan, ledger.facts()).facts)
         plan = informed(plan, ledger.facts())
         ledger.settle_all(time.time())
-        yield plan, ledger, results
+        try:
+            yield plan, ledger, results
+        except Exception as fault:
+            mistake = disk_error(fault, results)
+            if mistake is None:
+                raise
+            raise mistake from fault
 
 
 def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
@@ -210,12 +215,14 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
     from sweep.worker import chain_trial
 
     runtime = admission.plan.study.runtime
-    mark = Store(results / STORE).claim(admission.plan.study.study)
+    store = Store(results / STORE)
+    store.tidy()
+    mark = store.claim(admission.plan.study.study)
     admission.purse.queued = room.chains is None or runtime.shares
     admission.places.devices = room.devices
     trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE), mark=mark)
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
-    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, _interruptible(admission, display):
+    with _interruptible(admission, display):
         tuner = tune.Tuner(
             tune.with_resources(trainable, lambda config: _place(runtime, config["devices"])),
             tune_config=tune.TuneConfig(
@@ -224,7 +231,7 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
                 metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=room.chains,
             ),
             run_config=tune.RunConfig(
-                name="chains", storage_path=folder, verbose=0,
+                name="chains", storage_path=str(room.folder / "tune"), verbose=0,
                 failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
             ),
         )  # fmt: skip

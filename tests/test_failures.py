@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
+import tempfile
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import result_of
 from small_studies import plan_of, study_file
+from small_tokenizers import small_tokenizer
+from tiny_models import SHAPES
 
 from sweep.admission import Admission
 from sweep.chainlog import add, place, spoken_into
-from sweep.errors import DataError, StoreError
+from sweep.cli import main
+from sweep.cluster import cluster, workplace
+from sweep.errors import DataError, StoreError, StudyError
 from sweep.planning.budget import Costs
 from sweep.planning.ledger import FAILED, STOPPED, Ledger
+from sweep.planning.spec import Runtime
 from sweep.stock import Stock
-from sweep.store import Store, disk_error
+from sweep.store import CHECKPOINT, Store, disk_error
+from sweep.tasks import TASKS
+from sweep.training.encoders import random_encoder
 from sweep.worker import leaves_device_unusable
 
 HINT = (
@@ -147,6 +158,152 @@ def test_a_folder_that_may_not_be_written_is_one_line_and_another_error_is_none_
     assert f"{tmp_path / 'file'}: found no access from node" in str(disk_error(refused, tmp_path))
     assert disk_error(FileNotFoundError(errno.ENOENT, "no"), tmp_path) is None
     assert disk_error(ValueError("planted"), tmp_path) is None
+
+
+def test_a_command_that_finds_the_disk_full_says_so_in_one_line(tmp_path, monkeypatch, capsys):
+    def full(_results):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "report.html"))
+
+    monkeypatch.setattr("sweep.reporting.publish.publish", full)
+    assert main(["report", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"sweep: {tmp_path}/report.html: found a full disk (")
+    assert said.count("\n") == 1
+
+
+# What killed runs leave
+
+KILLED = """
+import os, signal
+from sweep.cluster import workplace
+with workplace() as folder:
+    (folder / "ray").mkdir()
+    (folder / "ray" / "socket").touch()
+    print(folder, oct(folder.stat().st_mode)[-3:], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_temporary_folder_of_a_killed_run_goes_with_the_next_one_and_that_of_a_living_one_stays():
+    with workplace() as alive:
+        done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
+        folder, mode = done.stdout.split()
+        assert mode == "700"
+        assert Path(folder).is_dir()
+        strange = Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))  # without our mark
+        try:
+            with workplace():
+                assert not Path(folder).exists()
+                assert alive.is_dir()
+                assert strange.is_dir()
+        finally:
+            strange.rmdir()
+    assert not alive.exists()
+
+
+UNFINISHED = """
+import os, signal, sys
+from pathlib import Path
+from sweep.store import Store
+with Store(Path(sys.argv[1]))._new_folder(Path(sys.argv[1]) / "phases" / "key") as folder:
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_has_begun_to_write_is_removed_and_what_a_living_one_writes_stays(tmp_path):
+    store = Store(tmp_path / "store")
+    command = [sys.executable, "-c", UNFINISHED, str(store.root)]
+    left = Path(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip())
+    assert left.is_dir()
+    with store._new_folder(store.root / "phases" / "other") as mine:
+        store.tidy()
+        assert mine.is_dir()
+    assert not left.exists()
+    assert [path.name for path in (store.root / "phases").iterdir()] == ["other"]
+
+
+def test_half_a_checkpoint_of_a_killed_process_goes_when_its_phase_goes_on(tmp_path):
+    scratch = Store(tmp_path).scratch("key")
+    for name in (CHECKPOINT, f".{CHECKPOINT}", ".tmp3cf8gt"):
+        (scratch / name).touch()
+    with result_of(Store(tmp_path).training("key")):
+        assert {path.name for path in scratch.iterdir()} == {CHECKPOINT, ".lock", ".lock.holder"}
+
+
+# Ray
+
+
+def test_a_ray_that_does_not_start_is_one_line_with_what_to_do_after_some_tries(monkeypatch):
+    tries = []
+
+    def start(**_arguments):
+        tries.append(1)
+        raise Exception("The current node timed out during startup. This could happen because of\nreasons.")
+
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(StudyError, match=r"Ray: found 3 starts .*timed out during startup.*; free memory"),
+        cluster(Runtime()),
+    ):
+        raise AssertionError("it has begun")
+    assert len(tries) == 3
+
+
+# Weights that cannot be loaded
+
+
+class Foreign:
+    def __reduce__(self):
+        return print, ("code of the file runs",)
+
+
+def damaged_encoder(folder: Path, name: str, content: bytes) -> Path:
+    words = [row["text"] for row in TASKS["world/topic"].source.rows("train", "pivot")]
+    tokenizer = small_tokenizer("bert", words)
+    tokenizer.save_pretrained(folder)
+    random_encoder(SHAPES["bert"], len(tokenizer), tokenizer.pad_token_id, 0).save_pretrained(folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(content or whole[:-1000])
+    return folder
+
+
+def pickled(value: object) -> bytes:
+    stream = BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", b"", "cut off or damaged (.*); fetch the file again"),
+        ("model.safetensors", POINTER, "a Git LFS pointer in the place of weights; 'git lfs pull' there fetches them"),
+        ("pytorch_model.bin", POINTER, "a Git LFS pointer in the place of weights"),
+        ("pytorch_model.bin", pickled({"a": torch.ones(900)})[:-100], "cut off or damaged"),
+        (
+            "pytorch_model.bin",
+            pickled({"a": Foreign()}),
+            "a pickle that is more than tensors and may run any code; it is not",
+        ),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "part-1.safetensors"}}', "no /.*/part-1.safetensors"),
+    ],
+)
+def test_check_says_in_one_line_what_is_wrong_with_weights_and_what_is_safe_to_do(name, content, said, tmp_path, capfd):
+    folder = damaged_encoder(tmp_path / "encoder", name, content)
+    axes = {"encoder": [str(folder)], "target": ["world/retrieval"]}
+    path = study_file(tmp_path, axes, pretrain=None, encoders={})
+    assert main(["check", str(path)]) == 2
+    out, err = capfd.readouterr()
+    assert re.search(said, err)
+    assert "weights_only" not in err
+    assert "code of the file runs" not in out
+    assert err.count("\n") == 1
 
 
 # Whose store it is

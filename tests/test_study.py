@@ -20,6 +20,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from real_runs import WORKER, finished, running
+from safetensors.torch import save_file
 from small_studies import finish, plan_of, reported, study_file, unmeasured
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
@@ -420,7 +421,7 @@ def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(tm
 
 
 def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp_path, monkeypatch):
-    """An encoder with damaged weights, and a file where phases are to be trained: no chain with a phase can run.
+    """An encoder with the weights of another, and a file where phases are to be trained: no chain with a phase can run.
 
     On a GPU that only Ray believes in: what is wrong with data or program is no reason for a new process there either.
     """
@@ -432,7 +433,7 @@ def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp
     for name in ("sound", "damaged"):
         tokenizer.save_pretrained(tmp_path / name)
         random_encoder(SHAPES["bert"], len(tokenizer), tokenizer.pad_token_id, 0).save_pretrained(tmp_path / name)
-    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"damaged")
+    save_file({"other": torch.zeros(3)}, tmp_path / "damaged" / "model.safetensors")
     (tmp_path / "results" / "store").mkdir(parents=True)
     (tmp_path / "results" / "store" / "scratch").write_text("a file", encoding="utf-8")
     axes = {"encoder": ["./damaged", "./sound"], "target": ["world/topic", "world/retrieval"]}

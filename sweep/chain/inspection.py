@@ -1,7 +1,8 @@
 """Whether every encoder of a study can do what its chains will ask of it: looked at once, before anything is trained.
 
-Reads configurations and tokenizers, and weights of nothing. Its findings are facts that the ledger keeps. As a program
-it takes (plan, facts) on its input and answers with what it has found, or with the SweepError, on its output.
+Reads configurations and tokenizers, and of weights only whether they are there, whole and nothing but tensors. Its
+findings are facts that the ledger keeps. As a program it takes (plan, facts) on its input and answers with what it has
+found, or with the SweepError, on its output.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sweep.planning.first_use import asked_families, unchecked_encoders
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import shape_fact
 from sweep.planning.shapes import EncoderSource
-from sweep.training.encoders import check_shape, configuration, load_configuration
+from sweep.training.encoders import check_shape, check_weights, configuration, load_configuration
 from sweep.training.tokenizer import check_tokenizer, load_tokenizer
 
 
@@ -38,6 +39,7 @@ def _check(source: EncoderSource, families: list[str]) -> dict[str, str]:
     where = f"encoder {source.name!r}"
     config = load_configuration(source.location, source.revision)
     check_shape(config, where)
+    check_weights(source.location, source.revision)
     shape = shape_of(config.to_dict(), where)
     tokenizer = load_tokenizer(source.location, source.revision)
     check_tokenizer(tokenizer, config.model_type, config.pad_token_id, shape, families)

@@ -7,15 +7,20 @@ read from the local cache. No remote code is trusted; weights of finished phases
 
 from __future__ import annotations
 
+import errno
 import inspect
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
@@ -38,6 +43,12 @@ DROPOUTS = (
     *("attention_probs_dropout_prob", "attention_dropout"),
     *("local_attention_probs_dropout_prob", "lsh_attention_probs_dropout_prob"),
 )
+# In the order in which transformers looks for them.
+WEIGHTS = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+LFS_POINTER = b"version https://git-lfs"
 MISTYPED = 0.85  # likeness (difflib) of a name to the one that was meant
 hub_logging: Any = logging  # these two carry no types
 auto_model: Any = AutoModel
@@ -64,8 +75,9 @@ def load_encoder(
             source, revision=revision, config=config, dtype="float32", output_loading_info=True,
             trust_remote_code=False, **_without_pooler(config),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _mistake(where, str(error)) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        check_weights(source, revision)
+        raise _mistake(where, _first_words(error)) from error
     if missing := sorted(report["missing_keys"]):
         raise _mistake(where, f"no weights for {len(missing)} tensors, among them {missing[0]}")
     return _checked(encoder)
@@ -88,6 +100,54 @@ def check_shape(config: PreTrainedConfig, where: str) -> None:
     """Build the encoder without memory for its weights. Raises StudyError where the configuration is inconsistent."""
     with torch.device("meta"):
         _from_configuration(config, where)
+
+
+def check_weights(source: str, revision: str | None = None) -> None:
+    """Looks at the weights of a local folder, or of a hub id in the local cache, without reading them all.
+
+    Raises StudyError where they are absent, cut off, or more than tensors.
+    """
+    try:
+        for path in _weight_files(source, revision):
+            _check_file(path)
+    except FileNotFoundError as absent:
+        raise StudyError(f"encoder {source!r}", f"no {absent.filename}", "fetch the encoder again, whole") from absent
+
+
+def _weight_files(source: str, revision: str | None) -> list[Path]:
+    """The files that transformers would load; none of a hub id that is not in the local cache."""
+    folder = Path(source)
+    local = folder.is_dir()
+    for name in WEIGHTS:
+        found = folder / name if local else try_to_load_from_cache(source, name, revision=revision)
+        if not isinstance(found, (str, Path)) or not Path(found).is_file():
+            continue
+        if not name.endswith(".json"):
+            return [Path(found)]
+        parts = json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()
+        return [Path(found).parent / part for part in sorted(set(parts))]
+    if local:
+        raise FileNotFoundError(errno.ENOENT, "no weights", str(folder / WEIGHTS[0]))
+    return []
+
+
+def _check_file(path: Path) -> None:
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise StudyError(path, "a Git LFS pointer in the place of weights", "'git lfs pull' there fetches them")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):  # its header says how long the file has to be
+                return
+        torch.load(path, map_location="meta", weights_only=True, mmap=is_zipfile(path))
+    except UnpicklingError as refused:
+        wanted = (
+            "it is not loaded: a revision of the encoder with safetensors is expected, or a conversion of your own if"
+            " you trust whoever made the file"
+        )
+        raise StudyError(path, "a pickle that is more than tensors and may run any code", wanted) from refused
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as damage:
+        raise StudyError(path, f"cut off or damaged ({_first_words(damage)})", "fetch the file again") from damage
 
 
 def random_encoder(
