@@ -67,7 +67,8 @@ class Room:
 def cluster(runtime: Runtime) -> Iterator[Room]:
     """Starts or joins Ray; yields what is there.
 
-    Raises StudyError where not one chain fits on this machine, or Ray does not start or answer. Also in a process that has imported Ray before, in any thread, and again; the environment is left as it was.
+    Also in a process that has imported Ray before, in any thread, and again; the environment is left as it was. Raises
+    StudyError where not one chain fits on this machine, or Ray does not start or answer.
     """
     joined = bool(os.environ.get("RAY_ADDRESS"))
     cores = usable_cores()
