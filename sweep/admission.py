@@ -27,6 +27,7 @@ from sweep.planning.rungs import TRAINED, cell_by_cell, reached_rungs, rung_fact
 from sweep.purse import Purse, Running
 from sweep.stock import Stock
 from sweep.tuning import Tried
+from sweep.winners import Winners
 
 
 class Admission:
@@ -46,6 +47,7 @@ class Admission:
         ]
         self.running: dict[str, Running] = {}
         self.endings = Endings(ledger, stock, clock)
+        self.winners = Winners(plan, stock)
         self._cut: set[str] = set()  # keys of chains that were ended from outside, because they did not report
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
@@ -267,8 +269,26 @@ class Admission:
             return
         else:
             self.endings.pause(chain, dev)
+        best = self._best(work)
         # Where nothing is trained there is nothing to compare; any number will do.
         self._note(chain, work, Tried(chain.rates, dev if dev is not None else 0.0))
+        if self.stock.has_score(chain.score):
+            self._keep_the_best(chain, work, best)
+
+    def _best(self, work: Work) -> Chain | None:
+        """The candidate that is its cell's winner as far as is known."""
+        state = self.cells[work.cell]
+        return None if state.winner is None else state.started.get(state.winner)
+
+    def _keep_the_best(self, chain: Chain, work: Work, before: Chain | None) -> None:
+        """A chain is scored: weights of another candidate that was the best `before` may be of no use any more."""
+        now = self._best(work)
+        if chain.role == REPLICA or now is None or now == chain:
+            self.winners.won(chain)
+        else:
+            self.winners.lost(chain)
+        if before is not None and before != now and self.stock.has_score(before.score):
+            self.winners.lost(before)
 
     def _lose(self, chain: Chain, stage: int) -> None:
         """Another candidate is better: nobody will train it further, or score it."""

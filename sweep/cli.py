@@ -17,6 +17,8 @@ from sweep.errors import SweepError
 
 if TYPE_CHECKING:
     from sweep.planning.budget import Speed
+    from sweep.planning.plan import Plan
+    from sweep.standing import Standing
     from sweep.study import Outcome
 
 MIRROR_SECONDS = 30.0  # that a report waits for MLflow
@@ -83,8 +85,28 @@ def plan(options: argparse.Namespace) -> int:
     found = summary(planned, costs, speed)
     if options.budget:
         found["coverage"] = coverage(planned, costs, speed)
+    stands = _standing(planned)
+    if stands is not None:
+        found["standing"] = vars(stands)
     print(json.dumps(found, indent=1) if options.json else _plan_text(planned, found, speed))
+    for line in stands.lines(study.results_folder) if stands is not None and not options.json else ():
+        print(line)
     return 0
+
+
+def _standing(planned: Plan) -> Standing | None:
+    """What the study's results folder has of the plan; None where there is none."""
+    from sweep.planning.ledger import FILE, opened_to_read
+
+    results = planned.study.results_folder
+    if not (results / FILE).is_file():
+        return None
+    from sweep.standing import standing
+    from sweep.store import Store
+    from sweep.study import STORE
+
+    with opened_to_read(results / FILE) as ledger:
+        return standing(planned, ledger.chains(), Store(results / STORE))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -61,7 +61,9 @@ def _found(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Garbage:
     asked, needed = _phases(plan, plan.cells) | _previewed(plan), _phases(plan, _left(plan, rows))
     records = [record for key in store.keys("phases") if (record := store.phase(key)) is not None]
     held = {record.key: size for record in records if (size := store.bytes_held(record))}
-    wanted = {record.key for record in records if record.kind == TARGET and plan.study.runtime.keep_target_weights}
+    runtime = plan.study.runtime
+    won = {key for row in rows if row.selected and runtime.keep_winners for key in row.phases[-1:]}
+    wanted = {one.key for one in records if one.kind == TARGET and (runtime.keep_target_weights or one.key in won)}
     return Garbage(
         outdated={key: size for key, size in held.items() if key not in asked},
         half_done={key: store.bytes_begun(key) for key in store.keys("scratch") if key not in needed},

@@ -59,6 +59,7 @@ class ChainSearcher(Searcher):
             "role": chain.role,
             "until": self._admission.until(chain.key),
             "devices": self._admission.devices(chain.key),
+            "keep": self._admission.winners.room,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -117,6 +117,16 @@ class Stock:
         values = [float(point["value"]) for point in record.dev if point["step"] <= last] or [record.dev[0]["value"]]
         return max(values) if settings.select == "best" else values[-1]
 
+    def bytes_held(self, key: str) -> int:
+        """What the weights of a phase take on disk."""
+        record = self.store.phase(key)
+        return self.store.bytes_held(record) if record is not None else 0
+
+    def release(self, key: str) -> None:
+        """Nobody needs the weights of a phase any more; its record stays."""
+        self.store.release(key)
+        self.learn(key)
+
     def drop(self, chain: Chain) -> None:
         """Nobody needs the weights of a chain's last phase any more, nor what is half done of it."""
         key = chain.phases[-1].key

@@ -38,7 +38,7 @@ LAYERS = (
     planning.preview planning.data_facts planning.resolve planning.first_use planning.ledger
     planning.outdated planning.measured""",
     # 3  what is kept
-    "records store stock data mirror tracking ui",
+    "records store stock standing data mirror tracking ui",
     # 4  training and scoring; no Ray, no store
     """training training.batching training.memory training.mixture training.linear training.dropout training.heads
     training.model training.schedule training.vocabulary training.tokenizer training.encoders training.published
@@ -47,7 +47,7 @@ LAYERS = (
     """chain chain.meter chain.checkpoint chain.inspection chain.bench chain.dev chain.logbook chain.length
     chain.sharing chain.phase chain.retention chain.scoring_sets chain.zero_shot chain.trial chain.preview""",
     # 6  what may start, what goes on; the policies know no Ray
-    "chainlog tuning cells places purse endings admission forecast search scheduler worker",
+    "chainlog tuning cells places purse winners endings admission forecast search scheduler worker",
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.statistics
     reporting.contrasts reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures

@@ -28,12 +28,14 @@ def run(
     began: tuple[float, float] | None = None,
     until: float | None = None,
     devices: float | None = None,
+    *,
+    keep: bool = False,
 ) -> Generator[Event]:
     """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault.
 
     It began at (time.time(), time.process_time()), by default now, and occupies so many `devices`, by default what the
-    study says. `until` is the share of the target phase after which
-    it pauses, without scores. A chain ends, without scores, at a phase before the target phase that has collapsed.
+    study says. `until` is the share of the target phase after which it pauses, without scores. A chain ends, without
+    scores, at a phase before the target phase that has collapsed. `keep` leaves the target phase its weights.
     """
     stock = Stock(store)
     if stock.is_over(chain):
@@ -45,4 +47,4 @@ def run(
         if stock.dead_end(chain) is not None:
             return
     if until is None:
-        yield from measured(bench, score_work(plan, chain), score_chain(bench, chain))
+        yield from measured(bench, score_work(plan, chain), score_chain(bench, chain, keep))

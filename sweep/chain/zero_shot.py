@@ -24,8 +24,11 @@ from sweep.tasks.base import Outputs
 from sweep.training.scoring import score
 
 
-def score_chain(bench: Bench, chain: Chain) -> Generator[Event]:
-    """Scores the target in every language that it has, commits the scores, and releases weights without further use."""
+def score_chain(bench: Bench, chain: Chain, keep: bool) -> Generator[Event]:
+    """Scores the target in every language that it has, commits the scores, and releases weights without further use.
+
+    Those of the target phase are without, unless they are to be kept.
+    """
     started, spent, meter = time.time(), bench.meter.device_seconds, bench.meter
     task = bench.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
@@ -63,7 +66,8 @@ def score_chain(bench: Bench, chain: Chain) -> Generator[Event]:
     together = {**sets.units(), **again.units}
     bench.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions), together)
     # Before the last report: a stop may come with it, and a scored chain is never run again.
-    if last is not None and last.recipe.kind == TARGET and not bench.runtime.keep_target_weights:
+    keep = keep or bench.runtime.keep_target_weights
+    if last is not None and last.recipe.kind == TARGET and not keep:
         _release(bench, chain, last.key)
     facts = sizes(task, "test", sets.by_language) if settings["examples"] is None else {}
     yield bench.meter.event("score", chain.score, 1, 1, committed=True, facts=facts)

@@ -91,6 +91,21 @@ def as_duration(value: object) -> object:
     return seconds
 
 
+SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+def as_bytes(value: object) -> object:
+    """'20 GB' -> bytes; 0 is none."""
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    if match is None or match[2] not in SIZES:
+        hint = {"nearest": nearest(match[2], SIZES) if match else None}
+        wanted = f"0, or a size in {', '.join(SIZES)} is expected, as in '20 GB'"
+        raise PydanticCustomError("size", "{wanted}", {"wanted": wanted, **hint})
+    return float(match[1]) * SIZES[match[2]]
+
+
 def as_budget(value: object) -> object:
     """'2 device-hours' -> 7200 device-seconds."""
     if value is None:

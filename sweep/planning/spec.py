@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from sweep.fingerprint import fingerprint
 from sweep.planning.axes import Axes
 from sweep.planning.model import Int, Model, Name, Number, Positive, no_item_twice, values_once
-from sweep.planning.notation import as_budget, as_duration, as_list, as_share
+from sweep.planning.notation import as_budget, as_bytes, as_duration, as_list, as_share
 from sweep.planning.phase_settings import Phases, Pretrain
 
 
@@ -153,6 +153,8 @@ class Runtime(Model):
     keep_target_weights: Annotated[bool, Strict()] = (
         False  # a scored target phase has no children; its weights are large
     )
+    # Bytes for those of winners, which another language of a target is scored on.
+    keep_winners: Annotated[float, BeforeValidator(as_bytes)] = 20e9
 
     @property
     def shares(self) -> bool:
