@@ -531,7 +531,7 @@ def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
     before = lab.admission.purse.spent
     lab.run()
     assert before > 0
-    assert [reason for _, reason in lab.admission.endings.failed] == ["out of luck"]
+    assert [reason for _, reason in lab.admission.endings.failed] == [f"out of luck (logs/{failed.key}.log)"]
     assert len(lab.admission.endings.done) == lab.admission.total - 1
 
 
