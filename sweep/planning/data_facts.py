@@ -13,6 +13,7 @@ from sweep.planning.plan import Plan
 from sweep.planning.sources import trained_in
 from sweep.tasks.overlap import Shared, overlap
 from sweep.tasks.parts import PartedSource
+from sweep.tasks.synthetic import EmbeddedSource
 
 Facts = Mapping[str, str]
 
@@ -43,6 +44,22 @@ def pairs(plan: Plan) -> Iterator[tuple[str, str]]:
     names = dict.fromkeys(name for setting in plan.study.axes.intermediate for name in setting)
     targets = [target for target in plan.study.axes.target if target in read]
     yield from ((name, target) for name in names for target in targets if name in read and name != target)
+
+
+def counted(plan: Plan, facts: Facts) -> dict[tuple[str, str], int]:
+    """(task, language) -> training examples, of data that was read and of what this program makes itself.
+
+    What descriptions state and what a look at a file's bytes gives is not exact, and decides nothing.
+    """
+    found = dict[tuple[str, str], int]()
+    for name, task in plan.tasks.items():
+        if isinstance(source := task.source, EmbeddedSource):
+            known = {language: source.examples("train", language) for language in (*task.trained_in, *task.sources)}
+        else:
+            text = facts.get(checked(plan, name))
+            known = json.loads(text)["train"] if text else {}
+        found |= {(name, language): examples for language, examples in known.items()}
+    return found
 
 
 def overlaps(plan: Plan, facts: Facts) -> dict[tuple[str, str], str]:

@@ -64,7 +64,8 @@ def check_data(plan: Plan, facts: Mapping[str, str], names: Iterable[str] | None
     chosen = list(plan.tasks if names is None else names)
     for name in chosen:
         if (fact := data_facts.checked(plan, name)) not in facts:
-            found[fact] = json.dumps({"rows": checked(name).rows, "doubts": checked(name).doubts})
+            one = checked(name)
+            found[fact] = json.dumps({"rows": one.rows, "train": one.train, "doubts": one.doubts})
     for name, target in data_facts.pairs(plan):
         if {name, target} <= {*chosen} and (fact := data_facts.shared(plan, name, target)) not in facts:
             training = [rows for (split, _), rows in checked(name).places.items() if split == "train"]

@@ -53,6 +53,7 @@ class Plan:
     cells: tuple[Cell, ...]
     flags: tuple[str, ...] = ()
     overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (intermediate task, target) -> why
+    counted: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (task, language) -> training examples, exact
     # What was asked before: a plan of 100,000 chains asks for few things many times.
     _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
     _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -174,8 +175,9 @@ class Plan:
         if memo not in self._recipes:
             assert settings is not None
             chosen = settings.of(tasks) if isinstance(settings, Phases) else settings
-            examples = min((limit for limit in (volume, chosen.examples) if limit is not None), default=None)
             languages = tuple(self._languages(self.tasks[task], source, chosen.text) for task in tasks)
+            limits = [limit for limit in (volume, chosen.examples) if limit is not None]
+            examples = self._limit(tasks, languages, min(limits)) if limits else None
             read = zip(tasks, languages, strict=True)
             data = tuple(self._training_digest(self.tasks[task], spoken) for task, spoken in read)
             # Languages are said per task, and raw text's settings count where there is raw text.
@@ -184,6 +186,23 @@ class Plan:
             precision = self.study.runtime.precision
             self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops, precision)
         return self._recipes[memo]
+
+    def _limit(self, tasks: tuple[str, ...], languages: tuple[tuple[str, ...], ...], examples: int) -> int | None:
+        """None where no task has more examples than that: then it is another name for all of them."""
+        most = max(self.examples(task, spoken) or math.inf for task, spoken in zip(tasks, languages, strict=True))
+        return None if examples >= most else examples
+
+    def examples(self, task: str, languages: tuple[str, ...]) -> int | None:
+        """A task's training examples in these languages together; None where they are not counted yet."""
+        counts = [self.counted.get((task, language)) for language in languages]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def whole(self, cell: Cell) -> Cell:
+        """The cell with volume `full` where its volume leaves out nothing; else the cell."""
+        if cell.volume is None or not cell.intermediate:
+            return cell
+        full = replace(cell, volume=None)
+        return full if self._intermediate(full).digest == self._intermediate(cell).digest else cell
 
     def _training_digest(self, task: Task, languages: tuple[str, ...]) -> str:
         train = [self.rows[task.name, "train", language] for language in languages]

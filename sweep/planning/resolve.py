@@ -17,7 +17,8 @@ from sweep.errors import StudyError, nearest
 from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, data_facts, groups, mixing, rungs, sources
 from sweep.planning.architecture import Shape
-from sweep.planning.chains import Cell
+from sweep.planning.axes import OWN
+from sweep.planning.chains import INTERMEDIATE, Cell
 from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan, Rows
 from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
@@ -216,8 +217,33 @@ def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
 
 
 def informed(plan: Plan, facts: Mapping[str, str]) -> Plan:
-    """The same plan with what is flagged now, and with the pairs of tasks that overlap as far as is known."""
-    return dataclasses.replace(plan, flags=tuple(_flags(plan, facts)), overlaps=data_facts.overlaps(plan, facts))
+    """The same plan as far as its data is known now: which volumes are all of it, which tasks overlap, what is flagged.
+
+    Two volumes that leave out nothing are one cell, whose volume is `full`.
+    """
+    asked = dataclasses.replace(plan, cells=_cells(plan.study, plan.tasks), counted=data_facts.counted(plan, facts))
+    cells = tuple(dict.fromkeys(map(asked.whole, asked.cells)))
+    flags = (*_flags(asked, facts), *_volume_flags(asked))
+    return dataclasses.replace(asked, cells=cells, flags=flags, overlaps=data_facts.overlaps(plan, facts))
+
+
+def _volume_flags(asked: Plan) -> Iterator[str]:
+    """Volumes that leave out nothing, or may leave out nothing."""
+    settings = {(cell.intermediate, cell.source, cell.volume): cell for cell in asked.cells if cell.volume is not None}
+    for (names, source, volume), cell in settings.items():
+        read = next(recipe.languages for recipe in asked.recipes(cell) if recipe.kind == INTERMEDIATE)
+        phases = list(zip(names, read, strict=True))
+        known = [asked.examples(name, languages) for name, languages in phases]
+        said = f"volume {volume} of {cell.intermediate_name}{'' if source == OWN else f' in {source}'}"
+        if asked.whole(cell) != cell:
+            most = (
+                f"the {max(filter(None, known)):,} training examples that there are" if all(known) else "its `examples`"
+            )
+            yield f"{said}: no less than {most}; run once, as full"
+        elif None in known:
+            sizes = [asked.tasks[name].source.size("train", language) for name, spoken in phases for language in spoken]
+            if volume >= (guess := sum(size.examples for size in sizes)):
+                yield f"{said}: there are about {guess:,} training examples; where no more, it is run once, as full"
 
 
 def _flags(plan: Plan, facts: Mapping[str, str]) -> Iterator[str]:

@@ -29,6 +29,7 @@ class Checked:
     notes: tuple[str, ...] = ()  # how it is read
     doubts: tuple[str, ...] = ()  # what weakens scores on it
     places: Places = field(default_factory=dict)
+    train: Mapping[str, int] = field(default_factory=dict)  # language -> training rows
 
 
 @dataclass
@@ -74,7 +75,8 @@ def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
     places = {where: np.array(found.digests, dtype=np.int64) for where, found in seen.items()}
     rows, notes = sum(found.rows for found in seen.values()), tuple(_notes(task, source.where))
     doubts = *_unlearned(task, source.where, seen), *_blind(task, source.where, seen), *own_overlap(places, task.name)
-    return Checked(rows, notes, doubts, places)
+    train = {language: found.rows for (split, language), found in seen.items() if split == "train"}
+    return Checked(rows, notes, doubts, places, train)
 
 
 def _labels(task: Task, row: Row) -> list[int]:

@@ -82,7 +82,7 @@ class EmbeddedSource:
     def size(self, split: str, language: str) -> Size:
         """Exact number of examples; mean length in words, punctuation and special tokens, from a sample of rows."""
         self._check(split, language)
-        examples = self._examples(split, language)
+        examples = self.examples(split, language)
         return Size(examples, _mean_tokens(self.task, self.seed, split) if examples else 0.0)
 
     def rows(self, split: str, language: str) -> list[Row]:
@@ -91,7 +91,7 @@ class EmbeddedSource:
         Raises DataError where split or language are unknown.
         """
         self._check(split, language)
-        design, examples = DESIGNS[self.task], self._examples(split, language)
+        design, examples = DESIGNS[self.task], self.examples(split, language)
         if split == "train" and design.family == "masked":  # a language's own; all else is translated
             meanings = tuple(islice(_meanings(self.task, self.seed, split, language), examples))
         else:
@@ -101,7 +101,8 @@ class EmbeddedSource:
             return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(found)]
         return found
 
-    def _examples(self, split: str, language: str) -> int:
+    def examples(self, split: str, language: str) -> int:
+        """Rows of a split, without making them."""
         design = DESIGNS[self.task]
         count = {"train": design.train, "dev": design.dev, "test": design.test}[split]
         if design.family == "masked":
