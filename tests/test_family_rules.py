@@ -162,6 +162,7 @@ def test_entities_of_other_schemes_are_scored_as_seqeval_does(labels: str, gold:
         ("B M E S", "IOBES", "B I E S"),
         ("ADJ NOUN SCONJ SYM", "none", "ADJ NOUN SCONJ SYM"),
         ("N O V S L B I", "none", "N O V S L B I"),  # one letter each, of which N and V are of no scheme
+        ("B-NOUN B-VERB NUM", "none", "B-NOUN B-VERB NUM"),
         ("noun_s noun_p verb", "none", "noun_s noun_p verb"),
         ("S[dcl]\\NP N/N O", "none", "S[dcl]\\NP N/N O"),
     ],
@@ -174,6 +175,8 @@ def test_the_scheme_of_labels_is_recognised_in_every_spelling_and_parts_of_speec
     ("labels", "said"),
     [
         ("O B-PER I-PER MISC", "entity tags, and 'MISC', which is none"),
+        ("OTHER B-PER I-PER", "entity tags, and 'OTHER', which is none"),
+        ("none PER_B PER_I", "entity tags, and 'none', which is none"),
         ("O B-PER b_PER", "the tag B-PER in two spellings|entity tags in several spellings"),
         ("O B-PER I_PER", "entity tags in several spellings"),
         ("O B-X L-X E-X", "tags of no scheme: B, E, L together"),
@@ -254,6 +257,7 @@ def test_targets_and_offsets_point_at_the_answer_in_the_context_as_written(token
 NORMALISED = {
     "NFC": normalizers.NFC(),
     "NFKC": normalizers.NFKC(),
+    "NFD": normalizers.NFD(),
     "lower case without accents": normalizers.BertNormalizer(lowercase=True),
 }
 

@@ -64,10 +64,16 @@ def notation(labels: tuple[str, ...]) -> Notation:
         # Without an O only what is written plainly is believed to be entity tags: parts of speech have prefixes too.
         if others and all(found) and (outside or spelled is _PLAIN or _segments(others)):
             return _written(labels, [_parts(match, spelled) for match in found if match])
-    if outside and any(map(_ENTITY.fullmatch, others)):
+    if any(_ENTITY.fullmatch(label) for label in others if outside or _goes_on(label, others)):
         odd = next((label for label in others if not _ENTITY.fullmatch(label)), None)
         raise ValueError(f"entity tags, and {odd!r}, which is none" if odd else "entity tags in several spellings")
     return Notation(RAW, labels)
+
+
+def _goes_on(label: str, others: Sequence[str]) -> bool:
+    """Whether the tag of an entity's first word has one of its next words beside it: B-PER and I-PER."""
+    swapped = (re.sub(place, letter, label) for place in ("^[Bb]", "[Bb]$") for letter in "Ii")
+    return any(other != label and other in others for other in swapped)
 
 
 def _segments(labels: Iterable[str]) -> bool:
