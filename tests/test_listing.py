@@ -85,3 +85,8 @@ def test_gains_that_would_flatter_have_a_reason(intermediate, target, reason):
 )
 def test_other_gains_are_fair(intermediate, target):
     assert overlap(TASKS[intermediate], TASKS[target]) is None
+
+
+@pytest.mark.parametrize(("name", "read"), [("panx", "of entities in IOB"), ("udpos", "of runs of equal tags")])
+def test_a_tagging_task_says_how_its_tags_make_chunks(name, read, capsys):
+    assert listed(capsys, name).splitlines()[0] == f"{name}: token, f1 {read}"
