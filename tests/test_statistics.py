@@ -41,7 +41,7 @@ def table(values: np.ndarray, influence: np.ndarray | None = None) -> Scores:
 
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_an_interval_covers_the_true_gain_in_93_to_97_of_100_cases(seeds: int) -> None:
-    """Whatever is the larger noise; benchmarks/coverage.py is exact. Of 1,152 cells those that share a baseline are right or wrong together."""
+    """Whatever is the larger noise. Of 1,152 cells those that share a baseline are right or wrong together."""
     covered = {}
     for number, dominant in enumerate(("examples", "equal", "seeds")):
         world = World(seeds, dominant, effect=0.02, settings=8, targets=4)

@@ -93,18 +93,20 @@ def scores_of(
     `statistics` are [N, K] per run, `value` their family's metric of sums, `units` the number of the unit that each of
     the N examples belongs to; None: each is one. Equal numbers are the same unit in every run, and in other languages.
     """
-    paired = zip(statistics, units or [None] * len(statistics), strict=True)
-    known: list[Integers] = [np.arange(len(table)) if unit is None else unit for table, unit in paired]
-    width = 1 + max((int(unit.max()) for unit in known), default=0)
-    values, influence = np.zeros(len(runs)), np.zeros((len(runs), width))
-    alike: dict[bytes, list[int]] = {}
-    for row, unit in enumerate(known):
-        alike.setdefault(unit.tobytes(), []).append(row)
+    alike: dict[tuple[int, bytes], list[int]] = {}  # rows whose examples belong to the same units
+    for row, (table, unit) in enumerate(zip(statistics, units or [None] * len(statistics), strict=True)):
+        alike.setdefault((len(table), b"" if unit is None else unit.tobytes()), []).append(row)
+    found = []
     for rows in alike.values():
-        tables, unit = np.stack([statistics[row] for row in rows]), known[rows[0]]
-        values[rows], influence[np.array(rows)[:, None], np.unique(unit)] = _jackknife(tables, value, unit)
-    drawn = min((len(np.unique(known[rows[0]])) for rows in alike.values()), default=1)
-    examples = min((len(unit) for unit in known), default=1)
+        known = units[rows[0]] if units else None
+        unit = np.arange(len(statistics[rows[0]])) if known is None else known
+        found.append((rows, np.unique(unit), *_jackknife(np.stack([statistics[row] for row in rows]), value, unit)))
+    width = 1 + max((int(names[-1]) for _, names, *_ in found), default=0)
+    values, influence = np.zeros(len(runs)), np.zeros((len(runs), width))
+    for rows, names, scores, own in found:
+        values[rows], influence[np.array(rows)[:, None], names] = scores, own
+    drawn = min((len(names) for _, names, *_ in found), default=1)
+    examples = min((len(table) for table in statistics), default=1)
     return Scores(tuple(runs), values, influence, drawn, 1 / examples**2)
 
 
@@ -351,10 +353,10 @@ def _draws(known: _Residuals, design: _Design, inequality: Floats | None, units:
     even = _even(arms + 2)
     by_tau = np.exp(known.evidence - _logsum(known.evidence)[:, None])
     prior = np.exp(-((TAUS / TAU_SCALE) ** 2) / 2 + _logsum(known.evidence)) if inequality is None else inequality
-    chosen = _inverse((by_tau * prior[:, None]).ravel()[None], (np.arange(DRAWS) + 0.5) / DRAWS)
+    chosen = _inverse((by_tau * prior[:, None]).reshape(1, -1), (np.arange(DRAWS) + 0.5) / DRAWS)
     places, back = np.unique(chosen, return_inverse=True)
     of_arm = known.likelihood[:, places]  # [A, places, I]
-    own = np.stack([known.grid[_inverse(of_arm[arm][back], even[arm])] for arm in range(arms)], axis=1)
+    own = known.grid[_inverse(of_arm, even[:arms], back)].T
     free = units - 1
     examples = free / (2 * gammaincinv(free / 2, even[-1])) if free else np.full(DRAWS, np.inf)
     return _Draws(own, _common(known, design, own, even[-2]), examples)
@@ -375,10 +377,11 @@ def _common(known: _Residuals, design: _Design, own: Floats, even: Floats) -> Fl
     return found
 
 
-def _inverse(weights: Floats, even: Floats) -> Integers:
-    """[DRAWS] places of the quantiles of [DRAWS or 1, I] weights."""
-    sums = np.cumsum(weights, axis=1)
-    found: Integers = (sums < even[:, None] * sums[:, -1:]).sum(axis=1)
+def _inverse(weights: Floats, even: Floats, back: Integers | None = None) -> Integers:
+    """[..., DRAWS] places of quantiles of [..., DRAWS or 1, I] weights; `back` says which of them each draw takes."""
+    sums = np.cumsum(weights, axis=-1)
+    sums = sums if back is None else sums[:, back]
+    found: Integers = (sums < even[..., None] * sums[..., -1:]).sum(axis=-1)
     return found
 
 
