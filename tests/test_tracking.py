@@ -34,8 +34,9 @@ def default_uri(results: Path) -> str:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> FinishedStudy:
+def study(empty_mlflow: Path, tmp_path: Path) -> FinishedStudy:
     made = FinishedStudy(tmp_path / "results", accuracy)
+    shutil.copy(empty_mlflow, made.folder)
     for intermediate in ("none", "nli"):
         for seed in (0, 1):
             made.chain(intermediate, "topic", seed)
@@ -216,6 +217,7 @@ def test_a_mirror_that_cannot_be_had_is_one_line_and_no_error(
 
 def test_a_run_at_work_mends_its_mirror_itself(study: FinishedStudy) -> None:
     (study.folder / "study.yaml").write_bytes(study_file(study.folder.parent).read_bytes())
+    (study.folder / "mlflow.sqlite").unlink()
     with FileLock(study.folder / ".lock"):
         mirror(study.folder, pytest.fail)
     assert not (study.folder / "mlflow.sqlite").exists()
@@ -250,7 +252,7 @@ def test_many_points_go_in_several_batches(study: FinishedStudy, monkeypatch: py
 
 
 def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedStudy) -> None:
-    for target in ("pos", "ner", "qa", "para"):
+    for target in ("pos", "ner"):
         for seed in range(4):
             study.chain("nli", target, seed)
     script = textwrap.dedent(
