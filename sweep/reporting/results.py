@@ -170,7 +170,7 @@ def labels(names: Iterable[str]) -> dict[str, str]:
 
 def cell_text(names: Mapping[Any, Any], encoders: Mapping[str, str]) -> str:
     """A cell in a sentence, from its columns; its encoder's label where there are several."""
-    beside = f", {encoders[names['encoder']]}" if len(encoders) > 1 else ""
+    beside = f" ({encoders[names['encoder']]})" if len(encoders) > 1 else ""
     return f"{setting_in(names).name} → {names['target']}{beside}"
 
 
