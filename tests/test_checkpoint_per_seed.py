@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_studies import plan_of, study_file
 from tiny_models import SHAPES
 
+from sweep.chain.inspection import check_encoders
 from sweep.cli import main
 from sweep.errors import SweepError
 from sweep.planning.first_use import resolve_revisions, unchecked_encoders
 from sweep.planning.preview import previews, short_plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
+from sweep.training.encoders import load_encoder
+from sweep.training.heads import MaskedHead
+from sweep.training.published import load_published_head
 from sweep.tuning import Tried, rates_for
 
 MULTIBERTS = {"path": "google/multiberts-seed_{seed}"}
@@ -101,6 +107,7 @@ def test_every_checkpoint_is_looked_at_before_anything_is_trained(tmp_path):
     [
         ({"path": "checkpoint-{seed}"}, ["axes.encoder[0]", "no folder", "checkpoint-3'", "every seed of axes.seed"]),
         ({"path": "checkpoint-{sed}"}, ["{sed} in the path", "{seed} alone stands for something there"]),
+        ({"path": "world/tiny"}, ["no folder", "seed-3'", "with 'world/tiny' one for every seed of axes.seed"]),
         ({"path": "nothing-{seed}"}, ["the encoder 'nothing-1'"]),
     ],
 )
@@ -122,3 +129,37 @@ def test_a_checkpoint_that_two_seeds_share_is_said(tmp_path):
     checkpoints(tmp_path, 1, 2)
     (tmp_path / "checkpoint-2" / "model.safetensors").write_bytes(b"weights of 1")
     assert any("mine: seeds with equal checkpoints" in flag for flag in plan_of(per_seed(tmp_path, 1, 2)).flags)
+
+
+# The encoders that come with the package
+
+
+ENCODERS = Path(__file__).parents[1] / "sweep" / "encoders"
+
+
+def test_the_shipped_encoders_are_found_wherever_the_study_file_lies(tmp_path):
+    axes = {"encoder": ["world/tiny"], "intermediate": ["none", "world/raw"], "target": ["world/qa_small"]}
+    plan = plan_of(study_file(tmp_path, {**axes, "seed": [2, 0]}, pretrain=None, encoders={}))
+    source = plan.encoders["world/tiny"]
+    assert [Path(source.of(seed).location or "") for seed in (0, 2)] == [
+        ENCODERS / "world-tiny" / f"seed-{seed}" for seed in (0, 2)
+    ]
+    assert len({source.of(seed).digest for seed in (0, 2)}) == 2
+    check_encoders(plan, {})
+
+
+def test_a_shipped_encoder_has_the_head_that_predicted_its_masked_words():
+    folder = str(ENCODERS / "world-tiny" / "seed-0")
+    encoder = load_encoder(folder)
+    head = MaskedHead(encoder.config.hidden_size, encoder.get_input_embeddings().weight, 1e-12)
+    assert load_published_head(head, folder)
+    assert {tensor.dtype for tensor in encoder.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_a_wheel_holds_every_file_of_the_shipped_encoders():
+    told = tomllib.loads((ENCODERS.parents[1] / "pyproject.toml").read_text())
+    patterns = told["tool"]["setuptools"]["package-data"]["sweep"]
+    held = {place for pattern in patterns for place in ENCODERS.parent.glob(pattern)}
+    there = {place for place in ENCODERS.rglob("*") if place.is_file()}
+    assert there <= held
+    assert sum(place.stat().st_size for place in there) < 3 * 2**20
