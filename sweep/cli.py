@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.errors import SweepError
+from sweep.errors import Mistakes, SweepError
 
 if TYPE_CHECKING:
     from sweep.planning.budget import Speed
@@ -51,19 +51,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Reads the study file, every row of its data, and its encoders' configurations and tokenizers; trains nothing."""
-    from sweep.chain.inspection import check_encoders
-    from sweep.planning.first_use import check_data
-    from sweep.planning.resolve import informed, resolve
+    """Says every mistake in a study file, its data, its encoders' configurations and tokenizers; trains nothing."""
     from sweep.planning.study_file import load
 
-    plan = resolve(load(options.file), options.file)
-    checked = check_data(plan, {})
-    check_encoders(plan, {})
+    mistakes = Mistakes()
+    with mistakes.part():
+        study = load(options.file)
+        from sweep.planning.first_use import check_data
+        from sweep.planning.resolve import informed, resolve_sound
+        from sweep.tracking import check_uri
+
+        plan, found = resolve_sound(study, options.file, {})
+        with mistakes.part():
+            found.raise_first()
+        with mistakes.part():
+            checked = check_data(plan, {})
+        with mistakes.part():
+            _check_encoders(plan)
+        if study.tracking:
+            check_uri(study.tracking)
+    if mistakes:
+        for line in mistakes:
+            _say(line)
+        return MISTAKE
     print(f"{options.file}: {len(plan.cells)} cells, {len(plan.tasks)} data sets read without a fault")
     for note in (*informed(plan, checked.facts).flags, *checked.notes):
         print(f"note: {note}")
     return 0
+
+
+def _check_encoders(plan: Plan) -> None:
+    from sweep.chain.inspection import check_encoders  # which takes seconds to import
+
+    check_encoders(plan, {})
 
 
 def plan(options: argparse.Namespace) -> int:

@@ -13,26 +13,40 @@ Anything else that escapes is a bug and shows its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SHOWN = 10  # lines that differ in their place alone
 
 
 class SweepError(Exception):
-    """One line: where, what was found, what would do, and the nearest name where there is one."""
+    """One line: where, what was found, what would do, and the nearest name where there is one.
+
+    `others` were found with it; its line counts them.
+    """
 
     def __init__(self, where: object, found: str, wanted: str, nearest: str | None = None) -> None:
         self.where = str(where)
         self.found = found
         self.wanted = wanted
         self.nearest = nearest
+        self.others: tuple[SweepError, ...] = ()
         super().__init__(str(self))
 
-    def __str__(self) -> str:
+    @property
+    def line(self) -> str:
+        """The mistake alone."""
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
         return " ".join(f"{self.where}: found {self.found}; {self.wanted}{hint}".split())
 
-    def __reduce__(self) -> tuple[type[SweepError], tuple[str, str, str, str | None]]:
+    def __str__(self) -> str:
+        return f"{self.line} ({len(self.others)} more after this one: sweep check)" if self.others else self.line
+
+    def __reduce__(self) -> tuple[type[SweepError], tuple[str, str, str, str | None], dict[str, Any]]:
         # Ray carries exceptions between processes by pickle, which would call __init__ with the message alone.
-        return type(self), (self.where, self.found, self.wanted, self.nearest)
+        return type(self), (self.where, self.found, self.wanted, self.nearest), {"others": self.others}
 
 
 class StudyError(SweepError):
@@ -53,6 +67,44 @@ class DeviceError(SweepError):
 
 class BudgetError(SweepError):
     """The study's budget cannot pay for what it would have to pay."""
+
+
+class Mistakes:
+    """Those of parts that do not depend on one another: all are looked for before the first is raised."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, SweepError] = {}
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Keeps a SweepError, and those found with it; once, where parts meet the same one."""
+        try:
+            yield
+        except SweepError as mistake:
+            for one in (mistake, *mistake.others):
+                self._found.setdefault(one.line, one)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __iter__(self) -> Iterator[str]:
+        """Their lines, in the order in which they were found; of equal ones in many places the first few."""
+        places = Counter[tuple[str, str]]()
+        for line, mistake in self._found.items():
+            said = (mistake.found, mistake.wanted)
+            places[said] += 1
+            if places[said] <= SHOWN:
+                yield line
+        for (found, _), count in places.items():
+            if count > SHOWN:
+                yield f"{count - SHOWN} more places: found {found}"
+
+    def raise_first(self) -> None:
+        """Raises the first with the others, where there is one."""
+        if self._found:
+            first, *others = self._found.values()
+            first.others = tuple(others)
+            raise first
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

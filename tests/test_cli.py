@@ -111,8 +111,7 @@ def test_a_name_that_is_not_there_is_one_line_with_its_place(axes, sections, sai
 )
 def test_data_that_is_not_as_described_is_one_line_with_file_and_line(swahili, changes, said, tmp_path, capsys):
     assert main(["check", str(own_data(tmp_path, swahili, **changes))]) == 2
-    printed = capsys.readouterr().err
-    assert len(printed.splitlines()) == 1
+    printed = capsys.readouterr().err.splitlines()[0]  # one for each file
     for fragment in said:
         assert fragment in printed
 
@@ -162,6 +161,60 @@ def test_overrides_that_nothing_reads_are_noted(tmp_path, capsys):
     assert notes == [
         "note: target.overrides.world/nli changes nothing: no target phase of this study is on world/nli alone"
     ]
+
+
+def test_a_check_says_every_mistake_of_the_file_then_every_one_of_data_and_encoders(tmp_path, sweep):
+    path = own_data(tmp_path, ROWS + "a lion\tnature\n")
+    study = json.loads(path.read_text())
+    (tmp_path / "en.tsv").write_text("text\tcategory\n")
+    study["tasks"] |= {"gone": {**TOPICS, "test": "gone/{language}.tsv"}, "odd": {**TOPICS, "labels": 3}}
+    study["axes"] |= {"target": ["topics", "gone", "odd", "nothing"], "encoder": ["own", "tiny", "tinny"]}
+    (tmp_path / "model").mkdir()
+    shape = {"model_type": "x", "hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 9}
+    own = {**shape, "auto_map": {"AutoModel": "x.X"}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(own))
+    study["encoders"]["own"] = {"path": "model"}
+    study |= {"tracking": "fro://m"}
+    path.write_text(json.dumps(study))
+    done = sweep("check", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    places = (
+        "tasks.odd.labels: found 3", "the unknown task 'nothing'", "the unknown encoder 'tinny'", "gone/en.tsv",
+        "sw.tsv:4: found the label", "en.tsv: found no", "config.json: auto_map: found", "tracking: found 'fro://m'",
+    )  # fmt: skip
+    assert [place for place in places if place not in done.stderr] == []
+    assert all(line.startswith("sweep: ") for line in done.stderr.splitlines())
+    path.write_text(
+        json.dumps({**study, "budgt": "1 flops", "scoring": {"examples": -1}, "tuning": {"candidates": "x"}})
+    )
+    lines = sweep("check", path).stderr.splitlines()
+    assert [line.partition(": ")[2].partition(": found")[0] for line in lines] == [
+        f"{path}: {place}" for place in ("budgt", "scoring.examples", "tuning.candidates")
+    ]
+
+
+def test_a_check_of_a_faulty_file_imports_nothing_heavy(tmp_path):
+    path = study_file(tmp_path, budgt="1 flops")
+    heavy = "*{'torch', 'numpy', 'mlflow'} & {*sys.modules}"
+    code = f"import sys; from sweep.cli import main; print(main(['check', sys.argv[1]]), {heavy})"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2"]
+
+
+def test_an_idle_override_of_a_task_on_the_hub_is_no_mistake(tmp_path, monkeypatch, sweep):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = study_file(tmp_path, target={"overrides": {"xnli": {"steps": 3}}})
+    done = sweep("check", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "note: target.overrides.xnli changes nothing: no target phase of this study is on xnli alone" in done.stdout
+
+
+def test_a_plan_says_which_hub_encoders_it_does_not_know(tmp_path, sweep):
+    encoders = {"own": {"path": "someone/an-encoder"}, "xlmr": {"path": "FacebookAI/xlm-roberta-base"}}
+    path = study_file(tmp_path, {"encoder": [*encoders]}, encoders=encoders, pretrain=None)
+    flags = [line for line in sweep("plan", path).stdout.splitlines() if "as if it had the shape of" in line]
+    assert len(flags) == 1
+    assert flags[0].startswith("note: own: planned as if it had the shape of FacebookAI/xlm-roberta-base")
 
 
 def test_a_study_file_that_is_not_there_is_one_line(tmp_path):

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from sweep.errors import SweepError
+from sweep.errors import Mistakes, SweepError
 from sweep.planning.architecture import shape_of
 from sweep.planning.first_use import asked_families, unchecked_encoders
 from sweep.planning.plan import Plan
@@ -25,9 +25,11 @@ from sweep.training.tokenizer import check_tokenizer, load_tokenizer
 
 def check_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
     """Facts on encoders that no earlier run has looked at, the shapes of hub encoders among them. Raises StudyError."""
-    families, found = asked_families(plan), dict[str, str]()
+    families, found, mistakes = asked_families(plan), dict[str, str](), Mistakes()
     for fact, source in unchecked_encoders(plan, facts).items():
-        found |= {fact: "yes", **_check(source, families)}
+        with mistakes.part():
+            found |= {fact: "yes", **_check(source, families)}
+    mistakes.raise_first()
     return found
 
 

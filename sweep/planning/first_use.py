@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from sweep.errors import DataError, StudyError
+from sweep.errors import DataError, Mistakes, StudyError
 from sweep.planning import data_facts
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import data_fact, encoder_fact
@@ -61,11 +61,13 @@ def check_data(plan: Plan, facts: Mapping[str, str], names: Iterable[str] | None
             read[name] = check(task, FAMILIES[task.family], data_facts.sources(plan, name))
         return read[name]
 
-    chosen = list(plan.tasks if names is None else names)
+    chosen, mistakes = list(plan.tasks if names is None else names), Mistakes()
     for name in chosen:
-        if (fact := data_facts.checked(plan, name)) not in facts:
-            one = checked(name)
-            found[fact] = json.dumps({"rows": one.rows, "train": one.train, "doubts": one.doubts})
+        with mistakes.part():
+            if (fact := data_facts.checked(plan, name)) not in facts:
+                one = checked(name)
+                found[fact] = json.dumps({"rows": one.rows, "train": one.train, "doubts": one.doubts})
+    mistakes.raise_first()
     for name, target in data_facts.pairs(plan):
         if {name, target} <= {*chosen} and (fact := data_facts.shared(plan, name, target)) not in facts:
             training = [rows for (split, _), rows in checked(name).places.items() if split == "train"]
@@ -89,7 +91,7 @@ def asked_families(plan: Plan) -> list[str]:
     """The families that every encoder of the study must be able to do."""
     axes = plan.study.axes
     names = {*axes.target, *(name for names in axes.intermediate for name in names)}
-    return sorted({plan.tasks[name].family for name in names})
+    return sorted({plan.tasks[name].family for name in names if name in plan.tasks})
 
 
 def unchecked_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, EncoderSource]:

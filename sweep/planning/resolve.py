@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sweep.errors import StudyError, nearest
+from sweep.errors import Mistakes, StudyError, nearest
 from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, data_facts, groups, mixing, rungs, sources
 from sweep.planning.architecture import Shape
@@ -21,7 +21,7 @@ from sweep.planning.axes import OWN
 from sweep.planning.chains import INTERMEDIATE, Cell
 from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan, Rows
-from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
+from sweep.planning.shapes import GUESS, EncoderSource, encoder_source, per_seed
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import Task
@@ -35,22 +35,54 @@ def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) ->
 
     Raises StudyError and DataError.
     """
-    facts = facts or {}
-    _check_settings(study, path)
-    chain_budget.check_lengths(study, path)
-    tasks = {name: _pinned(task, facts) for name, task in _tasks(study, path).items()}
-    _check_splits(tasks)
-    rows = {(name, *place): digest for name, task in tasks.items() for place, digest in _row_digests(task)}
-    encoders = dict(_encoders(study, path, rows, tasks, facts))
-    _check_layer(study, encoders, path)
-    _check_readings(study, tasks, path)
-    groups.check(study, tasks, path)
-    sources.check(study, tasks, path)
-    mixing.check(study, tasks, path)
-    plan = informed(Plan(study, encoders, tasks, rows, _cells(study, tasks)), facts)
-    chain_budget.check_affordable(plan, path)
-    rungs.check_rungs(plan, path)
+    plan, mistakes = resolve_sound(study, path, facts or {})
+    mistakes.raise_first()
     return plan
+
+
+def resolve_sound(study: Study, path: Path, facts: Mapping[str, str]) -> tuple[Plan, Mistakes]:
+    """The plan of a study and what is wrong with it; where anything is, the plan has what is sound, and no cells."""
+    mistakes, encoders = Mistakes(), dict[str, EncoderSource]()
+    with mistakes.part():
+        _check_settings(study, path)
+    with mistakes.part():
+        chain_budget.check_lengths(study, path)
+    tasks, rows = _tasks_with_rows(study, path, facts, mistakes)
+    with mistakes.part():
+        _check_splits(tasks)
+    for index, name in enumerate(study.axes.encoder):
+        with mistakes.part():
+            described = study.encoders.get(name)
+            if described is None or described.tokenizer is None or described.tokenizer.text in tasks:
+                encoders[name] = _encoder(study, path, index, rows, tasks, facts)
+    plan = Plan(study, encoders, tasks, rows, ())
+    if mistakes:
+        return plan, mistakes
+    for check in (groups.check, sources.check, mixing.check, _check_readings):
+        with mistakes.part():
+            check(study, tasks, path)
+    with mistakes.part():
+        _check_layer(study, encoders, path)
+    if mistakes:
+        return plan, mistakes
+    plan = informed(dataclasses.replace(plan, cells=_cells(study, tasks)), facts)
+    for afford in (chain_budget.check_affordable, rungs.check_rungs):
+        with mistakes.part():
+            afford(plan, path)
+    return plan, mistakes
+
+
+def _tasks_with_rows(
+    study: Study, path: Path, facts: Mapping[str, str], mistakes: Mistakes
+) -> tuple[dict[str, Task], dict[tuple[str, str, str], str]]:
+    """The study's tasks, and the digests of their rows; without those that are not sound."""
+    tasks, rows = dict[str, Task](), dict[tuple[str, str, str], str]()
+    for name, task in _tasks(study, path, mistakes).items():
+        with mistakes.part():
+            pinned = _pinned(task, facts)
+            rows |= {(name, *place): digest for place, digest in _row_digests(pinned)}
+            tasks[name] = pinned
+    return tasks, rows
 
 
 def _row_digests(task: Task) -> Iterator[tuple[tuple[str, str], str]]:
@@ -93,20 +125,22 @@ def _check_settings(study: Study, path: Path) -> None:
         raise StudyError(f"{path}: pretrain", "nothing", "an encoder with 'random_init' needs a pretrain phase")
 
 
-def _tasks(study: Study, path: Path) -> dict[str, Task]:
+def _tasks(study: Study, path: Path, mistakes: Mistakes) -> dict[str, Task]:
+    """Every task that a phase, a tokenizer or a score of the study reads."""
     root = (path.parent / (study.data_root or ".")).resolve()
-    own = {}
+    known = {**TASKS, **dict.fromkeys(study.tasks)}
     for name, description in study.tasks.items():
-        where = f"{path}: tasks.{name}"
-        own[name] = own_task(name, description, root, where)
-    known = {**TASKS, **own}
+        with mistakes.part():
+            known[name] = own_task(name, description, root, f"{path}: tasks.{name}")
     found = {}
-    for where, name in _named(study):
-        if name not in known:
-            wanted = f"one of {', '.join(sorted(known))} is expected"
-            raise StudyError(f"{path}: {where}", f"the unknown task {name!r}", wanted, nearest(name, known))
-        found[name] = known[name]
-        _check_use(found[name], f"{path}: {where}", study)
+    for where, name, used in _named(study):
+        with mistakes.part():
+            if name not in known:
+                wanted = f"one of {', '.join(sorted(known))} is expected"
+                raise StudyError(f"{path}: {where}", f"the unknown task {name!r}", wanted, nearest(name, known))
+            if used and (task := known[name]) is not None:
+                _check_use(task, f"{path}: {where}", study)
+                found[name] = task
     return found
 
 
@@ -120,18 +154,19 @@ def _check_splits(tasks: Mapping[str, Task]) -> None:
                 raise StudyError(test.where, found, "rows that nothing was trained on are expected")
 
 
-def _named(study: Study) -> Iterator[tuple[str, str]]:
+def _named(study: Study) -> Iterator[tuple[str, str, bool]]:
+    """(place, name of a task, whether the study reads it): an override may be idle, and an encoder on no axis."""
     for index, names in enumerate(study.axes.intermediate):
-        yield from ((f"axes.intermediate[{index}]", name) for name in names)
-    yield from ((f"axes.target[{index}]", name) for index, name in enumerate(study.axes.target))
+        yield from ((f"axes.intermediate[{index}]", name, True) for name in names)
+    yield from ((f"axes.target[{index}]", name, True) for index, name in enumerate(study.axes.target))
     if study.pretrain is not None:
-        yield "pretrain.task", study.pretrain.task
+        yield "pretrain.task", study.pretrain.task, True
     for name, encoder in study.encoders.items():
         if encoder.tokenizer is not None:
-            yield f"encoders.{name}.tokenizer.text", encoder.tokenizer.text
+            yield f"encoders.{name}.tokenizer.text", encoder.tokenizer.text, name in study.axes.encoder
     for phase, settings in (("intermediate", study.intermediate), ("target", study.target)):
         if settings is not None:
-            yield from ((f"{phase}.overrides.{name}", name) for name in settings.overrides)
+            yield from ((f"{phase}.overrides.{name}", name, False) for name in settings.overrides)
 
 
 def _check_use(task: Task, where: str, study: Study) -> None:
@@ -148,21 +183,21 @@ def _check_use(task: Task, where: str, study: Study) -> None:
             )
 
 
-def _encoders(
-    study: Study, path: Path, rows: Rows, tasks: Mapping[str, Task], facts: Mapping[str, str]
-) -> Iterator[tuple[str, EncoderSource]]:
-    for index, name in enumerate(study.axes.encoder):
-        described = study.encoders.get(name)
-        where = f"{path}: axes.encoder[{index}]"
-        hint = nearest(name, study.encoders) if described is None else None
-        if hint is not None and "/" not in name:
-            raise StudyError(
-                where, f"the unknown encoder {name!r}", f"one of {', '.join(study.encoders)} is expected", hint
-            )
-        text = _text_digest(tasks[described.tokenizer.text], rows) if described and described.tokenizer else None
-        source = encoder_source(name, described, path.parent, text, study.axes.seed, where)
-        known = {seed: _as_resolved(one, facts) for seed, one in source.by_seed}
-        yield name, per_seed(known, where) if known else _as_resolved(source, facts)
+def _encoder(
+    study: Study, path: Path, index: int, rows: Rows, tasks: Mapping[str, Task], facts: Mapping[str, str]
+) -> EncoderSource:
+    """An encoder of the axis."""
+    name = study.axes.encoder[index]
+    described = study.encoders.get(name)
+    where = f"{path}: axes.encoder[{index}]"
+    hint = nearest(name, study.encoders) if described is None else None
+    if hint is not None and "/" not in name:
+        wanted = f"one of {', '.join(study.encoders)} is expected"
+        raise StudyError(where, f"the unknown encoder {name!r}", wanted, hint)
+    text = _text_digest(tasks[described.tokenizer.text], rows) if described and described.tokenizer else None
+    source = encoder_source(name, described, path.parent, text, study.axes.seed, where)
+    known = {seed: _as_resolved(one, facts) for seed, one in source.by_seed}
+    return per_seed(known, where) if known else _as_resolved(source, facts)
 
 
 def _as_resolved(source: EncoderSource, facts: Mapping[str, str]) -> EncoderSource:
@@ -171,7 +206,7 @@ def _as_resolved(source: EncoderSource, facts: Mapping[str, str]) -> EncoderSour
     if commit and source.on_hub and source.revision is None:
         source = source.at(commit)
     known = facts.get(shape_fact(source))
-    return dataclasses.replace(source, shape=Shape(**json.loads(known))) if known else source
+    return dataclasses.replace(source, shape=Shape(**json.loads(known)), guessed=False) if known else source
 
 
 def _text_digest(task: Task, rows: Rows) -> str:
@@ -256,6 +291,11 @@ def _flags(plan: Plan, facts: Mapping[str, str]) -> Iterator[str]:
     for name, source in encoders.items():
         if len({one.digest for one in source.checkpoints}) < len(source.checkpoints):
             yield f"{name}: seeds with equal checkpoints; their differences show no noise of pretraining"
+        if source.guessed:
+            yield (
+                f"{name}: planned as if it had the shape of {GUESS}, and so are its costs: its own is known when a run"
+                " has begun; a model folder tells it at once"
+            )
     yield from _idle_overrides(study, tasks)
     yield from _length_flags(study, encoders)
     yield from _trunk_flags(study)

@@ -21,6 +21,7 @@ WHOLE_FILE_BYTES = 8 << 20
 UNREAD = {".md", ".h5", ".msgpack", ".ot", ".onnx"}  # of an encoder's folder: words, weights of other frameworks
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 64 << 10
+GUESS = "FacebookAI/xlm-roberta-base"  # whose shape a hub encoder has in a plan that knows nothing of it
 
 SEED = "{seed}"  # in the path of an encoder: every seed of the study begins from a checkpoint of its own
 # Encoders that come with the package, by the name under which a study can ask for them.
@@ -44,6 +45,7 @@ class EncoderSource:
     vocab_size: int = 0
     algorithm: str = ""
     pooling: str = "mean"
+    guessed: bool = False  # the shape is that of GUESS: nobody has read this encoder's configuration yet
     by_seed: tuple[tuple[int, EncoderSource], ...] = ()  # empty: one checkpoint for all seeds
 
     def of(self, seed: int) -> EncoderSource:
@@ -112,8 +114,9 @@ def _published(name: str, location: str, described: Encoder | None, base: Path, 
         wanted = "a name under 'encoders', a folder with a model, or a hub id such as " + ", ".join(KNOWN)
         hint = nearest(location, [*KNOWN, *SHIPPED])
         raise StudyError(where, f"the encoder {location!r}", f"{wanted} is expected", hint)
-    shape = KNOWN.get(location, KNOWN["FacebookAI/xlm-roberta-base"])
-    source = EncoderSource(name, location, shape, fingerprint({"hub": location, "revision": None}), pooling=pooling)
+    digest, guessed = fingerprint({"hub": location, "revision": None}), location not in KNOWN
+    source = EncoderSource(name, location, KNOWN[GUESS if guessed else location], digest, guessed=guessed)
+    source = replace(source, pooling=pooling)
     return source.at(described.revision) if described is not None and described.revision else source
 
 

@@ -48,7 +48,7 @@ def parse(text: str, where: str) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as failure:
-        raise _study_error(failure, content, where) from None
+        raise _study_errors(failure, content, where) from None
 
 
 # JSON, which is YAML too, writes a character beyond U+FFFF as two escapes.
@@ -91,27 +91,39 @@ def read_budget(text: str, place: str) -> Budget:
         raise StudyError(place, repr(text), _sentence(error), error.get("ctx", {}).get("nearest")) from None
 
 
-def _study_error(failure: ValidationError, content: Mapping[str, Any], where: str) -> StudyError:
-    # A mistyped key is also a missing one: say the mistake, not its consequence.
-    error = min(map(_unfolded, failure.errors()), key=lambda error: error["type"] != "extra_forbidden")
-    more = f" ({failure.error_count() - 1} more after this one)" if failure.error_count() > 1 else ""
+def _study_errors(failure: ValidationError, content: Mapping[str, Any], where: str) -> StudyError:
+    """The first mistake, with the others: one for each place, mistyped keys before what is missing for that reason."""
+    errors = sorted(map(_unfolded, failure.errors()), key=lambda error: error["type"] != "extra_forbidden")
+    places = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+    meant = [(*place, nearest(str(name), _known_keys(tuple(place)))) for *place, name in places]
+    found = dict[str, StudyError]()
+    for error in errors:
+        if error["type"] != "missing" or error["loc"] not in meant:
+            mistake = _study_error(error, content, where)
+            found.setdefault(mistake.where, mistake)
+    first, *others = found.values()
+    first.others = tuple(others)
+    return first
+
+
+def _study_error(error: ErrorDetails, content: Mapping[str, Any], where: str) -> StudyError:
     loc, context = error["loc"], error.get("ctx", {})
     if error["type"] == "invalid_key" or loc[-1:] == ("[key]",):
         place = yaml_path([str(part) for part in loc if part != "[key]"])
-        return StudyError(f"{where}: {place}", f"the key {_found(error['input'])}", f"text as a key is expected{more}")
+        return StudyError(f"{where}: {place}", f"the key {_found(error['input'])}", "text as a key is expected")
     path, value = _existing(content, loc)
     place = yaml_path(path)
     if error["type"] == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        wanted = f"one of {', '.join(known)} is expected{more}"
+        wanted = f"one of {', '.join(known)} is expected"
         return StudyError(f"{where}: {place}", f"the unknown key {loc[-1]!r}", wanted, nearest(str(loc[-1]), known))
     if error["type"] == "missing":
         wanted = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one value more"
-        return StudyError(f"{where}: {place}", "nothing", f"{wanted} is expected{more}")
+        return StudyError(f"{where}: {place}", "nothing", f"{wanted} is expected")
     hint = context.get("nearest")
     if error["type"] == "literal_error":
         hint = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(context.get("expected", ""))))
-    return StudyError(f"{where}: {place}", _found(value)[:200], _sentence(error) + more, hint)
+    return StudyError(f"{where}: {place}", _found(value)[:200], _sentence(error), hint)
 
 
 def _unfolded(error: ErrorDetails) -> ErrorDetails:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sweep.errors import DataError
+from sweep.errors import DataError, Mistakes
 from sweep.tasks.base import Family, Row, Task
 from sweep.tasks.classify import SEQUENCE
 from sweep.tasks.hub import HubSource
@@ -50,7 +50,7 @@ class _Seen:
 
 
 def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
-    """Reads all splits in all languages. Raises DataError with the place of a bad row.
+    """Reads all splits in all languages. Raises DataError with the place of a bad row, and the first of every file.
 
     Train is read in `sources` too, the languages that a study trains it in beside the usual ones. Embedded tasks make
     their rows themselves and are not read.
@@ -62,21 +62,28 @@ def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
     wanted += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
     wanted += [("dev", language) for language in task.trained_in]
     wanted += [("dev", language) for language in task.languages if task.family == "mining"]
-    seen = dict[tuple[str, str], _Seen]()
+    seen, mistakes = dict[tuple[str, str], _Seen](), Mistakes()
     for split, language in wanted:
-        found = seen[split, language] = _Seen()
-        for place, row in source.located(split, language):
-            if problem := family.check(row, task.labels) or _one_sided(split, row):
-                raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
-            found.add(task, row)
-        if task.family == TOKEN.name and not found.labels:
-            part = place.rpartition(":")[0]
-            raise DataError(part, f"no word with a tag in the {split} data", "data whose tags are not hidden would do")
+        with mistakes.part():
+            seen[split, language] = _read(task, family, source, split, language)
+    mistakes.raise_first()
     places = {where: np.array(found.digests, dtype=np.int64) for where, found in seen.items()}
     rows, notes = sum(found.rows for found in seen.values()), tuple(_notes(task, source.where))
     doubts = *_unlearned(task, source.where, seen), *_blind(task, source.where, seen), *own_overlap(places, task.name)
     train = {language: found.rows for (split, language), found in seen.items() if split == "train"}
     return Checked(rows, notes, doubts, places, train)
+
+
+def _read(task: Task, family: Family, source: LocalSource | HubSource, split: str, language: str) -> _Seen:
+    found, place = _Seen(), source.where
+    for place, row in source.located(split, language):
+        if problem := family.check(row, task.labels) or _one_sided(split, row):
+            raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
+        found.add(task, row)
+    if task.family == TOKEN.name and not found.labels:
+        part = place.rpartition(":")[0]
+        raise DataError(part, f"no word with a tag in the {split} data", "data whose tags are not hidden would do")
+    return found
 
 
 def _labels(task: Task, row: Row) -> list[int]:
