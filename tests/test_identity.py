@@ -57,8 +57,9 @@ Names = Counter[tuple[object, ...]]
 def made(folder: Path, axes: dict[str, int]) -> FinishedStudy:
     """Every combination of both values of these axes and the usual value of the others, each with its baseline."""
     study = FinishedStudy(
-        folder, lambda *_: 0.7, ("en", "de"), 20, ("mean",), [("nli", "intermediate")], True, (0, 1), True
-    )
+        folder, lambda *_: 0.7, ("en", "de"), 20, retrieval=("mean",), collapsed=[("nli", "intermediate")],
+        retention=True, layers=(0, 1), published=True,
+    )  # fmt: skip
     values = USUAL | {name: AXES[name] for name in axes}
     for encoder, intermediate, volume, source, chain_budget, target in itertools.product(*map(values.get, CELL)):
         beside: dict[str, Any] = {"encoder": encoder, "chain_budget": chain_budget}
