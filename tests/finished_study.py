@@ -49,7 +49,6 @@ class FinishedStudy:
     accuracy: Accuracy = accuracy
     languages: Sequence[str] = (SOURCE, "de", "sw")
     examples: int = 400
-    of_passage: int = 1  # examples that are right or wrong together, and known to belong together
     retrieval: Sequence[str] = ()  # targets without a target phase and without a source language
     collapsed: Sequence[
         tuple[object, ...]
@@ -58,6 +57,7 @@ class FinishedStudy:
     layers: Sequence[int] = ()  # that retrieval targets were read at
     published: bool = False  # whether predictions and labels were kept
     clock: float = field(default=EPOCH)
+    of_passage: int = 1  # examples that are right or wrong together, and known to belong together
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -167,6 +167,20 @@ def test_one_unit_says_nothing() -> None:
     assert (gain.low, gain.high, gain.p) == (-1, 1, 1)
 
 
+def test_what_has_no_runs_has_no_numbers() -> None:
+    nothing, some = Model(table(np.zeros((2, 2))).only([])), Model(table(np.full((2, 2), 0.5)))
+    assert nothing.gain(1, 0) is nothing.level(1) is some.gain(1, 7) is None
+    assert not nothing.evidence.any()
+
+
+def test_scores_that_are_all_equal_differ_by_nothing() -> None:
+    gain = Model(table(np.full((3, 3), 0.5))).gain(1, 0)
+    assert gain is not None
+    assert gain.value == 0
+    assert 0 < gain.high < 1e-3
+    assert gain.p == 1
+
+
 def test_a_seed_that_one_arm_lacks_is_left_out_of_its_gain_alone() -> None:
     values = np.random.default_rng(8).normal(0.5, 0.02, (4, 3))
     whole = table(values)

@@ -47,7 +47,7 @@ def first_sentence(estimates: Estimates, progress: str = "no pair of chains is d
     best = wide.sort_values("gain", ascending=False, kind="stable").iloc[0]
     targets = f"{best['targets']} targets" if best["targets"] == most else f"{best['targets']} of {most} targets"
     where = f"on average over {targets}" if best["targets"] > 1 else f"on {_only_target(estimates, best)}"
-    number = f"{points(best['gain'])} points {interval(best['low'], best['high'])} ({_basis(estimates)})"
+    number = f"{points(best['gain'])} points {interval(best['low'], best['high'])} ({_basis(estimates, len(known))})"
     choice = f", the best of {len(wide)} settings," if len(wide) > 1 else ""
     subject = f"{_setting(best.to_dict(), estimates.cells)}{choice}"
     if best["verdict"] == HELPS:
@@ -67,9 +67,10 @@ def _only_target(estimates: Estimates, best: pd.Series) -> str:
     return str(rows[0]["target"])
 
 
-def _basis(estimates: Estimates) -> str:
+def _basis(estimates: Estimates, settings: int) -> str:
     seeds = int(estimates.cells["paired"].max())
-    return f"{CONFIDENCE:.0%} interval over {f'{seeds} seeds and ' if seeds > 1 else ''}test examples"
+    corrected = f"; what is claimed allows for the choice among {settings}" if settings > 1 and seeds > 1 else ""
+    return f"{CONFIDENCE:.0%} interval over {f'{seeds} seeds and ' if seeds > 1 else ''}test examples{corrected}"
 
 
 def _setting(row: Mapping[Any, Any], cells: pd.DataFrame) -> str:

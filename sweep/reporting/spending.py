@@ -166,7 +166,10 @@ def _few_seeds(estimates: Estimates) -> list[str]:
             " and say nothing about training noise."
         )
     if few:
-        sentences.append(f"{few} of {len(cells)} cells have fewer than {FEW_SEEDS} seeds: their intervals are rough.")
+        sentences.append(
+            f"{few} of {len(cells)} cells have fewer than {FEW_SEEDS} seeds: their intervals rest on "
+            "what a seed does to other settings."
+        )
     return sentences
 
 

@@ -173,8 +173,6 @@ class Model:
         self.arms = tuple(self._rows)
         # Not by BLAS, whose threads wait for each other while a study runs on all cores: 125 ms instead of 2 were seen.
         self._covariance = np.einsum("iu,ju->ij", scores.influence, scores.influence)
-        arms, seeds = _numbered([arm for arm, _ in scores.runs]), _numbered([seed for _, seed in scores.runs])
-        self._design = _design(arms, seeds)
 
     def level(self, arm: Hashable, confidence: float = CONFIDENCE, *, share: bool = True) -> Estimate | None:
         """The score of an arm; None without a run. A `share` lies in 0..1."""
@@ -215,6 +213,11 @@ class Model:
         return found
 
     @cached_property
+    def _design(self) -> _Design:
+        runs = self.scores.runs
+        return _design(_numbered([arm for arm, _ in runs]), _numbered([seed for _, seed in runs]))
+
+    @cached_property
     def _residuals(self) -> _Residuals:
         return _residuals(self.scores.values, self._covariance, self._design)
 
@@ -225,7 +228,7 @@ class Model:
     @property
     def evidence(self) -> Floats:
         """[TAUS] log likelihood of how unequal the variances of the arms are."""
-        logs: Floats = _logsum(self._residuals.evidence)
+        logs: Floats = _logsum(self._residuals.evidence) if self.arms else np.zeros(len(TAUS))
         return logs
 
 
