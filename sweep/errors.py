@@ -3,7 +3,7 @@
     SweepError
     ├── StudyError    the study file says something that cannot be done; `where` is the YAML path
     ├── DataError     a data file or hub data set is absent, unreadable or not what the study says; `where` is file:line
-    ├── StoreError    a finished phase or score does not match its record
+    ├── StoreError    a finished phase or score does not match its record, or the disk is full or not to be written
     ├── DeviceError   a device has no room for what cannot be done in smaller parts
     └── BudgetError   what is asked for cannot be paid
 
@@ -58,7 +58,7 @@ class DataError(SweepError):
 
 
 class StoreError(SweepError):
-    """A finished phase or score does not match the record that was written with it."""
+    """A finished phase or score does not match the record that was written with it, or the disk takes nothing."""
 
 
 class DeviceError(SweepError):

@@ -7,6 +7,7 @@ charged to the budget, and to no chain.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -94,6 +95,8 @@ def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
             for event in events:
                 purse.charge(running, {"started": started, **vars(event)})
                 purse.ledger.remember(event.facts)
+                if event.said:
+                    sys.stderr.write(f"sweep: {event.said}\n")
                 purse.stock.learn(event.key)
                 if not purse.may_go_on(running):
                     return

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
 from sweep.admission import Admission
+from sweep.chain.meter import Meter
 from sweep.chainlog import add, place, spoken_into
 from sweep.cli import main
 from sweep.cluster import cluster, workplace
@@ -26,11 +29,12 @@ from sweep.errors import DataError, StoreError, StudyError
 from sweep.planning.budget import Costs
 from sweep.planning.ledger import FAILED, STOPPED, Ledger
 from sweep.planning.spec import Runtime
+from sweep.search import ChainSearcher, read, written
 from sweep.stock import Stock
 from sweep.store import CHECKPOINT, Store, disk_error
 from sweep.tasks import TASKS
 from sweep.training.encoders import random_encoder
-from sweep.worker import leaves_device_unusable
+from sweep.worker import chain_trial, leaves_device_unusable
 
 HINT = (
     "\nCUDA kernel errors might be asynchronously reported at some other API call.\nCompile with `TORCH_USE_CUDA_DSA`"
@@ -169,6 +173,77 @@ def test_a_command_that_finds_the_disk_full_says_so_in_one_line(tmp_path, monkey
     said = capsys.readouterr().err
     assert said.startswith(f"sweep: {tmp_path}/report.html: found a full disk (")
     assert said.count("\n") == 1
+
+
+# What a worker tells its driver
+
+
+def attempted(folder: Path, monkeypatch, fault: Exception, *, store: str = "store") -> tuple[list[dict], str]:
+    """(reports, log) of an attempt at a chain on a GPU in which something is raised, also where Tune hears of it."""
+    plan, told = plan_of(study_file(folder, runtime={"gpu": 1})), list[dict]()
+    (chain,) = plan.planned_chains()
+
+    def fails(*_arguments, **_more):
+        yield Meter(1.0, (time.time(), time.process_time()), clocked=True).preparing("pretrain", "key")
+        raise fault
+
+    monkeypatch.setattr("sweep.worker.tune.report", lambda result: told.append(read(result)))
+    monkeypatch.setattr("sweep.chain.trial.run", fails)
+    config = {
+        "chain": chain.key, "cell": 0, "rates": dict(chain.rates), "seed": 1, "candidate": 0, "role": chain.role,
+        "until": None, "devices": 1.0, "keep": False,
+    }  # fmt: skip
+    with suppress(torch.AcceleratorError):
+        chain_trial(config, plan, str(folder / store), Store(folder / "store").claim("small"))
+    log = Store(folder / "store").log(chain.key)
+    return told, log.read_text(encoding="utf-8") if log.exists() else ""
+
+
+def test_a_planted_error_fails_its_chain_at_once_on_a_gpu_too_and_leaves_its_traceback(tmp_path, monkeypatch):
+    told, said = attempted(tmp_path, monkeypatch, ValueError("planted"))
+    assert told[-1]["finished"]
+    assert told[-1]["failed"] == "ValueError: planted"
+    assert "Traceback (most recent call last)" in said
+    assert said.endswith("ValueError: planted\n")
+
+
+def test_an_error_that_breaks_the_device_is_told_before_its_process_ends(tmp_path, monkeypatch):
+    told, said = attempted(tmp_path, monkeypatch, torch.AcceleratorError("CUDA error: device-side assert triggered"))
+    assert told[-1]["broken"] == "AcceleratorError: CUDA error: device-side assert triggered"
+    assert "finished" not in told[-1]
+    assert "AcceleratorError" in said
+
+
+def test_a_worker_whose_disk_is_full_says_so_in_one_line(tmp_path, monkeypatch):
+    told, _ = attempted(tmp_path, monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
+    assert "found a full disk (" in told[-1]["failed"]
+    assert "\n" not in told[-1]["failed"]
+
+
+def test_a_worker_that_does_not_see_the_results_folder_trains_nothing_and_makes_nothing(tmp_path, monkeypatch):
+    (last,), said = attempted(tmp_path, monkeypatch, ValueError("it has begun"), store="elsewhere/store")
+    assert last["failed"].startswith(
+        f"node {os.uname().nodename}: {tmp_path}/elsewhere/store/study.json: found no store"
+    )
+    assert "Traceback" in last["trace"]  # which the driver keeps: the worker has no folder for it
+    assert said == ""
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_broke_a_device_in_every_process_is_the_reason_and_no_death_without_one(tmp_path):
+    plan, ledger = plan_of(study_file(tmp_path, {"seed": [1, 2]})), Ledger(tmp_path / "ledger.sqlite")
+    admission, said = Admission(plan, Stock(Store(tmp_path / "store")), ledger, Costs(plan)), list[str]()
+    searcher = ChainSearcher(admission, admission.next(), lambda: None, said.append)
+    broken, dead = searcher.suggest("one"), searcher.suggest("two")
+    searcher.on_trial_result("one", written({"broken": "AcceleratorError: CUDA error: lost", "trace": "Traceback ..."}))
+    for trial in ("one", "two"):
+        searcher.on_trial_complete(trial, error=True)
+    log = f"logs/{broken['chain']}.log"
+    reasons = {chain.key: reason for chain, reason in admission.endings.failed}
+    assert reasons[broken["chain"]] == f"AcceleratorError: CUDA error: lost; tried in 3 processes ({log})"
+    assert "its worker died 3 times" in reasons[dead["chain"]]
+    assert "Traceback ..." in (tmp_path / log).read_text(encoding="utf-8")
+    assert all(reason in line for reason, line in zip(reasons.values(), said, strict=True))
 
 
 # What killed runs leave
