@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, result_of
+from finished_study import FinishedStudy, the_row
 from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of
 from tiny_models import tiny_model, toy
 
@@ -19,6 +20,8 @@ from sweep.errors import StudyError
 from sweep.planning.budget import Costs, probe_examples
 from sweep.planning.ledger import FILE, Ledger
 from sweep.reporting import report
+from sweep.reporting.results import results
+from sweep.reporting.retention import estimate_retention
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.tasks import FAMILIES
@@ -344,3 +347,23 @@ def test_its_miniature_measures_retention_in_both_encoders(tmp_path):
         # So large a rate leaves little of what the head relied on, and much of what the encoder knows.
         assert entry["saved_head"] < entry["before"] - 0.1
         assert entry["fresh_head"] > entry["saved_head"] + 0.1
+
+
+# The report
+
+
+def test_what_is_kept_is_paired_by_example_and_scores_have_intervals(tmp_path):
+    """Here both scores of a run are the same answers: all is kept, for sure, though each score is uncertain."""
+    study = FinishedStudy(tmp_path, retention=True)
+    for intermediate in ("nli", "qa"):
+        for target in ("topic", "pos"):
+            for seed in range(3):
+                study.chain(intermediate, target, seed)
+    frame = estimate_retention(results(study.chains(), study.store), study.store)
+    assert len(frame) == 4
+    row = the_row(frame, intermediate="nli", target="topic")
+    assert (row["kept"], row["seeds"]) == (1, 3)
+    assert row["kept_high"] - row["kept_low"] < 0.02
+    for head in ("before", "saved_head", "fresh_head"):
+        assert row[f"{head}_low"] < row[head] - 0.005
+        assert row[head] + 0.005 < row[f"{head}_high"] < 1

@@ -52,7 +52,7 @@ CONFIDENCE = 1 - LEVEL  # of an interval
 HELPS, HURTS, UNDECIDED, ONE_SEED, MISSING = "helps", "hurts", "no difference shown", "one seed", "missing"
 
 DRAWS = 512
-TAUS = np.array([0.0, 0.5, 1.0, 1.6])  # standard deviations of log v between arms; 1.0: half of them 2 times apart
+TAUS = np.array([0.0, 0.5, 1.0, 1.6])  # of log v between arms; 1.0: half of them lie within half and twice the middle
 TAU_SCALE = 1.0
 GRID = np.exp(np.linspace(np.log(3e-3), np.log(2e3), 33))  # v and m, in units of what the residuals show
 COMMON = np.exp(np.linspace(np.log(0.03), np.log(100), 24))  # sd of b_s in units of that of e_as, half-Cauchy
