@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+
+if TYPE_CHECKING:
+    from sweep.store import Store
 
 # Set before any library is imported: most of them read their switches at import.
 os.environ.update(
@@ -39,6 +42,19 @@ def result_of(work: Generator[Any, None, Result]) -> Result:
         except StopIteration as end:
             result: Result = end.value
             return result
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store of the smallest study, its one chain done: others copy its tokenizer, its data and its encoder."""
+    from small_studies import finish, study_file
+
+    from sweep.store import Store
+
+    folder = tmp_path_factory.mktemp("small")
+    store = Store(folder / "store")
+    finish(study_file(folder), store)
+    return store
 
 
 @pytest.fixture(scope="session")

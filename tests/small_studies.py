@@ -143,3 +143,13 @@ def with_data_of(prepared: Store, root: Path) -> Store:
     for kind in ("data", "encoders"):
         shutil.copytree(prepared.root / kind, root / kind, copy_function=os.link)
     return Store(root)
+
+
+def with_encoder_of(prepared: Store, root: Path) -> Store:
+    """A store that need not pretrain either: the phases of this kind that the other has."""
+    store = with_data_of(prepared, root)
+    for key in prepared.keys("phases"):
+        record = prepared.phase(key)
+        if record is not None and record.kind == "pretrain":
+            shutil.copytree(prepared.root / "phases" / key, root / "phases" / key)
+    return store

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_studies import chains_of, finish, finish_in_pieces, plan_of, study_file, unmeasured, with_data_of
+from small_studies import (
+    chains_of,
+    finish,
+    finish_in_pieces,
+    plan_of,
+    study_file,
+    unmeasured,
+    with_encoder_of,
+)
 from test_admission import Lab
 
 from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS
@@ -29,7 +37,7 @@ WSD = {
     "epochs": 1,
     "collapse_margin": -1,  # what is learned in a hundred steps is not the point here
 }
-VOLUMES = [200, 400, 800]  # of 16 to 25 examples a batch, so of about 25, 50 and 100 steps
+VOLUMES = [200, 300, 400]  # of 16 to 25 examples a batch, so of about 12, 18 and 25 steps
 
 
 def study(folder, volumes=VOLUMES, intermediate="world/nli", settings=WSD, **changes):
@@ -57,20 +65,16 @@ def reached(record):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(small_store, tmp_path_factory):
     """Tokenizer, encoded data and the pretrained encoder."""
-    made, folder = Store(tmp_path_factory.mktemp("prepared") / "store"), tmp_path_factory.mktemp("study")
-    finish(study(folder, volumes=[50], settings={**WSD, "steps": 1, "epochs": None}), made)
+    made = with_encoder_of(small_store, tmp_path_factory.mktemp("prepared") / "store")
+    finish(study(tmp_path_factory.mktemp("study"), volumes=[50], settings={**WSD, "steps": 1, "epochs": None}), made)
     return made
 
 
 @pytest.fixture
 def fresh(prepared, tmp_path):
-    store = with_data_of(prepared, tmp_path / "store")
-    for key in prepared.keys("phases"):
-        if prepared.phase(key).kind == "pretrain":
-            shutil.copytree(prepared.root / "phases" / key, store.root / "phases" / key)
-    return store
+    return with_encoder_of(prepared, tmp_path / "store")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +85,13 @@ def alone(prepared, tmp_path_factory):
     for volume in VOLUMES:
         finish(study(tmp_path_factory.mktemp("one"), [volume], runtime={"keep_target_weights": True}), store)
     return store
+
+
+@pytest.fixture(scope="module")
+def together(prepared, tmp_path_factory):
+    """(the chains of all volumes as one study, in which the shorter ones lend their trunks, its store)"""
+    store = with_encoder_of(prepared, tmp_path_factory.mktemp("together") / "store")
+    return finish(study(tmp_path_factory.mktemp("all"), runtime={"keep_target_weights": True}), store), store
 
 
 def assert_equal_in_all_but_cost(chain, one, other):
@@ -99,13 +110,13 @@ def assert_equal_in_all_but_cost(chain, one, other):
 # What is trained
 
 
-def test_a_volume_that_goes_on_from_a_trunk_is_the_volume_trained_alone(alone, fresh, tmp_path):
+def test_a_volume_that_goes_on_from_a_trunk_is_the_volume_trained_alone(alone, together):
     """Weights, heads, dev scores, tokens, zero-shot statistics: bit for bit."""
-    path = study(tmp_path, runtime={"keep_target_weights": True})
-    for chain in finish(path, fresh):
-        assert fresh.phase(branch(chain).key).resumes == trunks(chain)[-1].key
+    chains, store = together
+    for chain in chains:
+        assert store.phase(branch(chain).key).resumes == trunks(chain)[-1].key
         assert alone.phase(branch(chain).key).resumes is None
-        assert_equal_in_all_but_cost(chain, fresh, alone)
+        assert_equal_in_all_but_cost(chain, store, alone)
 
 
 @pytest.mark.parametrize("checkpoint_seconds", [1e-6, 0.05], ids=["every step", "now and then"])
@@ -113,23 +124,22 @@ def test_a_chain_that_is_interrupted_in_trunk_and_branch_is_the_undisturbed_one(
     checkpoint_seconds, alone, fresh, tmp_path
 ):
     runtime = {"keep_target_weights": True, "checkpoint_seconds": checkpoint_seconds}
-    chain, plan = chain_of(800, study(tmp_path, runtime=runtime))
+    chain, plan = chain_of(VOLUMES[-1], study(tmp_path, runtime=runtime))
     stopped = {event.phase for event in finish_in_pieces(chain, plan, fresh)}
     assert stopped >= {"trunk", "intermediate"}
     assert_equal_in_all_but_cost(chain, fresh, alone)
 
 
-def test_a_segment_is_trained_once_whoever_needs_it(fresh, tmp_path):
-    path = study(tmp_path)
-    done = finish(path, fresh)
-    records = [fresh.phase(key) for key in fresh.keys("phases")]
+def test_a_segment_is_trained_once_whoever_needs_it(together):
+    done, store = together
+    records = [store.phase(key) for key in store.keys("phases")]
     assert Counter(record.kind for record in records) == {"pretrain": 1, "trunk": 2, "intermediate": 3, "target": 3}
-    steps = {phase.recipe.examples: fresh.phase(phase.key) for phase in trunks(done[-1])}
-    assert steps[400].resumes == trunks(done[-1])[0].key
-    assert len(steps[400].curve) <= steps[400].steps - steps[200].steps  # its own steps alone
+    first, second = (store.phase(phase.key) for phase in trunks(done[-1]))
+    assert second.resumes == first.key
+    assert len(second.curve) <= second.steps - first.steps  # its own steps alone
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0)])
 def test_the_order_of_volumes_changes_nothing(order, alone, fresh, tmp_path):
     path = study(tmp_path, runtime={"keep_target_weights": True})
     chains = list(chains_of(path))
@@ -139,17 +149,18 @@ def test_the_order_of_volumes_changes_nothing(order, alone, fresh, tmp_path):
         assert_equal_in_all_but_cost(chain, fresh, alone)
 
 
-def test_the_costs_of_trunk_and_branch_add_up_to_those_of_the_run_alone(alone, fresh, tmp_path):
-    for chain in finish(study(tmp_path), fresh):
+def test_the_costs_of_trunk_and_branch_add_up_to_those_of_the_run_alone(alone, together):
+    chains, store = together
+    for chain in chains:
         key = branch(chain).key
-        assert sum(record.flops for record in fresh.history(key)) == alone.phase(key).flops
-        assert fresh.phase(key).flops < alone.phase(key).flops
+        assert sum(record.flops for record in store.history(key)) == alone.phase(key).flops
+        assert store.phase(key).flops < alone.phase(key).flops
 
 
-def test_a_trunk_is_not_scored_and_has_no_weights_but_its_state(fresh, tmp_path):
-    (*_, chain) = finish(study(tmp_path), fresh)
+def test_a_trunk_is_not_scored_and_has_no_weights_but_its_state(together):
+    (*_, chain), store = together
     for phase in trunks(chain):
-        record = fresh.phase(phase.key)
+        record = store.phase(phase.key)
         assert (record.kind, record.dev_score, record.dev, record.collapsed) == ("trunk", None, [], False)
         assert list(record.files) == [CHECKPOINT]
 
@@ -179,9 +190,9 @@ def test_volumes_of_several_epochs_share_their_first_pass(fresh, prepared, tmp_p
 
 def test_a_trunk_that_lies_beyond_the_decay_of_a_run_is_not_taken(fresh, tmp_path):
     """One example more may make a batch fewer. Here the trunk of a longer run lies where a short one's is expected."""
-    path = study(tmp_path, [200, 800], runtime={"keep_target_weights": True})
+    path = study(tmp_path, [200, 400], runtime={"keep_target_weights": True})
     (short, plan), _ = chains_of(path)
-    (*_, long) = finish(study(tmp_path / "other", [800, 801]), fresh)
+    (*_, long) = finish(study(tmp_path / "other", [400, 401]), fresh)
     other = trunks(long)[0].key
     shutil.copytree(fresh.root / "phases" / other, fresh.root / "phases" / trunks(short)[0].key)
     list(run(short, plan, fresh))
@@ -201,7 +212,7 @@ def test_a_branch_that_collapsed_is_tried_again_without_the_trunk_of_another_see
 
 
 def test_a_half_done_trunk_goes_on_after_its_last_checkpoint(fresh, tmp_path):
-    chain, plan = chain_of(800, study(tmp_path, runtime={"checkpoint_seconds": 1e-6}))
+    chain, plan = chain_of(VOLUMES[-1], study(tmp_path, runtime={"checkpoint_seconds": 1e-6}))
     begun = run(chain, plan, fresh)
     last = next(event.step for event in begun if event.step == 4)
     begun.close()
@@ -224,10 +235,10 @@ def test_a_damaged_trunk_names_its_file_and_the_repair(fresh, tmp_path):
 
 def test_a_finished_volume_is_read_whatever_was_planned_after_it(fresh, tmp_path):
     """A study that gets a smaller volume later keeps what it has: the run that was done alone has its own cost."""
-    (long,) = finish(study(tmp_path / "a", [800]), fresh)
+    (long,) = finish(study(tmp_path / "a", [400]), fresh)
     key = branch(long).key
     before = fresh.history(key)
-    finish(study(tmp_path / "b", [200, 800]), fresh)
+    finish(study(tmp_path / "b", [200, 400]), fresh)
     assert fresh.history(key) == before
 
 
