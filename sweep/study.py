@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 STORE = "store"
 STUDY_COPY = "study.yaml"
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOCK = ".lock"  # held by the one run that may be at work in a results folder
 
 
@@ -255,6 +256,8 @@ def _place(runtime: Runtime, devices: float) -> PlacementGroupFactory:
 def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
     """Ctrl-C lets nothing new start and stops chains at their next report; a second one ends at once.
 
+    So do SIGTERM, as of a batch system, and the hang-up of a terminal.
+
     In a thread, as a notebook's or a server's, signals are not ours: they reach the main thread alone.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -266,10 +269,14 @@ def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
             raise KeyboardInterrupt
         admission.closing = True
         kept = "finished phases are kept, and of a half-done one its last checkpoint"
-        display.say(f"stopping at the next reports: {kept} (press Ctrl-C again to stop at once)")
+        with suppress(OSError):  # the terminal may be what has gone
+            display.say(f"stopping at the next reports: {kept} (press Ctrl-C again to stop at once)")
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    # Ended in another way, Ray's processes would have to notice by themselves. Under nohup a hang-up means nothing.
+    ours = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in ours}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

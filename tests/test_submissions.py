@@ -114,6 +114,21 @@ def contents(folder):
     return {path: path.read_bytes() for path in (folder / "submissions").rglob("*") if path.is_file()}
 
 
+def test_a_task_named_by_a_path_stays_in_its_submission(finished, tmp_path):
+    store, (result, *_) = finished
+    precious = tmp_path / "precious" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    names = {"../../../../precious", str(precious.parent), "../precious", ".."}
+    found = [replace(result, score=replace(result.score, task=name)) for name in names]
+    for _ in range(2):
+        publish_submissions(tmp_path / "results", found, store)
+        assert precious.read_text() == "years of work"
+    assert {path.name for path in tmp_path.iterdir()} == {"precious", "results"}
+    assert [path.name for path in precious.parent.iterdir()] == ["thesis.txt"]
+    assert set(score(tmp_path / "results" / FOLDER).tasks) == names
+
+
 def test_only_selected_chains_are_published(finished, tmp_path):
     store, found = finished
     first, *others = found

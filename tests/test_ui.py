@@ -1,4 +1,4 @@
-"""Facts about `open_ui`: it serves a study on this machine, and leaves nothing behind."""
+"""Facts about ends: the UI serves a study on this machine and leaves nothing behind, a run is stopped cleanly."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from finished_study import FinishedStudy
 
 from sweep.errors import StudyError
+from sweep.study import ENDINGS, _interruptible
 from sweep.tracking import sync
 from sweep.ui import open_ui
 
@@ -115,3 +117,23 @@ def test_without_mlflows_server_one_line_says_what_to_install(tmp_path: Path, mo
     monkeypatch.setattr("sweep.ui.version", installed)
     with pytest.raises(StudyError, match=r"without its server; pip install mlflow==3\.17\.2 is expected"):
         open_ui(tmp_path, f"sqlite:///{tmp_path / 'mlflow.sqlite'}", _free_port())
+
+
+def test_a_run_is_stopped_cleanly_by_a_batch_system_and_by_a_lost_terminal_unless_it_is_to_ignore_that() -> None:
+    said: list[str] = []
+    display = SimpleNamespace(say=said.append)
+    for sent in ENDINGS:
+        before, admission = signal.signal(sent, signal.default_int_handler), SimpleNamespace(closing=False)
+        try:
+            with _interruptible(admission, display):  # type: ignore[arg-type]
+                signal.raise_signal(sent)
+                assert admission.closing
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(sent)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            with _interruptible(SimpleNamespace(closing=False), display):  # type: ignore[arg-type]
+                signal.raise_signal(signal.SIGHUP)
+        finally:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.signal(sent, before)
+    assert len(said) == len(ENDINGS)
