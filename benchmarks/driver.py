@@ -38,6 +38,7 @@ from sweep.stock import Stock
 from sweep.store import Store
 
 REPOSITORY = Path(__file__).parents[1]
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 WORKERS = 8
 TASKS = ("world/rte", "world/ner", "world/topic", "world/pos", "world/nli", "world/qa", "world/qa_small", "world/raw")
 TINY = {
@@ -218,7 +219,7 @@ def _score_record(chain: Chain) -> ScoreRecord:
 
 def _peak() -> float:
     """Largest resident size of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / 2**20
 
 
 # ---- between two chains ----------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def _plan(folder: Path, _arguments: argparse.Namespace) -> None:
                            capture_output=True, text=True)  # fmt: skip
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"sweep plan of {json.loads(shown.stdout)['chains']:,} chains: {wall:.1f} s, "
-          f"{after.ru_utime - before.ru_utime:.1f} processor seconds, {after.ru_maxrss / 1024:.0f} MB")  # fmt: skip
+          f"{after.ru_utime - before.ru_utime:.1f} processor seconds, {after.ru_maxrss * RSS_UNIT / 2**20:.0f} MB")  # fmt: skip
 
 
 if __name__ == "__main__":

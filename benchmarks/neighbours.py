@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sweep.training.neighbours import BLOCK_BYTES, LARGE_BLOCK_BYTES, block_shape, search
 
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 CASES = {"1, one direction": (1, False), "20, one direction": (20, False), "4, both directions": (4, True)}
 
 
@@ -59,7 +60,7 @@ def main() -> None:
         clock, cpu = (sorted(turn[case][kind] / turn["plain"][kind] for turn in turns) for kind in (0, 1))
         print(f"{case:20} {np.median(clock):.2f} times the plain product ({clock[0]:.2f} to {clock[-1]:.2f}), "
               f"{np.median(cpu):.2f} by processor seconds")  # fmt: skip
-    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB "
+    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / 2**30:.2f} GiB "
           f"(the whole matrix: {4 * len(queries) * len(keys) / 2**30:.2f} GiB)")  # fmt: skip
 
 
