@@ -256,7 +256,8 @@ def _plan(folder: Path, _arguments: argparse.Namespace) -> None:
                            capture_output=True, text=True)  # fmt: skip
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"sweep plan of {json.loads(shown.stdout)['chains']:,} chains: {wall:.1f} s, "
-          f"{after.ru_utime - before.ru_utime:.1f} processor seconds, {after.ru_maxrss * RSS_UNIT / 2**20:.0f} MB")  # fmt: skip
+          f"{after.ru_utime - before.ru_utime:.1f} processor seconds, "
+          f"{after.ru_maxrss * RSS_UNIT / 2**20:.0f} MB")  # fmt: skip
 
 
 if __name__ == "__main__":
