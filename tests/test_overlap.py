@@ -61,7 +61,9 @@ def test_tasks_that_read_the_same_rows_overlap_whatever_they_are_called_and_howe
     said = "share rows: of t 60 of 60 train rows (100.0% in en) stand in the training data of other"
     assert plan.overlaps == {("other", "t"): said}
     assert notes(plan) == [f"overlap: other and t {said}; left out of means"]
-    assert plan_facts(plan, Costs(plan))["overlaps"] == [("other", "t")]
+    told = plan_facts(plan, Costs(plan))  # to the report
+    assert told["overlaps"] == [("other", "t")]
+    assert f"overlap: other and t {said}; left out of means" in told["flags"]
 
 
 @pytest.mark.parametrize("shared", [1, 40])

@@ -10,6 +10,7 @@ import pytest
 from family_cases import CASES
 
 from sweep.errors import DataError
+from sweep.tasks.base import IGNORED
 from sweep.tasks.share import drawn, held
 from sweep.tasks.sources import local_task
 
@@ -64,7 +65,7 @@ def test_questions_without_an_answer_have_their_part():
 def test_sentences_of_a_document_stay_together_and_rare_tags_have_their_part():
     rows = [{"words": [str(n)], "tags": [0], "unit": f"d{n // 10}"} for n in range(400)]
     assert sorted(Counter(row["unit"] for row in dev_of(rows)).values()) == [10] * 4
-    alone = [{"words": [str(n)], "tags": [0, 1 if n < 20 else 0]} for n in range(200)]
+    alone = [{"words": [str(n)], "tags": [0, 1 if n < 20 else 0, *[IGNORED] * (n % 9 == 0)]} for n in range(200)]
     assert sum(1 in row["tags"] for row in dev_of(alone)) == 2
 
 

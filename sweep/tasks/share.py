@@ -15,7 +15,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Row
+from sweep.tasks.base import IGNORED, Row
 from sweep.tasks.units import content, group
 
 DRAW = 1  # part of what train and dev rows depend on; raised when other rows would be drawn
@@ -55,8 +55,9 @@ def drawn(rows: Sequence[Row], share: Fraction) -> NDArray[np.bool_]:
 def _strata(rows: Sequence[Row]) -> list[int]:
     """A row's label; the rarest tag of a sentence; whether a question has an answer; else the same for all."""
     if "tags" in rows[0]:
-        counts = Counter(tag for row in rows for tag in row["tags"])
-        return [min(row["tags"], key=lambda tag: (counts[tag], tag), default=-1) for row in rows]
+        known = [[tag for tag in row["tags"] if tag != IGNORED] for row in rows]
+        counts = Counter(tag for tags in known for tag in tags)
+        return [min(tags, key=lambda tag: (counts[tag], tag), default=IGNORED) for tags in known]
     if "answers" in rows[0]:
         return [len(row["answers"]) > 0 for row in rows]
     return [row.get("label", 0) for row in rows]
