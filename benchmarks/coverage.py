@@ -19,7 +19,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices: threads only wait for each other
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--counts", type=Path, default=Path("counts.json"))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--every-row", action="store_true", help="one line per row instead of rows together")
     asked = parser.parse_args()
     kept = json.loads(asked.counts.read_text()) if asked.counts.exists() else {}
     counts = {name: defaultdict(float, kept.get(name, {})) for name, _ in rows()}
@@ -57,7 +58,7 @@ def main() -> None:
             for what, count in measured(worlds[name], study(worlds[name], random)).items():
                 counts[name][what] += count
         asked.counts.write_text(json.dumps(counts))
-    print("\n".join(tables(counts)))
+    print("\n".join(tables(counts, asked.every_row)))
 
 
 def share_of(world: World) -> int:
@@ -116,30 +117,40 @@ def best(target: Target, arm: int, model: Model) -> float:
     return NORMAL * float(np.sqrt(influence @ influence + seeds))
 
 
-def tables(counts: Mapping[str, Counts]) -> Iterator[str]:
-    """Markdown: how often gains are covered without an effect, with a small and a large one; then what is false."""
-    rest = ("together", "width", "scores", "means")
-    for title, columns in (("coverage", METRICS), ("claims", (*METRICS, *rest))):
-        yield f"\n| seeds | larger noise | variances | examples | {' | '.join(columns)} |"
-        yield "| --- " * (4 + len(columns)) + "|"
-        for name in dict.fromkeys(row.rsplit(" | ", 2)[0] for row in counts):
-            by_metric = {metric: [counts[f"{name} | {metric} | {effect}"] for effect in EFFECTS] for metric in METRICS}
-            every = [row for found in by_metric.values() for row in found]
-            if title == "coverage":
-                cells = [", ".join(share([row], "covered", "cells") for row in found) for found in by_metric.values()]
-            else:
-                none = [found[:1] for found in by_metric.values()]
-                cells = [f"{share(row, 'excluded', 'cells')}, {share(row, 'tables', 'studies')}" for row in none]
-                cells += [with_error(every), share(every, "width", "cells", "{:.2f}", 1)]
-                cells += [share(every, f"{what}_covered", f"{what}s") for what in ("level", "mean")]
-            yield f"| {name} | {' | '.join(cells)} |"
+def tables(counts: Mapping[str, Counts], every: bool) -> Iterator[str]:
+    """Markdown: a line per seeds, larger noise, variances and examples; one per metric and effect; or every row."""
+    if every:
+        yield from table("seeds | larger noise | variances | examples | metric | effect", counts, lambda name: name)
+        return
+    yield from table("seeds | larger noise | variances | examples", counts, lambda name: name.rsplit(" | ", 2)[0])
+    yield ""
+    yield from table("metric | effect", counts, lambda name: " | ".join(name.split(" | ")[-2:]))
+    yield ""
+    yield from table("", counts, lambda _name: "together")
+
+
+def table(names: str, counts: Mapping[str, Counts], line_of: Callable[[str], str]) -> Iterator[str]:
+    """Rows that are of one line together."""
+    lines: dict[str, list[tuple[str, Counts]]] = {}
+    for name, row in counts.items():
+        lines.setdefault(line_of(name), []).append((name, row))
+    columns = "studies | covered ± error | false: cells | false: tables | width | scores | means"
+    yield f"| {names} | {columns} |"
+    yield "| --- " * (names.count("|") + columns.count("|") + 2) + "|"
+    for line, found in lines.items():
+        rows, none = [row for _, row in found], [row for name, row in found if name.endswith("none")]
+        cells = [f"{sum(row['studies'] for row in rows):.0f}", with_error(rows)]
+        cells += [share(none, "excluded", "cells"), share(none, "tables", "studies")]
+        cells += [share(rows, "width", "cells", "{:.2f}", 1)]
+        cells += [share(rows, f"{what}_covered", f"{what}s") for what in ("level", "mean")]
+        yield f"| {line} | {' | '.join(cells)} |"
 
 
 def with_error(found: Sequence[Counts]) -> str:
     """Coverage of these rows together and its standard error, for cells of one study are right or wrong together."""
-    studies = sum(row["studies"] for row in found)
+    studies = max(sum(row["studies"] for row in found), 1)
     mean = sum(row["covered"] for row in found) / max(sum(row["cells"] for row in found), 1)
-    error = np.sqrt(max(sum(row["squares"] for row in found) / max(studies, 1) - mean**2, 0) / max(studies, 1))
+    error = np.sqrt(max(sum(row["squares"] for row in found) / studies - mean**2, 0) / studies)
     return f"{100 * mean:.1f} ± {100 * error:.1f}"
 
 
