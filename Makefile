@@ -18,7 +18,7 @@ help:
 	@echo 'make demo    the embedded benchmark, offline, a few minutes on two cores'
 	@echo 'make test    linters, types and tests (JOBS=2 test processes)'
 	@echo 'make lint    linters and types alone'
-	@echo 'make encoders  trains the shipped encoders anew'
+	@echo 'make encoders trains the shipped encoders anew'
 	@echo 'make real    real data and a small pretrained encoder, on a CPU'
 	@echo 'make bench   training speed against Hugging Face Trainer'
 	@echo 'make clean   removes .venv, encoders and caches; runs/ stays'
@@ -26,7 +26,7 @@ help:
 demo: $(READY)
 	@echo '[demo] search_spaces/quickstart.yaml, offline; Ctrl-C keeps what is finished, `make demo` goes on from there'
 	HF_HUB_OFFLINE=1 $(BIN)/sweep run search_spaces/quickstart.yaml
-	@echo '[demo] the report: $(CURDIR)/runs/quickstart/report.html; the same in text: $(BIN)/sweep report runs/quickstart'
+	@echo '[demo] the report: $(CURDIR)/runs/quickstart/report.html'
 
 test: lint
 	$(BIN)/pytest -n $(JOBS)
@@ -61,7 +61,7 @@ CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 # What is never imported need not be compiled; what the demo imports is compiled by the last line, once.
 $(READY): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'needs Python 3.11 to 3.14 with venv (Debian: apt install python3-venv); or: make PYTHON=...' >&2; exit 1; }
-	@echo '[set-up] .venv with what is needed to run: MEGABYTES'
+	@echo '[set-up] .venv with what is needed to run: about 470 MB to download, 190 of them PyTorch'
 	@$(PYTHON) -m venv .venv
 	@if [ -n '$(CPU_TORCH)' ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
 		echo '[set-up] PyTorch without CUDA (no nvidia-smi here)'; \
