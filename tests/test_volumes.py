@@ -28,9 +28,9 @@ def asked(folder, volume, intermediate="world/rte", **changes):
     ("volume", "shown"),
     [
         (["full", 1000], ["full"]),
-        ([1000, 5000], ["full"]),  # also where nobody asks for all of it
-        ([RTE], ["full"]),
-        ([RTE - 1, 1000], ["199", "full"]),
+        ([1000, 5000], ["5000"]),  # a volume that was asked for: settings are compared at equal ones
+        ([RTE], ["200"]),
+        ([RTE - 1, RTE, 1000], ["199", "1000"]),
     ],
 )
 def test_volumes_that_leave_out_nothing_are_one_cell(volume, shown, tmp_path):
@@ -71,22 +71,29 @@ def test_plan_and_check_say_it(tmp_path, capsys):
         assert f"note: {SAID}" in capsys.readouterr().out
 
 
+def test_a_single_volume_above_the_size_of_the_data_keeps_its_name_and_is_said(tmp_path):
+    plan = plan_of(asked(tmp_path, [1000]))
+    assert volumes(plan) == ["1000"]
+    said = "volume 1000 of world/rte: more than the 200 training examples that there are; it is all of them"
+    assert said in plan.flags
+
+
 def own(folder, lines):
     for split, count in (("train", lines), ("dev", 30), ("test", 30)):
         rows = [json.dumps({"text": f"{split} {n}", "label": "ab"[n % 2]}) for n in range(count)]
         (folder / f"{split}.jsonl").write_text("\n".join(rows))
     files = {split: f"{split}.jsonl" for split in ("train", "dev", "test")}
     own = {"family": "sequence", "format": "jsonl", "labels": ["a", "b"], "languages": ["en"], **files}
-    return asked(folder, [50, 1000], "own", tasks={"own": own})
+    return asked(folder, [50, 500, 1000], "own", tasks={"own": own})
 
 
 def test_rows_that_nobody_has_counted_decide_nothing(tmp_path, monkeypatch, capsys):
     """What a plan guesses from a file's bytes is no reason to train something else than was asked for."""
     plan = plan_of(own(tmp_path, 60))
-    assert volumes(plan) == ["50", "1000"]
-    said = "volume 1000 of own: there are about 60 training examples; where no more, it is run once, as full"
+    assert volumes(plan) == ["50", "500", "1000"]
+    said = "volume 1000 of own: there are about 60 training examples; where no more, it is all of them"
     assert said in plan.flags
-    assert volumes(informed(plan, check_data(plan, {}).facts)) == ["50", "full"]
+    assert volumes(informed(plan, check_data(plan, {}).facts)) == ["50", "1000"]
     monkeypatch.setattr(first_use, "SMALL", 0)
     assert main(["plan", str(tmp_path / "study.yaml")]) == 0
     assert f"note: {said}" in capsys.readouterr().out
@@ -96,5 +103,5 @@ def test_counts_of_data_that_has_changed_decide_nothing(tmp_path):
     plan = plan_of(own(tmp_path, 60))
     facts = check_data(plan, {}).facts
     grown = plan_of(own(tmp_path, 2000))
-    assert volumes(informed(grown, facts)) == ["50", "1000"]
-    assert volumes(informed(grown, {**facts, **check_data(grown, facts).facts})) == ["50", "1000"]
+    assert volumes(informed(grown, facts)) == ["50", "500", "1000"]
+    assert volumes(informed(grown, {**facts, **check_data(grown, facts).facts})) == ["50", "500", "1000"]

@@ -197,12 +197,17 @@ class Plan:
         counts = [self.counted.get((task, language)) for language in languages]
         return None if None in counts else sum(count for count in counts if count is not None)
 
-    def whole(self, cell: Cell) -> Cell:
-        """The cell with volume `full` where its volume leaves out nothing; else the cell."""
-        if cell.volume is None or not cell.intermediate:
+    def shown(self, cell: Cell) -> Cell:
+        """The cell under the largest of the study's volumes that gives the very phase: others leave out nothing more.
+
+        It keeps a volume that was asked for, by which settings are compared with each other.
+        """
+        if not cell.intermediate:
             return cell
-        full = replace(cell, volume=None)
-        return full if self._intermediate(full).digest == self._intermediate(cell).digest else cell
+        cells = (replace(cell, volume=None if volume == "full" else int(volume)) for volume in self.study.axes.volume)
+        digest = self._intermediate(cell).digest
+        same = [other for other in cells if self._intermediate(other).digest == digest]
+        return max(same, key=lambda other: other.volume or math.inf, default=cell)
 
     def _training_digest(self, task: Task, languages: tuple[str, ...]) -> str:
         train = [self.rows[task.name, "train", language] for language in languages]

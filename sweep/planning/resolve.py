@@ -254,10 +254,10 @@ def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
 def informed(plan: Plan, facts: Mapping[str, str]) -> Plan:
     """The same plan as far as its data is known now: which volumes are all of it, which tasks overlap, what is flagged.
 
-    Two volumes that leave out nothing are one cell, whose volume is `full`.
+    Volumes that leave out nothing are one cell, with the largest of them.
     """
     asked = dataclasses.replace(plan, cells=_cells(plan.study, plan.tasks), counted=data_facts.counted(plan, facts))
-    cells = tuple(dict.fromkeys(map(asked.whole, asked.cells)))
+    cells = tuple(dict.fromkeys(map(asked.shown, asked.cells)))
     flags = (*_flags(asked, facts), *_volume_flags(asked))
     return dataclasses.replace(asked, cells=cells, flags=flags, overlaps=data_facts.overlaps(plan, facts))
 
@@ -270,15 +270,15 @@ def _volume_flags(asked: Plan) -> Iterator[str]:
         phases = list(zip(names, read, strict=True))
         known = [asked.examples(name, languages) for name, languages in phases]
         said = f"volume {volume} of {cell.intermediate_name}{'' if source == OWN else f' in {source}'}"
-        if asked.whole(cell) != cell:
-            most = (
-                f"the {max(filter(None, known)):,} training examples that there are" if all(known) else "its `examples`"
-            )
-            yield f"{said}: no less than {most}; run once, as full"
+        most = f"the {max(filter(None, known)):,} training examples" if all(known) else "`examples`"
+        if (shown := asked.shown(cell)) != cell:
+            yield f"{said}: no less than {most} that there are; run once, as {shown.volume_name}"
+        elif all(known) and volume > max(filter(None, known)):
+            yield f"{said}: more than {most} that there are; it is all of them"
         elif None in known:
             sizes = [asked.tasks[name].source.size("train", language) for name, spoken in phases for language in spoken]
             if volume >= (guess := sum(size.examples for size in sizes)):
-                yield f"{said}: there are about {guess:,} training examples; where no more, it is run once, as full"
+                yield f"{said}: there are about {guess:,} training examples; where no more, it is all of them"
 
 
 def _flags(plan: Plan, facts: Mapping[str, str]) -> Iterator[str]:
