@@ -18,6 +18,7 @@ from sweep.planning.grids import spread
 from sweep.planning.summary import summary
 from sweep.tasks.base import Size
 
+QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
 WIDE = {
     "intermediate": ["none", "world/nli", "world/pos", ["world/nli", "world/pos"]],
     "target": ["world/topic", "world/ner", "world/retrieval"],
@@ -292,3 +293,11 @@ def test_plan_as_json_has_the_promised_keys_and_needs_nothing_heavy(tmp_path):
         *("study", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared", "flops_shared"),
         *("covered_by_budget", "flops_last", "flops_planned", "least_budget", "cells_tuned_by_scores", "flags"),
     }  # fmt: skip
+
+
+def test_the_demos_budget_is_the_same_on_every_machine_and_pays_for_all_of_it():
+    found = summary(plan := plan_of(QUICKSTART), Costs(plan), Speed())
+    assert plan.study.budget is not None
+    assert plan.study.budget.unit == "flops"
+    assert found["covered_by_budget"] == found["cells"]
+    assert plan.study.budget.amount > 2 * found["flops_shared"]  # phases that collapse are tried again
