@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,7 +23,7 @@ class BudgetScheduler(FIFOScheduler):
     def __init__(self, admission: Admission, say: Callable[[str], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._admission, self._say = admission, say
-        self._deaths: dict[str, int] = {}  # chain -> how often its worker has died
+        self._deaths: dict[str, int] = {}  # trial -> how often its worker has died
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         key, report = trial.config["chain"], read(result)
@@ -54,9 +55,10 @@ class BudgetScheduler(FIFOScheduler):
     def _note_deaths(self, key: str, trial: Any) -> None:
         """What Ray knows of the end of a worker goes to the chain's log: the worker itself may have said nothing."""
         deaths = trial.run_metadata.num_failures
-        if deaths > self._deaths.get(key, 0):
-            self._deaths[key] = deaths
-            add(self._admission.stock.store.log(key), f"the worker died, for the {deaths}. time\n{trial.get_error()}")
+        if deaths > self._deaths.get(trial.trial_id, 0):
+            self._deaths[trial.trial_id] = deaths
+            told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+            add(self._admission.stock.store.log(key), f"the worker has died ({deaths})\n{told}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""

@@ -98,11 +98,11 @@ class Reports:
 
 
 def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Callable[[str], None]) -> None:
-    from sweep.chain.trial import run
-
     plan = reports.plan
     chain = plan.chain(plan.cells[config["cell"]], config["rates"], config["seed"], config["candidate"], config["role"])
     note(f"{chain.name}, candidate {chain.candidate}: on {place()}")
+    from sweep.chain.trial import run  # loads torch, which may take long: the log has begun by now
+
     # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
     attempt, phase = run(chain, plan, store, reports.began, config["until"], config["devices"], keep=config["keep"]), ""
     with closing(attempt) as events, stack_of_silence(HANGS * plan.study.runtime.silence) as alive:

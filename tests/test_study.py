@@ -250,6 +250,9 @@ def test_a_chain_whose_worker_dies_is_finished_and_the_dead_attempt_stays_charge
     spent = [flops for chain, _, flops in attempts if chain == again]
     assert len(spent) == 2
     assert all(flops > 0 for flops in spent)
+    said = (alone[0] / "results" / "logs" / f"{again}.log").read_text(encoding="utf-8")
+    assert said.count("on node") == 2
+    assert re.search(r"the worker has died \(1\)\n.*died", said, re.DOTALL)
 
 
 def test_two_runs_at_once_in_one_folder_are_refused(alone):
