@@ -106,7 +106,11 @@ class Run:
 
     def at_work(self) -> bool:
         """Whether an attempt that has computed something is under way."""
-        return any(flops and not settled for *_, flops, settled in self._attempts())
+        return bool(self.under_way())
+
+    def under_way(self) -> list[tuple[str, int]]:
+        """(chain, attempt) of those that have computed something and go on."""
+        return [(chain, attempt) for chain, attempt, flops, settled in self._attempts() if flops and not settled]
 
     def attempts(self) -> list[tuple[str, int, float]]:
         """(chain, attempt, FLOPs) of the ledger."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import chdir, closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,16 +22,18 @@ import torch
 from conftest import REPOSITORY
 from real_runs import WORKER, finished, running
 from safetensors.torch import save_file
-from small_studies import finish, plan_of, reported, study_file, unmeasured
+from small_studies import finish, plan_of, reported, study_file, unmeasured, with_data_of
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
+from sweep.cli import main
 from sweep.official.scores import score
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import FAILED, Ledger
 from sweep.planning.sharing import CORES, memory_facts, works
 from sweep.planning.summary import summary
 from sweep.store import Store
+from sweep.study import prepared
 from sweep.training.encoders import random_encoder
 
 AXES = {
@@ -41,9 +44,9 @@ AXES = {
 SETTINGS = {
     "results": "results",
     "tuning": {"candidates": 2},
-    "pretrain": {"steps": 100},
-    "intermediate": {"steps": 60},
-    "target": {"steps": 40, "learning_rate": {"log": [1e-3, 4e-3], "points": 2}},
+    "pretrain": {"steps": 80},
+    "intermediate": {"steps": 40},
+    "target": {"steps": 30, "learning_rate": {"log": [1e-3, 4e-3], "points": 2}},
     "runtime": {"checkpoint_seconds": 0.05},
 }
 
@@ -89,6 +92,24 @@ def spans(folder: Path) -> dict[str, tuple[float, float]]:
     return {key: (record.started, record.ended) for key, record in found.items()}
 
 
+@pytest.fixture(scope="module")
+def ready(empty_mlflow, small_store, tmp_path_factory):
+    """Gives a study's results what a run makes before its first phase, so that not every run here makes it again.
+
+    The encoder is checked, tokenizer and data are encoded, MLflow has its tables; the undisturbed run makes all itself.
+    """
+    made, axes = tmp_path_factory.mktemp("made"), {**AXES, "intermediate": [["world/rte", "world/pos"]], "seed": [1]}
+    store = with_data_of(small_store, made / "store")
+    finish(study_file(made, axes), store)
+
+    def give(folder: Path) -> None:
+        with chdir(folder), prepared(folder / "study.yaml") as (_, _, results):
+            with_data_of(store, results / "store")
+            shutil.copy(empty_mlflow, results)
+
+    return give
+
+
 # One undisturbed run, two workers
 
 
@@ -104,7 +125,7 @@ def undisturbed(tmp_path_factory):
         while run.process.poll() is None:
             heavy.update({pid: command for pid, command in run.processes() if has_torch(pid)})
             addresses |= run.listening()
-            time.sleep(0.2)  # a process that has torch once has it for seconds
+            time.sleep(0.5)  # a process that has torch once has it for seconds
         assert run.process.returncode == 0, run.text
         assert run.process.pid not in heavy
         return folder, run.text, heavy, addresses
@@ -217,50 +238,8 @@ def test_what_workers_have_loaded_is_remembered_for_the_next_forecast(undisturbe
     assert float(tokens) > 10
 
 
-# One worker, killed once, while somebody tries to start the study a second time
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """(folder, what a second start printed, attempts in the ledger, its worker's niceness)."""
-    folder = tmp_path_factory.mktemp("alone")
-    study_file(folder, AXES, **SETTINGS)
-    with running(folder, cores=1) as run:
-        worker = run.freeze(lambda: run.half_done() and run.at_work())
-        niceness = os.getpriority(os.PRIO_PROCESS, worker)
-        os.kill(worker, signal.SIGKILL)
-        second = finished(folder, cores=1, code=2)
-        assert run.wait() == 0, run.text
-        return folder, second, run.attempts(), niceness
-
-
-def test_one_worker_gives_the_same_scores_as_two(alone, undisturbed):
-    pd.testing.assert_frame_equal(scores(alone[0]), scores(undisturbed[0]))
-    assert records(alone[0]) == records(undisturbed[0])
-
-
-def test_workers_have_the_niceness_of_the_user(alone):
-    """Ray would give them 15: whatever else the machine does would come first."""
-    assert alone[3] == os.getpriority(os.PRIO_PROCESS, 0)
-
-
-def test_a_chain_whose_worker_dies_is_finished_and_the_dead_attempt_stays_charged(alone):
-    attempts = alone[2]
-    (again,) = [chain for chain, attempt, _ in attempts if attempt == 1]
-    spent = [flops for chain, _, flops in attempts if chain == again]
-    assert len(spent) == 2
-    assert all(flops > 0 for flops in spent)
-    said = (alone[0] / "results" / "logs" / f"{again}.log").read_text(encoding="utf-8")
-    assert said.count("on node") == 2
-    assert re.search(r"the worker has died \(1\)\n.*died", said, re.DOTALL)
-
-
-def test_two_runs_at_once_in_one_folder_are_refused(alone):
-    assert "another 'sweep run' at work" in alone[1]
-    assert alone[1].count("\n") == 1
-
-
-# Out of money, then driver and workers killed, then stopped by Ctrl-C, then run to the end
+# Out of money, then driver and workers killed, then stopped by Ctrl-C, then run to the end by one worker that is killed
+# once, while somebody tries to start the study a second time
 
 
 @dataclass(frozen=True)
@@ -272,15 +251,20 @@ class Disturbed:
     finished: tuple[
         dict[str, tuple[float, float]], ...
     ]  # phases, after each of the three runs that did not reach the end
+    niceness: int  # of the last run's worker
+    second: str  # what a second start during the last run printed
+    flops: tuple[float, ...]  # of the attempts of the chain whose worker was killed, its latest two
+    log: str  # of that chain
 
 
 @pytest.fixture(scope="module")
-def disturbed(tmp_path_factory):
+def disturbed(ready, tmp_path_factory):
     folder, phases = tmp_path_factory.mktemp("disturbed"), []
     plan = plan_of(study_file(folder, AXES, **SETTINGS))
     cheapest = min(sum(Costs(plan).parts(chain).values()) for chain in plan.planned_chains())
     study_file(folder, AXES, **SETTINGS, budget=f"{1.5 * cheapest:.0f} flops")
-    poor = finished(folder)
+    ready(folder)
+    poor = finished(folder, cores=1)
     overrun = spent_flops(folder) / (1.5 * cheapest)
     phases.append(spans(folder))
     study_file(folder, AXES, **SETTINGS)
@@ -294,11 +278,20 @@ def disturbed(tmp_path_factory):
         assert run.wait() == 130, run.text
         stopped = run.text
     phases.append(spans(folder))
-    finished(folder)
-    return Disturbed(folder, poor, overrun, stopped, tuple(phases))
+    with running(folder, cores=1) as run:
+        worker = run.freeze(lambda: run.half_done() and run.at_work())
+        ((chain, attempt),) = run.under_way()
+        niceness = os.getpriority(os.PRIO_PROCESS, worker)
+        os.kill(worker, signal.SIGKILL)
+        second = finished(folder, cores=1, code=2)
+        assert run.wait() == 0, run.text
+        flops = tuple(spent for one, number, spent in run.attempts() if one == chain and number >= attempt)
+    log = (folder / "results" / "logs" / f"{chain}.log").read_text(encoding="utf-8")
+    return Disturbed(folder, poor, overrun, stopped, tuple(phases), niceness, second, flops, log)
 
 
 def test_scores_after_all_that_equal_those_of_an_undisturbed_run(disturbed, undisturbed):
+    """Of two workers, and here of one at the end."""
     pd.testing.assert_frame_equal(scores(disturbed.folder), scores(undisturbed[0]))
     assert records(disturbed.folder) == records(undisturbed[0])
 
@@ -327,41 +320,60 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(disturbed):
     assert "Traceback" not in disturbed.stopped
 
 
-def test_a_budget_too_small_for_any_chain_starts_nothing(tmp_path):
+def test_workers_have_the_niceness_of_the_user(disturbed):
+    """Ray would give them 15: whatever else the machine does would come first."""
+    assert disturbed.niceness == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_a_chain_whose_worker_dies_is_finished_and_the_dead_attempt_stays_charged(disturbed):
+    assert len(disturbed.flops) == 2
+    assert all(flops > 0 for flops in disturbed.flops)
+    assert re.search(r"on node.*the worker has died \(1\)\n.*died.*on node", disturbed.log, re.DOTALL)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(disturbed):
+    assert "another 'sweep run' at work" in disturbed.second
+    assert disturbed.second.count("\n") == 1
+
+
+def test_a_budget_too_small_for_any_chain_starts_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     study_file(tmp_path, results="results", budget="1e6 flops")
-    text = finished(tmp_path)
+    assert main(["run", "study.yaml"]) == 0
+    text = capsys.readouterr().out
     assert "0 of 1 chains done, 0 phases trained now" in text
     assert "1 chains were not paid for" in text
     (least,) = re.findall(r"the least that goes on: ([0-9.e+]+ FLOPs)", text)
-    assert f"below the cheapest chain, which needs {least}" in planned(tmp_path / "study.yaml")
+    assert main(["plan", "study.yaml"]) == 0
+    assert f"below the cheapest chain, which needs {least}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("share", [0.5, "auto"])
-def test_a_share_of_a_gpu_that_no_device_has_is_a_mistake_of_one_line(share, tmp_path):
+def test_a_share_of_a_gpu_that_no_device_has_is_a_mistake_of_one_line(ready, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    study_file(tmp_path, results="results", runtime={"gpu": share})
+    study_file(tmp_path, results="results", runtime={"gpu": 0.5})
+    ready(tmp_path)
     text = finished(tmp_path, code=2)
-    assert f"runtime.gpu: found {share}; this machine has 0 GPUs" in text
+    assert "runtime.gpu: found 0.5; this machine has 0 GPUs" in text
     assert "Traceback" not in text
 
 
-def test_chains_with_different_shares_of_a_device_run_on_one(tmp_path, monkeypatch):
+def test_chains_with_different_shares_of_a_device_run_on_one(ready, tmp_path, monkeypatch):
     """A GPU that only Ray believes in: scores have been measured, intermediate phases have not."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    axes = {"intermediate": ["none", "world/rte"], "target": ["world/topic", "world/ner"]}
+    axes = {"intermediate": ["none", "world/rte"]}
     plan = plan_of(study_file(tmp_path, axes, results="results", runtime={"gpu": "auto"}))
     names = {name for chain in plan.planned_chains() for name in works(plan, chain, chain.phases, scored=True)}
     known = {CORES: "64"}
     for name in names:
         known |= memory_facts(name, 1e10, 8e10) if "intermediate" not in name else {}
-    (tmp_path / "results").mkdir()
+    ready(tmp_path)
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
         ledger.remember(known)
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps({"GPU": 1}))
     begun = time.time()
-    assert ended(finished(tmp_path)) == (4, 4)
+    assert ended(finished(tmp_path)) == (2, 2)
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
         shares = [row.device_seconds / (row.ended - row.started) for row in ledger.chains()]
         spent = ledger.spent()[1]
@@ -370,54 +382,68 @@ def test_chains_with_different_shares_of_a_device_run_on_one(tmp_path, monkeypat
     assert spent < time.time() - begun  # of one device
 
 
-def test_a_run_stops_at_its_deadline_and_the_next_one_goes_on(tmp_path):
-    axes = {"target": ["world/topic", "world/ner"]}
-    study_file(tmp_path, axes, **SETTINGS, deadline="3 s")
-    stopped = finished(tmp_path)
-    assert "the deadline has come" in stopped
-    assert "'sweep run study.yaml' goes on from here" in stopped
-    study_file(tmp_path, axes, **SETTINGS)
-    assert ended(finished(tmp_path)) == (4, 4)
+# Stopped while a chain loads, by its budget and by the deadline, then run to the end
 
 
-# Chains that do not report
+@dataclass(frozen=True)
+class Late:
+    folder: Path
+    poor: str  # what the run printed whose budget was spent before its first report
+    spent: float  # what that was, in device-seconds
+    overdue: str  # what the run printed whose deadline came as early
+    rich: str  # what the run to the end printed
 
 
-def test_a_chain_whose_loading_takes_the_whole_budget_stops_at_its_first_report_and_more_money_goes_on(tmp_path):
-    """To import torch takes more than a second of processor time, and no report comes before that."""
-    axes = {"target": ["world/topic", "world/ner"]}
-    study_file(tmp_path, axes, results="results", budget="1 device-seconds")
-    poor = finished(tmp_path, cores=1)
-    assert len(re.findall(r"stopped on its way: tiny \| none .* seed 1 begins its pretrain phase anew", poor)) == 1
-    assert "the budget of 1 device-seconds is spent: 2 chains were not paid for" in poor
-    assert "0 phases trained now" in poor
-    with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
-        assert ledger.spent()[1] > 1
-    study_file(tmp_path, axes, results="results", budget="1 device-hours")
-    assert ended(finished(tmp_path, cores=1)) == (2, 2)
-    undisturbed = Store(tmp_path / "undisturbed")
-    finish(tmp_path / "study.yaml", undisturbed)
-    store = Store(tmp_path / "results" / "store")
+@pytest.fixture(scope="module")
+def late(ready, tmp_path_factory):
+    """To import torch takes more processor time than the cheapest chain costs, and no report comes before that."""
+    folder, axes = tmp_path_factory.mktemp("late"), {"target": ["world/topic", "world/ner"]}
+    study_file(folder, axes, results="results", budget="2.5 device-seconds")
+    ready(folder)
+    poor = finished(folder, cores=1)
+    with closing(Ledger(folder / "results" / "ledger.sqlite")) as ledger:
+        spent = ledger.spent()[1]
+    study_file(folder, axes, results="results", deadline="1 s")
+    overdue = finished(folder, cores=1)
+    study_file(folder, axes, results="results", budget="1 device-hours", deadline="1 h")
+    return Late(folder, poor, spent, overdue, finished(folder, cores=1))
+
+
+STOPPED = r"stopped on its way: tiny \| none .* seed 1 begins its pretrain phase anew"
+
+
+def test_a_chain_whose_loading_takes_the_whole_budget_stops_at_its_first_report(late):
+    assert len(re.findall(STOPPED, late.poor)) == 1
+    assert "the budget of 2 device-seconds is spent: 2 chains were not paid for" in late.poor
+    assert "0 phases trained now" in late.poor
+    assert late.spent > 2.5
+
+
+def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(late):
+    assert len(re.findall(STOPPED, late.overdue)) == 1
+    assert "the deadline has come: 2 chains are left" in late.overdue
+    assert "'sweep run study.yaml' goes on from here" in late.overdue
+    assert "Trial" not in late.overdue  # of Tune
+
+
+def test_more_money_and_more_time_go_on_to_the_scores_of_chains_that_nobody_stopped(late, tmp_path):
+    assert ended(late.rich) == (2, 2)
+    store, undisturbed = Store(late.folder / "results" / "store"), Store(tmp_path / "undisturbed")
+    with_data_of(store, undisturbed.root)
+    finish(late.folder / "study.yaml", undisturbed)
     assert store.keys("scores") == undisturbed.keys("scores")
     for key in store.keys("scores"):
         assert unmeasured(store.score(key)) == unmeasured(undisturbed.score(key))
 
 
-def test_a_worker_that_hangs_is_ended_and_its_chain_is_begun_anew(tmp_path):
-    study_file(tmp_path, results="results", runtime={"silence": "25 s"})
+def test_a_worker_that_hangs_is_ended_and_its_chain_is_begun_anew(ready, tmp_path):
+    study_file(tmp_path, results="results", pretrain={"steps": 200}, runtime={"silence": "25 s"})
+    ready(tmp_path)
     with running(tmp_path, cores=1) as run:
         run.freeze(run.at_work)
         assert run.wait() == 0, run.text
         assert ended(run.text) == (1, 1)
         assert [attempt for _, attempt, _ in run.attempts()] == [0, 1]
-
-
-def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(tmp_path):
-    study_file(tmp_path, results="results", deadline="1 s")
-    text = finished(tmp_path, cores=1)
-    assert "stopped on its way: tiny | none | - | world/topic, seed 1 begins its pretrain phase anew" in text
-    assert "the deadline has come: 1 chains are left" in text
-    assert "Trial" not in text  # of Tune
 
 
 # Faults
@@ -460,12 +486,13 @@ def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp
     assert len(failed) == 3
 
 
-def test_chains_of_a_phase_that_learns_nothing_are_a_result_and_no_failure(tmp_path):
+def test_chains_of_a_phase_that_learns_nothing_are_a_result_and_no_failure(ready, tmp_path, monkeypatch, capsys):
     """Three chains need it: it is tried as often as its recipe says, once, and the others end without a worker."""
     axes = {"intermediate": ["none", "world/rte"], "target": ["world/topic", "world/ner", "world/retrieval"]}
     hopeless = {"learning_rate": 5.0, "collapse_margin": 0.01, "retries": 1}
     study_file(tmp_path, axes, results="results", intermediate=hopeless)
-    text = finished(tmp_path, code=0)
+    ready(tmp_path)
+    text = finished(tmp_path, cores=1)
     assert "3 of 6 chains done" in text
     assert text.count("\ncollapsed: tiny | world/rte") == 3
     assert "the intermediate phase learned nothing in 2 attempts" in text
@@ -474,13 +501,17 @@ def test_chains_of_a_phase_that_learns_nothing_are_a_result_and_no_failure(tmp_p
     assert set(found[found.collapsed].retries) == {1}
     store = Store(tmp_path / "results" / "store")
     assert [store.phase(key).kind for key in store.keys("phases")].count("intermediate") == 1
-    assert "0 phases trained now" in finished(tmp_path, code=0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "study.yaml"]) == 0
+    assert "0 phases trained now" in capsys.readouterr().out
 
 
 # Candidates compared inside their cell
 
 
-def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one_worker_without_ray_does(tmp_path):
+def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one_worker_without_ray_does(
+    ready, tmp_path, monkeypatch, capsys
+):
     """3 candidates in each of 2 cells: 2 of them pass the rung, 1 is scored, and run with the other seed."""
     changes = {
         "tuning": {"candidates": 3, "halving": {"rungs": [0.5]}},
@@ -489,10 +520,11 @@ def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one
     }
     axes = {"intermediate": ["none"], "target": ["world/topic", "world/ner"], "seed": [1, 2]}
     study_file(tmp_path, axes, **{**SETTINGS, **changes})
+    ready(tmp_path)
     with running(tmp_path) as run:
         run.until(lambda: len(run.attempts()) > 3 and run.half_done())
         run.kill()
-    text = finished(tmp_path)
+    text = finished(tmp_path, cores=1)
     assert "4 of 8 chains done" in text
     assert "4 beaten in their cell" in text
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
@@ -503,11 +535,13 @@ def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one
     assert sum(row.message == "not scored: loser" for row in rows) == 2
     page = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
     assert "stopped at rung 1 (50%): loser" in page
-    (tmp_path / "alone").mkdir()
+    with_data_of(Store(tmp_path / "results" / "store"), tmp_path / "alone" / "store")
     report, _ = reported(tmp_path / "study.yaml", tmp_path / "alone")
     told = [
         sorted((row.key, row.state, row.dev, row.selected, row.message) for row in found)
         for found in (rows, report.chains)
     ]
     assert told[0] == told[1]
-    assert "0 phases trained now" in finished(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "study.yaml"]) == 0
+    assert "0 phases trained now" in capsys.readouterr().out
