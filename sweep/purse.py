@@ -29,6 +29,7 @@ from sweep.stock import Stock
 UNITS = ("flops", "device_seconds")
 REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
 REPORT_SHARE = 0.001  # of the study's budget: a chain spends no more unheard, so that the driver can stop it in time
+START_SECONDS = 300.0  # a worker starts and imports torch before it can say anything; on a busy machine that takes long
 PATIENCE = 0.002  # of the budget: so far beyond it a chain may be late with the report at which it would be stopped
 
 
@@ -45,6 +46,7 @@ class Running:
     latest: dict[str, Any] = field(default_factory=dict)  # its last report
     step: dict[str, float] = field(default_factory=dict)  # the most that it spent between two reports, by unit
     silence: float = 0.0  # seconds since its last report while the driver was looking
+    heard: bool = False  # whether the worker that has it now has reported
 
 
 class Purse:
@@ -141,8 +143,8 @@ class Purse:
         found = list[Running]()
         for running in chains:
             running.silence += step if running.placed else 0.0
-            if running.silence > self._patience:
-                running.silence = 0.0
+            if running.silence > (self._patience if running.heard else max(self._patience, START_SECONDS)):
+                running.silence, running.heard = 0.0, False
                 found.append(running)
         return found
 
@@ -167,7 +169,7 @@ class Purse:
         preparing = not running.latest or report.get("preparing") or running.latest.get("preparing")
         steps = {unit: 0.0 if preparing else now[unit] - running.latest[unit] for unit in UNITS}
         running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
-        running.latest, running.silence = {**report, **now}, 0.0
+        running.latest, running.silence, running.heard = {**report, **now}, 0.0, True
         self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
 
     def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:

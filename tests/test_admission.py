@@ -414,11 +414,20 @@ def test_a_chain_that_says_nothing_for_too_long_hangs_and_one_that_reports_does_
     now = [0.0]
     lab = silent(tmp_path, now, runtime={"silence": "30 s"})
     heard, unheard = lab.busy
+    for chain in lab.busy:
+        lab.hear(chain, 0.0)
     assert seconds_pass(lab, now, 20) == set()
     lab.hear(heard, 0.0)
     assert seconds_pass(lab, now, 20) == {unheard.key}
-    assert seconds_pass(lab, now, 5) == set()  # its next worker has as much time
-    assert seconds_pass(lab, now, 30) == {heard.key, unheard.key}
+    lab.hear(heard, 0.0)
+    assert seconds_pass(lab, now, 31) == {heard.key}  # the other one's next worker starts meanwhile
+
+
+def test_a_worker_that_starts_has_five_minutes_for_its_first_report(tmp_path):
+    now = [0.0]
+    lab = silent(tmp_path, now, runtime={"silence": "30 s"})
+    assert seconds_pass(lab, now, 299) == set()
+    assert seconds_pass(lab, now, 2) == {chain.key for chain in lab.busy}
 
 
 def test_time_for_which_the_driver_itself_stood_still_is_no_silence(tmp_path):

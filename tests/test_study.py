@@ -437,7 +437,7 @@ def test_more_money_and_more_time_go_on_to_the_scores_of_chains_that_nobody_stop
 
 
 def test_a_worker_that_hangs_is_ended_and_its_chain_is_begun_anew(ready, tmp_path):
-    study_file(tmp_path, results="results", pretrain={"steps": 200}, runtime={"silence": "25 s"})
+    study_file(tmp_path, results="results", pretrain={"steps": 200}, runtime={"silence": "10 s"})
     ready(tmp_path)
     with running(tmp_path, cores=1) as run:
         run.freeze(run.at_work)
