@@ -141,7 +141,8 @@ def reported(path: Path, results: Path) -> tuple[Report, int]:
 def with_data_of(prepared: Store, root: Path) -> Store:
     """A store without phases that need not make tokenizer and encoded data again."""
     for kind in ("data", "encoders"):
-        shutil.copytree(prepared.root / kind, root / kind, copy_function=os.link)
+        if (prepared.root / kind).exists():  # a published encoder needs no tokenizer made
+            shutil.copytree(prepared.root / kind, root / kind, copy_function=os.link)
     return Store(root)
 
 

@@ -6,14 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from small_studies import finish, plan_of, study_file
+from small_studies import finish, plan_of, study_file, with_encoder_of
 
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
 from sweep.planning.chains import Cell
 from sweep.planning.coverage import coverage_order
 from sweep.planning.phase_settings import Sampling
-from sweep.store import Store
 from sweep.tasks.synthetic import FOREIGN, EmbeddedSource
 
 NEAR, FAR = "svo85", "vso10"  # world/qa is translated into the first, world/nli into both
@@ -239,10 +238,10 @@ def test_a_mixture_that_does_not_add_up_is_one_line_with_its_place(axes, section
 # ---- at work ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_translated_phase_trains_on_its_language_and_is_selected_by_the_pivot(tmp_path):
+def test_a_translated_phase_trains_on_its_language_and_is_selected_by_the_pivot(small_store, tmp_path):
     axes = {"intermediate": ["world/nli"], "source": [NEAR, "all"], "volume": [40], "target": ["world/retrieval"]}
     path = study_file(tmp_path, axes, intermediate=EPOCHS)
-    store = Store(tmp_path / "store")
+    store = with_encoder_of(small_store, tmp_path / "store")
     dev = EmbeddedSource("nli").rows("dev", "pivot")
     majority = max(np.bincount([row["label"] for row in dev])) / len(dev)
     for chain in finish(path, store):
@@ -252,10 +251,10 @@ def test_a_translated_phase_trains_on_its_language_and_is_selected_by_the_pivot(
         assert record.recipe["languages"] == [list(languages) for languages in chain.phases[1].recipe.languages]
 
 
-def test_text_in_languages_of_their_own_streams_is_trained_with_a_task(tmp_path):
+def test_text_in_languages_of_their_own_streams_is_trained_with_a_task(small_store, tmp_path):
     settings = {"steps": 40, "text": {"languages": [NEAR, FAR], "temperature": 5}, **ratios(0.5)}
     path = study_file(tmp_path, {"intermediate": [["world/rte", "world/raw"]]}, intermediate=settings)
-    store = Store(tmp_path / "store")
+    store = with_encoder_of(small_store, tmp_path / "store")
     (chain,) = finish(path, store)
     record = store.phase(chain.phases[1].key)
     assert record.steps == 40

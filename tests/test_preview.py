@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -12,10 +10,11 @@ import pytest
 import torch
 from conftest import result_of
 from finished_study import FinishedStudy
-from small_studies import plan_of, study_file
+from small_studies import plan_of, study_file, with_data_of
 
 from sweep.chain.bench import model_to_score, set_up
 from sweep.chain.preview import measure
+from sweep.cli import main
 from sweep.data import SAMPLE_SEED, training_data
 from sweep.errors import StudyError
 from sweep.planning.budget import Costs
@@ -99,12 +98,12 @@ def test_a_target_without_labels_to_train_on_is_not_ranked(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def measured(small_store, tmp_path_factory):
     """(store, chains by intermediate and target, their plan) of previews for a target of every family."""
     folder = tmp_path_factory.mktemp("measured")
     targets = ["world/topic", "world/copa", "world/ner", "world/qa_small"]
     chains, short = shorts(study_file(folder, {**AXES, "target": targets}))
-    store = Store(folder / "store")
+    store = with_data_of(small_store, folder / "store")
     for chain in chains:
         list(measure(chain, short, store))
     return store, {(chain.cell.intermediate_name, chain.cell.target): chain for chain in chains}, short
@@ -147,7 +146,7 @@ def test_a_preview_that_is_there_is_not_made_again(measured):
 
 def test_two_stores_hold_the_same_values(measured, tmp_path):
     store, chains, short = measured
-    other, chain = Store(tmp_path / "store"), chains["world/pos", "world/topic"]
+    other, chain = with_data_of(store, tmp_path / "store"), chains["world/pos", "world/topic"]
     list(measure(chain, short, other))
     assert other.preview(chain.score).value == store.preview(chain.score).value
 
@@ -177,8 +176,9 @@ def test_the_planned_cost_is_about_what_was_spent(measured):
     assert all(0.6 < parts[key] / spent[key] < 1.6 for key in parts)
 
 
-def test_the_command_charges_the_study_and_a_second_call_spends_nothing(tmp_path, monkeypatch):
+def test_the_command_charges_the_study_and_a_second_call_spends_nothing(small_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with_data_of(small_store, tmp_path / "runs/small/store")
     path = study_file(tmp_path, AXES)
     first, second = preview(path), preview(path)
     assert (first.made, first.missing, second.made, second.missing) == (2, 0, 0, 0)
@@ -191,8 +191,9 @@ def test_the_command_charges_the_study_and_a_second_call_spends_nothing(tmp_path
     assert len(json.loads(ledger.facts()[PREVIEWS])) == 2
 
 
-def test_a_budget_that_is_too_small_makes_no_preview_and_a_larger_one_goes_on(tmp_path, monkeypatch):
+def test_a_budget_that_is_too_small_makes_no_preview_and_a_larger_one_goes_on(small_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with_data_of(small_store, tmp_path / "runs/small/store")
     poor = preview(study_file(tmp_path, AXES, budget="1e6 flops"))
     assert (poor.made, poor.missing, poor.flops) == (0, 2, 0)
     rich = preview(study_file(tmp_path, AXES, budget="1e15 flops"))
@@ -207,12 +208,14 @@ def test_a_study_with_nothing_to_rank_is_one_line_with_its_place(tmp_path, monke
         preview(study_file(tmp_path, {**AXES, "target": ["world/retrieval"]}))
 
 
-def test_the_command_prints_the_ranking_and_what_is_not_ranked(tmp_path):
+def test_the_command_prints_the_ranking_and_what_is_not_ranked(small_store, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with_data_of(small_store, tmp_path / "runs/small/store")
     path = study_file(tmp_path, {**AXES, "target": ["world/topic", "world/retrieval"]})
-    command = [sys.executable, "-m", "sweep", "preview", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    assert main(["preview", str(path)]) == 0
+    printed, errors = capsys.readouterr()
+    assert errors == ""
+    lines = printed.splitlines()
     assert lines[0].startswith("world/topic (tiny)")
     assert lines[1].split()[:2] == ["1", "world/pos"]
     assert lines[2].split()[:2] == ["-", "none"]

@@ -15,7 +15,16 @@ import torch
 from conftest import result_of
 from published_encoders import PUBLISHED, SIZE, published_tokenizer, save_masked_model, save_published
 from safetensors.torch import load_file, save_file
-from small_studies import chains_of, finish, finish_in_pieces, plan_of, study_file, unmeasured
+from small_studies import (
+    chains_of,
+    finish,
+    finish_in_pieces,
+    plan_of,
+    study_file,
+    unmeasured,
+    with_data_of,
+    with_encoder_of,
+)
 from small_tokenizers import small_tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -50,14 +59,23 @@ def study(folder: Path, encoder: Path, **changes) -> Path:
 
 # Whole chains
 
+RAW = {"family": "masked", "format": "lines", "train_languages": ["en"], "train": "raw.txt", "dev": 0.1}
+
+
+def with_text(folder: Path, words: list[str]) -> dict[str, object]:
+    """A task of raw text that is encoded in no time, for a study in the folder."""
+    (folder / "raw.txt").write_text("\n".join(words[:300]), encoding="utf-8")
+    return {"raw": RAW}
+
 
 @pytest.mark.parametrize("name", CHAINED)
 def test_a_published_encoder_goes_through_every_family_and_is_scored(name, words, tmp_path):
     """Two phases with mixed-in text, five families as targets, retrieval from an inner layer by its first token."""
     save_published(name, tmp_path / "encoder", words)
     targets = ["world/rte", "world/copa", "world/ner", "world/qa_small", "world/retrieval"]
-    axes = {"intermediate": [["world/topic", "world/raw"]], "target": targets}
-    path = study(tmp_path, tmp_path / "encoder", axes=axes, scoring={"examples": 10, "layer": 1, "pooling": "cls"})
+    axes = {"intermediate": [["world/topic", "raw"]], "target": targets}
+    scoring = {"examples": 10, "layer": 1, "pooling": "cls"}
+    path = study(tmp_path, tmp_path / "encoder", axes=axes, tasks=with_text(tmp_path, words), scoring=scoring)
     store = Store(tmp_path / "store")
     for chain in finish(path, store):
         score, task = store.score(chain.score), plan_of(path).tasks[chain.cell.target]
@@ -69,11 +87,12 @@ def test_a_published_encoder_goes_through_every_family_and_is_scored(name, words
 @pytest.mark.parametrize("name", ["mbert", "mdeberta", "mmbert"])
 def test_a_chain_from_a_published_encoder_is_resumed_bit_for_bit(name, words, tmp_path):
     save_published(name, tmp_path / "encoder", words)
-    axes = {"intermediate": [["world/ner", "world/raw"]], "target": ["world/rte"]}
-    path = study(tmp_path, tmp_path / "encoder", axes=axes, runtime={"checkpoint_seconds": 1e-6})
+    axes, tasks = {"intermediate": [["world/ner", "raw"]], "target": ["world/rte"]}, with_text(tmp_path, words)
+    path = study(tmp_path, tmp_path / "encoder", axes=axes, tasks=tasks, runtime={"checkpoint_seconds": 1e-6})
     ((chain, plan),) = chains_of(path)
     undisturbed, disturbed = Store(tmp_path / "undisturbed"), Store(tmp_path / "disturbed")
     list(run(chain, plan, undisturbed))
+    with_data_of(undisturbed, disturbed.root)
     assert finish_in_pieces(chain, plan, disturbed)
     for phase in chain.phases:
         assert unmeasured(undisturbed.phase(phase.key)) == unmeasured(disturbed.phase(phase.key))
@@ -203,8 +222,9 @@ def test_mixed_in_text_begins_with_the_published_head(words, tmp_path):
     assert torch.equal(head.bias, published.lm_head.bias)
 
 
-def test_mixed_in_text_goes_on_with_the_head_of_pretraining(tmp_path):
-    path, store = study_file(tmp_path, {"intermediate": [["world/rte", "world/raw"]]}), Store(tmp_path / "store")
+def test_mixed_in_text_goes_on_with_the_head_of_pretraining(small_store, tmp_path):
+    path = study_file(tmp_path, {"intermediate": [["world/rte", "world/raw"]]})
+    store = with_encoder_of(small_store, tmp_path / "store")
     finish(path, store)
     head, left = heads_at_the_start(path, store, "intermediate")
     for part, tensor in head.state_dict().items():

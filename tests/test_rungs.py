@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from small_studies import chains_of, plan_of, reported, study_file, unmeasured
+from small_studies import chains_of, plan_of, reported, study_file, unmeasured, with_data_of, with_encoder_of
 from test_admission import TUNED, Lab, study
 
 from sweep.chain.trial import run
@@ -231,9 +231,9 @@ def test_a_stopped_attempt_goes_on_where_it_stood(stage, tmp_path):
 # Real chains
 
 
-def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(tmp_path):
+def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(small_store, tmp_path):
     ((chain, plan),) = chains_of(study_file(tmp_path, target={"evaluations": 4}))
-    whole, paused = Store(tmp_path / "whole"), Store(tmp_path / "paused")
+    whole, paused = (with_encoder_of(small_store, tmp_path / name) for name in ("whole", "paused"))
     said = {}
     for _ in run(chain, plan, whole):
         pass
@@ -259,11 +259,11 @@ def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(tmp
     assert [Stock(whole).dev_at(chain, rung) for rung in (0.25, 0.5)] == [first, second]
 
 
-def test_winners_only_and_halving_choose_among_real_chains_and_the_report_shows_who_was_beaten(tmp_path):
+def test_winners_only_and_halving_choose_among_real_chains_and_the_report_shows_who_was_beaten(small_store, tmp_path):
     rates = {"learning_rate": {"log": [1e-5, 4e-3], "points": 4}, "evaluations": 4, "steps": 16}
     tuning = {"candidates": 4, "halving": {"rungs": [0.5]}}
     path = study_file(tmp_path, target=rates, tuning=tuning, scoring={"chains": "winners"})
-    (tmp_path / "results").mkdir()
+    with_data_of(small_store, tmp_path / "results" / "store")
     report, done = reported(path, tmp_path / "results")
     assert done == 1
     (scored,) = report.results

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY
-from small_studies import plan_of, study_file
+from small_studies import plan_of, study_file, with_data_of
 from test_admission import Lab
 from torch import nn
 
@@ -191,7 +191,7 @@ def test_shares_that_the_study_names_are_those_of_all_chains(tmp_path):
 # What a chain does
 
 
-def test_a_chain_without_room_for_one_example_says_so_in_one_line(tmp_path):
+def test_a_chain_without_room_for_one_example_says_so_in_one_line(small_store, tmp_path):
     """Torch's error comes out of the encoder at every size of a batch."""
 
     def full(module: nn.Module, *_: object) -> None:
@@ -203,7 +203,7 @@ def test_a_chain_without_room_for_one_example_says_so_in_one_line(tmp_path):
     hook = nn.modules.module.register_module_forward_hook(full)
     try:
         with pytest.raises(DeviceError) as raised:
-            list(run(chain, plan, Store(tmp_path / "store")))
+            list(run(chain, plan, with_data_of(small_store, tmp_path / "store")))
     finally:
         hook.remove()
     line = str(raised.value)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from zipfile import ZipFile
 
 import pytest
-from small_studies import finish, study_file, with_data_of
+from small_studies import finish, study_file, with_data_of, with_encoder_of
 
 from sweep.errors import StoreError
 from sweep.names import file_name
@@ -38,9 +38,9 @@ def row(chain: Chain, selected: bool = True) -> ChainRow:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[Result]]:
+def finished(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[Result]]:
     """A chain on every family that a target can be of."""
-    store = Store(tmp_path_factory.mktemp("finished") / "store")
+    store = with_encoder_of(small_store, tmp_path_factory.mktemp("finished") / "store")
     chains = finish(study_file(tmp_path_factory.mktemp("study"), {"target": TARGETS}), store)
     return store, results([row(chain) for chain in chains], store)
 
