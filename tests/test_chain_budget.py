@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_studies import chains_of, finish, plan_of, study_file
+from small_studies import chains_of, finish, plan_of, study_file, with_encoder_of
 from tiny_models import toy
 
 from sweep.chain.bench import ENCODER_WEIGHTS
@@ -13,7 +13,6 @@ from sweep.errors import StudyError
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.coverage import coverage_order
 from sweep.planning.summary import summary
-from sweep.store import Store
 from sweep.training.batching import DeviceData
 from sweep.training.mixture import Mixture, Stream
 
@@ -42,9 +41,9 @@ def trained(store, chain):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(small_store, tmp_path_factory):
     """All chains of a study, without dev evaluations that cost anything, and their store."""
-    store, folder = Store(tmp_path_factory.mktemp("budget") / "store"), tmp_path_factory.mktemp("study")
+    store, folder = with_encoder_of(small_store, tmp_path_factory.mktemp("budget")), tmp_path_factory.mktemp("study")
     settings = {**FREE, "dev_examples": 5}
     return finish(study(folder, intermediate=settings, target=settings), store), store
 
@@ -93,16 +92,17 @@ def test_what_steps_are_fed_is_known_without_making_their_batches(nested):
         assert next(fed) == (streams[index].task, batch.padded_tokens, batch.padded_tokens * width)
 
 
-def test_budgets_share_a_trunk_and_each_is_the_budget_alone(tmp_path):
+def test_budgets_share_a_trunk_and_each_is_the_budget_alone(finished, tmp_path):
     """Also where a phase goes over its data several times, and mixes tasks; weights bit for bit."""
     runtime = {"keep_target_weights": True}
     axes = {"intermediate": ["none", ["world/rte", "world/pos"]], "target": ["world/topic"]}
     many = {**axes, "chain_budget": {"flops": [3e8, 6e8, 9e8]}}
-    together, store = study(tmp_path / "a", many, WSD, WSD, runtime=runtime), Store(tmp_path / "store")
+    together = study(tmp_path / "a", many, WSD, WSD, runtime=runtime)
+    store = with_encoder_of(finished[1], tmp_path / "store")
     chains = finish(together, store)
     for budget in many["chain_budget"]["flops"]:
         one = {**axes, "chain_budget": {"flops": [budget]}}
-        alone = Store(tmp_path / f"{budget:g}")
+        alone = with_encoder_of(store, tmp_path / f"{budget:g}")
         for chain in finish(study(tmp_path / "b", one, WSD, WSD, runtime=runtime), alone):
             last = chain.phases[-1]
             assert any(last.key == other.phases[-1].key for other in chains)

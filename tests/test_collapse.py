@@ -16,16 +16,15 @@ from sweep.chain.trial import run
 from sweep.errors import StoreError, StudyError
 from sweep.planning.chains import attempt_seed
 from sweep.stock import Stock
-from sweep.store import Store
 
 HOPELESS = {"learning_rate": 5.0, "collapse_margin": 0.01}  # a rate that ends in one answer for everything
 MIDDLE = {"intermediate": ["world/rte"]}
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    made, folder = Store(tmp_path_factory.mktemp("prepared") / "store"), tmp_path_factory.mktemp("study")
-    finish(study_file(folder, MIDDLE), made)
+def prepared(small_store, tmp_path_factory):
+    made = with_data_of(small_store, tmp_path_factory.mktemp("prepared") / "store")
+    finish(study_file(tmp_path_factory.mktemp("study"), MIDDLE), made)
     return made
 
 

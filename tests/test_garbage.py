@@ -22,10 +22,10 @@ NOW_AND_THEN = {"checkpoint_seconds": 1e-6}
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Store:
+def prepared(small_store, tmp_path_factory) -> Store:
     """A store with the tokenizer and the data of all that is read below."""
     folder = tmp_path_factory.mktemp("prepared")
-    store = Store(folder / "store")
+    store = with_data_of(small_store, folder / "store")
     finish(study_file(folder, {**TWO, "target": ["world/topic", "world/ner"]}), store)
     return store
 

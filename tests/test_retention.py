@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, result_of
 from finished_study import FinishedStudy, the_row
-from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of
+from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of, with_encoder_of
 from tiny_models import tiny_model, toy
 
 from sweep.admission import Admission
@@ -125,15 +125,16 @@ def test_the_examples_of_a_fresh_head_are_bounded_by_their_vectors(task, train, 
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    made, folder = Store(tmp_path_factory.mktemp("prepared") / "store"), tmp_path_factory.mktemp("study")
-    finish(study_file(folder), made)
+def prepared(small_store, tmp_path_factory):
+    """A store with the data of all that is read below, and the pretrained encoder."""
+    made = with_encoder_of(small_store, tmp_path_factory.mktemp("prepared") / "store")
+    finish(study_file(tmp_path_factory.mktemp("study"), {"intermediate": [["world/rte", "world/pos"]]}), made)
     return made
 
 
 @pytest.fixture
 def store(prepared, tmp_path):
-    return with_data_of(prepared, tmp_path / "store")
+    return with_encoder_of(prepared, tmp_path / "store")
 
 
 @pytest.mark.parametrize("intermediate", ["world/rte", "world/copa", "world/pos", "world/qa_small"])

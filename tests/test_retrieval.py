@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 from retrieval_files import BUCC, LAREQA, TASKS, write_all, write_bucc, write_squad
-from small_studies import finish, plan_of, study_file
+from small_studies import finish, plan_of, study_file, with_encoder_of
 
 from sweep.errors import DataError, StudyError
 from sweep.planning.reading import default_layer
-from sweep.store import Store
 from sweep.tasks import FAMILIES
 from sweep.tasks.check import check
 from sweep.tasks.sources import local_task
@@ -24,8 +23,8 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("shared") / "store")
+def store(small_store, tmp_path_factory):
+    return with_encoder_of(small_store, tmp_path_factory.mktemp("shared") / "store")
 
 
 def study(folder, root, *targets, scoring=None, **changes):

@@ -16,7 +16,17 @@ import torch
 from conftest import result_of
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
-from small_studies import TINY, chains_of, finish, finish_in_pieces, plan_of, study_file, unmeasured, with_data_of
+from small_studies import (
+    TINY,
+    chains_of,
+    finish,
+    finish_in_pieces,
+    plan_of,
+    study_file,
+    unmeasured,
+    with_data_of,
+    with_encoder_of,
+)
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
@@ -37,11 +47,9 @@ INTERMEDIATE = (
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(small_store, tmp_path_factory):
     """One store for tests that do not mind what else is in it: they share tokenizer, encoded text and pretraining."""
-    made, folder = Store(tmp_path_factory.mktemp("shared") / "store"), tmp_path_factory.mktemp("study")
-    finish(study_file(folder), made)
-    return made
+    return with_encoder_of(small_store, tmp_path_factory.mktemp("shared") / "store")
 
 
 @pytest.fixture
