@@ -41,10 +41,10 @@ def _check(source: EncoderSource, families: list[str]) -> dict[str, str]:
     where = f"encoder {source.name!r}"
     config = load_configuration(source.location, source.revision)
     check_shape(config, where)
-    check_weights(source.location, source.revision)
     shape = shape_of(config.to_dict(), where)
     tokenizer = load_tokenizer(source.location, source.revision)
     check_tokenizer(tokenizer, config.model_type, config.pad_token_id, shape, families)
+    check_weights(source.location, source.revision)
     return {shape_fact(source): json.dumps(asdict(shape))} if source.on_hub else {}
 
 
