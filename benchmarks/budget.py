@@ -1,11 +1,11 @@
 """How well a budget is kept that ends in the middle of running chains: what was spent, as a share of what was allowed.
 
-    python benchmarks/budget.py [--cores 2] [--device-seconds 90] [--share 0.35] [--steps 60] [--busy 4] [--frozen 30]
+    python benchmarks/budget.py [--cores 2] [--device-seconds 90] [--share 0.35] [--steps 60] [--busy 4]
 
-Two real studies of the same chains: one may spend so many device-seconds, one that share of its planned FLOPs. Beside
-what the ledger was charged stands an upper bound that does not ask it: cores times the time from the first chain's
-start to the last one's end. `--busy` starves the workers: so many processes without end share their cores. `--frozen`
-stops the workers' processes for good so many seconds after the start: chains that never report again. Needs psutil.
+Two real studies of the same chains on cores: one may spend so many device-seconds, which are processor seconds there,
+one that share of its planned FLOPs. Beside what the ledger was charged stands an upper bound that does not ask it:
+cores times the time from the first chain's start to the last one's end. `--busy` starves the workers: so many
+processes without end share their cores.
 """
 
 from __future__ import annotations
@@ -17,18 +17,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psutil
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 REPOSITORY = Path(__file__).parents[1]
-WORKER = "ray::ImplicitFunc"  # how Ray calls a process that runs Tune's functions
 PHASE = {"learning_rate": 1e-3, "batch_tokens": 1024, "evaluations": 4, "collapse_margin": -1}
 STUDY = {
     "study": "budget",
@@ -54,20 +49,18 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.35, help="of the planned FLOPs")
     parser.add_argument("--steps", type=int, default=60, help="of a phase")
     parser.add_argument("--busy", type=int, default=0, help="processes that take the same cores")
-    parser.add_argument("--frozen", type=float, help="seconds after which the workers stand still")
     arguments = parser.parse_args()
     with _busy(arguments.busy, arguments.cores):
         _measure(arguments)
 
 
 def _measure(arguments: argparse.Namespace) -> None:
-    # FLOPs are spent by reports alone: a worker that stands still spends none.
-    for unit in ("device_seconds", "flops") if arguments.frozen is None else ("device_seconds",):
+    for unit in ("device_seconds", "flops"):
         with tempfile.TemporaryDirectory(prefix="sweep-budget-") as name:
             folder = Path(name)
             amount = arguments.device_seconds if unit == "device_seconds" else _planned(folder, arguments)
             _study(folder, arguments.steps, budget=f"{amount:.0f} {unit.replace('_', '-')}")
-            print(_sweep(folder, arguments.cores, "run", frozen=arguments.frozen).strip().splitlines()[0])
+            print(_sweep(folder, arguments.cores, "run").strip().splitlines()[0])
             _print_spent(folder, unit, amount, arguments.cores)
 
 
@@ -93,7 +86,7 @@ def _planned(folder: Path, arguments: argparse.Namespace) -> float:
     return float(arguments.share * planned["flops_shared"])
 
 
-def _sweep(folder: Path, cores: int, *words: str, frozen: float | None = None) -> str:
+def _sweep(folder: Path, cores: int, *words: str) -> str:
     """Runs a command on so many cores; returns what it printed."""
     cpus = sorted(os.sched_getaffinity(0))[:cores]
     limit = f"import os, sys; os.sched_setaffinity(0, {cpus}); from sweep.cli import main; sys.exit(main())"
@@ -101,19 +94,10 @@ def _sweep(folder: Path, cores: int, *words: str, frozen: float | None = None) -
         [sys.executable, "-c", limit, *words[:1], "study.yaml", *words[1:]], cwd=folder, text=True,
         stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
-    if frozen is not None:
-        threading.Thread(target=_freeze, args=(process.pid, frozen), daemon=True).start()
     printed, _ = process.communicate()
     if process.returncode:
         raise SystemExit(process.returncode)
     return printed
-
-
-def _freeze(pid: int, seconds: float) -> None:
-    time.sleep(seconds)
-    for process in psutil.Process(pid).children(recursive=True):
-        if process.cmdline()[:1] and process.cmdline()[0].startswith(WORKER):
-            process.suspend()
 
 
 def _print_spent(folder: Path, unit: str, amount: float, cores: int) -> None:
