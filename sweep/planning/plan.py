@@ -57,6 +57,7 @@ class Plan:
     # What was asked before: a plan of 100,000 chains asks for few things many times.
     _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
     _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _largest: dict[Cell, dict[str, int | None]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_cells: dict[Cell, tuple[Recipe, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _readings: dict[Cell, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -204,10 +205,13 @@ class Plan:
         """
         if not cell.intermediate:
             return cell
-        cells = (replace(cell, volume=None if volume == "full" else int(volume)) for volume in self.study.axes.volume)
-        digest = self._intermediate(cell).digest
-        same = [other for other in cells if self._intermediate(other).digest == digest]
-        return max(same, key=lambda other: other.volume or math.inf, default=cell)
+        without = replace(cell, volume=None)
+        if without not in self._largest:
+            volumes = (None if volume == "full" else int(volume) for volume in self.study.axes.volume)
+            upwards = sorted(volumes, key=lambda volume: volume or math.inf)
+            found = {self._intermediate(replace(cell, volume=volume)).digest: volume for volume in upwards}
+            self._largest[without] = found
+        return replace(cell, volume=self._largest[without].get(self._intermediate(cell).digest, cell.volume))
 
     def _training_digest(self, task: Task, languages: tuple[str, ...]) -> str:
         train = [self.rows[task.name, "train", language] for language in languages]
