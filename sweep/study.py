@@ -272,8 +272,9 @@ def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
         with suppress(OSError):  # the terminal may be what has gone
             display.say(f"stopping at the next reports: {kept} (press Ctrl-C again to stop at once)")
 
-    # Ended in another way, Ray's processes would have to notice by themselves. Under nohup a hang-up means nothing.
-    ours = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+    # Ended in another way, Ray's processes would have to notice by themselves. Under nohup a hang-up means nothing; a
+    # shell without job control starts background jobs with SIGINT ignored, and whoever sends it means it.
+    ours = [number for number in ENDINGS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in ours}
     try:
         yield

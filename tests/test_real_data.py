@@ -158,8 +158,9 @@ def test_sentences_have_translations_in_29_languages(task):
 
 
 def test_endings_are_those_of_their_context(task):
-    row = task("hellaswag").source.rows("dev", "en")[0]
-    assert row["prompt"].startswith("Roof shingle removal: A man is sitting on a roof.")
+    source, begins = task("hellaswag").source, "Roof shingle removal: A man is sitting on a roof."
+    rows = [row for split in ("train", "dev") for row in source.rows(split, "en")]
+    (row,) = [row for row in rows if row["prompt"].startswith(begins)]
     assert row["options"][row["label"]] == "starts pulling up roofing on a roof."
 
 

@@ -70,7 +70,7 @@ def test_notes_stand_apart_from_the_table(tmp_path: Path) -> None:
         ({UDPOS: "NOUN\nNOUN\nVERB\n\nX\nSCNOJ\n"}, "test-de.tsv:6: found the unknown label 'SCNOJ'"),
         ({TATOEBA: "1\n-2\n0\n"}, "tatoeba/test-de.tsv:2: found '-2'; the number of a sentence"),
         ({XCOPA: '{"label": 1}\n1\n'}, "xcopa/test-et.jsonl:2: found '1'; {\"label\": option}"),
-        ({XCOPA: '{"label": 9}\n{"label": 1}\n'}, "xcopa/test-et.jsonl:1: found 9"),
+        ({XCOPA: '{"label": -1}\n{"label": 1}\n'}, "xcopa/test-et.jsonl:1: found -1"),
         ({XQUAD: '{"q1": 5}'}, "xquad/test-de.json: found 5 for 'q1'; the text of an answer"),
         ({BUCC: "de-1 en-1\n"}, "bucc2018/test-de.tsv:1: found 'de-1 en-1'; two ids with a tab between them"),
         ({MEWSLI: '{"m1": "Q1"}'}, "mewslix/test-de.json: found 'Q1' for 'm1'; a list of ids"),

@@ -433,4 +433,5 @@ def _wilson(share: float, half: float, grain: float) -> tuple[float, float]:
         return 0.0, 1.0
     ratio = half**2 / max(share * (1 - share), np.sqrt(grain))
     centre, spread = share + ratio / 2, np.sqrt(ratio * share * (1 - share) + ratio**2 / 4)
-    return float(max(centre - spread, 0.0) / (1 + ratio)), float(min((centre + spread) / (1 + ratio), 1.0))
+    low, high = (centre - spread) / (1 + ratio), (centre + spread) / (1 + ratio)
+    return float(np.clip(low, 0.0, share)), float(np.clip(high, share, 1.0))  # the share itself, whatever is rounded
