@@ -40,7 +40,10 @@ class Run:
     def __post_init__(self) -> None:
         self._out = (self.folder / f"{self.mark}.out").open("w+", encoding="utf-8")
         allowed = sorted(os.sched_getaffinity(0))[: self.cores]
-        limit = f"import os, sys; os.sched_setaffinity(0, {allowed}); from sweep.cli import main; sys.exit(main())"
+        # A test run in the background of a shell has its interrupts ignored, and hands that down.
+        heard = "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+        limit = f"import os, signal, sys; {heard}; os.sched_setaffinity(0, {allowed})"
+        limit += "; from sweep.cli import main; sys.exit(main())"
         self.process = subprocess.Popen(
             [sys.executable, "-c", limit, "run", "study.yaml"],
             cwd=self.folder, stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True,
