@@ -24,6 +24,7 @@ LOGGED_CHAINS = 8
 FORECAST_SHARE = 0.002  # of the driver's time: with thousands of chains left a forecast takes half a second
 WINDOW_SECONDS = 120.0  # of which the pace is measured
 SHORTEST_WINDOW = 5.0
+NOTE_SECONDS = 1.0  # so often the pace is noted, whatever is written
 STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for the processor most of the time
 
 
@@ -115,7 +116,7 @@ class Display:
         self._live: Live | None = None  # lines on the terminal that are redrawn
         self._pace = Pace(devices)
         self._begun: dict[str, tuple[object, int, float]] = {}  # chain -> its phase and attempt, first step, when
-        self._next = 0.0
+        self._next = self._next_note = 0.0
         self._ended = admission.endings.count
         self._left = 0.0  # device-seconds, as last forecast
         self._next_forecast = 0.0
@@ -123,6 +124,8 @@ class Display:
     def update(self) -> None:
         """Called at every report and suggestion; writes only when it is time."""
         now = time.time()
+        if now >= self._next_note:
+            self._note(now)
         if not self._terminal:
             self._log_ended(now)
         if now < self._next:
@@ -171,11 +174,14 @@ class Display:
         _, first, since = self._begun[key]
         return chain_cells(running, now, (latest["step"] - first) / (now - since) if now > since else None)
 
+    def _note(self, now: float) -> None:
+        chains = [one.latest for one in self._admission.running.values()]
+        computing = sum(bool(latest.get("phase")) and not latest.get("preparing") for latest in chains)
+        self._pace.note(now, self._admission.ledger.spent()[1], computing)
+        self._next_note = now + NOTE_SECONDS
+
     def _study_line(self, now: float) -> str:
         admission = self._admission
-        chains = [one.latest for one in admission.running.values()]
-        computing = sum(bool(latest.get("phase")) and not latest.get("preparing") for latest in chains)
-        self._pace.note(now, admission.ledger.spent()[1], computing)
         if now >= self._next_forecast:
             began = time.time()
             self._left = device_seconds_left(admission)

@@ -716,6 +716,26 @@ def test_time_left_is_what_is_left_at_the_pace_of_the_last_two_minutes():
     assert (pace.devices, pace.share) == (pytest.approx(0.4), pytest.approx(0.2))
 
 
+def test_the_pace_is_noted_every_second_whatever_is_written(tmp_path, monkeypatch):
+    """Lines are written where chains end, when others than those that have computed are at work."""
+    lab, now = Lab(study(tmp_path), tmp_path), [1000.0]
+    monkeypatch.setattr("sweep.display.time.time", lambda: now[0])
+    lab.fill()
+    (chain,) = lab.busy
+    stream = io.StringIO()
+    shown = Display(lab.admission, 1.0, stream)
+    for second in range(20):
+        now[0] += 1.0
+        lab.hear(chain, 1e9, device_seconds=0.2 * second, phase="pretrain", key="key", step=second, steps=50)
+        shown.update()
+    shown.update()
+    lab.admission.ended(chain.key, "enough")
+    lab.admission.endings.collapsed.append((chain, ""))
+    now[0] += 1.0
+    shown.update()
+    assert "a chain gets 20% of a core" in stream.getvalue().splitlines()[-1]
+
+
 def test_a_machine_that_others_keep_busy_is_named(tmp_path):
     admission = Lab(study(tmp_path), tmp_path).admission
     assert study_line(admission, 0.0, 0.2).endswith("; this machine is busy: a chain gets 20% of a core")
