@@ -65,16 +65,19 @@ class Endings:
         """A worker had it, and money, time or the user came first."""
         self.unpaid.append(chain)
         self.stopped.append(chain)
-        self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), f"stopped; {self._stock.whence(chain)}")
+        self._note_stop(chain)
 
     def note_checkpoints(self) -> None:
         """Workers are gone now: one may have kept a checkpoint after the driver had let go of its chain."""
         for chain in self.stopped:
-            self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), f"stopped; {self._stock.whence(chain)}")
+            self._note_stop(chain)
 
     def crowd(self, chain: Chain) -> None:
         """It is tried again with a larger share of a device."""
         self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), "its share of a device was too small")
+
+    def _note_stop(self, chain: Chain) -> None:
+        self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), f"stopped; {self._stock.whence(chain)}")
 
     def _record(self, chain: Chain, state: str, dev: float | None, message: str) -> None:
         """Also of a chain that no worker had, because the store knows how it ends."""
