@@ -38,8 +38,8 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.planning.architecture import shape_of
 from sweep.planning.budget import TRAINING, forward_flops
+from sweep.planning.registry import shape_of
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from sweep.planning.architecture import shape_of
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
+from sweep.planning.registry import shape_of
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import Encoded, Row, Task
 from sweep.tasks.encoding import from_sequences

@@ -10,8 +10,8 @@ import torch
 from tiny_models import HEADS
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from sweep.planning.architecture import KNOWN, Shape, shape_of
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
+from sweep.planning.registry import CHECKPOINTS, Shape, shape_of
 from sweep.tasks.encoding import EncodedSequence, from_sequences
 from sweep.training import linear
 from sweep.training.batching import DeviceData
@@ -130,5 +130,5 @@ def test_larger_known_encoders_cost_more():
         "xlm-roberta-large",
         "xlm-roberta-xl",
     ]
-    shapes = {name.partition("/")[2]: shape for name, shape in KNOWN.items()}
+    shapes = {name.partition("/")[2]: entry.shape for name, entry in CHECKPOINTS.items() if entry.shape is not None}
     assert all(cost(shapes[one]) < cost(shapes[other]) for one, other in pairwise(names))

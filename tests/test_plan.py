@@ -290,7 +290,8 @@ def test_plan_as_json_has_the_promised_keys_and_needs_nothing_heavy(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert set(json.loads(done.stdout)) == {
-        *("study", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared", "flops_shared"),
+        *("study", "encoders", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared"),
+        "flops_shared",
         *("covered_by_budget", "flops_last", "flops_planned", "least_budget", "cells_tuned_by_scores", "flags"),
     }  # fmt: skip
 

@@ -85,7 +85,7 @@ def test_one_target_may_be_read_otherwise(root, tmp_path):
     own = {"overrides": {"bucc2018": {"layer": -1, "pooling": "cls"}}}
     plan = plan_of(study(tmp_path, root, "bucc2018", "world/retrieval", scoring=own))
     assert plan.study.scoring.reading("bucc2018") == ((-1,), "cls")
-    assert plan.study.scoring.reading("world/retrieval") == (None, "mean")
+    assert plan.study.scoring.reading("world/retrieval") == (None, None)
 
 
 def test_depths_of_the_papers_encoders_give_their_layers():

@@ -11,13 +11,14 @@ import torch
 from published_encoders import PUBLISHED
 from tiny_models import HEADS, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
+from sweep.planning.registry import model_type
 from sweep.training.batching import DeviceData, split
 from sweep.training.encoders import random_encoder
-from sweep.training.model import READY_MASK, Chainable
+from sweep.training.model import Chainable
 
 META = torch.device("meta")
 TRAINED = [family for family in HEADS if family != "embedding"]
-KINDS = {name: config for name, config in PUBLISHED.items() if config["model_type"] in READY_MASK}
+KINDS = {name: config for name, config in PUBLISHED.items() if model_type(config["model_type"]).mask == "ready"}
 
 
 def one_step(model: Chainable, family: str, data: DeviceData, parts: int | None) -> None:

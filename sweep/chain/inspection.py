@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from sweep.errors import Mistakes, SweepError
-from sweep.planning.architecture import shape_of
 from sweep.planning.first_use import asked_families, unchecked_encoders
 from sweep.planning.plan import Plan
+from sweep.planning.registry import shape_of
 from sweep.planning.resolve import shape_fact
 from sweep.planning.shapes import EncoderSource
 from sweep.training.encoders import check_shape, check_weights, configuration, load_configuration

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sweep.planning.architecture import Shape
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
+from sweep.planning.registry import Shape
 from sweep.store import Wait
 from sweep.tasks.base import Encoded
 from sweep.training.scoring import ScoreProgress

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from sweep.planning.architecture import Shape
 from sweep.planning.chains import Cell, Chain, Phase, Recipe
 from sweep.planning.plan import Plan
+from sweep.planning.registry import Shape
 from sweep.planning.rungs import TRAINED, planned_end
 from sweep.planning.spec import Budget
 from sweep.tasks.base import Size, Task

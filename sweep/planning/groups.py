@@ -3,10 +3,10 @@
 joshi_0 .. joshi_5   the class of Joshi et al. 2020, from left behind to best provided for
 joshi_low            class at most 2
 cc100_small          less than 1 GB of text in CC-100
-unseen               not among the pretraining languages of the encoder at hand
+unseen               not among the pretraining languages of the encoder at hand, of the 50 of XTREME and XTREME-R
 
 A study asks for them in `report: {groups: [...]}`; its own, in `language_groups`, are always reported. Facts about
-languages are in tasks/resources.
+languages are in tasks/resources, what encoders have seen in planning/registry.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sweep.errors import StudyError, nearest
+from sweep.planning.shapes import registered
 from sweep.planning.spec import Study
 from sweep.tasks.base import Task
-from sweep.tasks.resources import CC100_GB, CLASSES, UNSEEN
+from sweep.tasks.resources import CC100_GB, CLASSES
 
 LOW_CLASS, SMALL_GB = 2, 1.0
 UNSEEN_GROUP = "unseen"
@@ -95,8 +96,8 @@ def _groups(study: Study, encoder: str) -> Iterator[tuple[str, tuple[str, ...]]]
 
 def _unseen(study: Study, encoder: str) -> frozenset[str] | None:
     """Languages that an encoder has not seen; None where that is not known."""
-    described = study.encoders.get(encoder)
-    return UNSEEN.get((described.path if described is not None else None) or encoder)
+    seen = registered(encoder, study.encoders.get(encoder)).languages
+    return frozenset(CLASSES) - seen if seen is not None else None
 
 
 def _languages(study: Study, tasks: Mapping[str, Task]) -> set[str]:

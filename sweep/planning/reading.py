@@ -1,8 +1,8 @@
 """How a target is read at scoring time: test examples, and for sentence vectors the layers and the pooling.
 
-Translations are found by vectors of a middle layer (XTREME's Tatoeba: hidden_states[8] of mBERT's 12, [14] of XLM-R
-large's 24; XLM-R base has no published layer that fits it). `default_layer` is a rule that gives these two, and the
-same relative depth elsewhere. A task that a target phase trained is read where it was trained: at the last layer.
+Translations are found by vectors of a middle layer: the one that the registry has for the encoder (mBERT 8 of 12, XLM-R
+large 14 of 24), else `default_layer`, a rule that gives these two, and the same relative depth elsewhere. A task that a
+target phase trained is read where it was trained: at the last layer.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def scoring_settings(study: Study, task: Task, encoder: EncoderSource) -> dict[s
     if task.trained_in:
         return settings | {"layers": [last], "pooling": encoder.pooling}
     asked, pooling = study.scoring.reading(task.name)
-    layers = [default_layer(last)] if asked is None else [layer % (last + 1) for layer in asked]
-    return settings | {"layers": list(dict.fromkeys(layers)), "pooling": pooling}
+    own = default_layer(last) if encoder.known.layer is None else encoder.known.layer
+    layers = [own] if asked is None else [layer % (last + 1) for layer in asked]
+    return settings | {"layers": list(dict.fromkeys(layers)), "pooling": pooling or encoder.known.pooling}
 
 
 def read_layers(settings: Mapping[str, Any], encoder: EncoderSource) -> list[int]:

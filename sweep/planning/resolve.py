@@ -16,12 +16,12 @@ from pathlib import Path
 from sweep.errors import Mistakes, StudyError, nearest
 from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, data_facts, groups, mixing, rungs, sources
-from sweep.planning.architecture import Shape
 from sweep.planning.axes import OWN
 from sweep.planning.chains import INTERMEDIATE, Cell
 from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan, Rows
-from sweep.planning.shapes import GUESS, EncoderSource, encoder_source, per_seed
+from sweep.planning.registry import GUESS, Shape
+from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import Task

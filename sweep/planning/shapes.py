@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sweep.errors import StudyError, nearest
 from sweep.fingerprint import KEY_LENGTH, file_digest, fingerprint
-from sweep.planning.architecture import KNOWN, Shape, shape_of
+from sweep.planning.registry import CHECKPOINTS, GUESS, SEED, UNKNOWN, Checkpoint, Shape, checkpoint, hub_ids, shape_of
 from sweep.planning.spec import Encoder
 
 # A file above this size is sampled: hashing a month's checkpoints for every plan would make the plan slow, and no
@@ -21,11 +21,6 @@ WHOLE_FILE_BYTES = 8 << 20
 UNREAD = {".md", ".h5", ".msgpack", ".ot", ".onnx"}  # of an encoder's folder: words, weights of other frameworks
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 64 << 10
-GUESS = "FacebookAI/xlm-roberta-base"  # whose shape a hub encoder has in a plan that knows nothing of it
-
-SEED = "{seed}"  # in the path of an encoder: every seed of the study begins from a checkpoint of its own
-# Encoders that come with the package, by the name under which a study can ask for them.
-SHIPPED = {"world/tiny": str(Path(__file__).parents[1] / "encoders" / "world-tiny" / f"seed-{SEED}")}
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,8 @@ class EncoderSource:
     text: str | None = None  # random weights: the task whose text trains the tokenizer
     vocab_size: int = 0
     algorithm: str = ""
-    pooling: str = "mean"
+    pooling: str = "mean"  # of token vectors into one of the text, in heads
+    known: Checkpoint = UNKNOWN  # its entry in the registry
     guessed: bool = False  # the shape is that of GUESS: nobody has read this encoder's configuration yet
     by_seed: tuple[tuple[int, EncoderSource], ...] = ()  # empty: one checkpoint for all seeds
 
@@ -79,18 +75,28 @@ def encoder_source(
     """
     if described is not None and described.random_init is not None:
         return _random(name, described, text_digest, where)
-    told = described.path if described is not None and described.path else name
+    told, known = _told(name, described), registered(name, described)
     if unknown := next((found for found in re.findall(r"\{[^{}]*\}", told) if found != SEED), None):
         raise StudyError(where, f"{unknown} in the path {told!r}", f"{SEED} alone stands for something there")
-    pattern = SHIPPED.get(told, told)
+    pattern = known.folder or told
     if SEED not in pattern:
         return _published(name, pattern, described, base, where)
     places = {seed: pattern.replace(SEED, str(seed)) for seed in seeds}
     there = [seed for seed, place in places.items() if (base / place).is_dir()]
-    if (there or told in SHIPPED) and (lacking := [seed for seed in seeds if seed not in there]):
+    if (there or known.folder) and (lacking := [seed for seed in seeds if seed not in there]):
         found = f"no folder {str((base / places[lacking[0]]).resolve())!r}"
         raise StudyError(where, found, f"with {told!r} one for every seed of axes.seed is expected")
     return per_seed({seed: _published(name, place, described, base, where) for seed, place in places.items()}, where)
+
+
+def registered(name: str, described: Encoder | None) -> Checkpoint:
+    """The registry's entry of an encoder of the axis; UNKNOWN where it has none."""
+    random = described is not None and described.random_init is not None
+    return UNKNOWN if random else checkpoint(_told(name, described))
+
+
+def _told(name: str, described: Encoder | None) -> str:
+    return (described.path if described is not None else None) or name
 
 
 def per_seed(checkpoints: Mapping[int, EncoderSource], where: str) -> EncoderSource:
@@ -104,19 +110,22 @@ def per_seed(checkpoints: Mapping[int, EncoderSource], where: str) -> EncoderSou
 
 
 def _published(name: str, location: str, described: Encoder | None, base: Path, where: str) -> EncoderSource:
-    pooling = described.pooling if described is not None else "mean"
+    known = registered(name, described)
+    pooling = (described.pooling if described is not None else None) or known.pooling
     folder = (base / location).resolve()
     if folder.is_dir():
         return EncoderSource(
-            name, str(folder), _shape_of_folder(folder, where), _folder_digest(folder), pooling=pooling
+            name, str(folder), _shape_of_folder(folder, where), _folder_digest(folder), pooling=pooling, known=known
         )
-    if location not in KNOWN and not _looks_like_hub_id(location, described):
-        wanted = "a name under 'encoders', a folder with a model, or a hub id such as " + ", ".join(KNOWN)
-        hint = nearest(location, [*KNOWN, *SHIPPED])
+    if known.shape is None and not _looks_like_hub_id(location, described):
+        wanted = "a name under 'encoders', a folder with a model, or a hub id such as " + ", ".join(hub_ids())
+        hint = nearest(location, CHECKPOINTS)
         raise StudyError(where, f"the encoder {location!r}", f"{wanted} is expected", hint)
-    digest, guessed = fingerprint({"hub": location, "revision": None}), location not in KNOWN
-    source = EncoderSource(name, location, KNOWN[GUESS if guessed else location], digest, guessed=guessed)
-    source = replace(source, pooling=pooling)
+    shape = known.shape or checkpoint(GUESS).shape
+    assert shape is not None
+    digest = fingerprint({"hub": location, "revision": None})
+    guessed = known.shape is None
+    source = EncoderSource(name, location, shape, digest, pooling=pooling, known=known, guessed=guessed)
     return source.at(described.revision) if described is not None and described.revision else source
 
 
@@ -134,7 +143,8 @@ def _random(name: str, described: Encoder, text_digest: str | None, where: str) 
     identity = {"config": config, "tokenizer": tokenizer.model_dump(), "text": text_digest}
     return EncoderSource(
         name, None, shape, fingerprint(identity), config=json.dumps(config, sort_keys=True), text=tokenizer.text,
-        vocab_size=tokenizer.vocab_size, algorithm=tokenizer.algorithm, pooling=described.pooling,
+        vocab_size=tokenizer.vocab_size, algorithm=tokenizer.algorithm,
+        pooling=described.pooling or UNKNOWN.pooling,
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class Encoder(Model):
     revision: Name | None = None
     random_init: dict[str, Any] | None = None  # arguments of the model's configuration, with `model_type`
     tokenizer: Tokenizer | None = None
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls"] | None = None  # None: as the registry knows the encoder, by default the mean
 
     @field_validator("random_init", mode="after")
     @classmethod
@@ -63,7 +63,7 @@ class Scoring(Reading):
     """How weights are scored; nothing here is part of a phase.
 
     `layer` and `pooling` are for retrieval targets that are not trained: 0 is the embedding layer, -1 the last one;
-    without `layer` sweep.planning.reading chooses by the encoder's depth, and pooling is the mean.
+    without them sweep.planning.reading chooses, by what the registry knows of the encoder and by its depth.
     """
 
     examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
@@ -72,10 +72,10 @@ class Scoring(Reading):
     chains: Literal["all", "winners"] = "all"
     overrides: dict[Name, Reading] = {}  # by target
 
-    def reading(self, task: str) -> tuple[tuple[int, ...] | None, str]:
-        """Layers (None: by the encoder's depth) and pooling for a target."""
+    def reading(self, task: str) -> tuple[tuple[int, ...] | None, str | None]:
+        """Layers and pooling for a target; None: as the encoder has it."""
         own = self.overrides.get(task, Reading())
-        return self.layer if own.layer is None else own.layer, own.pooling or self.pooling or "mean"
+        return self.layer if own.layer is None else own.layer, own.pooling or self.pooling
 
 
 class Halving(Model):

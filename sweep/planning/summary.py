@@ -32,6 +32,9 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         last.add(chain.score)
     return {
         "study": plan.study.study,
+        "encoders": {
+            name: {"licence": source.known.licence, "text": source.known.text} for name, source in plan.encoders.items()
+        },
         "cells": len(plan.cells),
         "chains": chains,
         "phases_unshared": phases,

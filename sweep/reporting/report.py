@@ -113,10 +113,10 @@ def read(
 ) -> Report:
     """Scores, gains and intervals. Raises StoreError.
 
-    `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains", "cells"
-    and "flags", and where known "languages" in the order to show them, "text", the masked tasks, "gpu", whether the
-    study asks for one, and "overlaps", pairs
-    (intermediate task, target) whose cells are marked and, unless `overlapping`, left out of means. `facts` are
+    `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains",
+    "cells", "encoders" and "flags", and where known "languages" in the order to show them, "text", the masked tasks,
+    "gpu", whether the study asks for one, and "overlaps", pairs (intermediate task, target) whose cells are marked
+    and, unless `overlapping`, left out of means. `facts` are
     the ledger's: which previews `sweep preview` has asked for, and at which rungs target phases have paused.
     """
     found, over = results(chains, store), ended(chains, store)
@@ -231,12 +231,21 @@ def _tuning(tuned: pd.DataFrame) -> str:
     return TUNING.format(count=low if low == high else f"{low} to {high}")
 
 
+def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """What is known of the published encoders: licence, and what they were pretrained on."""
+    for name, entry in known.items():
+        parts = ("licence", entry["licence"]), ("pretrained on", entry["text"])
+        if stated := [f"{what} {value}" for what, value in parts if value]:
+            yield f"Encoder {name}: {', '.join(stated)}."
+
+
 def _made(report: Report) -> Iterator[str]:
     yield INTERVALS
     yield CLAIMS
     seeds = sorted({result.chain.seed for result in report.results})
     if seeds:
         yield f"Seeds: {', '.join(map(str, seeds))}."
+    yield from _encoders(report.plan.get("encoders", {}))
     versions: dict[str, set[str]] = {}
     parts: list[PhaseRecord | ScoreRecord] = [result.score for result in report.results]
     parts += [phase for result in report.results for phase in result.phases]

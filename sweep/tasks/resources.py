@@ -1,4 +1,4 @@
-"""How well languages are provided for: taxonomy classes, size of pretraining text, and what encoders have seen.
+"""How well languages are provided for: taxonomy classes and size of pretraining text.
 
 For the 50 languages of XTREME and XTREME-R. A language that is not here, or has no value, is in no group: nothing is
 guessed.
@@ -8,9 +8,6 @@ CLASSES     Joshi et al. 2020 (arXiv 2004.09095), file lang2tax.txt; 0 is the le
 CC100_GB    gigabytes of the compressed monolingual files of CC-100 (Wenzek et al. 2020), as its page states them;
             Burmese with its Zawgyi file. No value is close to the limit of 1 GB where copies of the page may differ:
             the nearest are kk 0.889 and ka 1.1.
-UNSEEN      languages of the 50 that are not among an encoder's pretraining languages. XLM-R: the language tags of its
-            model card, which are those of its paper's table. mBERT: the list of 104 Wikipedias in its repository, from
-            memory and not verified. Encoders that are not here have no group `unseen`.
 """
 
 from __future__ import annotations
@@ -36,9 +33,3 @@ CC100_GB: Mapping[str, float] = {
     "en": 82,
 }
 # fmt: on
-
-UNSEEN: Mapping[str, frozenset[str]] = {
-    "FacebookAI/xlm-roberta-base": frozenset({"ht", "qu", "wo", "yo"}),
-    "FacebookAI/xlm-roberta-large": frozenset({"ht", "qu", "wo", "yo"}),
-    "google-bert/bert-base-multilingual-cased": frozenset({"qu", "wo"}),
-}

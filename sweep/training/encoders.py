@@ -35,14 +35,9 @@ from transformers import (
 from transformers.utils import logging
 
 from sweep.errors import StoreError, StudyError, nearest
+from sweep.planning.registry import DROPOUTS
 from sweep.training.tokenizer import refuse_own_code
 
-# What configurations call the dropout of an encoder's hidden states and of its attention; that of heads is not its own.
-DROPOUTS = (
-    *("hidden_dropout_prob", "hidden_dropout", "dropout", "embedding_dropout", "mlp_dropout"),
-    *("attention_probs_dropout_prob", "attention_dropout"),
-    *("local_attention_probs_dropout_prob", "lsh_attention_probs_dropout_prob"),
-)
 # In the order in which transformers looks for them.
 WEIGHTS = (
     *("model.safetensors", "model.safetensors.index.json"),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from sweep.planning.registry import DEFAULT_EPSILON, HEAD_DROPOUT, NORM_EPSILON, model_type
 from sweep.training.batching import Batch
 from sweep.training.dropout import use_fast_dropout
 from sweep.training.heads import AnyHead, HeadSpec, MaskedHead, Outputs, Pooling, VectorHead, make_head, mask_batch
@@ -24,11 +25,6 @@ Precision = Literal["fp32", "bf16"]
 
 cpu: Any = torch.cpu  # carries no types
 NATIVE_BF16 = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
-
-# Encoders that take a mask which is ready made: one for all layers, or one for each kind of layer. transformers would
-# ask the device whether anything is masked at all, and so wait at every step for all that a GPU still has to do.
-READY_MASK = {"bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra", "distilbert"}
-READY_MASKS = {"modernbert"}
 
 
 class Chainable(nn.Module):
@@ -142,12 +138,12 @@ def has_bf16(kind: str) -> bool:
 
 
 def _ready(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str, Tensor | None] | None:
-    """What an encoder takes as its attention mask; where it is ready made, [S, 1, 1 or L, L]."""
-    mask = batch.attention_mask
-    if config.model_type not in READY_MASK | READY_MASKS:
+    """What an encoder takes as its attention mask, as the registry has it; ready made it is [S, 1, 1 or L, L]."""
+    mask, form = batch.attention_mask, model_type(config.model_type).mask
+    if form == "padding":
         return mask
     full = mask[:, None, None, :] if mask is not None else None
-    if config.model_type in READY_MASK:
+    if form == "ready":
         return full
     window, length = config.sliding_window, batch.input_ids.shape[1]
     position = torch.arange(length, device=batch.input_ids.device)
@@ -170,11 +166,10 @@ def seed_for(*parts: object) -> int:
 
 def _head_dropout(config: PreTrainedConfig) -> float:
     """What an encoder's configuration says of heads, else of hidden states."""
-    names = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout_prob", "hidden_dropout", "dropout")
-    stated = (getattr(config, name, None) for name in names)
+    stated = (getattr(config, name, None) for name in HEAD_DROPOUT)
     return float(next((share for share in stated if share is not None), 0.0))
 
 
 def _epsilon(config: PreTrainedConfig) -> float:
-    """Of an encoder's norms; DistilBERT does not say its own."""
-    return float(getattr(config, "layer_norm_eps", getattr(config, "norm_eps", 1e-12)))
+    """Of an encoder's norms."""
+    return float(next((getattr(config, name) for name in NORM_EPSILON if hasattr(config, name)), DEFAULT_EPSILON))

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from sweep.errors import StudyError
-from sweep.planning.architecture import OFFSET_POSITIONS, Shape
+from sweep.planning.registry import Shape, model_type
 from sweep.tasks.subwords import frame
 
 LOADED = ("AutoConfig", "AutoModel", "AutoModelForMaskedLM", "AutoTokenizer")  # what encoders are loaded through
@@ -61,16 +61,16 @@ def _class_references(named: object) -> Iterator[str]:
 
 
 def check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, model_type: str, pad_id: int | None, shape: Shape, families: Collection[str]
+    tokenizer: PreTrainedTokenizerBase, kind: str, pad_id: int | None, shape: Shape, families: Collection[str]
 ) -> None:
-    """Whether text of these families, so tokenized, can be fed to an encoder of this type, pad token and shape.
+    """Whether text of these families, so tokenized, can be fed to an encoder of this model type, pad token and shape.
 
     Raises StudyError.
     """
     where = f"tokenizer {tokenizer.name_or_path!r}"
     if tokenizer.pad_token_id is None:
         raise StudyError(where, "no pad token", "name one as pad_token in its tokenizer_config.json")
-    if model_type in OFFSET_POSITIONS and tokenizer.pad_token_id != pad_id:
+    if model_type(kind).offset_positions and tokenizer.pad_token_id != pad_id:
         found = (
             f"the pad token {tokenizer.pad_token_id}, while the encoder counts positions from its pad token {pad_id}"
         )
