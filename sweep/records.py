@@ -35,6 +35,7 @@ class PhaseRecord:
     resumes: str | None = None  # key of the trunk segment that it went on from; its costs are those after it
     precision: str = ""  # really used: fp32 or bf16, or both, where it was resumed elsewhere
     device: str = ""  # such as "cpu: AMD EPYC 9B45" or "cuda: NVIDIA H100", or several
+    kernels: str = ""  # of a CPU: whose linear layers and dropout (training/cpu_kernels.py)
 
     @property
     def dead_end(self) -> bool:
@@ -66,6 +67,7 @@ class ScoreRecord:
     layers: dict[str, dict[str, float]] = field(default_factory=dict)  # layer -> language -> value; vectors only
     precision: str = ""
     device: str = ""
+    kernels: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,4 +87,5 @@ class PreviewRecord:
     ended: float
     precision: str = ""
     device: str = ""
+    kernels: str = ""
     versions: dict[str, str] = field(default_factory=dict)

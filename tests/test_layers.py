@@ -40,7 +40,7 @@ LAYERS = (
     # 3  what is kept
     "records store stock standing data mirror tracking ui",
     # 4  training and scoring; no Ray, no store
-    """training training.batching training.memory training.mixture training.linear training.dropout training.heads
+    """training training.batching training.memory training.mixture training.cpu_kernels training.heads
     training.model training.schedule training.vocabulary training.tokenizer training.encoders training.published
     training.train training.neighbours training.scoring training.logme training.features training.probe""",
     # 5  one chain; knows no Ray
@@ -78,7 +78,7 @@ DOORS = {
     "scipy": "reporting.statistics",
     "sqlite3": "planning.ledger",
     "tokenizers": "training.vocabulary",
-    "torch": """training.batching training.memory training.linear training.dropout training.heads training.model
+    "torch": """training.batching training.memory training.cpu_kernels training.heads training.model
     training.encoders training.published training.train training.neighbours training.scoring training.features
     training.probe chain.checkpoint chain.bench chain.sharing""",
     "transformers": "training.vocabulary training.tokenizer training.encoders training.published training.model",

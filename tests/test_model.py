@@ -17,7 +17,6 @@ from sweep.tasks.encoding import concatenate
 from sweep.training.batching import DeviceData
 from sweep.training.encoders import cpu_weights, load_encoder, load_weights, random_encoder
 from sweep.training.heads import HeadSpec, mask_tokens
-from sweep.training.linear import linear
 from sweep.training.model import Chainable
 from sweep.training.neighbours import DeviceVectors
 from sweep.training.scoring import score, score_all
@@ -359,19 +358,3 @@ def test_a_trained_tokenizer_is_a_standard_folder(algorithm, tmp_path):
 def test_training_a_tokenizer_twice_gives_the_same_one(algorithm):
     vocabularies = [train_tokenizer(iter(TEXTS), 70, algorithm).get_vocab() for _ in range(4)]
     assert all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
-
-
-@pytest.mark.parametrize("shape", [(7, 5, 12), (3, 12), (12,), (0, 12)])
-@pytest.mark.parametrize("with_bias", [True, False])
-def test_our_linear_layer_is_torchs(shape, with_bias):
-    """The same products and gradients, up to rounding, for any leading shape."""
-    draw = torch.Generator().manual_seed(0)
-    inputs, weight, bias = (torch.randn(s, generator=draw) for s in (shape, (9, 12), (9,)))
-    results = []
-    for product in (linear, torch.nn.functional.linear):
-        given = [tensor.clone().requires_grad_() for tensor in (inputs, weight, bias)[: 3 if with_bias else 2]]
-        out = product(*given, *([] if with_bias else [None]))
-        out.square().sum().backward()
-        results.append([out.detach(), *(tensor.grad for tensor in given)])
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b)

@@ -23,6 +23,7 @@ from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import Runtime
 from sweep.store import Store, Wait
 from sweep.tasks.base import Task
+from sweep.training.cpu_kernels import kernels_in_use
 from sweep.training.encoders import load_encoder, load_weights, random_encoder
 from sweep.training.heads import HeadSpec
 from sweep.training.memory import keep_to_share
@@ -62,7 +63,11 @@ class Bench:
     @property
     def made(self) -> dict[str, Any]:
         """What records say of where and with what something was computed."""
-        return {"precision": self.precision, "device": _device_name(self.device.type), "versions": _versions()}
+        kind = self.device.type
+        kernels = kernels_in_use(self.runtime.cpu_kernels, kind)
+        return {
+            "precision": self.precision, "device": _device_name(kind), "kernels": kernels, "versions": _versions()
+        }  # fmt: skip
 
 
 def set_up(
@@ -131,7 +136,10 @@ def _model(
             load_weights(encoder, weights)
     heads = {task.name: HeadSpec(task.family, len(task.labels), tokenizer.mask_token_id) for task in tasks}
     pooling = cast(Literal["mean", "cls"], source.pooling)
-    model = Chainable(encoder, heads, seed=seed, pad_id=tokenizer.pad_token_id, pooling=pooling, dropout=dropout)
+    model = Chainable(
+        encoder, heads, seed=seed, pad_id=tokenizer.pad_token_id, pooling=pooling, dropout=dropout,
+        cpu_kernels=bench.runtime.cpu_kernels,
+    )  # fmt: skip
     return model.to(bench.device)
 
 

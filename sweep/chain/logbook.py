@@ -77,7 +77,8 @@ class Logbook:
         """Where and with what all attempts were computed; a phase may go on elsewhere."""
         made = self.log["made"]
         versions = {name: _all(one["versions"][name] for one in made) for name in made[-1]["versions"]}
-        return {**{name: _all(one[name] for one in made) for name in ("precision", "device")}, "versions": versions}
+        places = {name: _all(one[name] for one in made) for name in ("precision", "device", "kernels")}
+        return {**places, "versions": versions}
 
     def close(self, seed: int, dev: float, collapsed: bool) -> None:
         """The attempt is over: one line about it."""
@@ -93,4 +94,4 @@ class Logbook:
 
 
 def _all(values: Iterable[str]) -> str:
-    return " and ".join(dict.fromkeys(values))
+    return " and ".join(dict.fromkeys(filter(None, values)))

@@ -144,6 +144,10 @@ class Runtime(Model):
     precision: Literal["auto", "fp32", "bf16"] = (
         "auto"  # auto: bf16 on a GPU that has it, else fp32; bf16 on a CPU without it is fp32
     )
+    # auto: linear layers and dropout on a CPU by the faster kernels of training/cpu_kernels.py, where they work; torch:
+    # by torch alone. Weights then differ as they do between two machines, in last digits and in the noise of dropout.
+    # As the machine, this is in no key but in the records, and the report says where a study mixes them.
+    cpu_kernels: Literal["auto", "torch"] = "auto"
     # A batch larger than this is accumulated from parts, as one is that does not fit a device: the same gradient, with
     # other noise of dropout.
     micro_batch_tokens: Positive | None = None

@@ -125,7 +125,11 @@ def _mixed(found: Sequence[Result], over: Sequence[Ended], *, gpu: bool) -> list
     parts: dict[str, PhaseRecord | ScoreRecord] = {r.score.key: r.score for r in found}
     parts |= {phase.key: phase for run in found for phase in run.phases}
     parts |= {phase.key: phase for run in over for phase in run.phases}
-    used = {"precision": [part.precision for part in parts.values()], "device": [p.device for p in parts.values()]}
+    used = {
+        "precision": [part.precision for part in parts.values()],
+        "device": [part.device for part in parts.values()],
+        "kernels": [part.kernels for part in parts.values()],
+    }
     for name in sorted({name for part in parts.values() for name in part.versions}):
         used[f"version of {name}"] = [part.versions.get(name, "") for part in parts.values()]
     sentences = []

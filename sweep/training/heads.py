@@ -20,7 +20,7 @@ from torch.nn import functional
 from sweep.tasks import VECTORS
 from sweep.tasks.base import IGNORED
 from sweep.training.batching import Batch, sent
-from sweep.training.linear import linear
+from sweep.training.cpu_kernels import Projection
 
 MASKED_SHARE = 0.15  # of maskable tokens; of these 80% become [MASK], 10% a random token, 10% stay (Devlin et al. 2019)
 
@@ -170,6 +170,7 @@ class MaskedHead(nn.Module):
         self.transform = nn.Linear(hidden, width)
         self.norm = nn.LayerNorm(width, eps=epsilon)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.project = Projection()
         self._tied = (embeddings,)  # a tuple: the matrix is the encoder's, and is neither stored nor trained twice
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -179,7 +180,8 @@ class MaskedHead(nn.Module):
     def logits(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
         """[..., H] to [..., V] logits over the given embeddings, fp32."""
         transformed = self.norm(functional.gelu(self.transform(hidden)))
-        return linear(transformed, embeddings, self.bias).float()
+        logits: Tensor = self.project(transformed, embeddings, self.bias)
+        return logits.float()
 
     def count(self, batch: Batch) -> Tensor | int:
         return (batch.targets != IGNORED).sum().clamp(min=1)

@@ -17,9 +17,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from sweep.planning.registry import DEFAULT_EPSILON, HEAD_DROPOUT, NORM_EPSILON, model_type
 from sweep.training.batching import Batch
-from sweep.training.dropout import use_fast_dropout
+from sweep.training.cpu_kernels import Kernels, use_cpu_kernels
 from sweep.training.heads import AnyHead, HeadSpec, MaskedHead, Outputs, Pooling, VectorHead, make_head, mask_batch
-from sweep.training.linear import use_one_dnn
 
 Precision = Literal["fp32", "bf16"]
 
@@ -42,6 +41,7 @@ class Chainable(nn.Module):
         pad_id: int,
         pooling: Pooling = "mean",
         dropout: float | None = None,
+        cpu_kernels: Kernels = "auto",
     ) -> None:
         super().__init__()
         self.encoder, self.specs, self.pad_id, self.pooling = encoder, dict(heads), pad_id, pooling
@@ -53,8 +53,8 @@ class Chainable(nn.Module):
             number = self._numbers[task]
             start = seed_for(seed, number)
             self.heads[number] = make_head(spec, width, self.embeddings, pooling, dropped, start, epsilon=epsilon)
-        use_one_dnn(self)
-        use_fast_dropout(self)
+        if cpu_kernels == "auto":
+            use_cpu_kernels(self)
         accepted = inspect.signature(encoder.forward).parameters
         self._segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
 
