@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from shapes import SIZES, VOCABULARY, xlm_r
 
-from sweep.planning.sharing import CORES, crowd, memory_facts, pace_facts
+from sweep.facts import NO_FACTS, Facts
+from sweep.planning.sharing import crowd
 from sweep.tasks.base import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.training.encoders import random_encoder
@@ -64,7 +65,7 @@ def main() -> None:
         sys.exit("benchmarks/shares.py: found no GPU; a machine with one is expected, chains share nothing else")
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu, which says nothing about GPUs"
     print(f"{where}, torch {torch.__version__}, {arguments.shape}, batches of {arguments.batch_tokens} tokens")
-    facts, alone = {CORES: "64"}, 0.0
+    facts, alone = NO_FACTS.with_cores_per_device(64), 0.0
     for count in arguments.chains:
         chains = _together(count, arguments)
         speed = sum(chain.tokens / chain.seconds for chain in chains)
@@ -76,10 +77,11 @@ def main() -> None:
     print(f"gpu: auto would put {crowd([TASK], facts, cores=1)} chains on this device")
 
 
-def _facts(count: int, chains: list[Chain], speed: float) -> dict[str, str]:
+def _facts(count: int, chains: list[Chain], speed: float) -> Facts:
     """As a study keeps them, with tokens in place of FLOPs."""
-    pace = pace_facts(TASK, count, speed, 1.0)
-    return pace | memory_facts(TASK, chains[0].taken, chains[0].total) if count == 1 and chains[0].total else pace
+    pace = NO_FACTS.with_pace(TASK, count, 1 / speed)
+    alone = count == 1 and chains[0].total
+    return pace.with_memory(TASK, chains[0].taken, chains[0].total) if alone else pace
 
 
 def _together(count: int, arguments: argparse.Namespace) -> list[Chain]:

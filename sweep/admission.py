@@ -23,7 +23,7 @@ from sweep.planning.forerunners import forerunners
 from sweep.planning.ledger import RUNNING, Ledger, row_of
 from sweep.planning.outdated import outdated
 from sweep.planning.plan import Plan
-from sweep.planning.rungs import TRAINED, cell_by_cell, reached_rungs, rung_fact, stages
+from sweep.planning.rungs import TRAINED, cell_by_cell, stages
 from sweep.purse import Purse, Running
 from sweep.stock import Stock
 from sweep.tuning import Tried
@@ -39,7 +39,8 @@ class Admission:
         self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
         ledger.supersede(outdated(plan, ledger.chains()))
         self.purse = Purse(plan.study, ledger, costs, stock, clock)
-        self.places = Places(plan, ledger.facts())
+        self._facts = ledger.facts()
+        self.places = Places(plan, self._facts)
         self.order = coverage_order(plan)
         self.forerunners = forerunners(plan, self.order)
         self.cells = [
@@ -53,7 +54,6 @@ class Admission:
         self.closing = False  # set by Ctrl-C: nothing starts any more
         self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
         self._works: dict[str, Work] = {}  # of chains that run, or were not paid for: their last one
-        self._rungs = reached_rungs(ledger.facts())
         self._stuck = False  # nothing may start before something is finished: asked ten times a second, answered once
         first, *self._others = plan.study.axes.seed
         pairs = [(index, number) for index in self.order for number in range(self.cells[index].count)]
@@ -172,7 +172,7 @@ class Admission:
         """The dev score that a chain has reached there; None where it is not there yet, or has none."""
         if until is None or until == TRAINED:
             return self.stock.dev_score(chain)
-        known = self._rungs.get(rung_fact(chain.phases[-1].key, until))
+        known = self._facts.reached(chain.phases[-1].key, until)
         return self.stock.dev_at(chain, until) if known is None else known.dev
 
     def _start(self, chain: Chain, work: Work) -> None:
@@ -205,8 +205,8 @@ class Admission:
         if report.get("facts"):
             self.ledger.remember(report["facts"])
             self.places.learn(report["facts"])
+            self._facts |= report["facts"]
             self._stuck = False  # a share that was measured now may fit beside others
-            self._rungs |= reached_rungs(report["facts"])
         if report.get("committed"):
             self._stuck = False
             self.trained += report["phase"] != "score"

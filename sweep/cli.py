@@ -57,15 +57,16 @@ def check(options: argparse.Namespace) -> int:
     mistakes = Mistakes()
     with mistakes.part():
         study = load(options.file)
+        from sweep.facts import NO_FACTS
         from sweep.planning.first_use import check_data
         from sweep.planning.resolve import informed, resolve_sound
         from sweep.tracking import check_uri
 
-        plan, found = resolve_sound(study, options.file, {})
+        plan, found = resolve_sound(study, options.file, NO_FACTS)
         with mistakes.part():
             found.raise_first()
         with mistakes.part():
-            checked = check_data(plan, {})
+            checked = check_data(plan, NO_FACTS)
         with mistakes.part():
             _check_encoders(plan)
         if study.tracking:
@@ -82,8 +83,9 @@ def check(options: argparse.Namespace) -> int:
 
 def _check_encoders(plan: Plan) -> None:
     from sweep.chain.inspection import check_encoders  # which takes seconds to import
+    from sweep.facts import NO_FACTS
 
-    check_encoders(plan, {})
+    check_encoders(plan, NO_FACTS)
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -100,8 +102,8 @@ def plan(options: argparse.Namespace) -> int:
         study = study.model_copy(update={"budget": read_budget(options.budget, "--budget")})
     known = measured(study.results_folder)
     planned = resolve(study, options.file, known.facts)
-    planned = informed(planned, {**known.facts, **check_small_data(planned, known.facts)})
-    costs, speed = Costs(planned, known.sizes), known.speed(study.runtime.gpus > 0)
+    planned = informed(planned, known.facts | check_small_data(planned, known.facts))
+    costs, speed = Costs(planned, known.facts.sizes), known.speed(study.runtime.gpus > 0)
     found = summary(planned, costs, speed)
     if options.budget:
         found["coverage"] = coverage(planned, costs, speed)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
 from sweep.store import Store, Wait
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import ENCODING_VERSION, Encoded, Outputs, Prediction, Row, Task
+from sweep.tasks.base import ENCODING_VERSION, Encoded, Outputs, Prediction, Row, Size, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
 from sweep.tasks.mining import MINING
 from sweep.tasks.ranking import RANKING
@@ -163,14 +164,13 @@ def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:
     )
 
 
-def sizes(task: Task, split: str, parts: Mapping[str, Encoded]) -> dict[str, str]:
+def sizes(task: Task, split: str, parts: Mapping[str, Encoded]) -> Facts:
     """Facts for the ledger: what was really loaded, where a plan had estimates."""
-    return {
-        f"size:{task.name}:{split}:{language}": " ".join(
-            [str(part.examples), *(f"{len(of) / max(part.examples, 1):.3f}" for of in (part.tokens, part.example))]
-        )
-        for language, part in parts.items()
-    }
+    found = NO_FACTS
+    for language, part in parts.items():
+        tokens, sequences = (len(of) / max(part.examples, 1) for of in (part.tokens, part.example))
+        found = found.with_size(task.name, split, language, Size(part.examples, tokens, sequences))
+    return found
 
 
 def _drawn(count: int, seed: int) -> NDArray[np.int64]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
+from sweep.facts import Facts
 from sweep.planning.chains import Chain, Phase
 from sweep.planning.plan import Plan
-from sweep.planning.sharing import crowd, is_about_sharing, refused, works
+from sweep.planning.sharing import crowd, refused, works
 
 ROUNDING = 1e-6
 
@@ -14,15 +15,13 @@ ROUNDING = 1e-6
 class Places:
     """Devices per chain, and whether as many are free."""
 
-    def __init__(self, plan: Plan, facts: Mapping[str, str]) -> None:
-        self._plan, self._runtime = plan, plan.study.runtime
-        self._facts: dict[str, str] = {}
-        self.learn(facts)
+    def __init__(self, plan: Plan, facts: Facts) -> None:
+        self._plan, self._runtime, self._facts = plan, plan.study.runtime, facts
         self.devices: float | None = None  # of the machine, once it is known; None: a cluster has its own queue
 
-    def learn(self, facts: Mapping[str, str]) -> None:
+    def learn(self, facts: Facts) -> None:
         """What workers have measured."""
-        self._facts.update({name: value for name, value in facts.items() if is_about_sharing(name)})
+        self._facts |= facts
 
     def wanted(self, chain: Chain, missing: Sequence[Phase], scored: bool) -> float:
         """Devices for a chain that trains these phases, and is scored or not: GPUs, or cores where it uses no GPU."""
@@ -36,7 +35,7 @@ class Places:
             return True
         return sum(taken) + wanted <= self.devices + ROUNDING
 
-    def refused(self, chain: Chain, missing: Sequence[Phase], share: float) -> dict[str, str]:
+    def refused(self, chain: Chain, missing: Sequence[Phase], share: float) -> Facts:
         """Facts of a chain whose first work found no room in its share of a device."""
         name, *_ = works(self._plan, chain, missing, scored=True)
         found = refused(name, self._facts, round(1 / share))

@@ -6,7 +6,6 @@ charged to the budget, and to no chain.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,12 @@ import pandas as pd
 
 from sweep.chain.preview import measure
 from sweep.errors import StudyError
+from sweep.facts import NO_FACTS
 from sweep.planning.budget import Costs
 from sweep.planning.chains import Chain
 from sweep.planning.ledger import Ledger
-from sweep.planning.measured import measured_sizes
 from sweep.planning.plan import Plan
-from sweep.planning.preview import PREVIEWS, preview_parts, previews, ranked_targets, short_plan
+from sweep.planning.preview import preview_parts, previews, ranked_targets, short_plan
 from sweep.planning.settings import BASELINE, NOTHING, Setting
 from sweep.purse import Purse, Running
 from sweep.reporting.preview import preview_frame
@@ -50,7 +49,7 @@ def preview(path: Path) -> Outcome:
         short, store = _rankable(plan, path), Store(results / STORE)
         chains, before = list(previews(short)), ledger.spent()
         entries = [_entry(chain) for chain in chains]
-        ledger.remember({PREVIEWS: json.dumps(entries)})
+        ledger.remember(NO_FACTS.with_previews(entries))
         made = _make(chains, short, ledger, store)
         missing = sum(store.preview(chain.score) is None for chain in chains)
         flops, seconds = (now - then for now, then in zip(ledger.spent(), before, strict=True))
@@ -76,7 +75,7 @@ def _entry(chain: Chain) -> dict[str, str]:
 
 def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) -> int:
     """Makes the previews that the store lacks and the budget pays for; returns how many."""
-    stock, costs = Stock(store), Costs(short, measured_sizes(ledger.facts()))
+    stock, costs = Stock(store), Costs(short, ledger.facts().sizes)
     purse, made = Purse(short.study, ledger, costs, stock, time.time), 0
     for chain in chains:
         if store.preview(chain.score) is None and _price(chain, purse) <= purse.free and not purse.overdue:

@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 
 from sweep.admission import Admission
 from sweep.chainlog import add
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.chains import Chain
 
 WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
@@ -19,13 +20,16 @@ REPORT = "report"
 
 def written(report: Mapping[str, Any]) -> dict[str, Any]:
     """A report as Tune takes it: one text. Tune flattens mappings and keeps statistics of every number for ever."""
-    return {METRIC: 0.0, REPORT: json.dumps(report)}
+    facts: Facts = report.get("facts", NO_FACTS)
+    return {METRIC: 0.0, REPORT: json.dumps({**report, "facts": dict(facts.texts)})}
 
 
 def read(result: Mapping[str, Any]) -> dict[str, Any]:
     """The report in a result of Tune; empty where a chain has not reported."""
-    report: dict[str, Any] = json.loads(result.get(REPORT, "{}"))
-    return report
+    if REPORT not in result:
+        return {}
+    report: dict[str, Any] = json.loads(result[REPORT])
+    return {**report, "facts": Facts(report["facts"])}
 
 
 class ChainSearcher(Searcher):

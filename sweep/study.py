@@ -6,7 +6,6 @@ moment: the next call plans the same chains and finds in the store what was fini
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import shutil
@@ -27,6 +26,7 @@ from filelock import FileLock, Timeout
 from sweep.admission import Admission
 from sweep.display import Display
 from sweep.errors import StudyError, SweepError
+from sweep.facts import NO_FACTS, Facts
 from sweep.forecast import least_budget
 from sweep.planning import ledger as books
 from sweep.planning.budget import Costs, Speed
@@ -34,7 +34,6 @@ from sweep.planning.chains import Chain
 from sweep.planning.first_use import check_data, resolve_revisions, unchecked_encoders
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
-from sweep.planning.measured import measured_sizes
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import informed, resolve
 from sweep.planning.spec import Budget, Runtime, Study
@@ -71,8 +70,8 @@ def run(path: Path) -> Outcome:
     """Runs what is missing of a study. Raises SweepError for what its user can mend."""
     started = time.time()
     with prepared(path) as (plan, ledger, results):
-        costs = Costs(plan, measured_sizes(ledger.facts()))
-        ledger.remember({"plan": json.dumps(plan_facts(plan, costs))})
+        costs = Costs(plan, ledger.facts().sizes)
+        ledger.remember(NO_FACTS.with_plan(plan_facts(plan, costs)))
         admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs)
         interrupted = _execute(admission, results)
         admission.endings.note_checkpoints()
@@ -102,14 +101,14 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
             raise mistake from fault
 
 
-def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
+def _check_encoders(plan: Plan, facts: Facts) -> Facts:
     """In a process of its own: torch stays out of the driver, which lives and grows as long as the study.
 
     A program of its own, for one of multiprocessing begins by running the caller's script again. Where torch is loaded
     already there is nothing to keep out.
     """
     if not unchecked_encoders(plan, facts):
-        return {}
+        return NO_FACTS
     if "torch" in sys.modules:
         from sweep.chain.inspection import check_encoders
 
@@ -118,7 +117,7 @@ def _check_encoders(plan: Plan, facts: dict[str, str]) -> dict[str, str]:
     paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     asked = pickle.dumps((plan, facts))
     done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env={**os.environ, **paths}, check=True)
-    found: dict[str, str] | SweepError = pickle.loads(done.stdout)  # noqa: S301  our own process wrote it
+    found: Facts | SweepError = pickle.loads(done.stdout)  # noqa: S301  our own process wrote it
     if isinstance(found, SweepError):
         raise found
     return found
@@ -168,13 +167,13 @@ def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
 
 
 def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
-    owner = ledger.facts().get("study")
+    owner = ledger.facts().study
     if owner not in (None, study.study):
         wanted = f"a folder of the study {study.study!r}, or an empty one, is expected"
         raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", wanted)
     if owner is None and ledger.spent() == (0, 0):
         _charge_lost(ledger, Store(results / STORE))
-    ledger.remember({"study": study.study, "file": str(path.absolute())})
+    ledger.remember(NO_FACTS.with_study(study.study))
     shutil.copyfile(path, results / STUDY_COPY)
 
 

@@ -19,8 +19,8 @@ from ray import tune
 
 from sweep.chainlog import place, spoken_into, stack_of_silence
 from sweep.errors import DeviceError, SweepError
+from sweep.facts import NO_FACTS
 from sweep.planning.plan import Plan
-from sweep.planning.sharing import CORES
 from sweep.purse import REPORT_SECONDS, REPORT_SHARE
 from sweep.search import written
 from sweep.store import Store, disk_error
@@ -79,7 +79,7 @@ class Reports:
         """A stop arrives as SystemExit in here."""
         self.latest = {"started": self.began[0], **vars(event)}
         if self.plan.study.runtime.shares and event.facts:
-            self.latest["facts"] = {**event.facts, **_machine()}
+            self.latest["facts"] = event.facts.with_cores_per_device(_cores_per_device())
         milestone = event.committed or event.facts or event.said or event.dev is not None
         if milestone or time.time() - self._sent > REPORT_SECONDS or self._dear():
             tune.report(written(self.latest))
@@ -87,7 +87,7 @@ class Reports:
 
     def end(self, **rest: Any) -> None:
         """The last report of an attempt, or the one before its process ends."""
-        tune.report(written({**self.latest, "said": "", "committed": False, "facts": {}, **rest}))
+        tune.report(written({**self.latest, "said": "", "committed": False, "facts": NO_FACTS, **rest}))
 
     def _dear(self) -> bool:
         """Whether what was spent since the last report is a noticeable share of the budget."""
@@ -136,8 +136,8 @@ def leaves_device_unusable(fault: BaseException) -> bool:
     return is_of_device and REFUSED.search(str(fault)) is None
 
 
-def _machine() -> dict[str, str]:
+def _cores_per_device() -> float:
     """Cores per GPU of the node that this worker runs on."""
     own = ray.get_runtime_context().get_node_id()
     node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == own)  # type: ignore[no-untyped-call]
-    return {CORES: f"{node.get('CPU', 1) / node.get('GPU', 1):g}"}
+    return float(node.get("CPU", 1) / node.get("GPU", 1))

@@ -16,13 +16,13 @@ from small_studies import plan_of, study_file
 
 from sweep.admission import Admission
 from sweep.display import STARVED, Display, Pace, chain_cells, duration, study_line
+from sweep.facts import NO_FACTS, Reached
 from sweep.fingerprint import fingerprint
 from sweep.forecast import device_seconds_left
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.chains import Chain, Rates
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Plan
-from sweep.planning.rungs import Reached, rung_fact
 from sweep.planning.summary import summary
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.stock import Stock
@@ -82,7 +82,8 @@ class Lab:
                     factor * (until - self.reached.get(phase.key, 0.0)) * self.admission.costs.parts(chain)[phase.key]
                 )
                 self.reached[phase.key] = until
-                facts = {rung_fact(phase.key, until): str(Reached(self.dev_of(phase.key, until), spent, spent / 1e9))}
+                reached = Reached(self.dev_of(phase.key, until), spent, spent / 1e9)
+                facts = NO_FACTS.with_reached(phase.key, until, reached)
                 self.hear(chain, spent, phase=phase.kind, key=phase.key, facts=facts)
                 self.admission.ended(chain.key)
                 return

@@ -15,6 +15,7 @@ from tiny_models import SHAPES
 from sweep.chain.inspection import check_encoders
 from sweep.cli import main
 from sweep.errors import SweepError
+from sweep.facts import NO_FACTS
 from sweep.planning.first_use import resolve_revisions, unchecked_encoders
 from sweep.planning.preview import previews, short_plan
 from sweep.planning.resolve import resolve
@@ -87,7 +88,7 @@ def test_a_preview_reads_the_first_seeds_checkpoint(tmp_path):
 def test_every_checkpoint_of_the_hub_gets_its_own_commit(tmp_path, monkeypatch):
     monkeypatch.setattr("sweep.planning.first_use.encoder_commit", lambda location: f"commit of {location}")
     path = per_seed(tmp_path, 1, 2, encoder=MULTIBERTS)
-    facts = resolve_revisions(plan_of(path), {})
+    facts = resolve_revisions(plan_of(path), NO_FACTS)
     source = resolve(load(path), path, facts).encoders["mine"]
     assert [source.of(seed).revision for seed in (1, 2)] == [f"commit of google/multiberts-seed_{n}" for n in (1, 2)]
     assert len({source.of(seed).digest for seed in (1, 2)}) == 2
@@ -96,7 +97,7 @@ def test_every_checkpoint_of_the_hub_gets_its_own_commit(tmp_path, monkeypatch):
 def test_every_checkpoint_is_looked_at_before_anything_is_trained(tmp_path):
     checkpoints(tmp_path, 1, 2)
     plan = plan_of(per_seed(tmp_path, 1, 2))
-    assert {Path(source.location or "").name for source in unchecked_encoders(plan, {}).values()} == {
+    assert {Path(source.location or "").name for source in unchecked_encoders(plan, NO_FACTS)} == {
         "checkpoint-1",
         "checkpoint-2",
     }
@@ -145,7 +146,7 @@ def test_the_shipped_encoders_are_found_wherever_the_study_file_lies(tmp_path):
         ENCODERS / "world-tiny" / f"seed-{seed}" for seed in (0, 2)
     ]
     assert len({source.of(seed).digest for seed in (0, 2)}) == 2
-    check_encoders(plan, {})
+    check_encoders(plan, NO_FACTS)
 
 
 def test_a_shipped_encoder_has_the_head_that_predicted_its_masked_words():

@@ -22,13 +22,13 @@ from small_studies import TINY, chains_of, finish, plan_of, study_file
 from sweep import mirror
 from sweep.chain import bench
 from sweep.chain.trial import run
+from sweep.facts import NO_FACTS
 from sweep.planning import chains as planning_chains
 from sweep.planning import coverage
 from sweep.planning import plan as planning_plan
 from sweep.planning.axes import Axes
 from sweep.planning.chains import Cell, Chain
 from sweep.planning.ledger import ChainRow
-from sweep.planning.preview import PREVIEWS
 from sweep.planning.settings import CELL, Setting
 from sweep.planning.shapes import encoder_source
 from sweep.records import PreviewRecord
@@ -72,7 +72,7 @@ def made(folder: Path, axes: dict[str, int]) -> FinishedStudy:
 def read(study: FinishedStudy) -> report.Report:
     chains = study.chains()
     entries = [previewed(study, chain) for chain in chains]
-    facts = {PREVIEWS: json.dumps([dict(entry) for entry in dict.fromkeys(tuple(one.items()) for one in entries)])}
+    facts = NO_FACTS.with_previews([dict(entry) for entry in dict.fromkeys(tuple(one.items()) for one in entries)])
     return report.read("study", chains, study.store, {}, {}, facts=facts)
 
 

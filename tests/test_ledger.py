@@ -15,6 +15,7 @@ from small_studies import study_file
 
 from sweep.cli import main
 from sweep.errors import StoreError
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.ledger import FILE, Ledger, opened_to_read
 from sweep.reporting.publish import publish
 from sweep.study import prepared
@@ -28,13 +29,13 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 @pytest.mark.parametrize("writing", [True, False])
 def test_whoever_reads_changes_no_file_beside_a_run_and_without_one(writing: bool, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / FILE)
-    ledger.remember({"a": "1"})
+    ledger.remember(NO_FACTS.with_study("one"))
     if not writing:
         ledger.close()
     before = listing(tmp_path)
     tmp_path.chmod(0o500)
     with opened_to_read(tmp_path / FILE) as read:
-        assert read.facts() == {"a": "1"}
+        assert read.facts().study == "one"
     tmp_path.chmod(0o700)
     assert listing(tmp_path) == before
     assert (len(before) > 1) == writing
@@ -56,16 +57,20 @@ def test_a_plan_makes_no_results_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def both(commit: str) -> Facts:
+    return NO_FACTS.with_data_commit("a", commit).with_data_commit("b", commit)
+
+
 def test_what_is_read_beside_a_run_is_of_one_moment(tmp_path: Path) -> None:
     """Two facts that are always written together, by a writer that checkpoints all the time."""
     ledger, over = Ledger(tmp_path / FILE), threading.Event()
     ledger._db.execute("pragma wal_autocheckpoint=2")
-    ledger.remember({"a": "", "b": ""})
+    ledger.remember(both(""))
 
     def write() -> None:
         for number in range(10**6):
             ledger._db.execute("begin")
-            ledger.remember({"a": str(number) * 500, "b": str(number) * 500})
+            ledger.remember(both(str(number) * 500))
             ledger._db.execute("commit")
             if over.is_set():
                 return
@@ -80,8 +85,8 @@ def test_what_is_read_beside_a_run_is_of_one_moment(tmp_path: Path) -> None:
     finally:
         over.set()
         writer.join()
-    assert all(facts["a"] == facts["b"] for facts in found)
-    assert len({facts["a"] for facts in found}) > 1
+    assert all(facts == both(facts.data_commit("a")) for facts in found)
+    assert len({facts.data_commit("a") for facts in found}) > 1
 
 
 def foreign(path: Path) -> None:

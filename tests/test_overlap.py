@@ -9,6 +9,7 @@ from small_studies import study_file
 
 from sweep.cli import main
 from sweep.errors import StudyError
+from sweep.facts import NO_FACTS
 from sweep.planning import first_use
 from sweep.planning.budget import Costs
 from sweep.planning.first_use import check_data, check_small_data
@@ -43,7 +44,7 @@ def study(folder, **rows):
 
 def checked(path):
     plan = resolve(load(path), path)
-    return informed(plan, check_data(plan, {}).facts)
+    return informed(plan, check_data(plan, NO_FACTS).facts)
 
 
 def notes(plan):
@@ -88,7 +89,6 @@ def test_a_small_task_that_is_part_of_a_targets_training_data_overlaps(tmp_path)
 def test_one_test_row_in_a_hundred_counts_and_one_in_two_hundred_does_not():
     few, enough = (Shared({"sw": (1, rows)}, {}, {}) for rows in (200, 100))
     assert (few.flatters, enough.flatters) == (False, True)
-    assert Shared.read(str(enough)) == enough
 
 
 def test_test_rows_in_a_targets_own_training_data_are_said(tmp_path):
@@ -131,16 +131,16 @@ def test_check_and_plan_say_it(tmp_path, capsys):
 def test_a_plan_reads_no_large_files_and_knows_what_a_run_has_found(tmp_path, monkeypatch):
     path = study(tmp_path, other_train=texts("t train", 60))
     plan = resolve(load(path), path)
-    facts = check_data(plan, {}).facts
+    facts = check_data(plan, NO_FACTS).facts
     monkeypatch.setattr(first_use, "SMALL", 10)
-    assert check_small_data(plan, {}) == {}
+    assert check_small_data(plan, NO_FACTS) == NO_FACTS
     assert ("other", "t") in resolve(load(path), path, facts).overlaps
-    assert check_data(plan, facts).facts == {}
+    assert check_data(plan, facts).facts == NO_FACTS
 
 
 def test_changed_data_is_read_again(tmp_path):
     path = study(tmp_path)
-    facts = check_data(resolve(load(path), path), {}).facts
+    facts = check_data(resolve(load(path), path), NO_FACTS).facts
     write(tmp_path / "other-train.jsonl", texts("t train", 61))
     found = check_data(resolve(load(path), path), facts).facts
     assert len(found) == 2

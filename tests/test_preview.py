@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,10 +15,11 @@ from sweep.chain.preview import measure
 from sweep.cli import main
 from sweep.data import SAMPLE_SEED, training_data
 from sweep.errors import StudyError
+from sweep.facts import NO_FACTS
 from sweep.planning.budget import Costs
 from sweep.planning.chains import INTERMEDIATE, PRETRAIN
 from sweep.planning.ledger import FILE, Ledger
-from sweep.planning.preview import EXAMPLES, PREVIEWS, preview_parts, previews, ranked_targets, short_plan
+from sweep.planning.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
 from sweep.preview import preview
 from sweep.records import PreviewRecord
 from sweep.reporting import report
@@ -188,7 +187,7 @@ def test_the_command_charges_the_study_and_a_second_call_spends_nothing(small_st
     ledger = Ledger(tmp_path / "runs/small" / FILE)
     assert ledger.spent()[0] == first.flops
     assert ledger.chains() == []
-    assert len(json.loads(ledger.facts()[PREVIEWS])) == 2
+    assert len(ledger.facts().previews) == 2
 
 
 def test_a_budget_that_is_too_small_makes_no_preview_and_a_larger_one_goes_on(small_store, tmp_path, monkeypatch):
@@ -244,7 +243,7 @@ def reported(folder, settings):
     for name in settings:
         for seed in range(2):
             study.chain(name, "topic", seed)
-    facts = {PREVIEWS: json.dumps(entries(study.store))}
+    facts = NO_FACTS.with_previews(entries(study.store))
     found = report.read("a study", study.chains(), study.store, {}, {}, facts=facts)
     return found, report.save(found, folder).read_text()
 

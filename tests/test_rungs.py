@@ -11,9 +11,10 @@ from test_admission import TUNED, Lab, study
 
 from sweep.chain.trial import run
 from sweep.errors import StudyError
+from sweep.facts import NO_FACTS
 from sweep.forecast import device_seconds_left
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.rungs import Stage, furthest, planned_end, reached_rungs, rung_step, stages
+from sweep.planning.rungs import Stage, planned_end, rung_step, stages
 from sweep.planning.spec import Scoring, Tuning
 from sweep.planning.summary import summary
 from sweep.reporting.spending import savings
@@ -234,13 +235,13 @@ def test_a_stopped_attempt_goes_on_where_it_stood(stage, tmp_path):
 def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(small_store, tmp_path):
     ((chain, plan),) = chains_of(study_file(tmp_path, target={"evaluations": 4}))
     whole, paused = (with_encoder_of(small_store, tmp_path / name) for name in ("whole", "paused"))
-    said = {}
+    said = NO_FACTS
     for _ in run(chain, plan, whole):
         pass
     for until in (0.25, 0.25, 0.5, 1.0, None):
         assert paused.phase(chain.phases[-1].key) is None or until in (1.0, None)
         for event in run(chain, plan, paused, until=until):
-            said |= {name: value for name, value in event.facts.items() if name.startswith("rung:")}
+            said |= event.facts
         assert (paused.score(chain.score) is None) == (until is not None)
     assert [unmeasured(paused.phase(phase.key)) for phase in chain.phases] == [
         unmeasured(whole.phase(phase.key)) for phase in chain.phases
@@ -248,13 +249,10 @@ def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(sma
     assert unmeasured(paused.score(chain.score)) == unmeasured(whole.score(chain.score))
     key, record = chain.phases[-1].key, whole.phase(chain.phases[-1].key)
     first, second = record.dev[0]["value"], max(point["value"] for point in record.dev[:2])
-    found = reached_rungs(said)
-    assert {name: one.dev for name, one in found.items()} == {
-        f"rung:{key}:0.25": first,
-        f"rung:{key}:0.5": second,
-    }
-    assert furthest(said) == {key: found[f"rung:{key}:0.5"]}
-    assert 0 < found[f"rung:{key}:0.25"].flops < found[f"rung:{key}:0.5"].flops < record.flops
+    at_quarter, at_half = (said.reached(key, rung) for rung in (0.25, 0.5))
+    assert (at_quarter.dev, at_half.dev) == (first, second)
+    assert said.furthest == {key: at_half}
+    assert 0 < at_quarter.flops < at_half.flops < record.flops
     # Where a phase was trained before anybody asked for rungs, its record says the same.
     assert [Stock(whole).dev_at(chain, rung) for rung in (0.25, 0.5)] == [first, second]
 

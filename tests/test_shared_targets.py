@@ -12,6 +12,7 @@ from published_encoders import save_published
 from small_studies import PHASE, chains_of, finish, plan_of, study_file
 
 from sweep.chain.trial import run
+from sweep.facts import NO_FACTS
 from sweep.planning.first_use import resolve_revisions
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
@@ -144,7 +145,7 @@ def hub(tmp_path, monkeypatch):
 def resolved(path):
     """The plan with the commits that a run would record, and these."""
     study = load(path)
-    facts = resolve_revisions(resolve(study, path), {})
+    facts = resolve_revisions(resolve(study, path), NO_FACTS)
     return resolve(study, path, facts), facts
 
 
@@ -170,12 +171,18 @@ def test_other_test_data_leave_a_targets_phases_as_they_are(hub, tmp_path):
     one, other = (next(plan.planned_chains()) for plan in (before, after))
     assert one.phases[-1].key == other.phases[-1].key
     assert one.score != other.score
-    assert [name for name in facts if facts[name] != others[name]] == [f"data:{folder}"]
+    assert facts.data_commit(str(folder)) != others.data_commit(str(folder))
 
 
 def test_a_data_set_that_several_tasks_read_is_looked_up_once(tmp_path):
     commit = "a" * 40
-    known = {f"data:{name}": commit for name in ("rajpurkar/squad", "google/xquad", "google/xtreme")}
-    known["data:facebook/mlqa or refs/convert/parquet"] = commit
+    known = NO_FACTS
+    for data_set in (
+        "rajpurkar/squad",
+        "google/xquad",
+        "google/xtreme",
+        "facebook/mlqa or refs/convert/parquet",
+    ):
+        known = known.with_data_commit(data_set, commit)
     path = study_file(tmp_path, {"target": ["xquad", "mlqa"]})
-    assert resolve_revisions(resolve(load(path), path, known), known) == {}
+    assert resolve_revisions(resolve(load(path), path, known), known) == NO_FACTS

@@ -18,13 +18,14 @@ from sweep.chain.meter import Event
 from sweep.chain.sharing import pace
 from sweep.chain.trial import run
 from sweep.errors import DeviceError
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.plan import Plan
-from sweep.planning.sharing import CORES, crowd, memory_facts, pace_facts, refused, works
+from sweep.planning.sharing import crowd, refused, works
 from sweep.store import Store
 
 AXES = {"intermediate": ["none", "world/nli"], "target": ["world/topic", "world/ner"], "seed": [1, 2, 3]}
 GB = 1e9
-MACHINE = {CORES: "16"}
+MACHINE = NO_FACTS.with_cores_per_device(16)
 
 
 def study(folder: Path, gpu: object = "auto", **changes: object) -> Plan:
@@ -32,15 +33,15 @@ def study(folder: Path, gpu: object = "auto", **changes: object) -> Plan:
     return plan_of(study_file(folder, AXES, runtime={"gpu": gpu, **changes}))
 
 
-def measured(**needed: float) -> dict[str, str]:
+def measured(**needed: float) -> Facts:
     """Facts about works that need so many GB of 80."""
-    facts = dict(MACHINE)
+    facts = MACHINE
     for work, gigabytes in needed.items():
-        facts |= memory_facts(work, gigabytes * GB, 80 * GB)
+        facts = facts.with_memory(work, gigabytes * GB, 80 * GB)
     return facts
 
 
-def everything(plan: Plan, needed: float) -> dict[str, str]:
+def everything(plan: Plan, needed: float) -> Facts:
     """Facts as if all that a study does had been measured."""
     chains = list(plan.planned_chains())
     names = {name for chain in chains for name in works(plan, chain, chain.phases, scored=True)}
@@ -64,7 +65,7 @@ def test_no_more_share_a_device_than_have_their_cores(cores, many):
     assert crowd(["train"], measured(train=1), cores) == many
 
 
-@pytest.mark.parametrize("facts", [{}, MACHINE, measured(score=1), memory_facts("train", GB, 80 * GB)])
+@pytest.mark.parametrize("facts", [NO_FACTS, MACHINE, measured(score=1), NO_FACTS.with_memory("train", GB, 80 * GB)])
 def test_what_is_not_measured_has_a_device_to_itself(facts):
     assert crowd(["train", "score"], facts, cores=1) == 1
 
@@ -82,9 +83,9 @@ def test_what_is_not_measured_has_a_device_to_itself(facts):
 )
 def test_where_neighbours_cost_more_than_they_bring_half_as_many_share(paces, many):
     """Device-seconds per FLOP, alone 1."""
-    facts = measured(train=1) | pace_facts("train", 1, 1e9, 1e9)
+    facts = measured(train=1).with_pace("train", 1, 1.0)
     for number, seconds in paces.items():
-        facts |= pace_facts("train", number, 1e9, seconds * 1e9)
+        facts = facts.with_pace("train", number, seconds)
     assert crowd(["train"], facts, cores=1) == many
 
 
@@ -108,8 +109,8 @@ def test_chains_of_one_encoder_kind_and_batch_are_measured_once(tmp_path):
 def test_a_pace_is_that_of_the_steps_alone():
     first = Event("target", "key", 1, 8, flops=5.0, device_seconds=10.0)
     last = Event("target", "key", 8, 8, flops=9.0, device_seconds=12.0)
-    assert pace("work", 4, first, last) == {"pace:work:4": "0.5"}
-    assert pace("work", 4, last, last) == {}
+    assert pace("work", 4, first, last) == NO_FACTS.with_pace("work", 4, 0.5)
+    assert pace("work", 4, last, last) == NO_FACTS
 
 
 # What admission makes of it
@@ -226,15 +227,16 @@ def test_the_benchmark_of_shares_refuses_a_machine_without_a_gpu_in_one_line():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_on_a_gpu_a_chain_measures_everything_that_it_does(tmp_path):
     plan = study(tmp_path)
-    facts: dict[str, str] = {}
+    facts = MACHINE
     for chain in plan.planned_chains():
         for event in run(chain, plan, Store(tmp_path / "store")):
             facts |= event.facts
-    assert {name for name in facts if name.startswith("memory:")} == set(everything(plan, 1)) - {CORES}
     total = torch.cuda.get_device_properties(0).total_memory
-    for name in facts:
-        if name.startswith("memory:"):
-            needed, device = map(float, facts[name].split())
+    for one in plan.planned_chains():
+        for work in works(plan, one, one.phases, scored=True):
+            memory = facts.memory(work)
+            assert memory is not None
+            needed, device = memory
             assert 0 < needed < device <= total
     chain = next(iter(plan.planned_chains()))
-    assert crowd(works(plan, chain, chain.phases, scored=True), facts | MACHINE, cores=1) > 1
+    assert crowd(works(plan, chain, chain.phases, scored=True), facts, cores=1) > 1

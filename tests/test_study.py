@@ -27,10 +27,11 @@ from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
 from sweep.cli import main
+from sweep.facts import NO_FACTS
 from sweep.official.scores import score
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import FAILED, Ledger
-from sweep.planning.sharing import CORES, memory_facts, works
+from sweep.planning.sharing import works
 from sweep.planning.summary import summary
 from sweep.store import Store
 from sweep.study import prepared
@@ -233,9 +234,9 @@ def test_a_plan_of_a_study_that_has_begun_forecasts_with_what_it_has_measured(un
 
 def test_what_workers_have_loaded_is_remembered_for_the_next_forecast(undisturbed):
     with closing(Ledger(undisturbed[0] / "results" / "ledger.sqlite")) as ledger:
-        examples, tokens, _sequences = ledger.facts()["size:world/rte:train:pivot"].split()
-    assert int(examples) == 200
-    assert float(tokens) > 10
+        size = ledger.facts().sizes["world/rte", "train", "pivot"]
+    assert size.examples == 200
+    assert size.tokens > 10
 
 
 # Out of money, then driver and workers killed, then stopped by Ctrl-C, then run to the end by one worker that is killed
@@ -365,9 +366,9 @@ def test_chains_with_different_shares_of_a_device_run_on_one(ready, tmp_path, mo
     axes = {"intermediate": ["none", "world/rte"]}
     plan = plan_of(study_file(tmp_path, axes, results="results", runtime={"gpu": "auto"}))
     names = {name for chain in plan.planned_chains() for name in works(plan, chain, chain.phases, scored=True)}
-    known = {CORES: "64"}
+    known = NO_FACTS.with_cores_per_device(64)
     for name in names:
-        known |= memory_facts(name, 1e10, 8e10) if "intermediate" not in name else {}
+        known = known.with_memory(name, 1e10, 8e10) if "intermediate" not in name else known
     ready(tmp_path)
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
         ledger.remember(known)

@@ -8,6 +8,7 @@ import pytest
 from small_studies import plan_of, study_file
 
 from sweep.cli import main
+from sweep.facts import NO_FACTS
 from sweep.planning import first_use
 from sweep.planning.first_use import check_data
 from sweep.planning.resolve import informed
@@ -93,7 +94,7 @@ def test_rows_that_nobody_has_counted_decide_nothing(tmp_path, monkeypatch, caps
     assert volumes(plan) == ["50", "500", "1000"]
     said = "volume 1000 of own: there are about 60 training examples; where no more, it is all of them"
     assert said in plan.flags
-    assert volumes(informed(plan, check_data(plan, {}).facts)) == ["50", "1000"]
+    assert volumes(informed(plan, check_data(plan, NO_FACTS).facts)) == ["50", "1000"]
     monkeypatch.setattr(first_use, "SMALL", 0)
     assert main(["plan", str(tmp_path / "study.yaml")]) == 0
     assert f"note: {said}" in capsys.readouterr().out
@@ -101,7 +102,7 @@ def test_rows_that_nobody_has_counted_decide_nothing(tmp_path, monkeypatch, caps
 
 def test_counts_of_data_that_has_changed_decide_nothing(tmp_path):
     plan = plan_of(own(tmp_path, 60))
-    facts = check_data(plan, {}).facts
+    facts = check_data(plan, NO_FACTS).facts
     grown = plan_of(own(tmp_path, 2000))
     assert volumes(informed(grown, facts)) == ["50", "500", "1000"]
-    assert volumes(informed(grown, {**facts, **check_data(grown, facts).facts})) == ["50", "500", "1000"]
+    assert volumes(informed(grown, facts | check_data(grown, facts).facts)) == ["50", "500", "1000"]

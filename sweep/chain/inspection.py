@@ -10,34 +10,32 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
 
 from sweep.errors import Mistakes, SweepError
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.first_use import asked_families, unchecked_encoders
 from sweep.planning.plan import Plan
 from sweep.planning.registry import shape_of
-from sweep.planning.resolve import shape_fact
 from sweep.planning.shapes import EncoderSource
 from sweep.training.encoders import check_shape, check_weights, configuration, load_configuration
 from sweep.training.tokenizer import check_tokenizer, load_tokenizer
 
 
-def check_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
+def check_encoders(plan: Plan, facts: Facts) -> Facts:
     """Facts on encoders that no earlier run has looked at, the shapes of hub encoders among them. Raises StudyError."""
-    families, found, mistakes = asked_families(plan), dict[str, str](), Mistakes()
-    for fact, source in unchecked_encoders(plan, facts).items():
+    families, found, mistakes = asked_families(plan), NO_FACTS, Mistakes()
+    for source in unchecked_encoders(plan, facts):
         with mistakes.part():
-            found |= {fact: "yes", **_check(source, families)}
+            found |= _check(source, families).with_encoder_checked(source.digest, families)
     mistakes.raise_first()
     return found
 
 
-def _check(source: EncoderSource, families: list[str]) -> dict[str, str]:
+def _check(source: EncoderSource, families: list[str]) -> Facts:
     if source.location is None:
         where = f"encoders.{source.name}.random_init"
         check_shape(configuration(json.loads(source.config or "{}"), source.vocab_size, 0, where), where)
-        return {}
+        return NO_FACTS
     where = f"encoder {source.name!r}"
     config = load_configuration(source.location, source.revision)
     check_shape(config, where)
@@ -45,13 +43,13 @@ def _check(source: EncoderSource, families: list[str]) -> dict[str, str]:
     tokenizer = load_tokenizer(source.location, source.revision)
     check_tokenizer(tokenizer, config.model_type, config.pad_token_id, shape, families)
     check_weights(source.location, source.revision)
-    return {shape_fact(source): json.dumps(asdict(shape))} if source.on_hub else {}
+    return NO_FACTS.with_shape(source.location, source.revision, shape) if source.on_hub else NO_FACTS
 
 
 def _answer() -> None:
     plan, facts = pickle.load(sys.stdin.buffer)  # noqa: S301  the driver wrote it
     output, sys.stdout = sys.stdout.buffer, sys.stderr  # what libraries print is no part of the answer
-    found: dict[str, str] | SweepError
+    found: Facts | SweepError
     try:
         found = check_encoders(plan, facts)
     except SweepError as mistake:

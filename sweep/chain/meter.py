@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.planning.registry import Shape
 from sweep.store import Wait
@@ -39,7 +40,7 @@ class Event:
     said: str = ""  # a line for the user
     waits: str = ""  # for whose lock it waits now
     waited: float = 0.0  # seconds for which this attempt has waited so far, which cost nothing
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: Facts = NO_FACTS
 
 
 @dataclass

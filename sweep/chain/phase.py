@@ -27,8 +27,9 @@ from sweep.chain.logbook import Logbook, new_log, next_log
 from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
 from sweep.errors import StoreError
+from sweep.facts import NO_FACTS, Facts, Reached
 from sweep.planning.chains import TARGET, Phase, attempt_seed
-from sweep.planning.rungs import TRAINED, Reached, rung_fact, rung_step
+from sweep.planning.rungs import TRAINED, rung_step
 from sweep.records import PhaseRecord
 from sweep.store import CHECKPOINT, Wait
 from sweep.tasks.base import Encoded, Task
@@ -89,7 +90,7 @@ def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Ite
         if rung and end < settings.steps:
             reached = dev.selected([point for point in log["dev"] if point["step"] <= end])["value"]
             pause = Reached(reached, float(log["flops"]), log["seconds"])
-            facts = {rung_fact(phase.key, rung): str(pause)}
+            facts = NO_FACTS.with_reached(phase.key, rung, pause)
             yield bench.meter.event(phase.kind, phase.key, end, settings.steps, facts=facts)
             return
         chosen = dev.selected(log["dev"])
@@ -148,17 +149,16 @@ def _steps(
 
 def _read(bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[Event, None, tuple[Stream, ...]]:
     """The training data; the last event carries facts about their sizes."""
-    facts = dict[str, str]()
-    streams = yield from bench.meter.meanwhile(phase.kind, phase.key, _training_data(bench, tasks, phase, facts))
+    streams, facts = yield from bench.meter.meanwhile(phase.kind, phase.key, _training_data(bench, tasks, phase))
     yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts, preparing=True)
     return streams
 
 
 def _training_data(
-    bench: Bench, tasks: Sequence[Task], phase: Phase, facts: dict[str, str]
-) -> Generator[Wait, None, tuple[Stream, ...]]:
-    """Encoded train splits, cut to the phase's volume; adds their sizes to `facts`."""
-    settings, streams = phase.recipe.settings, list[Stream]()
+    bench: Bench, tasks: Sequence[Task], phase: Phase
+) -> Generator[Wait, None, tuple[tuple[Stream, ...], Facts]]:
+    """Encoded train splits, cut to the phase's volume, and their sizes."""
+    settings, streams, facts = phase.recipe.settings, list[Stream](), NO_FACTS
     nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1
     for task, languages in zip(tasks, phase.recipe.languages, strict=True):
         by_language = dict[str, Encoded]()
@@ -167,11 +167,11 @@ def _training_data(
             encoded = yield from bench.reader.encoded(task, digest, "train", language, settings.max_length)
             by_language[language] = encoded
             yield None
-        facts.update(sizes(task, "train", by_language))
+        facts |= sizes(task, "train", by_language)
         for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family == "masked"):
             streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))
             yield None
-    return tuple(streams)
+    return tuple(streams), facts
 
 
 def _mixture(phase: Phase, streams: tuple[Stream, ...], seed: int) -> Mixture:

@@ -11,7 +11,7 @@ import torch
 from sweep.chain.bench import Bench
 from sweep.chain.meter import Event
 from sweep.errors import DeviceError
-from sweep.planning.sharing import memory_facts, pace_facts
+from sweep.facts import NO_FACTS, Facts
 from sweep.training.memory import taken_memory, watch_memory
 
 
@@ -28,22 +28,23 @@ def measured(bench: Bench, work: str, events: Generator[Event]) -> Iterator[Even
         for event in events:
             first = event if first is None or not first.step else first  # before its first step it was loading
             done = event.committed or (event.facts and event.step)
-            facts = _facts(bench, work, first, event) if watching and done else {}
-            yield replace(event, facts={**event.facts, **facts}) if facts else event
+            facts = _facts(bench, work, first, event) if watching and done else NO_FACTS
+            yield replace(event, facts=event.facts | facts) if facts else event
 
 
-def _facts(bench: Bench, work: str, first: Event, last: Event) -> dict[str, str]:
+def _facts(bench: Bench, work: str, first: Event, last: Event) -> Facts:
     crowd = round(1 / bench.meter.devices)
     # Among neighbours nobody can say who took what.
-    memory = memory_facts(work, *taken_memory()) if crowd == 1 else {}
-    return {**memory, **pace(work, crowd, first, last)}
+    memory = NO_FACTS.with_memory(work, *taken_memory()) if crowd == 1 else NO_FACTS
+    return memory | pace(work, crowd, first, last)
 
 
-def pace(work: str, crowd: int, first: Event, last: Event) -> dict[str, str]:
+def pace(work: str, crowd: int, first: Event, last: Event) -> Facts:
     """What a FLOP cost between two reports; nothing of what is scored, whose time is not all the device's."""
-    if last.phase == "score":
-        return {}
-    return pace_facts(work, crowd, last.flops - first.flops, last.device_seconds - first.device_seconds)
+    flops, device_seconds = last.flops - first.flops, last.device_seconds - first.device_seconds
+    if last.phase == "score" or flops <= 0:
+        return NO_FACTS
+    return NO_FACTS.with_pace(work, crowd, device_seconds / flops)
 
 
 @contextmanager

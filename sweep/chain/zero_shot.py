@@ -11,6 +11,7 @@ from sweep.chain.meter import Event, encoded_flops
 from sweep.chain.retention import measure
 from sweep.chain.scoring_sets import Judged, ScoringSets
 from sweep.data import sizes
+from sweep.facts import NO_FACTS
 from sweep.fingerprint import fingerprint
 from sweep.official.archive import packed, write_labels
 from sweep.official.layout import description
@@ -69,7 +70,7 @@ def score_chain(bench: Bench, chain: Chain, keep: bool) -> Generator[Event]:
     keep = keep or bench.runtime.keep_target_weights
     if last is not None and last.recipe.kind == TARGET and not keep:
         _release(bench, chain, last.key)
-    facts = sizes(task, "test", sets.by_language) if settings["examples"] is None else {}
+    facts = sizes(task, "test", sets.by_language) if settings["examples"] is None else NO_FACTS
     yield bench.meter.event("score", chain.score, 1, 1, committed=True, facts=facts)
 
 

@@ -1,21 +1,19 @@
-"""What runs have found out about a study's data, as the ledger keeps it: names of facts, and what they say of a plan.
+"""What facts about a study's data say of its plan: examples counted, rows in common, doubts.
 
-A fact is named by digests of the rows that it is about: it holds for any study that reads them, and for no other data.
+A fact is kept under digests of the rows that it is about: it holds for any study that reads them, and for no others.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
+from sweep.facts import Facts, TaskData
 from sweep.fingerprint import fingerprint
 from sweep.planning.plan import Plan
 from sweep.planning.sources import trained_in
 from sweep.tasks.overlap import Shared, overlap
 from sweep.tasks.parts import PartedSource
 from sweep.tasks.synthetic import EmbeddedSource
-
-Facts = Mapping[str, str]
 
 
 def sources(plan: Plan, name: str) -> list[str]:
@@ -25,17 +23,16 @@ def sources(plan: Plan, name: str) -> list[str]:
     return sorted({language for languages in used for language in languages})
 
 
-def checked(plan: Plan, name: str) -> str:
-    """Name of the fact that a task's rows were read without a fault."""
+def task_data(plan: Plan, name: str) -> TaskData:
+    """All rows that the study reads of a task."""
     rows = fingerprint([digest for (read, *_), digest in plan.rows.items() if read == name])
-    return ":".join(["read", name, rows, *sources(plan, name)])
+    return TaskData(name, rows, tuple(sources(plan, name)))
 
 
-def shared(plan: Plan, name: str, target: str) -> str:
-    """Name of the fact which rows an intermediate task's training data shares with a target."""
+def training_data(plan: Plan, name: str) -> list[str]:
+    """Digests of an intermediate task's training rows, language by language: a target may have some of them too."""
     languages = dict.fromkeys([*plan.tasks[name].trained_in, *sources(plan, name)])
-    training = [plan.rows[name, "train", language] for language in languages]
-    return f"shared:{fingerprint([training, checked(plan, target)])}"
+    return [plan.rows[name, "train", language] for language in languages]
 
 
 def pairs(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -53,11 +50,12 @@ def counted(plan: Plan, facts: Facts) -> dict[tuple[str, str], int]:
     """
     found = dict[tuple[str, str], int]()
     for name, task in plan.tasks.items():
+        known: Mapping[str, int]
         if isinstance(source := task.source, EmbeddedSource):
             known = {language: source.examples("train", language) for language in (*task.trained_in, *task.sources)}
         else:
-            text = facts.get(checked(plan, name))
-            known = json.loads(text)["train"] if text else {}
+            read = facts.rows_read(task_data(plan, name))
+            known = read.train if read is not None else {}
         found |= {(name, language): examples for language, examples in known.items()}
     return found
 
@@ -82,11 +80,11 @@ def flags(plan: Plan, facts: Facts) -> Iterator[str]:
         if (name, target) not in marked and (said := ", ".join(found.said())):
             yield f"of {target} {said} stand in the training data of {name}: too few to mark its cells"
     for name in plan.tasks:
-        if text := facts.get(checked(plan, name)):
-            yield from json.loads(text)["doubts"]
+        if read := facts.rows_read(task_data(plan, name)):
+            yield from read.doubts
 
 
 def _shared(plan: Plan, facts: Facts) -> Iterator[tuple[tuple[str, str], Shared]]:
     for name, target in pairs(plan):
-        if text := facts.get(shared(plan, name, target)):
-            yield (name, target), Shared.read(text)
+        if shared := facts.shared_rows(training_data(plan, name), task_data(plan, target)):
+            yield (name, target), shared

@@ -5,16 +5,15 @@ Both answers are facts that the ledger keeps, so a second run of the study asks 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 from sweep.errors import DataError, Mistakes, StudyError
+from sweep.facts import NO_FACTS, Facts, RowsRead
 from sweep.planning import data_facts
 from sweep.planning.plan import Plan
-from sweep.planning.resolve import data_fact, encoder_fact
 from sweep.planning.shapes import EncoderSource
 from sweep.tasks import FAMILIES
 from sweep.tasks.check import Checked, check
@@ -25,17 +24,18 @@ from sweep.tasks.overlap import Shared
 SMALL = 500_000  # bytes of data that are read and compared in a fifth of a second
 
 
-def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
-    """Facts with the commits of hub data sets and encoders that no earlier run has resolved. Raises SweepError."""
-    found = {}
+def resolve_revisions(plan: Plan, facts: Facts) -> Facts:
+    """Commits of hub data sets and encoders that no earlier run has resolved. Raises SweepError."""
+    found = NO_FACTS
     for task in plan.tasks.values():
         for part in task.source.data_sets if isinstance(task.source, HubSource) else ():
-            if (fact := data_fact(part)) not in facts and fact not in found:
-                found[fact] = version_of(part)
+            if (facts | found).data_commit(part.data_set) is None:
+                found = found.with_data_commit(part.data_set, version_of(part))
     for encoder in _checkpoints(plan):
-        if encoder.on_hub and encoder.revision is None and encoder_fact(encoder) not in facts:
+        if encoder.on_hub and encoder.revision is None:
             assert encoder.location is not None
-            found[encoder_fact(encoder)] = encoder_commit(encoder.location)
+            if facts.encoder_commit(encoder.location) is None:
+                found = found.with_encoder_commit(encoder.location, encoder_commit(encoder.location))
     return found
 
 
@@ -43,17 +43,17 @@ def resolve_revisions(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
 class CheckedData:
     """Facts that spare reading the data the next time, and how data is read that was looked at now."""
 
-    facts: Mapping[str, str]
+    facts: Facts
     notes: tuple[str, ...] = ()
 
 
-def check_data(plan: Plan, facts: Mapping[str, str], names: Iterable[str] | None = None) -> CheckedData:
+def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> CheckedData:
     """Reads every split of every task that the study uses. Raises DataError; its facts spare it the next time.
 
     They say how many rows there are, what weakens them, and which rows intermediate tasks share with targets
     (planning/data_facts.py). `names`: only these tasks.
     """
-    found, read = dict[str, str](), dict[str, Checked]()
+    found, read = NO_FACTS, dict[str, Checked]()
 
     def checked(name: str) -> Checked:
         if name not in read:
@@ -64,27 +64,28 @@ def check_data(plan: Plan, facts: Mapping[str, str], names: Iterable[str] | None
     chosen, mistakes = list(plan.tasks if names is None else names), Mistakes()
     for name in chosen:
         with mistakes.part():
-            if (fact := data_facts.checked(plan, name)) not in facts:
+            if facts.rows_read(data := data_facts.task_data(plan, name)) is None:
                 one = checked(name)
-                found[fact] = json.dumps({"rows": one.rows, "train": one.train, "doubts": one.doubts})
+                found = found.with_rows_read(data, RowsRead(one.rows, one.train, one.doubts))
     mistakes.raise_first()
     for name, target in data_facts.pairs(plan):
-        if {name, target} <= {*chosen} and (fact := data_facts.shared(plan, name, target)) not in facts:
+        pair = data_facts.training_data(plan, name), data_facts.task_data(plan, target)
+        if {name, target} <= {*chosen} and facts.shared_rows(*pair) is None:
             training = [rows for (split, _), rows in checked(name).places.items() if split == "train"]
-            found[fact] = str(Shared.of(training, checked(target).places))
+            found = found.with_shared_rows(*pair, Shared.of(training, checked(target).places))
     return CheckedData(found, tuple(note for one in read.values() for note in one.notes))
 
 
-def check_small_data(plan: Plan, facts: Mapping[str, str]) -> dict[str, str]:
+def check_small_data(plan: Plan, facts: Facts) -> Facts:
     """The same of what a plan can read on the side: local files of SMALL bytes in all, the smallest data sets first."""
     sizes = {name: task.source.bytes() for name, task in plan.tasks.items() if isinstance(task.source, LocalSource)}
     ordered = sorted(sizes, key=lambda name: sizes[name])
     totals = accumulate(sizes[name] for name in ordered)
     small = [name for name, total in zip(ordered, totals, strict=True) if total <= SMALL]
     try:
-        return dict(check_data(plan, facts, small).facts)
+        return check_data(plan, facts, small).facts
     except DataError:  # `check` and `run` say it; a plan asks for sizes alone
-        return {}
+        return NO_FACTS
 
 
 def asked_families(plan: Plan) -> list[str]:
@@ -94,11 +95,10 @@ def asked_families(plan: Plan) -> list[str]:
     return sorted({plan.tasks[name].family for name in names if name in plan.tasks})
 
 
-def unchecked_encoders(plan: Plan, facts: Mapping[str, str]) -> dict[str, EncoderSource]:
-    """Fact -> encoder that no earlier run has looked at for these families (sweep/chain/inspection.py does)."""
-    families = "+".join(asked_families(plan))
-    found = {f"checked:encoder:{source.digest}:{families}": source for source in _checkpoints(plan)}
-    return {fact: source for fact, source in found.items() if fact not in facts}
+def unchecked_encoders(plan: Plan, facts: Facts) -> list[EncoderSource]:
+    """Encoders that no earlier run has looked at for these families (sweep/chain/inspection.py does)."""
+    families, distinct = asked_families(plan), {source.digest: source for source in _checkpoints(plan)}
+    return [source for digest, source in distinct.items() if not facts.is_encoder_checked(digest, families)]
 
 
 def _checkpoints(plan: Plan) -> Iterator[EncoderSource]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sweep.errors import StoreError
+from sweep.facts import Facts
 from sweep.planning.chains import REPLICA, Chain
 from sweep.planning.settings import CELL, Setting
 
@@ -229,13 +230,14 @@ class Ledger:
         )
         return [_row(found) for found in self._rows(query, (after,))]
 
-    def facts(self) -> dict[str, str]:
-        return {str(name): str(value) for name, value in self._rows("select name, value from facts")}
+    def facts(self) -> Facts:
+        """All that was ever remembered."""
+        return Facts({str(name): str(text) for name, text in self._rows("select name, value from facts")})
 
-    def remember(self, facts: Mapping[str, str]) -> None:
-        """Keeps small facts with the study: resolved revisions, measured sizes, the study's digest."""
+    def remember(self, facts: Facts) -> None:
+        """Keeps facts with the study; of what was known before, the newer counts."""
         with _explained(self.path):
-            self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.items()))
+            self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.texts.items()))
 
     def charge_lost(self, flops: float, device_seconds: float, now: float) -> None:
         """Spending of which nothing but its results is known, because the ledger that kept it is gone."""

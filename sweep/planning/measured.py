@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.budget import Speed
 from sweep.planning.ledger import FILE, opened_to_read
-from sweep.tasks.base import Size
 
 
 @dataclass(frozen=True)
 class Measured:
     """Nothing, before a study has begun."""
 
-    sizes: Mapping[tuple[str, str, str], Size] = field(default_factory=dict)  # (task, split, language)
-    facts: Mapping[str, str] = field(default_factory=dict)  # of the ledger
+    facts: Facts = NO_FACTS  # of the ledger
     work: tuple[tuple[str, float, float], ...] = ()  # (encoder, FLOPs, device-seconds) of each chain
 
     def speed(self, gpu: bool) -> Speed:
@@ -30,15 +28,4 @@ def measured(results: Path) -> Measured:
     with opened_to_read(results / FILE) as ledger:
         work = tuple((row.encoder, row.flops, row.device_seconds) for row in ledger.chains())
         facts = ledger.facts()
-        return Measured(measured_sizes(facts), facts, work)
-
-
-def measured_sizes(facts: Mapping[str, str]) -> dict[tuple[str, str, str], Size]:
-    """What runs have really loaded, from the ledger's facts."""
-    found = {}
-    for name, value in facts.items():
-        if name.startswith("size:"):
-            task, split, language = name.removeprefix("size:").rsplit(":", 2)
-            examples, *means = value.split()
-            found[task, split, language] = Size(int(examples), *map(float, means))
-    return found
+        return Measured(facts, work)

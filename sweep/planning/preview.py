@@ -22,7 +22,6 @@ from sweep.planning.plan import Plan
 from sweep.tasks.base import ENCODING_VERSION
 
 PREVIEW_VERSION = 1  # raised when the same weights would give another value
-PREVIEWS = "previews"  # the ledger's fact that names those of a study, for the report
 EXAMPLES = 1000  # of each intermediate task, and of the target
 
 # What makes a phase short, whatever the study says. What it has learned is not asked: the target's labels judge it.

@@ -8,39 +8,39 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sweep.errors import Mistakes, StudyError, nearest
+from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, data_facts, groups, mixing, rungs, sources
 from sweep.planning.axes import OWN
 from sweep.planning.chains import INTERMEDIATE, Cell
 from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan, Rows
-from sweep.planning.registry import GUESS, Shape
+from sweep.planning.registry import GUESS
 from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS, VECTORS
 from sweep.tasks.base import Task
-from sweep.tasks.hub import HubPart, HubSource
+from sweep.tasks.hub import HubSource
 from sweep.tasks.parts import PartedSource
 from sweep.tasks.sources import own_task
 
 
-def resolve(study: Study, path: Path, facts: Mapping[str, str] | None = None) -> Plan:
+def resolve(study: Study, path: Path, facts: Facts = NO_FACTS) -> Plan:
     """The plan of a study. `facts` are what an earlier run resolved: commits of hub data sets and encoders.
 
     Raises StudyError and DataError.
     """
-    plan, mistakes = resolve_sound(study, path, facts or {})
+    plan, mistakes = resolve_sound(study, path, facts)
     mistakes.raise_first()
     return plan
 
 
-def resolve_sound(study: Study, path: Path, facts: Mapping[str, str]) -> tuple[Plan, Mistakes]:
+def resolve_sound(study: Study, path: Path, facts: Facts) -> tuple[Plan, Mistakes]:
     """The plan of a study and what is wrong with it; where anything is, the plan has what is sound, and no cells."""
     mistakes, encoders = Mistakes(), dict[str, EncoderSource]()
     with mistakes.part():
@@ -73,7 +73,7 @@ def resolve_sound(study: Study, path: Path, facts: Mapping[str, str]) -> tuple[P
 
 
 def _tasks_with_rows(
-    study: Study, path: Path, facts: Mapping[str, str], mistakes: Mistakes
+    study: Study, path: Path, facts: Facts, mistakes: Mistakes
 ) -> tuple[dict[str, Task], dict[tuple[str, str, str], str]]:
     """The study's tasks, and the digests of their rows; without those that are not sound."""
     tasks, rows = dict[str, Task](), dict[tuple[str, str, str], str]()
@@ -95,25 +95,11 @@ def _row_digests(task: Task) -> Iterator[tuple[tuple[str, str], str]]:
             yield (split, language), fingerprint({"rows": read, "family": task.family, "labels": task.labels})
 
 
-def data_fact(part: HubPart) -> str:
-    """Name under which the commit of a hub data set is remembered: one for all tasks that read it."""
-    return f"data:{part.data_set}"
-
-
-def encoder_fact(source: EncoderSource) -> str:
-    """Name under which the commit of a hub encoder is remembered."""
-    return f"encoder:{source.location}"
-
-
-def shape_fact(source: EncoderSource) -> str:
-    """Name under which the shape of a hub encoder is remembered, which no plan knows before its first use."""
-    return f"shape:{source.location}:{source.revision}"
-
-
-def _pinned(task: Task, facts: Mapping[str, str]) -> Task:
+def _pinned(task: Task, facts: Facts) -> Task:
     if not isinstance(task.source, HubSource):
         return task
-    known = {part.data_set: facts[data_fact(part)] for part in task.source.data_sets if data_fact(part) in facts}
+    commits = ((part.data_set, facts.data_commit(part.data_set)) for part in task.source.data_sets)
+    known = {data_set: commit for data_set, commit in commits if commit is not None}
     return dataclasses.replace(task, source=task.source.at(known))
 
 
@@ -184,7 +170,7 @@ def _check_use(task: Task, where: str, study: Study) -> None:
 
 
 def _encoder(
-    study: Study, path: Path, index: int, rows: Rows, tasks: Mapping[str, Task], facts: Mapping[str, str]
+    study: Study, path: Path, index: int, rows: Rows, tasks: Mapping[str, Task], facts: Facts
 ) -> EncoderSource:
     """An encoder of the axis."""
     name = study.axes.encoder[index]
@@ -200,13 +186,15 @@ def _encoder(
     return per_seed(known, where) if known else _as_resolved(source, facts)
 
 
-def _as_resolved(source: EncoderSource, facts: Mapping[str, str]) -> EncoderSource:
+def _as_resolved(source: EncoderSource, facts: Facts) -> EncoderSource:
     """A checkpoint with the commit and the shape that an earlier run has found."""
-    commit = facts.get(encoder_fact(source))
-    if commit and source.on_hub and source.revision is None:
+    if source.location is None or not source.on_hub:
+        return source
+    commit = facts.encoder_commit(source.location)
+    if commit and source.revision is None:
         source = source.at(commit)
-    known = facts.get(shape_fact(source))
-    return dataclasses.replace(source, shape=Shape(**json.loads(known)), guessed=False) if known else source
+    known = facts.shape(source.location, source.revision)
+    return dataclasses.replace(source, shape=known, guessed=False) if known else source
 
 
 def _text_digest(task: Task, rows: Rows) -> str:
@@ -251,7 +239,7 @@ def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     )
 
 
-def informed(plan: Plan, facts: Mapping[str, str]) -> Plan:
+def informed(plan: Plan, facts: Facts) -> Plan:
     """The same plan as far as its data is known now: which volumes are all of it, which tasks overlap, what is flagged.
 
     Volumes that leave out nothing are one cell, with the largest of them.
@@ -281,7 +269,7 @@ def _volume_flags(asked: Plan) -> Iterator[str]:
                 yield f"{said}: there are about {guess:,} training examples; where no more, it is all of them"
 
 
-def _flags(plan: Plan, facts: Mapping[str, str]) -> Iterator[str]:
+def _flags(plan: Plan, facts: Facts) -> Iterator[str]:
     study, tasks, encoders = plan.study, plan.tasks, plan.encoders
     if () not in study.axes.intermediate:
         yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"

@@ -8,7 +8,7 @@ candidate, have nothing to save: their candidates go to their scores at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,37 +57,6 @@ def planned_end(plan: Plan, chain: Chain) -> tuple[float, bool]:
         if stage.until is not SCORED and chain.candidate >= stage.keep:
             return stage.until, False
     return TRAINED, True
-
-
-def rung_fact(phase: str, rung: float) -> str:
-    """Name under which the dev score of a target phase at a rung is remembered."""
-    return f"rung:{phase}:{rung:g}"
-
-
-@dataclass(frozen=True)
-class Reached:
-    """Where a target phase stood when it paused at a rung."""
-
-    dev: float  # 0..1
-    flops: float  # of the phase so far
-    device_seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.dev!r} {self.flops!r} {self.device_seconds!r}"
-
-
-def reached_rungs(facts: Mapping[str, str]) -> dict[str, Reached]:
-    """What facts say of rungs, by the fact's name."""
-    found = {name: value for name, value in facts.items() if name.startswith("rung:")}
-    return {name: Reached(*map(float, value.split())) for name, value in found.items()}
-
-
-def furthest(facts: Mapping[str, str]) -> dict[str, Reached]:
-    """Phase -> the last rung at which it paused."""
-    found: dict[str, Reached] = {}
-    for name, reached in sorted(reached_rungs(facts).items(), key=lambda item: item[1].flops):
-        found[name.split(":")[1]] = reached
-    return found
 
 
 def rung_step(steps: int, evaluations: int, rung: float) -> int:

@@ -7,15 +7,15 @@ device-seconds among neighbours than alone, half as many do. What was measured i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.chains import Chain, Phase
 from sweep.planning.plan import Plan
 
 CROWDS = (8, 4, 2, 1)  # halves of halves: whatever mixture of shares runs, no device is left with a crumb
 MARGIN = 1.1  # another order of batches leaves other gaps in memory
 JUST = 0.999  # so much less than what would not fit, whatever rounding does
-CORES = "device:cores"  # fact: cores of a machine per device
 
 
 def works(plan: Plan, chain: Chain, missing: Sequence[Phase], scored: bool) -> list[str]:
@@ -39,43 +39,30 @@ def score_work(plan: Plan, chain: Chain) -> str:
     return f"{chain.cell.encoder}, score {family} {again}, {runtime.score_batch_tokens}, {runtime.precision}"
 
 
-def memory_facts(work: str, needed: float, device: float) -> dict[str, str]:
-    """That a work needs so many bytes of a device that has so many."""
-    return {f"memory:{work}": f"{needed:.0f} {device:.0f}"}
-
-
-def pace_facts(work: str, crowd: int, flops: float, device_seconds: float) -> dict[str, str]:
-    """That a work cost so much where so many chains shared a device."""
-    return {f"pace:{work}:{crowd}": repr(device_seconds / flops)} if flops > 0 else {}
-
-
-def is_about_sharing(fact: str) -> bool:
-    """Whether the name of a fact is one of this module."""
-    return fact.startswith(("memory:", "pace:", "device:"))
-
-
-def crowd(names: Sequence[str], facts: Mapping[str, str], cores: int) -> int:
+def crowd(names: Sequence[str], facts: Facts, cores: int) -> int:
     """How many chains that do these works, with so many cores each, share a device; 1 where one is not measured."""
-    known = [facts.get(f"memory:{name}") for name in names]
-    if not names or CORES not in facts:
+    if not names or facts.cores_per_device is None:
         return 1
-    fits = int(float(facts[CORES]) // cores)
-    for value in known:
-        if value is None:
+    fits = int(facts.cores_per_device // cores)
+    for name in names:
+        known = facts.memory(name)
+        if known is None:
             return 1
-        needed, device = map(float, value.split())
+        needed, device = known
         fits = min(fits, int(device // (needed * MARGIN)))
     return next((many for many in CROWDS if many <= fits and _pays(names, facts, many)), 1)
 
 
-def refused(name: str, facts: Mapping[str, str], many: int) -> dict[str, str]:
-    """That a work found no room among so many chains: from now on half as many share a device."""
-    device = float(facts[f"memory:{name}"].split()[1])
-    return memory_facts(name, JUST * 2 * device / many / MARGIN, device)
+def refused(name: str, facts: Facts, many: int) -> Facts:
+    """That a work which was measured found no room among so many chains: from now on half as many share a device."""
+    known = facts.memory(name)
+    assert known is not None
+    _, device = known
+    return NO_FACTS.with_memory(name, JUST * 2 * device / many / MARGIN, device)
 
 
-def _pays(names: Sequence[str], facts: Mapping[str, str], many: int) -> bool:
+def _pays(names: Sequence[str], facts: Facts, many: int) -> bool:
     """Whether works cost no more so than alone, where both were measured."""
-    paces = [(facts.get(f"pace:{name}:{many}"), facts.get(f"pace:{name}:1")) for name in names]
-    known = [(float(shared), float(alone)) for shared, alone in paces if shared is not None and alone is not None]
+    paces = [(facts.pace(name, many), facts.pace(name, 1)) for name in names]
+    known = [(shared, alone) for shared, alone in paces if shared is not None and alone is not None]
     return sum(shared for shared, _ in known) <= sum(alone for _, alone in known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,9 +25,8 @@ def publish(results: Path) -> str:
     study = _study(results)
     with opened_to_read(results / books.FILE) as ledger:
         facts, chains = ledger.facts(), ledger.chains()
-    plan = json.loads(facts.get("plan", "{}"))
     store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
-    found = report.read(study.study, chains, store, groups, plan, overlapping=overlapping, facts=facts)
+    found = report.read(study.study, chains, store, groups, facts.plan, overlapping=overlapping, facts=facts)
     page = report.save(found, results)
     said = publish_submissions(results, found.results, store)
     answer = leading_table(found.estimates), first_sentence(found.estimates, found.progress)

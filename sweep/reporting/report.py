@@ -7,17 +7,14 @@ from html.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from sweep.facts import NO_FACTS, Facts
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.planning.preview import PREVIEWS
-from sweep.planning.rungs import furthest
 from sweep.planning.settings import CELL
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting import collapse, figures, html, preview, process_figures, readings, spending, tradeoffs
@@ -109,7 +106,7 @@ def read(
     plan: Mapping[str, Any],
     *,
     overlapping: bool = False,
-    facts: Mapping[str, str] = MappingProxyType({}),
+    facts: Facts = NO_FACTS,
 ) -> Report:
     """Scores, gains and intervals. Raises StoreError.
 
@@ -123,10 +120,10 @@ def read(
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
     asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
     estimates = estimate(found, store, asked, over)
-    beaten = losers(chains, store, furthest(facts))
+    beaten = losers(chains, store, facts.furthest)
     scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store)
     known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
-    guesses = preview.preview_frame(json.loads(facts.get(PREVIEWS, "[]")), store, estimates.cells)
+    guesses = preview.preview_frame(facts.previews, store, estimates.cells)
     held = spending.held([*found, *over, *beaten], store)
     return Report(study_name, *known, scores, estimates, kept, guesses, held, plan, overlapping)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.facts import Reached
 from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
-from sweep.planning.rungs import Reached
 from sweep.planning.settings import CELL, Setting
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import Store

@@ -7,9 +7,8 @@ the same passages.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,18 +47,6 @@ class Shared:
         theirs = [rows for (split, _), rows in target.items() if split == "train"]
         common = sum(int(np.isin(rows, np.concatenate(theirs)).sum()) for rows in training) if theirs else 0
         return cls(**found, trained=(common, sum(map(len, training))))
-
-    @classmethod
-    def read(cls, text: str) -> Shared:
-        """From the text that `str` gives."""
-        known = json.loads(text)
-        pairs = {
-            split: {name: tuple(pair) for name, pair in known[split].items()} for split in ("test", "dev", "train")
-        }
-        return cls(**pairs, trained=tuple(known["trained"]))
-
-    def __str__(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
 
     @property
     def flatters(self) -> bool:
