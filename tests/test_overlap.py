@@ -143,7 +143,7 @@ def test_changed_data_is_read_again(tmp_path):
     facts = check_data(resolve(load(path), path), NO_FACTS).facts
     write(tmp_path / "other-train.jsonl", texts("t train", 61))
     found = check_data(resolve(load(path), path), facts).facts
-    assert len(found) == 2
+    assert len(found.texts) == 2
     assert ("other", "t") in resolve(load(path), path, found).overlaps
 
 
