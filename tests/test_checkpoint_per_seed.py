@@ -157,10 +157,11 @@ def test_a_shipped_encoder_has_the_head_that_predicted_its_masked_words():
     assert {tensor.dtype for tensor in encoder.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
 
 
-def test_a_wheel_holds_every_file_of_the_shipped_encoders():
+def test_a_wheel_holds_every_file_of_the_shipped_encoders_and_the_template_of_the_page():
     told = tomllib.loads((ENCODERS.parents[1] / "pyproject.toml").read_text())
     patterns = told["tool"]["setuptools"]["package-data"]["sweep"]
     held = {place for pattern in patterns for place in ENCODERS.parent.glob(pattern)}
     there = {place for place in ENCODERS.rglob("*") if place.is_file()}
     assert there <= held
+    assert {*ENCODERS.parent.rglob("*.j2")} <= held
     assert sum(place.stat().st_size for place in there) < 3 * 2**20

@@ -51,7 +51,7 @@ LAYERS = (
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.statistics
     reporting.contrasts reporting.gains reporting.retention reporting.answers reporting.spending reporting.figures
-    reporting.process_figures reporting.tradeoffs reporting.html reporting.preview
+    reporting.process_figures reporting.tradeoffs reporting.html reporting.page reporting.preview
     reporting.report reporting.submissions
     reporting.publish preview garbage""",
     # 8  the command line
@@ -62,12 +62,13 @@ LAYERS = (
 DOORS = {
     "datasets": "tasks.hub",
     "huggingface_hub": "tasks.hub planning.first_use training.encoders",
-    "matplotlib": "reporting.figures reporting.process_figures reporting.tradeoffs reporting.html reporting.report",
+    "jinja2": "reporting.page",
+    "matplotlib": "reporting.figures reporting.process_figures reporting.tradeoffs reporting.report",
     "mlflow": "tracking",
     "optuna": "tuning",
     "pandas": """reporting.results reporting.readings reporting.collapse reporting.gains reporting.retention
     reporting.answers
-    reporting.spending reporting.figures reporting.process_figures reporting.tradeoffs reporting.html
+    reporting.spending reporting.figures reporting.process_figures reporting.tradeoffs reporting.html reporting.page
     reporting.preview reporting.report preview""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": """planning.notation planning.model planning.phase_settings planning.axes planning.spec

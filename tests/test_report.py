@@ -325,7 +325,7 @@ def test_the_page_has_its_parts_and_closes_what_it_opens(study: FinishedStudy) -
 
 def test_pictures_are_standalone_documents(study: FinishedStudy) -> None:
     report.save(read(study), study.folder)
-    for name in report.PICTURES:
+    for name in report.PICTURES.values():
         assert ElementTree.parse(study.folder / name).getroot().tag.endswith("svg")
 
 

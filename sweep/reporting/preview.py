@@ -13,18 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.settings import BASELINE, NOTHING, Setting
-from sweep.reporting import html
 from sweep.reporting.statistics import LEVEL, Estimate, Model
 from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT = (
-    "A guess made before anything was run: the log evidence of a linear model of the target's labels, per label, on "
-    "the encoder after a short intermediate phase (LogME). Regret is the best gain of all settings minus the best of "
-    "those that it ranks highest, shown where all were run; its interval allows for both being the best of several."
-)
 KEPT = (1, 2, 3, 5)  # how many settings a user might keep
 GROUP = ["encoder", "target"]
 
@@ -121,12 +115,6 @@ def _lead(model: Model, one: Setting, other: Setting, confidence: float) -> Esti
     weights.subtract({one.reference: 1})
     weights.update({other.reference: 1})
     return model.contrast({arm: weight for arm, weight in weights.items() if weight}, confidence)
-
-
-def section(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model], encoders: Mapping[str, str]) -> html.Section:
-    """The page's part about the preview, without content where there is none."""
-    lost, ranking = regret_table(regrets(frame, models), encoders), preview_table(frame, encoders)
-    return html.Section("The preview", TEXT, tables=(html.table(lost), html.table(ranking, "The whole ranking")))
 
 
 def preview_table(frame: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:

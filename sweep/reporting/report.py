@@ -1,8 +1,8 @@
 """The report of a study, at any time of its run: scores as files, two pictures, and one page.
 
-Reads the ledger's rows and the store; trains nothing and changes nothing in them. Here is what is said and in which
-order; numbers come from gains and spending, words from answers, pictures from figures and process_figures, the form
-from html.
+Reads the ledger's rows and the store; trains nothing and changes nothing in them. Numbers come from gains and spending,
+sentences from answers, pictures from figures, process_figures and tradeoffs; what is said around them, and in which
+order, is in the page's template.
 """
 
 from __future__ import annotations
@@ -17,60 +17,19 @@ from sweep.facts import NO_FACTS, Facts
 from sweep.planning.ledger import DONE, ChainRow
 from sweep.planning.settings import CELL
 from sweep.records import PhaseRecord, ScoreRecord
-from sweep.reporting import collapse, figures, html, preview, process_figures, readings, spending, tradeoffs
+from sweep.reporting import collapse, figures, html, page, preview, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
 from sweep.reporting.results import Ended, Result, ended, frame_of, labels, losers, results, write_groups, write_scores
 from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
-from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED, UNDECIDED
+from sweep.reporting.statistics import HELPS, HURTS, ONE_SEED, UNDECIDED
 from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PAGE, PICTURES = "report.html", ("report-gains.svg", "report-languages.svg")
-
-GAINS = (
-    "Mean over the languages that the target phase has not seen, minus the same without an intermediate phase, paired "
-    "by seed. Hatched: no result or no baseline yet. † training data overlaps with the target's: {overlapping} the "
-    "mean. ‡ a run collapsed, in its target phase or before it."
-)
-ARMS = (
-    "Each setting against the same one without what is special about it, in the same languages, those that the target "
-    "phase has not seen. Paired by seed."
-)
-LANGUAGES = (
-    "Mean over seeds with its interval; no intermediate phase against the settings with the best mean there, three at "
-    "most. The source language (*) is first, the others {order}."
-)
-TRADEOFF = (
-    "Mean score of the languages in the group {group} by what it takes, with its interval; places on the axis are even."
-    " Grey: no intermediate phase."
-)
-CURVES = (
-    "Selected chains, all seeds, volumes and budgets. Grey: no intermediate phase, or a phase that several settings "
-    "share. × collapsed."
-)
-RETENTION = (
-    "Intermediate tasks on their held-out data in their own language: right after their phase, then after the target "
-    "phase with the same head, and with a linear head fitted anew on the frozen encoder."
-)
-COLLAPSED = (
-    "A phase whose dev score is at the level of the best constant answer is tried again with another seed. Where no "
-    "attempt learns anything, a target phase is scored and marked; another is not passed on, and its chains end there."
-)
-TUNING = "{count} candidates per cell, tried with the first seed and chosen by the dev score in the source language."
-INTERVALS = (
-    f"Intervals: {CONFIDENCE:.0%}, each by itself, from a model in which seeds and test examples are both drawn. All "
-    "runs see the same examples, and what belongs together (questions of a passage, translations of an example) is "
-    "drawn together. How much a seed changes a setting is learned from all settings of its target, so that a few seeds "
-    "say something; with one seed an interval is over test examples alone, and nothing is claimed."
-)
-CLAIMS = (
-    "What is claimed (helps, hurts, bold, a star, the first sentence) is corrected for the number of comparisons in "
-    f"its table, after Holm: without any effect {LEVEL:.0%} of tables claim one. An interval that excludes "
-    "zero is no claim by itself."
-)
+PAGE = "report.html"
+PICTURES = {"gains": "report-gains.svg", "profiles": "report-languages.svg"}  # that are files of their own too
 
 
 @dataclass(frozen=True)
@@ -133,17 +92,23 @@ def save(report: Report, results_dir: Path) -> Path:
     write_scores(report.scores, results_dir)
     write_groups(report.estimates.groups, results_dir)
     write_retention(retention_frame(report.study, report.results), results_dir)
-    pictures = (
-        figures.svg(figures.gains_map(report.estimates)),
-        figures.svg(
-            figures.profiles(report.estimates.languages, report.estimates.cells, report.plan.get("languages", ()))
-        ),
+    pictures = _pictures(report)
+    for name, file in PICTURES.items():
+        if pictures[name]:
+            (results_dir / file).write_text(pictures[name], encoding="utf-8")
+    tuned = spending.tuning(report.chains)
+    text = page.fill(
+        study=report.study,
+        answer=first_sentence(report.estimates, report.progress),
+        state=_state(report),
+        pictures=pictures,
+        tables=_tables(report, tuned),
+        sentences=_sentences(report),
+        overlapping=report.overlapping,
+        languages_in_order=bool(report.plan.get("languages")),
+        tradeoff_group=tradeoffs.shown_group(report.estimates.groups),
+        candidates_per_cell=_candidates(tuned),
     )
-    for name, picture in zip(PICTURES, pictures, strict=True):
-        if picture:
-            (results_dir / name).write_text(picture, encoding="utf-8")
-    answer = first_sentence(report.estimates, report.progress)
-    text = html.page(report.study, answer, _state(report), _sections(report, *pictures))
     (results_dir / PAGE).write_text(text, encoding="utf-8")
     return results_dir / PAGE
 
@@ -158,74 +123,79 @@ def _state(report: Report) -> str:
     return f"{report.progress}; {spent} of device time spent.{told}"
 
 
-def _sections(report: Report, gains: str, profiles: str) -> Iterator[html.Section]:
-    estimates, encoders = report.estimates, labels([*report.scores["encoder"], *report.previews["encoder"]])
-    tables = html.group_table(estimates.groups, encoders), html.cell_table(estimates.cells, encoders)
-    shown = html.table(tables[0], "By group of languages"), html.table(tables[1], "All cells")
-    told = GAINS.format(overlapping="counted in" if report.overlapping else "left out of")
-    yield html.Section("Gain by intermediate and target", told, gains, shown)
-    if len(estimates.contrasts):
-        every = html.table(html.contrast_table(estimates.contrasts, encoders), "Every target")
-        sentences = tuple(contrast_sentences(estimates))
-        yield html.Section("Source language and mixed-in text", ARMS, tables=(every,), points=sentences)
-    order = (
-        "in the study's order" if report.plan.get("languages") else "fall with the score without an intermediate phase"
-    )
-    all_languages = html.table(html.language_table(estimates.languages, encoders), "All languages")
-    by_layer = html.table(readings.layer_table(report.results, encoders), "Retrieval by layer")
-    yield html.Section("Score by language", LANGUAGES.format(order=order), profiles, (all_languages, by_layer))
-    again = html.table(retention_table(report.retention, encoders), "All intermediate tasks")
-    kept = figures.svg(process_figures.retention(report.retention))
-    yield html.Section("What is left of the intermediate tasks", RETENTION, kept, (again,))
-    yield preview.section(report.previews, estimates.models, encoders)
-    yield from _process(report)
-    doubts = spending.distrust(
-        report.chains, report.results, report.ended, estimates, report.plan, overlapping=report.overlapping
-    )
-    yield html.Section("What to distrust", points=tuple(doubts or ["Nothing was found that weakens these numbers."]))
-    read_at = readings.sentences(report.results, encoders)
-    yield html.Section("How it was made", points=(*_made(report), *read_at))
-
-
-def _process(report: Report) -> Iterator[html.Section]:
-    cells = report.estimates.cells
+def _pictures(report: Report) -> dict[str, str]:
+    """Name in the template -> SVG, or "" where there is nothing to draw."""
+    estimates, cells = report.estimates, report.estimates.cells
     styles = figures.setting_styles(cells) if len(cells) else {}
     # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
     selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
     selected += report.ended
-    saved, tuned = spending.savings(report.results, (*report.ended, *report.losers)), spending.tuning(report.chains)
-    groups = report.estimates.groups
-    drawn, told = figures.svg(tradeoffs.tradeoff(groups, styles)), TRADEOFF.format(group=tradeoffs.shown_group(groups))
-    yield html.Section("What more data or compute buys", told, drawn)
-    yield html.Section("Learning curves", CURVES, figures.svg(process_figures.curves(selected, styles)))
-    collapsed = html.table(collapse.phase_table(report.results, report.ended))
-    yield html.Section("Phases that learned nothing", COLLAPSED, tables=(collapsed,))
-    yield html.Section("What it cost", _cost(saved, report.held), figures.svg(process_figures.spending(saved)))
-    encoders = labels(chain.encoder for chain in report.chains)
-    candidates = html.table(html.tuning_table(tuned, encoders), f"All {len(tuned)} candidates")
-    yield html.Section("Tuning", _tuning(tuned), tables=(candidates,))
+    drawn = {
+        "gains": figures.gains_map(estimates),
+        "profiles": figures.profiles(estimates.languages, cells, report.plan.get("languages", ())),
+        "retention": process_figures.retention(report.retention),
+        "tradeoff": tradeoffs.tradeoff(estimates.groups, styles),
+        "curves": process_figures.curves(selected, styles),
+        "spending": process_figures.spending(_saved(report)),
+    }
+    return {name: figures.svg(figure) for name, figure in drawn.items()}
 
 
-def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> str:
+def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Name in the template -> frame of texts."""
+    estimates, encoders = report.estimates, labels([*report.scores["encoder"], *report.previews["encoder"]])
+    return {
+        "groups": html.group_table(estimates.groups, encoders),
+        "cells": html.cell_table(estimates.cells, encoders),
+        "contrasts": html.contrast_table(estimates.contrasts, encoders),
+        "languages": html.language_table(estimates.languages, encoders),
+        "layers": readings.layer_table(report.results, encoders),
+        "retention": retention_table(report.retention, encoders),
+        "regrets": preview.regret_table(preview.regrets(report.previews, estimates.models), encoders),
+        "previews": preview.preview_table(report.previews, encoders),
+        "collapsed": collapse.phase_table(report.results, report.ended),
+        "tuning": html.tuning_table(tuned, labels(chain.encoder for chain in report.chains)),
+    }
+
+
+def _sentences(report: Report) -> dict[str, list[str]]:
+    """Name in the template -> sentences."""
+    encoders = labels([*report.scores["encoder"], *report.previews["encoder"]])
+    doubts = spending.distrust(
+        report.chains, report.results, report.ended, report.estimates, report.plan, overlapping=report.overlapping
+    )
+    return {
+        "contrasts": list(contrast_sentences(report.estimates)),
+        "cost": list(_cost(_saved(report), report.held)),
+        "doubts": doubts,
+        "made": [*_made(report), *readings.sentences(report.results, encoders)],
+    }
+
+
+def _saved(report: Report) -> pd.DataFrame:
+    return spending.savings(report.results, (*report.ended, *report.losers))
+
+
+def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> Iterator[str]:
     phases = saved[~saved["kind"].isin([spending.SCORING, spending.STOPPED])]
     alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
     stopped = int(saved.loc[saved["kind"] == spending.STOPPED, "count_shared"].sum())
-    sentences = [f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."]
+    yield f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."
     if stopped:
-        sentences.append(f"Beside them {stopped} target phases were stopped at a rung.")
+        yield f"Beside them {stopped} target phases were stopped at a rung."
     if held:
         parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
         taken = f"take {sum(held.values()) / 1e9:.2g} GB ({parts})"
-        sentences.append(f"Weights that later chains may begin from {taken}; sweep gc says which nobody needs.")
-    return " ".join(sentences)
+        yield f"Weights that later chains may begin from {taken}; sweep gc says which nobody needs."
 
 
-def _tuning(tuned: pd.DataFrame) -> str:
+def _candidates(tuned: pd.DataFrame) -> str:
+    """How many a cell has, or from how many to how many."""
     if tuned.empty:
         return ""
     cells = tuned.groupby(list(CELL))["candidate"].count()
     low, high = cells.min(), cells.max()
-    return TUNING.format(count=low if low == high else f"{low} to {high}")
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
@@ -237,8 +207,6 @@ def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 
 def _made(report: Report) -> Iterator[str]:
-    yield INTERVALS
-    yield CLAIMS
     seeds = sorted({result.chain.seed for result in report.results})
     if seeds:
         yield f"Seeds: {', '.join(map(str, seeds))}."
