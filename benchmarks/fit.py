@@ -44,10 +44,9 @@ from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.training.batching import Batch
-from sweep.training.dropout import FastDropout
+from sweep.training.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
 from sweep.training.encoders import random_encoder
 from sweep.training.heads import HeadSpec
-from sweep.training.linear import OneDnnLinear, linear
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings
@@ -174,10 +173,10 @@ def _matrix_rate(precision: str) -> float:
     """FLOP/s of the best of ten products of two square matrices, by the kernel that fit() uses."""
     size, kind = (8192, "cuda") if GPU else (2048, "cpu")
     one, other = torch.randn(2, size, size, device=kind, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    best = 0.0
+    product, best = one_dnn_linear if one_dnn_works() else nn.functional.linear, 0.0
     for _ in range(10):
         begin = time.perf_counter()
-        linear(one, other, None)
+        product(one, other, None)
         _wait()
         best = max(best, 2 * size**3 / (time.perf_counter() - begin))
     return best
@@ -226,7 +225,7 @@ def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.
         {"input_ids": train.tokens[a:b].tolist(), "labels": int(label)}
         for a, b, label in zip(train.bounds[:-1], train.bounds[1:], train.targets, strict=True)
     ]
-    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, OneDnnLinear | FastDropout)]
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, OneDnnLinear | BitDropout)]
     for layer in [] if arguments.same_kernels else layers:
         layer.__class__ = nn.Linear if isinstance(layer, OneDnnLinear) else nn.Dropout
     steps = -(-len(rows) // arguments.batch) * arguments.epochs

@@ -45,10 +45,9 @@ from sweep.tasks.encoding import from_sequences
 from sweep.tasks.synthetic import EmbeddedSource
 from sweep.tasks.targets import UPOS
 from sweep.training.batching import Batch, DeviceData
-from sweep.training.dropout import FastDropout
+from sweep.training.cpu_kernels import BitDropout, OneDnnLinear
 from sweep.training.encoders import random_encoder
 from sweep.training.heads import Head, HeadSpec
-from sweep.training.linear import OneDnnLinear
 from sweep.training.model import Chainable, Precision
 from sweep.training.scoring import score
 
@@ -196,7 +195,7 @@ class _Evaluable(nn.Module):
 def _with_torchs_layers(model: Chainable, precision: Precision) -> _Evaluable:
     """A copy of the model as Trainer's users have it."""
     plain = copy.deepcopy(model)
-    layers: list[Any] = [layer for layer in plain.modules() if isinstance(layer, OneDnnLinear | FastDropout)]
+    layers: list[Any] = [layer for layer in plain.modules() if isinstance(layer, OneDnnLinear | BitDropout)]
     for layer in layers:
         layer.__class__ = nn.Linear if isinstance(layer, OneDnnLinear) else nn.Dropout
     return _Evaluable(plain, precision)

@@ -62,6 +62,10 @@ def _json_lines(path: Path, _layout: Layout) -> Numbered:
 
 
 def _separated(path: Path, layout: Layout, separator: str, quoting: bool) -> Numbered:
+    # Not pyarrow.csv, which has no line numbers, reads the broken `"a"b` as ab without a word, ends lines at a carriage
+    # return alone and refuses a field larger than its block. It reads 1.7 to 2.2 times as fast (60 MB, 500,000 rows),
+    # but reading fields is 4% of checking and encoding rows, and importing it takes 0.25 s: more than it saves on files
+    # of less than some 350,000 rows.
     records = _quoted(path, separator) if quoting else _literal(path, separator)
     header = list(layout.header)
     for number, fields in records:
