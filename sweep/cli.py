@@ -9,20 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.errors import Mistakes, SweepError
 
 if TYPE_CHECKING:
-    from sweep.planning.budget import Speed
     from sweep.planning.plan import Plan
     from sweep.standing import Standing
-    from sweep.study import Outcome
 
 MIRROR_SECONDS = 30.0  # that a report waits for MLflow
-SHOWN_CELLS = 100  # that a budget covers, in print
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.benchmarks, which a command line that only plans need not load
 
@@ -95,7 +92,7 @@ def plan(options: argparse.Namespace) -> int:
     from sweep.planning.measured import measured
     from sweep.planning.resolve import informed, resolve
     from sweep.planning.study_file import load, read_budget
-    from sweep.planning.summary import coverage, summary
+    from sweep.planning.summary import coverage, plan_text, summary
 
     study = load(options.file)
     if options.budget:
@@ -110,7 +107,7 @@ def plan(options: argparse.Namespace) -> int:
     stands = _standing(planned)
     if stands is not None:
         found["standing"] = vars(stands)
-    print(json.dumps(found, indent=1) if options.json else _plan_text(planned, found, speed))
+    print(json.dumps(found, indent=1) if options.json else plan_text(planned, found, speed))
     for line in stands.lines(study.results_folder) if stands is not None and not options.json else ():
         print(line)
     return 0
@@ -134,11 +131,12 @@ def _standing(planned: Plan) -> Standing | None:
 def run(options: argparse.Namespace) -> int:
     """Runs what is missing of the study, then writes the report."""
     from sweep.reporting.publish import mirror, publish
+    from sweep.study import outcome_text
     from sweep.study import run as run_study
 
     outcome = run_study(options.file)
     report = publish(outcome.results)
-    print(_outcome_text(outcome, options.file))
+    print(outcome_text(outcome, options.file))
     print(report)
     mirror(outcome.results, _say, MIRROR_SECONDS)
     if outcome.interrupted:
@@ -208,84 +206,6 @@ def tasks(options: argparse.Namespace) -> int:
 
 def _say(note: str) -> None:
     print(f"sweep: {note}", file=sys.stderr)
-
-
-def _plan_text(planned: Any, found: dict[str, Any], speed: Speed) -> str:
-    axes = planned.study.axes
-    shown = {
-        "encoder": axes.encoder,
-        "intermediate": ["+".join(names) or "none" for names in axes.intermediate],
-        "volume": axes.volume,
-        "source": axes.source,
-        **({"chain budget": [f"{flops:g} FLOPs" for flops in axes.chain_budget.flops]} if axes.chain_budget else {}),
-        "target": axes.target,
-        "seed": axes.seed,
-    }
-    lines = [f"study {found['study']}"]
-    lines += [f"  {name:<13} {', '.join(str(value) for value in values)}" for name, values in shown.items()]
-    ratio, limit = (found["flops_unshared"] / max(found[part], 1) for part in ("flops_shared", "flops_last"))
-    shared = f"{ratio:.1f} times; {limit:.1f} at most, were all phases before the target phase free"
-    lines += [
-        f"{found['cells']:,} cells, {found['chains']:,} chains",
-        f"{found['phases_distinct']:,} distinct phases instead of {found['phases_unshared']:,}",
-        f"{found['flops_shared']:.3g} FLOPs, {found['flops_unshared']:.3g} one chain at a time ({shared})",
-    ]
-    if found["flops_planned"] < found["flops_shared"]:
-        ratio = found["flops_unshared"] / max(found["flops_planned"], 1)
-        lines.append(
-            f"{found['flops_planned']:.3g} FLOPs ({ratio:.1f} times) without what losing candidates are spared"
-        )
-    if by_scores := found["cells_tuned_by_scores"]:
-        guessed = "planned as if none were known: they may share other phases than that"
-        lines.append(f"{by_scores:,} cells choose learning rates by dev scores, {guessed}")
-    budget = planned.study.budget
-    whole = planned.study.scoring.chains == "winners" or planned.study.tuning.halving is not None
-    what = "the tuning of" if whole else "the first candidate of"
-    covered = f"covers {what} {found['covered_by_budget']:,} of {found['cells']:,} cells"
-    if budget and not found["covered_by_budget"]:
-        least = budget.model_copy(update={"amount": found["least_budget"]})
-        covered = f"below the cheapest chain, which needs {least}"
-    lines.append(f"budget {budget}: {covered}" if budget else "no budget: everything is run")
-    if budget and budget.unit == "device_seconds":
-        assumed = "an assumed speed; a run measures it with the first chain of each encoder"
-        lines.append(f"  (forecast at {'the speed that this study has measured' if speed.measured else assumed})")
-    lines += [f"note: {flag}" for flag in found["flags"]]
-    return "\n".join([*lines, *_coverage_lines(found.get("coverage", []), budget)])
-
-
-def _coverage_lines(cells: Sequence[dict[str, Any]], budget: Any) -> Iterator[str]:
-    """The cells that a budget covers, in their order: what each adds, and what has been spent with it."""
-    for number, one in enumerate(cells[:SHOWN_CELLS], start=1):
-        amount, spent = (budget.model_copy(update={"amount": one[name]}) for name in ("amount", "spent"))
-        yield f"{number:>4}  {one['cell']}: {amount}, with those before {spent}"
-    if len(cells) > SHOWN_CELLS:
-        yield f"      and {len(cells) - SHOWN_CELLS:,} more (--json has all)"
-
-
-def _outcome_text(outcome: Outcome, file: Path) -> str:
-    from sweep.display import duration
-
-    admission, endings = outcome.admission, outcome.admission.endings
-    done = f"{len(endings.done)} of {admission.total} chains done, {admission.trained} phases trained now"
-    lost = f", {len(endings.lost)} beaten in their cell" if endings.lost else ""
-    lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
-    for chain, reason in endings.failed:
-        lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
-    for chain, reason in endings.collapsed:
-        lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
-    left = admission.total - endings.count  # with those that depend on unpaid ones
-    lines += [f"stopped on its way: {chain.name} {admission.stock.whence(chain)}" for chain in endings.stopped]
-    if outcome.interrupted:
-        lines.append(f"interrupted: 'sweep run {file}' goes on from here")
-    elif left and outcome.overdue:
-        lines.append(f"the deadline has come: {left} chains are left; 'sweep run {file}' goes on from here")
-    elif endings.unpaid:
-        lines.append(
-            f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
-            " a larger budget in the file and the same command continue the study"
-            f" (the least that goes on: {outcome.least_budget})"
-        )
-    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:

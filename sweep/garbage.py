@@ -25,6 +25,7 @@ from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.store import Store
 from sweep.study import STORE, no_study, prepared
+from sweep.terminal import table
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def text(garbage: Garbage, path: Path, *, delete: bool, finished: bool) -> str:
         "half-done phases that no chain will go on with": garbage.half_done,
         "weights of finished phases from which no chain is left to start": garbage.finished,
     }
-    lines = [f"{sum(sizes.values()) / 1e9:9.3f} GB  {len(sizes):>5}  {what}" for what, sizes in groups.items()]
+    rows = [(f"{sum(sizes.values()) / 1e9:.3f} GB", str(len(sizes)), what) for what, sizes in groups.items()]
+    lines = [table(rows, numbers={0, 1})]
     if not delete:
         lines.append(
             f"nothing was deleted: 'sweep gc {path} --delete' takes the first two, with --finished all three;"

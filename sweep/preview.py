@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,6 +30,7 @@ from sweep.reporting.preview import preview_frame
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.study import STORE, prepared
+from sweep.terminal import table
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,9 @@ def text(outcome: Outcome, path: Path) -> str:
 def _ranking(frame: pd.DataFrame) -> Iterator[str]:
     for (encoder, target), members in frame.groupby(["encoder", "target"], sort=False):
         yield f"{target} ({encoder}), log evidence per label:"
-        for row in members.to_dict("records"):
-            place = "-" if row["intermediate"] == BASELINE else f"{row['rank']:.0f}"
-            yield f"  {place:>3}  {Setting(row['intermediate'], NOTHING, row['source']).arm:<40} {row['evidence']:.4f}"
+        yield table([_ranked(row) for row in members.to_dict("records")], numbers={0}, indent=2)
+
+
+def _ranked(row: Mapping[Any, Any]) -> tuple[str, str, str]:
+    place = "-" if row["intermediate"] == BASELINE else f"{row['rank']:.0f}"
+    return place, Setting(row["intermediate"], NOTHING, row["source"]).arm, f"{row['evidence']:.4f}"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from sweep.admission import Admission
-from sweep.display import Display
+from sweep.display import Display, duration
 from sweep.errors import StudyError, SweepError
 from sweep.facts import NO_FACTS, Facts
 from sweep.forecast import least_budget
@@ -77,6 +77,31 @@ def run(path: Path) -> Outcome:
         admission.endings.note_checkpoints()
         overdue, least = admission.purse.overdue, least_budget(admission)
     return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
+
+
+def outcome_text(outcome: Outcome, file: Path) -> str:
+    """How a run ended, for a person; `file` is the study file that goes on from there."""
+    admission, endings = outcome.admission, outcome.admission.endings
+    done = f"{len(endings.done)} of {admission.total} chains done, {admission.trained} phases trained now"
+    lost = f", {len(endings.lost)} beaten in their cell" if endings.lost else ""
+    lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
+    for chain, reason in endings.failed:
+        lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
+    for chain, reason in endings.collapsed:
+        lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
+    left = admission.total - endings.count  # with those that depend on unpaid ones
+    lines += [f"stopped on its way: {chain.name} {admission.stock.whence(chain)}" for chain in endings.stopped]
+    if outcome.interrupted:
+        lines.append(f"interrupted: 'sweep run {file}' goes on from here")
+    elif left and outcome.overdue:
+        lines.append(f"the deadline has come: {left} chains are left; 'sweep run {file}' goes on from here")
+    elif endings.unpaid:
+        lines.append(
+            f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
+            " a larger budget in the file and the same command continue the study"
+            f" (the least that goes on: {outcome.least_budget})"
+        )
+    return "\n".join(lines)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # A module imports only from a lower layer, or from its left in its own. A new file gets its place here.
 LAYERS = (
     # 0  errors and identity
-    "errors fingerprint names",
+    "errors fingerprint names terminal",
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
     """tasks.base tasks.subwords tasks.classify tasks.schemes tasks.token tasks.normalise tasks.qa tasks.vectors
     tasks.retrieval tasks.mining tasks.ranking tasks.masked tasks.encoding tasks.units tasks.share
@@ -73,7 +73,7 @@ DOORS = {
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": """planning.notation planning.model planning.phase_settings planning.axes planning.spec
     planning.study_file""",
-    "rich": "display",
+    "rich": "terminal display",
     "ray": "search scheduler worker cluster study",
     "ruamel": "planning.study_file",
     "scipy": "reporting.statistics",

@@ -150,7 +150,7 @@ def test_languages_beyond_those_of_a_version_are_no_part_of_its_averages() -> No
 def test_the_text_says_every_language_and_what_the_benchmark_lacks(tmp_path: Path) -> None:
     text = scores_text(score(official_folder(tmp_path)))
     assert "xnli: 62.50 over 2 languages" in text
-    assert "accuracy     62.50  de 75.0  sw 50.0" in text
+    assert "accuracy  62.50  de 75.0  sw 50.0" in text
     assert "xtreme: no average" in text
     assert "pawsx (de en es fr ja ko zh)" in text
     whole = scores_text(scored("xtreme"), "xtreme")

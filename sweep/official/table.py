@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from sweep.official.scores import Averages, Scores, TaskScores, averages, headline
 from sweep.tasks.benchmarks import BENCHMARKS
-
-WIDTH, CELL, CELLS = 112, 9, 10
+from sweep.terminal import table
 
 
 def scores_text(scores: Scores, version: str | None = None) -> str:
@@ -24,25 +22,20 @@ def _task(name: str, scores: TaskScores) -> Iterator[str]:
     languages = list(scores.sums)
     found, means = scores.metrics(languages), scores.means(languages)
     yield f"{name}: {headline(means):.2f} over {len(languages)} languages"
-    for metric, mean in means.items():
-        cells = [f"{language} {found[language][metric]:.1f}".ljust(CELL) for language in languages]
-        for first in range(0, len(cells), CELLS):
-            start = f"  {metric:<12}{mean:6.2f}  " if first == 0 else " " * 22
-            yield (start + "".join(cells[first : first + CELLS])).rstrip()
+    rows = [
+        (metric, f"{mean:.2f}", [f"{language} {found[language][metric]:.1f}" for language in languages])
+        for metric, mean in means.items()
+    ]
+    yield table(rows, numbers={1}, indent=2)
 
 
 def _averages(found: Averages) -> Iterator[str]:
     shown = [f"{group} {value:.2f}" for group, value in found.groups.items()]
     shown += [f"overall {found.overall:.2f}"] if found.overall is not None else []
-    yield from _wrapped(f"{found.version}: ", ", ".join(shown) or "no average")
+    yield table([[f"{found.version}: {', '.join(shown) or 'no average'}"]])
     if found.missing:
         parts = [
             f"{task} ({' '.join(languages)})" if task in found.missing and languages else task
             for task, languages in found.missing.items()
         ]
-        yield from _wrapped("  no overall value without ", ", ".join(parts))
-
-
-def _wrapped(start: str, text: str) -> list[str]:
-    lines = textwrap.wrap(text, WIDTH - len(start), break_on_hyphens=False)
-    return [f"{start if number == 0 else ' ' * len(start)}{line}" for number, line in enumerate(lines)]
+        yield table([("no overall value without", ", ".join(parts))], indent=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.settings import BASELINE
@@ -10,6 +10,7 @@ from sweep.reporting.contrasts import SOURCE
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import labels, setting_in, settings_in
 from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED
+from sweep.terminal import split_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,8 +103,8 @@ def contrast_sentences(estimates: Estimates) -> Iterator[str]:
         yield f"{subject} {other}: {gain_text(row)} points {where} ({seeds}; {row['verdict']})."
 
 
-def leading_table(estimates: Estimates, width: int = 110) -> str:
-    """Intermediate by target: gain in points with interval, * where it is claimed; wrapped to `width` characters."""
+def leading_table(estimates: Estimates, width: int | None = None) -> str:
+    """Intermediate by target: gain in points with interval, * where it is claimed; as wide as the terminal at most."""
     cells = estimates.cells
     compared = cells[cells["intermediate"] != BASELINE] if len(cells) else cells
     if compared.empty:
@@ -112,7 +113,7 @@ def leading_table(estimates: Estimates, width: int = 110) -> str:
     for encoder, block in compared.groupby("encoder", sort=True):
         means = estimates.overall[estimates.overall["encoder"] == encoder]
         title = [f"encoder {encoder}"] if compared["encoder"].nunique() > 1 else []
-        blocks.append("\n".join([*title, *_wrapped(_columns(block, means), width)]))
+        blocks.append("\n".join([*title, split_table(_columns(block, means), width)]))
     note = (
         f"gain over no intermediate phase in points, {CONFIDENCE:.0%} interval; "
         f"* not zero, at {LEVEL:.0%} for the whole table; – no result or no baseline"
@@ -135,16 +136,3 @@ def _text(row: Mapping[Any, Any] | None) -> str:
         return "–"
     mark = "*" if row["verdict"] in (HELPS, HURTS) else " "
     return gain_text(row).replace(" [", f"{mark} [", 1)
-
-
-def _wrapped(columns: Sequence[Column], width: int) -> Iterator[str]:
-    first, *others = ([text.ljust(max(map(len, [name, *texts]))) for text in (name, *texts)] for name, texts in columns)
-    blocks: list[list[list[str]]] = [[]]
-    for column in others:
-        if blocks[-1] and sum(len(shown[0]) + 2 for shown in [first, *blocks[-1], column]) > width + 2:
-            blocks.append([])
-        blocks[-1].append(column)
-    for number, chosen in enumerate(blocks):
-        if number:
-            yield ""
-        yield from ("  ".join(line).rstrip() for line in zip(first, *chosen, strict=True))

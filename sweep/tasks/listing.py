@@ -1,14 +1,14 @@
-"""The table of tasks as `sweep tasks` shows it: for machines (plain data), and as text of at most 100 columns.
+"""The table of tasks as `sweep tasks` shows it: for machines (plain data), and as text.
 
 Sizes are what the descriptions state; nothing is loaded.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sweep import terminal
 from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks import FAMILIES, TASKS
 from sweep.tasks.base import SPLITS, Task
@@ -18,8 +18,6 @@ from sweep.tasks.overlap import overlap
 from sweep.tasks.provided import MissingSource
 from sweep.tasks.schemes import RAW, notation
 
-WIDTH = 100
-KEEP = "\u00a0"  # a space at which no line ends
 HEADER = ("task", "family", "languages", "train", "dev", "test", "metric")
 
 
@@ -46,43 +44,51 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def table(names: Sequence[str]) -> str:
-    """Two lines or more per task: its figures, then its source, licence and overlaps."""
-    found = [facts(name) for name in names]
-    rows = [HEADER, *(_figures(known) for known in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    heading, *lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    text = [heading.rstrip()]
-    for line, known in zip(lines, found, strict=True):
-        notes = [", ".join(known["source"]), f"licence: {known['licence']}"]
-        notes += [f"overlaps with {', '.join(known['overlap'])}"] if known["overlap"] else []
-        text += [line.rstrip(), *_wrapped("; ".join(notes), "    ")]
-    return "\n".join([*text, "", "sizes are those of English, or of the first language; `sweep tasks NAME` has all"])
+    """The figures of each task, then the source, licence and overlaps of each."""
+    known = [facts(name) for name in names]
+    return "\n".join(
+        [
+            terminal.table(map(_figures, known), HEADER),
+            "",
+            terminal.table(map(_about, known)),
+            "",
+            "sizes are those of English, or of the first language; `sweep tasks NAME` has all",
+        ]
+    )
 
 
 def details(name: str) -> str:
     """One task with its languages, and its sizes in each of them."""
-    known = facts(name)
+    known, source = facts(name), TASKS[name].source
     scheme = {None: "", RAW: " of runs of equal tags"}.get(known["scheme"], f" of entities in {known['scheme']}")
-    lines = [
-        f"{name}: {known['family']}, {known['metric']}{scheme}",
-        *_wrapped(", ".join(known["source"]), "  source   "),
+    about = [("source", ", ".join(known["source"])), ("licence", known["licence"])]
+    about += [("needed", source.wanted)] if isinstance(source, MissingSource) else []
+    about += [("overlap", f"{name} and {other} {reason}") for other, reason in known["overlap"].items()]
+    averaged = [
+        (version, f"averages over {' '.join(languages) or 'one pool of all languages'}")
+        for version, languages in known["benchmarks"].items()
     ]
-    lines += _wrapped(known["licence"], "  licence  ")
-    source = TASKS[name].source
-    lines += _wrapped(source.wanted, "  needed   ") if isinstance(source, MissingSource) else []
-    for other, reason in known["overlap"].items():
-        lines += _wrapped(f"{name} and {other} {reason}", "  overlap  ")
-    for version, languages in known["benchmarks"].items():
-        lines += _wrapped(f"{version} averages over {' '.join(languages) or 'one pool of all languages'}", "  ")
-    for split, sizes in known["sizes"].items():
-        shown = "  ".join(f"{language}{KEEP}{rows:,}" for language, rows in sizes.items())
-        lines += _wrapped(f"{len(sizes)} languages: {shown}" if sizes else "none", f"  {split:<7}")
-    return "\n".join(lines)
+    sizes = [
+        (
+            split,
+            f"{len(rows)} languages:" if rows else "none",
+            [f"{language} {count:,}" for language, count in rows.items()],
+        )
+        for split, rows in known["sizes"].items()
+    ]
+    title = f"{name}: {known['family']}, {known['metric']}{scheme}"
+    return "\n".join([title, terminal.table([*about, *averaged], indent=2), terminal.table(sizes, indent=2)])
 
 
 def _figures(known: Mapping[str, Any]) -> tuple[str, ...]:
     sizes = [f"{next(iter(rows.values())):,}" if rows else "-" for rows in known["sizes"].values()]
     return known["task"], known["family"], str(len(known["languages"])), *sizes, known["metric"]
+
+
+def _about(known: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = [", ".join(known["source"]), f"licence: {known['licence']}"]
+    notes += [f"overlaps with {', '.join(known['overlap'])}"] if known["overlap"] else []
+    return known["task"], "; ".join(notes)
 
 
 def _sizes(task: Task, split: str) -> dict[str, int]:
@@ -104,8 +110,3 @@ def _sources(task: Task) -> list[str]:
 
 def _either(one: Task, other: Task) -> str | None:
     return overlap(one, other) or overlap(other, one)
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    lines = textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=" " * len(indent))
-    return [line.replace(KEEP, " ") for line in lines]
