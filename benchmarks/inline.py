@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from sweep.admission import Admission
+from sweep.chain.meter import Event
 from sweep.chain.trial import run
 from sweep.planning.chains import Chain
 from sweep.store import Store
@@ -13,8 +15,11 @@ from sweep.store import Store
 def in_turn(admission: Admission, store: Store) -> Iterator[Chain]:
     """Yields every chain that has ended; none may fail."""
     while (chain := admission.next()) is not None:
-        for event in run(chain, admission.plan, store, until=admission.until(chain.key)):
-            admission.heard(chain.key, {"started": 0.0, **vars(event)})
+        run(chain, admission.plan, store, partial(_hear, admission, chain), until=admission.until(chain.key))
         admission.ended(chain.key)
         yield chain
     assert not admission.endings.failed, admission.endings.failed
+
+
+def _hear(admission: Admission, chain: Chain, event: Event) -> None:
+    admission.heard(chain.key, {"started": 0.0, **vars(event)})

@@ -74,8 +74,7 @@ def one_seed(seed: int, rate: float) -> Scores:
         for schedule in ("linear", "wsd"):
             plan = plan_of(Path(name), schedule, seed, rate)
             for chain in plan.planned_chains():
-                for _ in run(chain, plan, store):
-                    pass
+                run(chain, plan, store)
                 found[schedule, chain.cell.volume_name] = _scores(chain, store)
     return found
 

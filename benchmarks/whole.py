@@ -133,8 +133,7 @@ def _pretrain(folder: Path, encoders: list[str], cores: int) -> None:
     plan, store = resolve(load(study), study), Store(folder / "pretrain")
     for chain in plan.planned_chains():
         name = chain.cell.encoder
-        for _ in run(chain, plan, store):
-            pass
+        run(chain, plan, store)
         tokens = load_tokenizer(str(store.root / "encoders" / plan.encoders[name].digest), None)
         model = random_encoder(random_init[name], len(tokens), tokens.pad_token_id, 0)
         load_weights(model, store.weights(chain.phases[-1].key) / ENCODER_WEIGHTS)

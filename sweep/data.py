@@ -5,7 +5,7 @@ A volume is nested: for one seed, the first thousand examples are among the firs
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
-from sweep.store import Store, Wait
+from sweep.heartbeat import UNHEARD, Heartbeat
+from sweep.store import Store
 from sweep.tasks import FAMILIES
 from sweep.tasks.base import ENCODING_VERSION, Encoded, Outputs, Prediction, Row, Size, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
@@ -33,17 +34,17 @@ class Reader:
     store: Store
     tokenizer: Any  # a fast Hugging Face tokenizer
     longest: int  # tokens that the encoder can take
+    heartbeat: Heartbeat = UNHEARD
 
-    def encoded(
-        self, task: Task, digest: str, split: str, language: str, max_length: int | None = None
-    ) -> Generator[Wait, None, Encoded]:
-        """One split in one language, mapped from the store; whoever comes first encodes it. Yields meanwhile."""
+    def encoded(self, task: Task, digest: str, split: str, language: str, max_length: int | None = None) -> Encoded:
+        """One split in one language, mapped from the store; whoever comes first encodes it. Raises DataError."""
         family = FAMILIES[task.family]
         length = min(max_length or family.default_max_length, self.longest)
         key = fingerprint([ENCODING_VERSION, digest, task.family, split, language, length, self._tokenizer_digest])
-        with (yield from self.store.made_once("data", f"{key}.arrow")) as path:
+        with self.store.made_once("data", f"{key}.arrow", self.heartbeat) as path:
             if not path.exists():
-                yield from encode(family, task.source.rows(split, language), self.tokenizer, length, path)
+                encode(family, task.source.rows(split, language), self.tokenizer, length, path, self.heartbeat)
+        self.heartbeat.beat()
         return open_encoded(path)
 
     @cached_property

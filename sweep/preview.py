@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from sweep.facts import NO_FACTS
+from sweep.planning.axes import AMOUNTS, NONE, Arm
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sweep.chain.meter import Event
 from sweep.chain.preview import measure
 from sweep.errors import StudyError
 from sweep.facts import NO_FACTS
+from sweep.heartbeat import Cancelled
 from sweep.planning.budget import Costs
 from sweep.planning.chains import Chain
 from sweep.planning.ledger import Ledger
@@ -91,16 +93,19 @@ def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
     price, started = _price(chain, purse), time.time()
     attempt = purse.ledger.reserve(chain.key, price, started)
     running = Running(chain, attempt, started, price, short.study.runtime.devices, placed=True)
+
+    def listen(event: Event) -> None:
+        purse.charge(running, {"started": started, **vars(event)})
+        purse.ledger.remember(event.facts)
+        if event.said:
+            sys.stderr.write(f"sweep: {event.said}\n")
+        purse.stock.learn(event.key)
+        if not purse.may_go_on(running):
+            raise Cancelled
+
     try:
-        with closing(measure(chain, short, store)) as events:
-            for event in events:
-                purse.charge(running, {"started": started, **vars(event)})
-                purse.ledger.remember(event.facts)
-                if event.said:
-                    sys.stderr.write(f"sweep: {event.said}\n")
-                purse.stock.learn(event.key)
-                if not purse.may_go_on(running):
-                    return
+        with suppress(Cancelled):
+            measure(chain, short, store, listen)
     finally:
         purse.settle(running, time.time())
 

@@ -22,12 +22,12 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import StoreError
 from sweep.fingerprint import KEY_LENGTH, file_digest
+from sweep.heartbeat import UNHEARD, Heartbeat
 from sweep.records import PhaseRecord, PreviewRecord, ScoreRecord
 
 RECORD, CHECKSUM = "record.json", "checksum"
@@ -48,7 +49,6 @@ FULL, REFUSED = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.(\d+)@(.+)$")
 DAY = 86400.0  # seconds
-Wait: TypeAlias = str | None  # what work yields: whose lock it waits for, or None where it gets on
 STATISTICS, UNITS, PREDICTIONS = "statistics.npz", "units.npz", "predictions.zip"
 
 
@@ -200,23 +200,19 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def training(self, key: str) -> Generator[Wait, None, AbstractContextManager[Path]]:
+    @contextmanager
+    def training(self, key: str, heartbeat: Heartbeat = UNHEARD) -> Iterator[Path]:
         """The scratch folder of a phase, for one process at a time; others wait, and then may find the phase finished.
 
-        The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds. Yields,
-        while it waits, for whom.
+        The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds.
         """
-        return self._training(key, (yield from _turn(self.scratch(key) / LOCK, f"phase {key}")))
-
-    @contextmanager
-    def _training(self, key: str, lock: FileLock) -> Iterator[Path]:
-        scratch = self.scratch(key)
-        with _held(scratch / LOCK, lock):
+        with _locked(self.scratch(key) / LOCK, f"phase {key}", heartbeat):
+            scratch = self.scratch(key)  # whoever held the lock before may have removed it
             for path in scratch.glob(".*"):  # what a kill has left of a checkpoint that was being written
                 if not path.name.startswith(LOCK):
                     path.unlink()
             yield scratch
-        if self.is_trained(key):  # whoever waited has made the folder anew
+        if self.is_trained(key):
             shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
 
     def commit_phase(self, record: PhaseRecord, files: Mapping[str, Path]) -> PhaseRecord:
@@ -275,12 +271,16 @@ class Store:
         """Deletes what a phase has in scratch: nobody will train it further."""
         shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
 
-    def made_once(self, kind: str, name: str) -> Generator[Wait, None, AbstractContextManager[Path]]:
-        """Path below <root>/<kind>; the caller makes it if it is not there. Others wait, and yield for whom."""
+    @contextmanager
+    def made_once(self, kind: str, name: str, heartbeat: Heartbeat = UNHEARD) -> Iterator[Path]:
+        """Path below <root>/<kind>; the caller makes it if it is not there, while others wait."""
         folder = self.root / kind
         folder.mkdir(parents=True, exist_ok=True)
-        lock = folder / f".{name}.lock"
-        return _made(lock, (yield from _turn(lock, f"{kind}/{name}")), folder / name)
+        path, lock = folder / name, folder / f".{name}.lock"
+        with _locked(lock, f"{kind}/{name}", heartbeat):
+            yield path
+            if path.exists():  # nobody will make it again; filelock never takes the lock of a file that is gone
+                lock.unlink(missing_ok=True)
 
     @contextmanager
     def _new_folder(self, final: Path) -> Iterator[Path]:
@@ -300,23 +300,27 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _turn(path: Path, what: str) -> Generator[Wait, None, FileLock]:
-    """A lock that is ours now. Yields, while it is not, whose it is; None once more when it has become ours."""
-    lock = FileLock(path, thread_local=False)  # whoever drops a half-done chain may be another thread
-    waited = False
-    while True:
+@contextmanager
+def _locked(path: Path, what: str, heartbeat: Heartbeat) -> Iterator[None]:
+    """Holds a lock that one process at a time may hold, and says while it has to wait for whom."""
+    lock, since, waits = FileLock(path), time.time(), ""
+    while not lock.is_locked:
         try:
             lock.acquire(timeout=TURN_SECONDS)
         except Timeout:
-            waited = True
-            yield f"waits for {what}, held by {_holder(path)}"
-            continue
-        since = time.strftime("%H:%M:%S")
+            waits, now = f"waits for {what}, held by {_holder(path)}", time.time()
+            heartbeat.wait(waits, now - since)
+            since = now
+    try:
         # Beside the lock: where locks are emulated (NFS), closing the lock's own file anew would let go of it.
-        _note_of(path).write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
-        if waited:
-            yield None
-        return lock
+        note = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%H:%M:%S')}"
+        _note_of(path).write_text(note, encoding="utf-8")
+        if waits:
+            heartbeat.wait("", time.time() - since)
+        yield
+    finally:
+        _note_of(path).unlink(missing_ok=True)
+        lock.release()
 
 
 def _note_of(lock: Path) -> Path:
@@ -329,23 +333,6 @@ def _holder(lock: Path) -> str:
         return _note_of(lock).read_text(encoding="utf-8")
     except OSError:
         return "another process"
-
-
-@contextmanager
-def _held(path: Path, lock: FileLock) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        _note_of(path).unlink(missing_ok=True)
-        lock.release()
-
-
-@contextmanager
-def _made(lock_path: Path, lock: FileLock, made: Path) -> Iterator[Path]:
-    with _held(lock_path, lock):
-        yield made
-        if made.exists():  # nobody will make it again; filelock never takes the lock of a file that is gone
-            lock_path.unlink(missing_ok=True)
 
 
 def _unfinished(path: Path) -> Path:

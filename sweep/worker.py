@@ -9,7 +9,6 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,17 +102,21 @@ def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Calla
     note(f"{chain.name}, candidate {chain.candidate}: on {place()}")
     from sweep.chain.trial import run  # loads torch, which may take long: the log has begun by now
 
-    # Closed at once: a stopped chain must not hold its phase's lock in a process that goes on to others.
-    attempt, phase = run(chain, plan, store, reports.began, config["until"], config["devices"], keep=config["keep"]), ""
-    with closing(attempt) as events, stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
-        for event in events:
-            alive()
-            if event.key != phase:
-                phase = event.key
-                note(f"{event.phase} {event.key}")
-            if event.said or event.committed:
-                note(event.said or f"{event.phase} {event.key} is in the store")
-            reports.take(event)
+    phase = ""
+
+    def listen(event: Event) -> None:
+        nonlocal phase
+        alive()
+        if event.key != phase:
+            phase = event.key
+            note(f"{event.phase} {event.key}")
+        if event.said or event.committed:
+            note(event.said or f"{event.phase} {event.key} is in the store")
+        reports.take(event)
+
+    with stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
+        occupied = {"began": reports.began, "devices": config["devices"]}
+        run(chain, plan, store, listen, until=config["until"], keep=config["keep"], **occupied)
     note("finished")
 
 

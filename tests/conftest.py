@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,7 +26,6 @@ os.environ.update(
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-Result = TypeVar("Result")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,16 +36,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leaves what libraries made at their import to no garbage collection: a million objects that never go."""
     gc.freeze()
-
-
-def result_of(work: Generator[Any, None, Result]) -> Result:
-    """What a generator returns at its end."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
-from itertools import count, islice
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ruamel.yaml import YAML
 from sweep.admission import Admission
 from sweep.chain.meter import Event
 from sweep.chain.trial import run
+from sweep.heartbeat import Cancelled
 from sweep.planning.budget import Costs
 from sweep.planning.chains import Chain
 from sweep.planning.groups import groups_of
@@ -78,21 +81,45 @@ def finish(path: Path, store: Store) -> list[Chain]:
     """Runs all chains of a study one after another in this process, without Ray."""
     made = []
     for chain, plan in chains_of(path):
-        for _ in run(chain, plan, store):
-            pass
+        run(chain, plan, store)
         made.append(chain)
     return made
+
+
+def events_of(chain: Chain, plan: Plan, store: Store) -> list[Event]:
+    """Runs a chain; returns what it reported."""
+    events = list[Event]()
+    run(chain, plan, store, events.append)
+    return events
+
+
+def stopped_when(chain: Chain, plan: Plan, store: Store, over: Callable[[Event], bool]) -> list[Event]:
+    """Stops a chain at the first event that is `over`, or lets it finish; returns what it reported."""
+    events = list[Event]()
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if over(event):
+            raise Cancelled
+
+    with suppress(Cancelled):
+        run(chain, plan, store, listen)
+    return events
+
+
+def stopped_after(chain: Chain, plan: Plan, store: Store, events: int) -> list[Event]:
+    """The same, after so many events."""
+    numbers = count(1)
+    return stopped_when(chain, plan, store, lambda _: next(numbers) == events)
 
 
 def finish_in_pieces(chain: Chain, plan: Plan, store: Store) -> list[Event]:
     """Stops a chain after 5 events, goes on for 9, for 13, ... until it is finished; returns where it was stopped."""
     stopped = []
     for events in count(5, 4):
-        running = run(chain, plan, store)
-        seen = list(islice(running, events))
+        seen = stopped_after(chain, plan, store, events)
         if len(seen) < events:
             return stopped
-        running.close()
         stopped.append(seen[-1])
     raise AssertionError("counting has no end")
 
@@ -129,13 +156,17 @@ def reported(path: Path, results: Path) -> tuple[Report, int]:
     ledger, costs = Ledger(results / FILE), Costs(plan)
     admission = Admission(plan, Stock(store), ledger, costs)
     while (chain := admission.next()) is not None:
-        for event in run(chain, plan, store, until=admission.until(chain.key)):
-            admission.heard(chain.key, {"started": 0.0, **vars(event)})
+        run(chain, plan, store, partial(hear, admission, chain), until=admission.until(chain.key))
         admission.ended(chain.key)
     chains, planned, facts = ledger.chains(), plan_facts(plan, costs), ledger.facts()
     ledger.close()
     found = read(plan.study.study, chains, store, groups_of(plan.study), planned, facts=facts)
     return found, len(admission.endings.done)
+
+
+def hear(admission: Admission, chain: Chain, event: Event) -> None:
+    """Tells admission what a chain has reported."""
+    admission.heard(chain.key, {"started": 0.0, **vars(event)})
 
 
 def with_data_of(prepared: Store, root: Path) -> Store:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of
+from small_studies import chains_of, events_of, finish, plan_of, stopped_when, study_file, unmeasured, with_data_of
 
 from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.chain.dev import is_collapsed
@@ -87,7 +85,7 @@ def test_a_collapsed_phase_is_tried_again_with_other_seeds_and_all_attempts_are_
 def test_all_attempts_are_charged(store, tmp_path):
     """In the record, and in the chain's reports, which the ledger is fed with."""
     ((chain, plan),) = chains_of(study_file(tmp_path, MIDDLE, intermediate=HOPELESS))
-    *_, last = run(chain, plan, store)
+    *_, last = events_of(chain, plan, store)
     record = intermediate(chain, store)
     assert record.flops == sum(attempt["flops"] for attempt in record.attempts)
     assert record.flops > 2.5 * record.attempts[0]["flops"] > 0
@@ -140,13 +138,13 @@ def test_an_interrupted_retried_phase_equals_an_undisturbed_one_bit_for_bit(retr
     disturbed = with_data_of(prepared, tmp_path / "disturbed")
     attempts = []
     while disturbed.phase(chain.phases[1].key) is None:
-        running = run(chain, plan_of(path), disturbed)
         moments = set()  # a dev evaluation is one, in however many batches
-        for last in running:
-            moments.add((last.phase, last.attempt, last.step))
-            if len(moments) == 4:
-                break
-        running.close()
+
+        def over(event, moments=moments):
+            moments.add((event.phase, event.attempt, event.step))
+            return len(moments) == 4
+
+        *_, last = stopped_when(chain, plan_of(path), disturbed, over)
         attempts += [last.attempt] if last.phase == "intermediate" else []
     assert attempts.count(0) > 1
     assert attempts.count(1) > 1
@@ -161,13 +159,9 @@ def test_an_interrupted_retried_phase_equals_an_undisturbed_one_bit_for_bit(retr
 
 def test_a_kill_right_after_a_collapsed_attempt_goes_on_with_the_next(store, tmp_path):
     ((chain, plan),) = chains_of(study_file(tmp_path, MIDDLE, intermediate=HOPELESS))
-    begun = run(chain, plan, store)
-    for event in begun:
-        if event.attempt == 1:
-            break
-    begun.close()
-    again = (event for event in run(chain, plan, store) if event.phase == "intermediate" and event.steps)
-    assert [(event.attempt, event.step) for event in islice(again, 2)] == [(1, 1), (1, 2)]
+    stopped_when(chain, plan, store, lambda event: event.attempt == 1)
+    again = [event for event in events_of(chain, plan, store) if event.phase == "intermediate" and event.steps]
+    assert [(event.attempt, event.step) for event in again[:2]] == [(1, 1), (1, 2)]
 
 
 # What does not go on
@@ -190,9 +184,9 @@ def test_other_chains_that_need_a_collapsed_phase_neither_train_nor_load_anythin
     axes = {**MIDDLE, "target": ["world/topic", "world/ner", "world/retrieval"]}
     path = study_file(tmp_path, axes, intermediate=HOPELESS)
     (first, plan), *others = chains_of(path)
-    list(run(first, plan, store))
+    run(first, plan, store)
     before = store.keys("phases")
-    assert [list(run(chain, plan, store)) for chain, plan in others] == [[], []]
+    assert [events_of(chain, plan, store) for chain, plan in others] == [[], []]
     assert store.keys("phases") == before
     assert all(Stock(store).to_train(chain) == () for chain, _ in others)
 

@@ -6,17 +6,17 @@ What is written for which rows is in test_families.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import result_of
 from family_cases import CASES, WORDS
 from small_tokenizers import small_tokenizer
 
 from sweep.errors import StoreError
+from sweep.heartbeat import Cancelled, Heartbeat
 from sweep.tasks.base import Encoded, EncodedSequence
 from sweep.tasks.encoding import SEQUENCES_AT_ONCE, concatenate, encode, from_sequences, open_encoded
 
@@ -39,7 +39,7 @@ def assert_equal(found: Encoded, wanted: Encoded) -> None:
 def test_the_file_gives_back_every_array(name: str, tokenizer: Any, tmp_path: Path) -> None:
     case = CASES[name]
     path = tmp_path / "deep" / "data.arrow"
-    written = result_of(encode(case.family, case.rows, tokenizer, 60, path))
+    written = encode(case.family, case.rows, tokenizer, 60, path)
     in_memory = from_sequences(case.family.encode(case.rows, tokenizer, 60))
     assert_equal(written, in_memory)
     assert_equal(open_encoded(path), in_memory)
@@ -47,14 +47,14 @@ def test_the_file_gives_back_every_array(name: str, tokenizer: Any, tmp_path: Pa
 
 
 def test_no_rows_make_a_file_too(tokenizer: Any, tmp_path: Path) -> None:
-    encoded = result_of(encode(CASES["span"].family, [], tokenizer, 60, tmp_path / "data.arrow"))
+    encoded = encode(CASES["span"].family, [], tokenizer, 60, tmp_path / "data.arrow")
     assert encoded.examples == 0
     assert encoded.bounds.tolist() == encoded.target_bounds.tolist() == [0]
 
 
 def test_arrays_are_read_only_views_of_the_map(tokenizer: Any, tmp_path: Path) -> None:
     case = CASES["span"]
-    encoded = result_of(encode(case.family, case.rows, tokenizer, 60, tmp_path / "data.arrow"))
+    encoded = encode(case.family, case.rows, tokenizer, 60, tmp_path / "data.arrow")
     for field in fields(Encoded):
         array = getattr(encoded, field.name)
         assert not array.flags.owndata
@@ -63,9 +63,9 @@ def test_arrays_are_read_only_views_of_the_map(tokenizer: Any, tmp_path: Path) -
 
 def test_a_view_outlives_the_file_and_its_replacement(tokenizer: Any, tmp_path: Path) -> None:
     case, path = CASES["sequence"], tmp_path / "data.arrow"
-    before = result_of(encode(case.family, case.rows, tokenizer, 60, path))
+    before = encode(case.family, case.rows, tokenizer, 60, path)
     tokens = before.tokens.copy()
-    result_of(encode(case.family, case.rows[:3], tokenizer, 60, path))
+    encode(case.family, case.rows[:3], tokenizer, 60, path)
     path.unlink()
     np.testing.assert_array_equal(before.tokens, tokens)
 
@@ -78,26 +78,39 @@ class _Broken:
 
 def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        result_of(encode(_Broken(), [], None, 60, tmp_path / "data.arrow"))  # type: ignore[arg-type]
+        encode(_Broken(), [], None, 60, tmp_path / "data.arrow")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+@dataclass
+class Counting(Heartbeat):
+    """Counts, and ends the work at its last beat."""
+
+    last: int | None = None
+    beats: int = 0
+
+    def beat(self) -> None:
+        self.beats += 1
+        if self.beats == self.last:
+            raise Cancelled
 
 
 def test_whoever_encodes_much_may_stop_on_the_way_and_leaves_no_file(tokenizer: Any, tmp_path: Path) -> None:
     case = CASES["sequence"]
     rows = [*case.rows] * (3 * SEQUENCES_AT_ONCE // len(case.rows) + 1)
-    left = encode(case.family, rows, tokenizer, 60, tmp_path / "data.arrow")
-    next(left)
-    left.close()
+    counting, leaving = Counting(), Counting(last=1)
+    with pytest.raises(Cancelled):
+        encode(case.family, rows, tokenizer, 60, tmp_path / "data.arrow", leaving)
     assert list(tmp_path.iterdir()) == []
-    moments = len(list(encode(case.family, rows, tokenizer, 60, tmp_path / "data.arrow")))
-    assert moments == len(rows) // SEQUENCES_AT_ONCE
+    encode(case.family, rows, tokenizer, 60, tmp_path / "data.arrow", counting)
+    assert counting.beats == len(rows) // SEQUENCES_AT_ONCE
     assert open_encoded(tmp_path / "data.arrow").examples == len(rows)
 
 
 @pytest.mark.parametrize("kept", [0, 100, -40])
 def test_a_damaged_file_is_named_in_the_error(kept: int, tokenizer: Any, tmp_path: Path) -> None:
     case, path = CASES["sequence"], tmp_path / "data.arrow"
-    result_of(encode(case.family, case.rows, tokenizer, 60, path))
+    encode(case.family, case.rows, tokenizer, 60, path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(StoreError, match=r"data\.arrow"):
         open_encoded(path)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import result_of
 from small_studies import plan_of, study_file
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
@@ -183,8 +182,8 @@ def attempted(folder: Path, monkeypatch, fault: Exception, *, store: str = "stor
     plan, told = plan_of(study_file(folder, runtime={"gpu": 1})), list[dict]()
     (chain,) = plan.planned_chains()
 
-    def fails(*_arguments, **_more):
-        yield Meter(1.0, (time.time(), time.process_time()), clocked=True).preparing("pretrain", "key")
+    def fails(_chain, _plan, _store, listener, **_more):
+        Meter(1.0, (time.time(), time.process_time()), clocked=True, listener=listener).beat()
         raise fault
 
     monkeypatch.setattr("sweep.worker.tune.report", lambda result: told.append(read(result)))
@@ -302,7 +301,7 @@ def test_half_a_checkpoint_of_a_killed_process_goes_when_its_phase_goes_on(tmp_p
     scratch = Store(tmp_path).scratch("key")
     for name in (CHECKPOINT, f".{CHECKPOINT}", ".tmp3cf8gt"):
         (scratch / name).touch()
-    with result_of(Store(tmp_path).training("key")):
+    with Store(tmp_path).training("key"):
         assert {path.name for path in scratch.iterdir()} == {CHECKPOINT, ".lock", ".lock.holder"}
 
 

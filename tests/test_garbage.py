@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from pandas.testing import assert_frame_equal
-from small_studies import chains_of, finish, reported, study_file, unmeasured, with_data_of
+from small_studies import chains_of, finish, reported, stopped_after, study_file, unmeasured, with_data_of
 
-from sweep.chain.trial import run
 from sweep.cli import main
 from sweep.garbage import Garbage, collect
 from sweep.preview import preview
@@ -135,9 +133,7 @@ def test_a_trunk_is_kept_as_long_as_a_longer_run_is_left(results, tmp_path):
 def begun(path: Path, results: Path) -> None:
     """Stops the last chain in the middle of a phase."""
     *_, (chain, plan) = chains_of(path)
-    events = run(chain, plan, store_of(results))
-    list(islice(events, 60))
-    events.close()
+    stopped_after(chain, plan, store_of(results), 60)
 
 
 def test_a_phase_that_was_begun_is_kept_until_no_chain_will_go_on_with_it(results, tmp_path):

@@ -7,7 +7,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +16,10 @@ import pandas as pd
 import pytest
 import torch
 from finished_study import FinishedStudy
-from small_studies import TINY, chains_of, finish, plan_of, study_file
+from small_studies import TINY, chains_of, finish, plan_of, stopped_when, study_file
 
 from sweep import mirror
 from sweep.chain import bench
-from sweep.chain.trial import run
 from sweep.facts import NO_FACTS
 from sweep.planning import chains as planning_chains
 from sweep.planning import coverage
@@ -341,10 +339,7 @@ def test_records_say_on_what_in_which_precision_and_by_which_program_they_were_m
         study_file(tmp_path, runtime={"precision": "bf16", "checkpoint_seconds": 1e-9}, **short)
     )
     store = Store(tmp_path / "store")
-    with closing(run(chain, plan, store)) as events:
-        for event in events:
-            if event.step > 5:
-                break
+    stopped_when(chain, plan, store, lambda event: event.step > 5)
     elsewhere = "cpu: another"
     monkeypatch.setattr(bench, "_device_name", lambda _: elsewhere)
     finish(study_file(tmp_path, runtime={"precision": "bf16"}, **short), store)

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import result_of
 from finished_study import FinishedStudy
 from small_studies import plan_of, study_file, with_data_of
 
@@ -104,7 +103,7 @@ def measured(small_store, tmp_path_factory):
     chains, short = shorts(study_file(folder, {**AXES, "target": targets}))
     store = with_data_of(small_store, folder / "store")
     for chain in chains:
-        list(measure(chain, short, store))
+        measure(chain, short, store)
     return store, {(chain.cell.intermediate_name, chain.cell.target): chain for chain in chains}, short
 
 
@@ -122,9 +121,9 @@ def test_a_value_is_the_evidence_of_the_pooled_vectors_of_the_targets_first_exam
     """By hand, one text at a time."""
     store, chains, short = measured
     chain = chains["world/pos", "world/topic"]
-    bench, task = result_of(set_up(chain, short, store)), short.tasks["world/topic"]
+    bench, task = set_up(chain, short, store), short.tasks["world/topic"]
     model = model_to_score(bench, task, chain.phases[-1]).eval()
-    whole = result_of(bench.reader.encoded(task, short.rows[task.name, "train", "pivot"], "train", "pivot"))
+    whole = bench.reader.encoded(task, short.rows[task.name, "train", "pivot"], "train", "pivot")
     chosen = training_data({"pivot": whole}, EXAMPLES, SAMPLE_SEED)
     vectors = []
     with torch.inference_mode():
@@ -139,14 +138,16 @@ def test_a_value_is_the_evidence_of_the_pooled_vectors_of_the_targets_first_exam
 def test_a_preview_that_is_there_is_not_made_again(measured):
     store, chains, short = measured
     before = store.keys("phases")
-    assert list(measure(chains["world/pos", "world/topic"], short, store)) == []
+    events = []
+    measure(chains["world/pos", "world/topic"], short, store, events.append)
+    assert events == []
     assert store.keys("phases") == before
 
 
 def test_two_stores_hold_the_same_values(measured, tmp_path):
     store, chains, short = measured
     other, chain = with_data_of(store, tmp_path / "store"), chains["world/pos", "world/topic"]
-    list(measure(chain, short, other))
+    measure(chain, short, other)
     assert other.preview(chain.score).value == store.preview(chain.score).value
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import result_of
 from published_encoders import PUBLISHED, SIZE, published_tokenizer, save_masked_model, save_published
 from safetensors.torch import load_file, save_file
 from small_studies import (
@@ -91,7 +90,7 @@ def test_a_chain_from_a_published_encoder_is_resumed_bit_for_bit(name, words, tm
     path = study(tmp_path, tmp_path / "encoder", axes=axes, tasks=tasks, runtime={"checkpoint_seconds": 1e-6})
     ((chain, plan),) = chains_of(path)
     undisturbed, disturbed = Store(tmp_path / "undisturbed"), Store(tmp_path / "disturbed")
-    list(run(chain, plan, undisturbed))
+    run(chain, plan, undisturbed)
     with_data_of(undisturbed, disturbed.root)
     assert finish_in_pieces(chain, plan, disturbed)
     for phase in chain.phases:
@@ -107,7 +106,7 @@ def test_text_longer_than_the_encoder_is_cut_to_what_it_can_take(name, words, tm
     ((chain, plan),) = chains_of(path)
     assert next(iter(plan.encoders.values())).shape.max_length == (64 if name == "xlm-r" else 66)
     store = Store(tmp_path / "store")
-    list(run(chain, plan, store))
+    run(chain, plan, store)
     assert store.score(chain.score) is not None
 
 
@@ -206,7 +205,7 @@ def heads_at_the_start(path: Path, store: Store, kind: str) -> tuple[MaskedHead,
     """The masked head with which a phase of a finished study began, and the heads that its parent left."""
     ((chain, plan),) = chains_of(path)
     phase = next(phase for phase in chain.phases if phase.recipe.kind == kind)
-    bench = result_of(set_up(chain, plan, store))
+    bench = set_up(chain, plan, store)
     model = model_to_train(bench, [plan.tasks[name] for name in phase.recipe.tasks], phase, phase.seed)
     left = load_file(store.weights(phase.parent) / HEAD_WEIGHTS) if phase.parent else None
     return model.masked_heads[0], left

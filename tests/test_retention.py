@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY, result_of
+from conftest import REPOSITORY
 from finished_study import FinishedStudy, the_row
-from small_studies import chains_of, finish, plan_of, study_file, unmeasured, with_data_of, with_encoder_of
+from small_studies import chains_of, finish, hear, plan_of, study_file, unmeasured, with_data_of, with_encoder_of
 from tiny_models import tiny_model, toy
 
 from sweep.admission import Admission
@@ -155,10 +156,10 @@ def test_an_intermediate_task_of_any_family_is_scored_before_and_after_with_both
 def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):
     """Scored again from the store by hand: its encoder, its head."""
     ((chain, plan),) = chains_of(study_file(tmp_path, {"intermediate": ["world/pos"]}, scoring=ASKED))
-    list(run(chain, plan, store))
-    bench, task = result_of(set_up(chain, plan, store)), plan.tasks["world/pos"]
+    run(chain, plan, store)
+    bench, task = set_up(chain, plan, store), plan.tasks["world/pos"]
     model = model_with_heads(bench, [task], chain.phases[1], chain.phases[1])
-    encoded = result_of(bench.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot"))
+    encoded = bench.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot")
     outputs = score_all(model, {"": encoded}, task.name, batch_tokens=4000)[""]
     rows = task.source.rows("test", "pivot")
     family = FAMILIES["token"]
@@ -226,7 +227,7 @@ def test_a_plan_counts_what_retention_costs_and_no_more(store, tmp_path):
     """Planned from the real lengths, which the measured facts give; padding and its allowance make the difference."""
     path = study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}, scoring=ASKED)
     ((chain, plan),) = chains_of(path)
-    list(run(chain, plan, store))
+    run(chain, plan, store)
     plain = plan_of(study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}))
     more = Costs(plan).score(chain.cell) - Costs(plain).score(chain.cell)
     (other,) = finish(study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}), store)
@@ -260,8 +261,7 @@ def reported(prepared, tmp_path_factory):
     plan = plan_of(path)
     admission = Admission(plan, Stock(made), ledger, Costs(plan))
     while (chain := admission.next()) is not None:
-        for event in run(chain, plan, made):
-            admission.heard(chain.key, {"started": 0.0, **vars(event)})
+        run(chain, plan, made, partial(hear, admission, chain))
         admission.ended(chain.key)
     found = report.read("a study", ledger.chains(), made, {}, {})
     report.save(found, folder)
@@ -312,7 +312,7 @@ def test_a_study_that_does_not_ask_has_neither_section_nor_file(store, tmp_path)
     plan = plan_of(study_file(tmp_path, {"intermediate": ["world/pos"]}))
     admission = Admission(plan, Stock(made), ledger, Costs(plan))
     chain = admission.next()
-    list(run(chain, plan, made))
+    run(chain, plan, made)
     admission.ended(chain.key)
     page = report.save(report.read("a study", ledger.chains(), made, {}, {}), tmp_path).read_text()
     assert "What is left" not in page

@@ -111,7 +111,7 @@ def test_cells_that_share_their_phases_are_tuned_alike(files):
 def test_weights_that_another_target_needs_are_kept_until_it_is_scored(files):
     store, released = Store(files / "store"), []
     for chain, plan in chains_of(study_file(files, {"target": ["one", "two"]}, tasks=TWO)):
-        list(run(chain, plan, store))
+        run(chain, plan, store)
         released.append(store.phase(chain.phases[-1].key).released)
     assert released == [False, True]
 
@@ -120,7 +120,7 @@ def test_weights_are_not_kept_for_a_target_that_never_tries_their_rate(files):
     other = {"overrides": {"two": {"learning_rate": 5e-4}}}
     path, store = study_file(files, {"target": ["one", "two"]}, tasks=TWO, target=other), Store(files / "store")
     chain, plan = next(chains_of(path))
-    list(run(chain, plan, store))
+    run(chain, plan, store)
     assert store.phase(chain.phases[-1].key).released
 
 
@@ -153,7 +153,7 @@ def test_xquad_and_mlqa_train_their_target_phase_once_and_are_both_scored(hub, t
     (plan, _), store = resolved(hub), Store(tmp_path / "store")
     chains = list(plan.planned_chains())
     for chain in chains:
-        list(run(chain, plan, store))
+        run(chain, plan, store)
     assert store.keys("phases") == [chains[0].phases[0].key]
     for chain in chains:
         assert set(store.score(chain.score).languages) == set(TASKS[chain.cell.target].languages)

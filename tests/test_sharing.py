@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY
-from small_studies import plan_of, study_file, with_data_of
+from small_studies import events_of, plan_of, study_file, with_data_of
 from test_admission import Lab
 from torch import nn
 
@@ -204,7 +204,7 @@ def test_a_chain_without_room_for_one_example_says_so_in_one_line(small_store, t
     hook = nn.modules.module.register_module_forward_hook(full)
     try:
         with pytest.raises(DeviceError) as raised:
-            list(run(chain, plan, with_data_of(small_store, tmp_path / "store")))
+            run(chain, plan, with_data_of(small_store, tmp_path / "store"))
     finally:
         hook.remove()
     line = str(raised.value)
@@ -229,7 +229,7 @@ def test_on_a_gpu_a_chain_measures_everything_that_it_does(tmp_path):
     plan = study(tmp_path)
     facts = MACHINE
     for chain in plan.planned_chains():
-        for event in run(chain, plan, Store(tmp_path / "store")):
+        for event in events_of(chain, plan, Store(tmp_path / "store")):
             facts |= event.facts
     total = torch.cuda.get_device_properties(0).total_memory
     for one in plan.planned_chains():

@@ -7,15 +7,17 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import result_of
 
-from sweep.chain.meter import Meter
+from sweep.chain.meter import Event, Meter, ignore
 from sweep.data import sample, subset, training_data
 from sweep.errors import StoreError
+from sweep.heartbeat import Cancelled
 from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import TURN_SECONDS, Store
@@ -93,41 +95,63 @@ def test_what_several_processes_want_is_made_once(tmp_path):
     code = f"""
 from pathlib import Path
 from sweep.store import Store
-def made():
-    with (yield from Store(Path({str(tmp_path)!r})).made_once("data", "thing")) as path:
-        if not path.exists():
-            with Path({str(tmp_path / "made")!r}).open("a") as stream:
-                stream.write("made\\n")
-            path.write_text("thing")
-for _ in made():
-    pass
+with Store(Path({str(tmp_path)!r})).made_once("data", "thing") as path:
+    if not path.exists():
+        with Path({str(tmp_path / "made")!r}).open("a") as stream:
+            stream.write("made\\n")
+        path.write_text("thing")
 """
     workers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0, 0]
     assert (tmp_path / "made").read_text() == "made\n"
 
 
-def test_whoever_waits_for_another_says_so_and_may_stop_waiting(tmp_path):
-    mine, yours = (Store(tmp_path).made_once("data", "thing") for _ in range(2))
-    with result_of(mine):
-        for _ in range(3):
-            next(yours)
-        yours.close()
-    with result_of(Store(tmp_path).training("key")) as scratch:
-        waiting = Store(tmp_path).training("key")
-        said = next(waiting)
-    assert re.fullmatch(rf"waits for phase key, held by process {os.getpid()} on \S+ since \d\d:\d\d:\d\d", said)
-    with result_of(waiting) as again:
+def waiting(listener: Callable[[Event], None]) -> Meter:
+    return Meter(devices=2, began=(time.time(), 0.0), clocked=True, listener=listener)
+
+
+@pytest.mark.parametrize("name", ["phase key", "data/thing"])
+def test_whoever_waits_for_another_says_so_and_may_stop_waiting(name, tmp_path):
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if len(events) == 3:
+            raise Cancelled
+
+    def held(meter: Meter) -> AbstractContextManager[Path]:
+        store = Store(tmp_path)
+        return store.training("key", meter) if name == "phase key" else store.made_once("data", "thing", meter)
+
+    with held(waiting(ignore)) as path, pytest.raises(Cancelled), held(waiting(listen)):
+        raise AssertionError("two hold one lock")
+    (reason,) = {event.waits for event in events}
+    assert re.fullmatch(rf"waits for {name}, held by process {os.getpid()} on \S+ since \d\d:\d\d:\d\d", reason)
+    with held(waiting(ignore)) as again:
+        assert again == path
+
+
+def test_a_chain_that_is_stopped_lets_go_of_its_lock(tmp_path):
+    with pytest.raises(SystemExit), Store(tmp_path).training("key") as scratch:
+        raise SystemExit
+    with Store(tmp_path).training("key") as again:
         assert again == scratch
     assert [path.name for path in scratch.iterdir()] == [".lock"]
 
 
 def test_a_chain_that_waits_for_the_lock_of_another_says_so_once_and_is_not_charged(tmp_path):
-    meter = Meter(devices=2, began=(time.time(), 0.0), clocked=True)
-    with result_of(Store(tmp_path).training("key")):
-        waiting = meter.meanwhile("pretrain", "key", Store(tmp_path).training("key"))
-        events = [next(waiting) for _ in range(4)]
-    events += [next(waiting), next(waiting)]
+    events: list[Event] = []
+    with ExitStack() as others:
+        others.enter_context(Store(tmp_path).training("key"))
+
+        def listen(event: Event) -> None:
+            events.append(event)
+            if len(events) == 4:
+                others.close()
+
+        meter = waiting(listen)
+        with Store(tmp_path).training("key", meter):
+            meter.beat()
     assert [bool(event.said) for event in events] == [True, False, False, False, False, False]
     assert [event.waits for event in events] == [events[0].said] * 4 + [""] * 2
     assert events[-1].waited > 4 * TURN_SECONDS
@@ -135,7 +159,7 @@ def test_a_chain_that_waits_for_the_lock_of_another_says_so_once_and_is_not_char
 
 
 def test_what_is_made_leaves_no_lock_behind(tmp_path):
-    with result_of(Store(tmp_path).made_once("data", "thing")) as path:
+    with Store(tmp_path).made_once("data", "thing") as path:
         path.write_text("made")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["thing"]
 

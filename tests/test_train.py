@@ -38,16 +38,6 @@ def dev_score(model):
     return float((logits.argmax(axis=1) == encoded.targets).mean())
 
 
-def silent(dev):
-    """An evaluation that yields nothing on its way."""
-
-    def evaluate():
-        yield from ()
-        return dev()
-
-    return evaluate
-
-
 def through_files(state: State, folder) -> State:
     """The state as the store keeps it."""
     save_file(state["tensors"], folder / "state.safetensors")
@@ -59,7 +49,7 @@ def through_files(state: State, folder) -> State:
 
 def trained(mixture, settings, evaluate=False, seed=0):
     model = tiny_model(seed=seed)
-    items = list(fit(model, mixture, settings, silent(lambda: dev_score(model)) if evaluate else None))
+    items = list(fit(model, mixture, settings, (lambda _: dev_score(model)) if evaluate else None))
     return model, items
 
 
@@ -82,11 +72,11 @@ def test_a_resumed_run_is_the_undisturbed_run(variant, interrupted, tmp_path):
     mixture, settings = VARIANTS[variant]
     undisturbed, expected = trained(mixture, settings, evaluate=True)
     broken = tiny_model()
-    first = list(islice(fit(broken, mixture, settings, silent(lambda: dev_score(broken))), interrupted))
+    first = list(islice(fit(broken, mixture, settings, lambda _: dev_score(broken)), interrupted))
     state = through_files(first[-1].snapshot(), tmp_path)
     torch.manual_seed(interrupted)
     resumed = tiny_model(seed=7)
-    rest = list(fit(resumed, mixture, settings, silent(lambda: dev_score(resumed)), state))
+    rest = list(fit(resumed, mixture, settings, lambda _: dev_score(resumed), state))
     assert same(undisturbed, resumed)
     for a, b in zip(expected, [*first, *rest], strict=True):
         assert torch.equal(a.loss, b.loss)
@@ -107,7 +97,7 @@ def reached(mixture, settings, step, resume=None):
 def ended(mixture, settings, seed=0, resume=None):
     """Model and last step of a run that is evaluated on its way."""
     model = tiny_model(seed=seed)
-    return model, list(fit(model, mixture, settings, silent(lambda: dev_score(model)), resume))[-1]
+    return model, list(fit(model, mixture, settings, lambda _: dev_score(model), resume))[-1]
 
 
 @pytest.mark.parametrize("mixture", [ONE, MIXED], ids=["one task", "all families"])
@@ -191,7 +181,7 @@ def test_the_best_weights_on_dev_are_kept():
     """The model ends with the weights of the earliest best evaluation, though training went on."""
     model = tiny_model()
     curve, kept = iter([0.3, 0.8, 0.5, 0.8]), {}
-    for item in fit(model, ONE, replace(SETTINGS, evaluations=4), silent(lambda: next(curve))):
+    for item in fit(model, ONE, replace(SETTINGS, evaluations=4), lambda _: next(curve)):
         if item.dev is not None:
             kept[item.step] = cpu_weights(model)
     assert list(kept) == [3, 6, 9, 12]
@@ -203,38 +193,31 @@ def test_the_best_weights_on_dev_are_kept():
 def test_the_last_weights_are_kept_where_the_study_says_so():
     model = tiny_model()
     curve = iter([0.8, 0.1])
-    for item in fit(model, ONE, replace(SETTINGS, evaluations=2, select="last"), silent(lambda: next(curve))):
+    for item in fit(model, ONE, replace(SETTINGS, evaluations=2, select="last"), lambda _: next(curve)):
         last = item, cpu_weights(model)
     assert (last[0].best, last[0].best_step) == (0.8, 6)
     assert all(torch.equal(tensor, last[1][name]) for name, tensor in cpu_weights(model).items())
 
 
-def test_an_evaluation_that_takes_long_is_heard_of_on_its_way_and_changes_nothing():
-    """Its moments have no score; the steps are those of a run whose evaluations are silent."""
-    expected = trained(ONE, replace(SETTINGS, evaluations=3), evaluate=True)[1]
-    model = tiny_model()
+def test_an_evaluation_is_told_of_its_step_before_it_has_a_score():
+    told = []
 
-    def evaluate():
-        yield
-        yield
-        return dev_score(model)
+    def evaluate(progress):
+        told.append((progress.step, progress.steps, progress.dev))
+        return 0.0
 
-    items = list(fit(model, ONE, replace(SETTINGS, evaluations=3), evaluate))
-    assert [(item.step, item.dev) for item in items if item.evaluating] == [(4, None)] * 2 + [(8, None)] * 2 + [
-        (12, None)
-    ] * 2
-    for a, b in zip(expected, [item for item in items if not item.evaluating], strict=True):
-        assert (a.step, float(a.loss), a.dev, a.best_step) == (b.step, float(b.loss), b.dev, b.best_step)
+    list(fit(tiny_model(), ONE, replace(SETTINGS, evaluations=3), evaluate))
+    assert told == [(4, 12, None), (8, 12, None), (12, 12, None)]
 
 
 def test_dropout_is_off_while_dev_is_scored_and_on_again_after():
     model, modes = tiny_model(), []
 
-    def evaluate():
+    def evaluate(_):
         modes.append(model.training)
         return 0.0
 
-    trained_modes = [model.training for _ in fit(model, ONE, replace(SETTINGS, evaluations=3), silent(evaluate))]
+    trained_modes = [model.training for _ in fit(model, ONE, replace(SETTINGS, evaluations=3), evaluate)]
     assert modes == [False] * 3
     assert len(trained_modes) == SETTINGS.steps
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import result_of
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors.torch import load_file
 from small_studies import (
     TINY,
     chains_of,
+    events_of,
     finish,
     finish_in_pieces,
     plan_of,
+    stopped_when,
     study_file,
     unmeasured,
     with_data_of,
@@ -110,9 +111,9 @@ def test_chains_with_the_same_prefix_train_it_once(fresh, tmp_path):
     """Counted in the store: one pretrain, one intermediate phase, one target phase; retrieval adds no phase."""
     axes = {"intermediate": ["world/rte"], "target": ["world/topic", "world/retrieval"]}
     one, other = chains_of(study_file(tmp_path, axes))
-    list(run(*one, fresh))
+    run(*one, fresh)
     before = {key: fresh.phase(key).ended for key in fresh.keys("phases")}
-    list(run(*other, fresh))
+    run(*other, fresh)
     kinds = [fresh.phase(key).kind for key in fresh.keys("phases")]
     assert sorted(kinds) == ["intermediate", "pretrain", "target"]
     assert {key: fresh.phase(key).ended for key in fresh.keys("phases")} == before
@@ -123,7 +124,7 @@ def test_a_finished_chain_reports_nothing(fresh, tmp_path):
     path = study_file(tmp_path)
     finish(path, fresh)
     ((chain, plan),) = chains_of(path)
-    assert list(run(chain, plan, fresh)) == []
+    assert events_of(chain, plan, fresh) == []
 
 
 def test_the_weights_of_a_scored_target_phase_are_released_and_their_record_stays(fresh, tmp_path):
@@ -137,9 +138,8 @@ def test_the_weights_of_a_scored_target_phase_are_released_and_their_record_stay
 
 def test_a_chain_that_is_stopped_at_its_last_report_has_released_its_weights(fresh, tmp_path):
     ((chain, plan),) = chains_of(study_file(tmp_path))
-    running = run(chain, plan, fresh)
-    assert any(event.committed and event.phase == "score" for event in running)
-    running.close()
+    *_, last = stopped_when(chain, plan, fresh, lambda event: event.committed and event.phase == "score")
+    assert last.phase == "score"
     assert not fresh.has_weights(chain.phases[-1].key)
 
 
@@ -177,8 +177,8 @@ def test_volumes_of_one_seed_are_nested(store, tmp_path):
     """Twenty examples are among fifty; another seed draws others."""
     ((chain, plan),) = chains_of(study_file(tmp_path))
     task = plan.tasks["world/topic"]
-    reader = result_of(set_up(chain, plan, store)).reader
-    encoded = {"pivot": result_of(reader.encoded(task, plan.rows[task.name, "train", "pivot"], "train", "pivot"))}
+    reader = set_up(chain, plan, store).reader
+    encoded = {"pivot": reader.encoded(task, plan.rows[task.name, "train", "pivot"], "train", "pivot")}
 
     def examples(volume, seed):
         cut = training_data(encoded, volume, seed)
@@ -222,7 +222,7 @@ def test_an_interrupted_chain_equals_an_undisturbed_one_bit_for_bit(checkpoint_s
 def test_dev_evaluations_and_scoring_say_batch_by_batch_what_they_have_cost(fresh, tmp_path):
     """No report is dearer than the dearest step: a chain can be stopped before it spends what is not there."""
     ((chain, plan),) = chains_of(study_file(tmp_path, runtime={"score_batch_tokens": 256}))
-    events = list(run(chain, plan, fresh))
+    events = events_of(chain, plan, fresh)
     spent = [after.flops - before.flops for before, after in pairwise(events)]
     assert min(spent) >= 0
     step = next(event.flops for event in events if event.flops)
@@ -237,7 +237,7 @@ def test_a_chain_speaks_between_its_start_and_every_first_step(fresh, tmp_path):
     shutil.rmtree(fresh.root / "data")
     ((chain, plan),) = chains_of(study_file(tmp_path, {"target": ["world/rte"]}))
     first, spoken = {}, Counter[str]()
-    for event in run(chain, plan, fresh):
+    for event in events_of(chain, plan, fresh):
         spoken[event.phase] += event.preparing
         if not event.preparing:
             first.setdefault(event.phase, (event.step, spoken[event.phase]))
@@ -249,22 +249,18 @@ def test_a_chain_speaks_between_its_start_and_every_first_step(fresh, tmp_path):
 def test_a_half_done_phase_goes_on_after_its_last_checkpoint(fresh, tmp_path):
     path = study_file(tmp_path, runtime={"checkpoint_seconds": 1e-6})
     ((chain, plan),) = chains_of(path)
-    begun = run(chain, plan, fresh)
-    last = next(event.step for event in begun if event.step == 4)
-    begun.close()
+    last = stopped_when(chain, plan, fresh, lambda event: event.step == 4)[-1].step
     # A stop comes while the last event is reported, after its checkpoint was written.
-    again = (event.step for event in run(chain, plan, fresh) if not event.preparing)
-    assert list(islice(again, 2)) == [last + 1, last + 2]
+    again = [event.step for event in events_of(chain, plan, fresh) if not event.preparing]
+    assert again[:2] == [last + 1, last + 2]
 
 
 def test_an_interruption_between_training_and_scoring_trains_nothing_again(fresh, tmp_path):
     path = study_file(tmp_path)
     ((chain, plan),) = chains_of(path)
-    for event in run(chain, plan, fresh):
-        if event.committed and event.phase == "target":
-            break
+    stopped_when(chain, plan, fresh, lambda event: event.committed and event.phase == "target")
     ended = [record.ended for record in phases(chain, fresh)]
-    assert [event.phase for event in run(chain, plan, fresh)][-1] == "score"
+    assert events_of(chain, plan, fresh)[-1].phase == "score"
     assert [record.ended for record in phases(chain, fresh)] == ended
 
 
@@ -272,7 +268,7 @@ def test_what_an_attempt_spends_is_what_it_does_itself(fresh, tmp_path):
     """FLOPs of the reports: a chain that finds its prefix in the store is not charged for it."""
     axes = {"target": ["world/topic", "world/ner"]}
     (first, plan), (second, _) = chains_of(study_file(tmp_path, axes))
-    spent = [list(run(chain, plan, fresh))[-1].flops for chain in (first, second)]
+    spent = [events_of(chain, plan, fresh)[-1].flops for chain in (first, second)]
     pretrain = fresh.phase(first.phases[0].key).flops
     alone = [fresh.phase(chain.phases[-1].key).flops + fresh.score(chain.score).flops for chain in (first, second)]
     assert spent == [pretrain + alone[0], alone[1]]
@@ -284,19 +280,19 @@ def test_what_an_attempt_spends_is_what_it_does_itself(fresh, tmp_path):
 def test_damaged_weights_name_their_file_and_the_repair_and_the_repair_works(fresh, tmp_path):
     axes = {"target": ["world/topic", "world/ner"]}
     (first, plan), (second, _) = chains_of(study_file(tmp_path, axes))
-    list(run(first, plan, fresh))
+    run(first, plan, fresh)
     folder = fresh.root / "phases" / first.phases[0].key
     weights = folder / ENCODER_WEIGHTS
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(StoreError) as caught:
-        list(run(second, plan, fresh))
+        run(second, plan, fresh)
     assert str(weights) in str(caught.value)
     assert f"delete the folder {folder}" in str(caught.value)
     assert "\n" not in str(caught.value)
     shutil.rmtree(folder)
-    list(run(second, plan, fresh))
+    run(second, plan, fresh)
     assert fresh.score(second.score) is not None
 
 
@@ -306,7 +302,7 @@ def test_a_damaged_record_names_its_file_and_the_repair(fresh, tmp_path):
     record = fresh.root / "scores" / chain.score / "record.json"
     record.write_text(record.read_text(encoding="utf-8")[:50], encoding="utf-8")
     with pytest.raises(StoreError, match=r"record\.json.*delete the folder"):
-        list(run(chain, plan_of(path), fresh))
+        run(chain, plan_of(path), fresh)
 
 
 def test_a_phase_with_a_damaged_checkpoint_is_begun_anew_and_says_so(fresh, tmp_path):
@@ -314,12 +310,10 @@ def test_a_phase_with_a_damaged_checkpoint_is_begun_anew_and_says_so(fresh, tmp_
     ((chain, plan),) = chains_of(path)
     stock, file = Stock(fresh), fresh.scratch(chain.phases[0].key) / CHECKPOINT
     assert stock.whence(chain) == "begins its pretrain phase anew"
-    begun = run(chain, plan, fresh)
-    assert next(event.step for event in begun if event.step == 4)
-    begun.close()
+    stopped_when(chain, plan, fresh, lambda event: event.step == 4)
     assert stock.whence(chain) == "resumes from step 4 of its pretrain phase"
     file.write_bytes(file.read_bytes()[:-1])
-    events = list(run(chain, plan, fresh))
+    events = events_of(chain, plan, fresh)
     (said,) = [event.said for event in events if event.said]
     assert said.startswith(f"begins its pretrain phase anew: {file}, a damaged checkpoint")
     assert next(event.step for event in events if event.step) == 1
@@ -332,13 +326,12 @@ def test_a_phase_with_a_damaged_checkpoint_is_begun_anew_and_says_so(fresh, tmp_
 TWICE = """
 import sys
 from pathlib import Path
-from small_studies import chains_of
+from small_studies import chains_of, events_of
 from sweep.store import Store
-from sweep.chain.trial import run
 ((chain, plan),) = chains_of(Path("study.yaml"))
 print("ready", flush=True)
 sys.stdin.readline()
-events = run(chain, plan, Store(Path("store")))
+events = events_of(chain, plan, Store(Path("store")))
 print([event.phase for event in events if event.committed])
 """
 

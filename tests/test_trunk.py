@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ import torch
 from safetensors.torch import load_file
 from small_studies import (
     chains_of,
+    events_of,
     finish,
     finish_in_pieces,
     plan_of,
+    stopped_when,
     study_file,
     unmeasured,
     with_encoder_of,
@@ -144,7 +145,7 @@ def test_the_order_of_volumes_changes_nothing(order, alone, fresh, tmp_path):
     path = study(tmp_path, runtime={"keep_target_weights": True})
     chains = list(chains_of(path))
     for index in order:
-        list(run(*chains[index], fresh))
+        run(*chains[index], fresh)
     for chain, _ in chains:
         assert_equal_in_all_but_cost(chain, fresh, alone)
 
@@ -195,7 +196,7 @@ def test_a_trunk_that_lies_beyond_the_decay_of_a_run_is_not_taken(fresh, tmp_pat
     (*_, long) = finish(study(tmp_path / "other", [400, 401]), fresh)
     other = trunks(long)[0].key
     shutil.copytree(fresh.root / "phases" / other, fresh.root / "phases" / trunks(short)[0].key)
-    list(run(short, plan, fresh))
+    run(short, plan, fresh)
     assert fresh.phase(branch(short).key).resumes is None
 
 
@@ -213,23 +214,21 @@ def test_a_branch_that_collapsed_is_tried_again_without_the_trunk_of_another_see
 
 def test_a_half_done_trunk_goes_on_after_its_last_checkpoint(fresh, tmp_path):
     chain, plan = chain_of(VOLUMES[-1], study(tmp_path, runtime={"checkpoint_seconds": 1e-6}))
-    begun = run(chain, plan, fresh)
-    last = next(event.step for event in begun if event.step == 4)
-    begun.close()
-    again = (event.step for event in run(chain, plan, fresh) if not event.preparing)
-    assert list(islice(again, 2)) == [last + 1, last + 2]
+    last = stopped_when(chain, plan, fresh, lambda event: event.step == 4)[-1].step
+    again = [event.step for event in events_of(chain, plan, fresh) if not event.preparing]
+    assert again[:2] == [last + 1, last + 2]
 
 
 def test_a_damaged_trunk_names_its_file_and_the_repair(fresh, tmp_path):
     path = study(tmp_path)
     (first, plan), (second, _), _ = chains_of(path)
-    list(run(first, plan, fresh))
+    run(first, plan, fresh)
     state = fresh.root / "phases" / trunks(first)[0].key / CHECKPOINT
     state.write_bytes(state.read_bytes()[:-1] + b"x")
     with pytest.raises(StoreError, match=r"checkpoint.safetensors.*does not match its checksum"):
-        list(run(second, plan, fresh))
+        run(second, plan, fresh)
     shutil.rmtree(state.parent)
-    list(run(second, plan, fresh))
+    run(second, plan, fresh)
     assert fresh.score(second.score) is not None
 
 

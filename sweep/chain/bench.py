@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -15,13 +15,13 @@ from typing import Any, Literal, cast
 
 import torch
 
-from sweep.chain.meter import Event, Meter
+from sweep.chain.meter import Listener, Meter, ignore
 from sweep.data import Reader
 from sweep.planning.chains import TARGET, Chain, Phase
 from sweep.planning.plan import Plan
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import Runtime
-from sweep.store import Store, Wait
+from sweep.store import Store
 from sweep.tasks.base import Task
 from sweep.training.cpu_kernels import kernels_in_use
 from sweep.training.encoders import load_encoder, load_weights, random_encoder
@@ -71,8 +71,13 @@ class Bench:
 
 
 def set_up(
-    chain: Chain, plan: Plan, store: Store, began: tuple[float, float] | None = None, devices: float | None = None
-) -> Generator[Event, None, Bench]:
+    chain: Chain,
+    plan: Plan,
+    store: Store,
+    listener: Listener = ignore,
+    began: tuple[float, float] | None = None,
+    devices: float | None = None,
+) -> Bench:
     """Tokenizer, device and meter for a chain that occupies so many devices, by default what the study says.
 
     `began` is (time.time(), time.process_time()) at the start of the attempt, by default now. Raises SweepError where
@@ -80,14 +85,15 @@ def set_up(
     """
     runtime = plan.study.runtime
     began = began or (time.time(), time.process_time())
-    meter = Meter(devices or runtime.devices, began, clocked=runtime.gpus > 0)
+    meter = Meter(devices or runtime.devices, began, clocked=runtime.gpus > 0, listener=listener)
     torch.set_num_threads(runtime.cores)
     encoder = plan.encoders[chain.cell.encoder].of(chain.seed)
     device = torch.device("cuda" if runtime.gpus and torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         keep_to_share(meter.devices)
-    tokenizer = yield from meter.meanwhile("", "", _tokenizer(plan, store, encoder))
-    return Bench(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length), device, meter)
+    tokenizer = _tokenizer(plan, store, encoder, meter)
+    meter.beat()
+    return Bench(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length, meter), device, meter)
 
 
 def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int) -> Chainable:
@@ -162,10 +168,10 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource) -> Generator[Wait, None, Any]:
+def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource, meter: Meter) -> Any:
     if encoder.location is not None:
         return _loaded_tokenizer(encoder.location, encoder.revision)
-    with (yield from store.made_once("encoders", encoder.digest)) as folder:
+    with store.made_once("encoders", encoder.digest, meter) as folder:
         if not folder.exists():
             task = plan.tasks[encoder.text or ""]
             texts = (row["text"] for language in task.trained_in for row in task.source.rows("train", language))

@@ -12,7 +12,7 @@ checkpoints so, and targets that are trained on the same data share a phase.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +21,7 @@ from sweep.chain.meter import encoded_flops
 from sweep.data import Sample, sample
 from sweep.planning.chains import Phase
 from sweep.planning.sources import judged_in
-from sweep.store import Wait
-from sweep.tasks.base import Outputs, Task
+from sweep.tasks.base import Task
 from sweep.training.model import Chainable
 from sweep.training.scoring import score
 
@@ -41,22 +40,18 @@ class DevSets:
         self.latest: dict[str, float] = {}  # task -> dev score of the last evaluation
 
     @classmethod
-    def read(cls, bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[Wait, None, DevSets]:
-        """Encodes what is not encoded yet, and yields meanwhile."""
-        samples = list[Sample]()
-        for task in [task for task in tasks if task.family != "masked"] or tasks:
-            samples.append((yield from _sample(bench, task, phase)))
-        return cls(bench, phase, samples)
+    def read(cls, bench: Bench, tasks: Sequence[Task], phase: Phase) -> DevSets:
+        """Encodes what is not encoded yet."""
+        judging = [task for task in tasks if task.family != "masked"] or tasks
+        return cls(bench, phase, [_sample(bench, task, phase) for task in judging])
 
-    def evaluate(self, model: Chainable) -> Generator[None, None, float]:
-        """Mean over the tasks of their metrics, 0..1; yields after every batch, what it cost taken down."""
+    def evaluate(self, model: Chainable, heard: Callable[[], None]) -> float:
+        """Mean over the tasks of their metrics, 0..1; calls `heard` after every batch, what it cost taken down."""
         tokens, precision = self._bench.runtime.score_batch_tokens, self._bench.precision
         for one, flops in zip(self._dev, self._flops, strict=True):
-            name, outputs = one.task.name, list[dict[str, Outputs]]()
+            name = one.task.name
             scoring = score(model, {"dev": one.encoded}, name, batch_tokens=tokens, precision=precision)
-            for progress in self._bench.meter.counting(flops, scoring):
-                outputs = progress.outputs or outputs
-                yield
+            outputs = self._bench.meter.scored(flops, scoring, lambda _: heard())
             self.latest[name] = one.value(one.statistics(one.predictions(outputs[0]["dev"])))
         return sum(self.latest.values()) / len(self.latest)
 
@@ -79,12 +74,11 @@ class DevSets:
         return sum(self._majority.values()) / len(self._majority)
 
 
-def _sample(bench: Bench, task: Task, phase: Phase) -> Generator[Wait, None, Sample]:
+def _sample(bench: Bench, task: Task, phase: Phase) -> Sample:
     trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
     language, settings = judged_in(task, trained), phase.recipe.settings
     digest = bench.plan.rows[task.name, "dev", language]
-    encoded = yield from bench.reader.encoded(task, digest, "dev", language, settings.max_length)
-    yield None
+    encoded = bench.reader.encoded(task, digest, "dev", language, settings.max_length)
     return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, settings.dev_examples)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweep.chain.bench import Bench
-from sweep.chain.meter import Event, step_flops
+from sweep.chain.meter import step_flops
 from sweep.planning.chains import Phase
 from sweep.training.train import Progress, State
 
@@ -66,12 +66,10 @@ class Logbook:
         if progress.dev is not None:
             log["dev"].append({"step": progress.step, "value": progress.dev, "time": now, "tasks": dict(by_task)})
 
-    def event(self, progress: Progress) -> Event:
-        loss = self.log["curve"][-1]["loss"] if self.log["curve"] else None
-        return self.bench.meter.event(
-            self.phase.kind, self.phase.key, progress.step, progress.steps, loss=loss, dev=progress.dev,
-            attempt=len(self.log["attempts"]),
-        )  # fmt: skip
+    def report(self, progress: Progress) -> None:
+        """Tells of a step, or that its dev evaluation gets on."""
+        loss, attempt = self.log["curve"][-1]["loss"] if self.log["curve"] else None, len(self.log["attempts"])
+        self.bench.meter.report(progress.step, progress.steps, loss=loss, dev=progress.dev, attempt=attempt)
 
     def made(self) -> dict[str, Any]:
         """Where and with what all attempts were computed; a phase may go on elsewhere."""

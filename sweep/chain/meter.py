@@ -1,23 +1,23 @@
-"""What an attempt at a chain has spent, and the events that say so."""
+"""Costs and progress of an attempt at a chain, and the events that report them.
+
+Work reports between its units, and whoever is reported to may raise what ends it there (sweep/heartbeat.py).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sweep.facts import NO_FACTS, Facts
+from sweep.heartbeat import Heartbeat
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.planning.registry import Shape
-from sweep.store import Wait
-from sweep.tasks.base import Encoded
+from sweep.tasks.base import Encoded, Outputs
 from sweep.training.scoring import ScoreProgress
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,16 @@ class Event:
     facts: Facts = NO_FACTS
 
 
+Listener: TypeAlias = Callable[[Event], None]  # hears every event; what it raises ends the attempt
+
+
+def ignore(_event: Event) -> None:
+    """Listens to an attempt that nobody watches."""
+
+
 @dataclass
-class Meter:
-    """FLOPs and device-seconds of an attempt, from its start to its end.
+class Meter(Heartbeat):
+    """FLOPs and device-seconds of an attempt, from its start to its end, reported with every unit of its work.
 
     A GPU is charged by the clock, because nobody else can have it meanwhile. Cores are charged by processor time: a
     core that other programs keep busy would make the same work cost several times as much. Waiting for another
@@ -55,8 +62,12 @@ class Meter:
     devices: float  # what the chain occupies: GPUs, or cores where it uses no GPU
     began: tuple[float, float]  # (time.time(), time.process_time())
     clocked: bool  # whether it is charged by the clock
+    listener: Listener = ignore
     flops: float = 0
     waited: float = 0.0  # seconds
+    phase: str = ""  # what it is at: kind of phase, or "score"
+    key: str = ""
+    waits: str = ""  # for whose lock
 
     @property
     def seconds(self) -> float:
@@ -69,38 +80,36 @@ class Meter:
             return (self.seconds - self.waited) * self.devices
         return time.process_time() - self.began[1]
 
-    def counting(self, flops: float, scoring: Iterable[ScoreProgress]) -> Iterator[ScoreProgress]:
-        """Passes scoring on and takes its `flops` down batch by batch, so that every report says what was spent."""
-        before = self.flops
+    def enter(self, phase: str, key: str) -> None:
+        """What is reported from now on is of this phase, or of the scores."""
+        self.phase, self.key = phase, key
+
+    def beat(self) -> None:
+        """Reports that something was loaded or encoded: nothing is computed yet."""
+        self.report(0, 0, preparing=True)
+
+    def wait(self, reason: str, seconds: float) -> None:
+        """Reports for whose lock the attempt waits, at its first turn also as a line for the user."""
+        said, self.waits = "" if self.waits else reason, reason
+        self.waited += seconds
+        self.report(0, 0, preparing=True, said=said, waits=reason)
+
+    def report(self, step: int, steps: int, **rest: Any) -> None:
+        """Tells of a step, with the costs so far; `rest` are further fields of the event."""
+        spent = float(self.flops), self.device_seconds, self.seconds
+        self.listener(Event(self.phase, self.key, step, steps, *spent, waited=self.waited, **rest))
+
+    def scored(
+        self, flops: float, scoring: Iterable[ScoreProgress], heard: Callable[[ScoreProgress], None]
+    ) -> list[dict[str, Outputs]]:
+        """Outputs of scoring by layer and language; takes its `flops` down batch by batch, each followed by `heard`."""
+        before, outputs = self.flops, list[dict[str, Outputs]]()
         for progress in scoring:
             self.flops = before + flops * progress.tokens / max(progress.total_tokens, 1)
-            yield progress
+            heard(progress)
+            outputs = progress.outputs or outputs
         self.flops = before + flops  # to the last digit, however many batches there were
-
-    def preparing(self, phase: str, key: str, said: str = "", waits: str = "") -> Event:
-        return self.event(phase, key, 0, 0, preparing=True, said=said, waits=waits)
-
-    def meanwhile(self, phase: str, key: str, work: Generator[Wait, None, Result]) -> Generator[Event, None, Result]:
-        """The result of work that prepares something, and an event whenever it yields and when it is done."""
-        waits, since = "", time.time()
-        with closing(work):
-            while True:
-                try:
-                    now_waits = next(work) or ""
-                except StopIteration as end:
-                    yield self.preparing(phase, key)
-                    result: Result = end.value
-                    return result
-                now = time.time()
-                if waits or now_waits:  # a turn of waiting ends with a lock that is still held, or is ours now
-                    self.waited += now - since
-                said = "" if waits else now_waits
-                waits, since = now_waits, now
-                yield self.preparing(phase, key, said, waits)
-
-    def event(self, phase: str, key: str, step: int, steps: int, **rest: Any) -> Event:
-        spent = float(self.flops), self.device_seconds, self.seconds
-        return Event(phase, key, step, steps, *spent, waited=self.waited, **rest)
+        return outputs
 
 
 def step_flops(shape: Shape, padded: int, attended: int, masked: bool) -> float:

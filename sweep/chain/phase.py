@@ -11,7 +11,7 @@ the optimizer's, to runs of other lengths that begin with the same steps. Each o
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,14 +24,13 @@ from sweep.chain.checkpoint import CheckpointWriter, read_checkpoint, write_chec
 from sweep.chain.dev import DevSets, has_collapsed
 from sweep.chain.length import steps_of, trunk_end
 from sweep.chain.logbook import Logbook, new_log, next_log
-from sweep.chain.meter import Event
 from sweep.data import divided, sizes, training_data
 from sweep.errors import StoreError
-from sweep.facts import NO_FACTS, Facts, Reached
+from sweep.facts import NO_FACTS, Reached
 from sweep.planning.chains import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, rung_step
 from sweep.records import PhaseRecord
-from sweep.store import CHECKPOINT, Wait
+from sweep.store import CHECKPOINT
 from sweep.tasks.base import Encoded, Task
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
@@ -40,58 +39,63 @@ from sweep.training.schedule import FitSettings
 from sweep.training.train import Progress, State, fit, start
 
 
-def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> Generator[Event]:
+def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> None:
     """Trains a phase from its start or its last checkpoint, and commits it.
 
     A target phase pauses after the share `until` of its steps where there is one below 1: it leaves a checkpoint, and
     says what its dev score is.
     """
     rung = until if until is not None and until < TRAINED and phase.kind == TARGET else None
-    waiting = bench.meter.meanwhile(phase.kind, phase.key, bench.store.training(phase.key))
-    with (yield from waiting) as scratch:
+    bench.meter.enter(phase.kind, phase.key)
+    with bench.store.training(phase.key, bench.meter) as scratch:
+        bench.meter.beat()
         if bench.store.is_trained(phase.key):
             return
-        yield from _train_trunk(bench, phase, scratch) if phase.trunk else _train(bench, phase, scratch, rung)
+        if phase.trunk:
+            _train_trunk(bench, phase, scratch)
+        else:
+            _train(bench, phase, scratch, rung)
 
 
-def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> Iterator[Event]:
+def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> None:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    streams = yield from _read(bench, tasks, phase)
+    streams = _read(bench, tasks, phase)
     mixture, model = _mixture(phase, streams, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
-    yield bench.meter.preparing(phase.kind, phase.key)
+    bench.meter.beat()
     settings = _settings(bench, phase, mixture)
     end = trunk_end(phase, settings, mixture)
-    state, log = yield from _beginning(bench, phase, scratch, end)
+    state, log = _beginning(bench, phase, scratch, end)
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
         write_checkpoint(scratch, state, log)
     book = Logbook(bench, phase, log)
-    yield from _steps(book, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
+    _steps(book, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
     bench.store.commit_phase(_record(book), {CHECKPOINT: scratch / CHECKPOINT})
-    yield bench.meter.event(phase.kind, phase.key, end, end, committed=True)
+    bench.meter.report(end, end, committed=True)
 
 
-def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Iterator[Event]:
+def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> None:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    streams = yield from _read(bench, tasks, phase)
-    dev = yield from bench.meter.meanwhile(phase.kind, phase.key, DevSets.read(bench, tasks, phase))
+    streams = _read(bench, tasks, phase)
+    dev = DevSets.read(bench, tasks, phase)
+    bench.meter.beat()
     own = _mixture(phase, streams, phase.seed)
-    state, log = yield from _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
+    state, log = _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         model = model_to_train(bench, tasks, phase, seed)
-        yield bench.meter.preparing(phase.kind, phase.key)
+        bench.meter.beat()
         book = Logbook(bench, phase, log)
         mixture = _mixture(phase, streams, seed)
         settings = _settings(bench, phase, mixture)
         end = rung_step(settings.steps, settings.evaluations, rung) if rung and not log["attempts"] else settings.steps
-        run = fit(model, mixture, settings, partial(dev.evaluate, model), state, end)
-        yield from _steps(book, run, dev.latest, scratch, end if end < settings.steps else None)
+        run = fit(model, mixture, settings, partial(_evaluated, dev, book, model), state, end)
+        _steps(book, run, dev.latest, scratch, end if end < settings.steps else None)
         if rung and end < settings.steps:
             reached = dev.selected([point for point in log["dev"] if point["step"] <= end])["value"]
             pause = Reached(reached, float(log["flops"]), log["seconds"])
             facts = NO_FACTS.with_reached(phase.key, rung, pause)
-            yield bench.meter.event(phase.kind, phase.key, end, settings.steps, facts=facts)
+            bench.meter.report(end, settings.steps, facts=facts)
             return
         chosen = dev.selected(log["dev"])
         collapsed = has_collapsed(dev.verdict(chosen["tasks"]))
@@ -102,12 +106,15 @@ def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Ite
         write_checkpoint(scratch, state, log)
     _commit(book, model, dev, scratch)
     steps, attempt = log["steps"], len(log["attempts"]) - 1
-    yield bench.meter.event(phase.kind, phase.key, steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
+    bench.meter.report(steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
 
 
-def _beginning(
-    bench: Bench, phase: Phase, scratch: Path, latest: int
-) -> Generator[Event, None, tuple[State | None, dict[str, Any]]]:
+def _evaluated(dev: DevSets, book: Logbook, model: Chainable, progress: Progress) -> float:
+    """The dev score of a step, which is reported batch by batch."""
+    return dev.evaluate(model, partial(book.report, progress))
+
+
+def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[State | None, dict[str, Any]]:
     """State and log of the phase's last checkpoint, else of the trunk where it is not beyond the step `latest`.
 
     A checkpoint that cannot be read is deleted.
@@ -117,11 +124,10 @@ def _beginning(
     except StoreError as damage:
         (scratch / CHECKPOINT).unlink()
         state, log = None, {}
-        yield bench.meter.preparing(
-            phase.kind, phase.key, f"begins its {phase.kind} phase anew: {damage.where}, {damage.found}"
-        )
+        said = f"begins its {phase.kind} phase anew: {damage.where}, {damage.found}"
+        bench.meter.report(0, 0, preparing=True, said=said)
     else:
-        yield bench.meter.preparing(phase.kind, phase.key)
+        bench.meter.beat()
     if not log and phase.resumes is not None and bench.store.has_weights(phase.resumes):
         trunk, _ = read_checkpoint(bench.store.weights(phase.resumes))
         # An example more may make a batch fewer: then the trunk of the smaller volume ends too late.
@@ -132,46 +138,33 @@ def _beginning(
 
 def _steps(
     book: Logbook, run: Iterable[Progress], by_task: Mapping[str, float], scratch: Path, end: int | None = None
-) -> Iterator[Event]:
+) -> None:
     """Goes through a run and keeps a checkpoint now and then, and one of the step `end`."""
     saved = time.time()
     with CheckpointWriter(scratch) as writer:
         for progress in run:
-            if progress.evaluating:
-                yield book.event(progress)
-                continue
             book.note(progress, by_task)
             if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
                 writer.write(progress.snapshot(), book.log)
                 saved = time.time()
-            yield book.event(progress)
+            book.report(progress)
 
 
-def _read(bench: Bench, tasks: Sequence[Task], phase: Phase) -> Generator[Event, None, tuple[Stream, ...]]:
-    """The training data; the last event carries facts about their sizes."""
-    streams, facts = yield from bench.meter.meanwhile(phase.kind, phase.key, _training_data(bench, tasks, phase))
-    yield bench.meter.event(phase.kind, phase.key, 0, 0, facts=facts, preparing=True)
-    return streams
-
-
-def _training_data(
-    bench: Bench, tasks: Sequence[Task], phase: Phase
-) -> Generator[Wait, None, tuple[tuple[Stream, ...], Facts]]:
-    """Encoded train splits, cut to the phase's volume, and their sizes."""
+def _read(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[Stream, ...]:
+    """Encoded train splits, cut to the phase's volume; reports their sizes as facts."""
     settings, streams, facts = phase.recipe.settings, list[Stream](), NO_FACTS
     nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1
     for task, languages in zip(tasks, phase.recipe.languages, strict=True):
         by_language = dict[str, Encoded]()
         for language in languages:
             digest = bench.plan.rows[task.name, "train", language]
-            encoded = yield from bench.reader.encoded(task, digest, "train", language, settings.max_length)
-            by_language[language] = encoded
-            yield None
+            by_language[language] = bench.reader.encoded(task, digest, "train", language, settings.max_length)
         facts |= sizes(task, "train", by_language)
         for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family == "masked"):
             streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))
-            yield None
-    return tuple(streams), facts
+            bench.meter.beat()
+    bench.meter.report(0, 0, facts=facts, preparing=True)
+    return tuple(streams)
 
 
 def _mixture(phase: Phase, streams: tuple[Stream, ...], seed: int) -> Mixture:

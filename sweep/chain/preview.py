@@ -7,10 +7,9 @@ where a span starts and ends.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
 
 from sweep.chain.bench import Bench, model_to_score, set_up
-from sweep.chain.meter import Event, encoded_flops
+from sweep.chain.meter import Listener, encoded_flops, ignore
 from sweep.chain.phase import train_phase
 from sweep.data import SAMPLE_SEED, training_data
 from sweep.planning.chains import Chain
@@ -18,14 +17,14 @@ from sweep.planning.plan import Plan
 from sweep.planning.preview import EXAMPLES, target_settings
 from sweep.records import PreviewRecord
 from sweep.stock import Stock
-from sweep.store import Store, Wait
+from sweep.store import Store
 from sweep.tasks.base import Encoded, Task
 from sweep.training.features import label_columns, parts
 from sweep.training.logme import Moments, log_evidence, moments
 from sweep.training.model import Chainable
 
 
-def measure(chain: Chain, short: Plan, store: Store) -> Generator[Event]:
+def measure(chain: Chain, short: Plan, store: Store, listener: Listener = ignore) -> None:
     """Commits the preview of a chain of a short plan; without one it ends where pretraining has collapsed.
 
     Raises SweepError where data, encoder or store are at fault.
@@ -33,21 +32,21 @@ def measure(chain: Chain, short: Plan, store: Store) -> Generator[Event]:
     stock = Stock(store)
     if store.preview(chain.score) is not None or stock.dead_end(chain) is not None:
         return
-    bench = yield from set_up(chain, short, store)
+    bench = set_up(chain, short, store, listener)
     for phase in stock.to_train(chain):
-        yield from train_phase(bench, phase)
+        train_phase(bench, phase)
         stock.learn(phase.key)
         if stock.dead_end(chain) is not None:
             return
-    yield from _judged(bench, chain)
+    _judge(bench, chain)
 
 
-def _judged(bench: Bench, chain: Chain) -> Generator[Event]:
+def _judge(bench: Bench, chain: Chain) -> None:
+    bench.meter.enter("preview", chain.score)
     begun, spent = time.time(), bench.meter.device_seconds
     task, last = bench.plan.tasks[chain.cell.target], chain.phases[-1] if chain.phases else None
-    encoded = yield from bench.meter.meanwhile("preview", chain.score, _examples(bench, task, chain))
-    moments_of = _moments(bench, model_to_score(bench, task, last), task, encoded)
-    found = yield from bench.meter.meanwhile("preview", chain.score, moments_of)
+    encoded = _examples(bench, task, chain)
+    found = _moments(bench, model_to_score(bench, task, last), task, encoded)
     flops = encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)
     bench.meter.flops += flops
     record = PreviewRecord(
@@ -56,22 +55,22 @@ def _judged(bench: Bench, chain: Chain) -> Generator[Event]:
         device_seconds=bench.meter.device_seconds - spent, started=begun, ended=time.time(), **bench.made,
     )  # fmt: skip
     bench.store.commit_preview(record)
-    yield bench.meter.event("preview", chain.score, 1, 1, committed=True)
+    bench.meter.report(1, 1, committed=True)
 
 
-def _examples(bench: Bench, task: Task, chain: Chain) -> Generator[Wait, None, Encoded]:
+def _examples(bench: Bench, task: Task, chain: Chain) -> Encoded:
     """Training examples of the target, the same ones for every setting."""
     language, length = task.trained_in[0], target_settings(bench.plan, chain).max_length
     digest = bench.plan.rows[task.name, "train", language]
-    whole = yield from bench.reader.encoded(task, digest, "train", language, length)
+    whole = bench.reader.encoded(task, digest, "train", language, length)
     return training_data({language: whole}, EXAMPLES, SAMPLE_SEED)
 
 
-def _moments(bench: Bench, model: Chainable, task: Task, encoded: Encoded) -> Generator[None, None, Moments]:
+def _moments(bench: Bench, model: Chainable, task: Task, encoded: Encoded) -> Moments:
     whole: Moments | None = None
     for part in parts(model, task.name, encoded, bench.runtime.score_batch_tokens, bench.precision):
         one = moments(part.vectors.cpu().numpy(), label_columns(part, len(task.labels)))
         whole = one if whole is None else whole + one
-        yield
+        bench.meter.beat()
     assert whole is not None
     return whole

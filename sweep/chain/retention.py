@@ -8,7 +8,7 @@ that are answered by vectors have no linear head, and no fresh one. Retention is
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.chain.bench import Bench, model_with_heads
-from sweep.chain.meter import Event, encoded_flops
+from sweep.chain.meter import encoded_flops
 from sweep.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
 from sweep.planning.budget import LINEAR, probe_examples
 from sweep.planning.chains import INTERMEDIATE, Chain, Phase
-from sweep.store import Wait
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Encoded, Outputs, Size, Task
+from sweep.tasks.base import Encoded, Size, Task
 from sweep.training.model import Chainable
 from sweep.training.probe import fit_head
 from sweep.training.scoring import score
@@ -50,7 +49,7 @@ def units_name(task: str) -> str:
     return f"retention/{task}"
 
 
-def measure(bench: Bench, chain: Chain) -> Generator[Event, None, Retention]:
+def measure(bench: Bench, chain: Chain) -> Retention:
     """Retention of a chain's intermediate tasks; nothing where the study does not ask for it."""
     found, names = Retention(), bench.plan.retained(chain.cell)
     if not names:
@@ -58,34 +57,29 @@ def measure(bench: Bench, chain: Chain) -> Generator[Event, None, Retention]:
     phase, last = [one for one in chain.phases if one.recipe.kind == INTERMEDIATE][-1], chain.phases[-1]
     tasks, samples = [bench.plan.tasks[name] for name in names], list[Sample]()
     for task in tasks:
-        samples.append((yield from bench.meter.meanwhile("score", chain.score, _held_out(bench, task, phase))))
+        samples.append(_held_out(bench, task, phase))
         found.units[units_name(task.name)] = sampled_units({"": samples[-1]})[""]
     before = model_with_heads(bench, tasks, phase, phase)
-    yield bench.meter.preparing("score", chain.score)
-    for _ in _score(bench, found, before, samples, BEFORE):
-        yield bench.meter.event("score", chain.score, 0, 0)
+    bench.meter.beat()
+    _score(bench, found, before, samples, BEFORE)
     del before
     after = model_with_heads(bench, tasks, last, phase)
-    yield bench.meter.preparing("score", chain.score)
-    for _ in _score(bench, found, after, samples, SAVED_HEAD):
-        yield bench.meter.event("score", chain.score, 0, 0)
+    bench.meter.beat()
+    _score(bench, found, after, samples, SAVED_HEAD)
     linear = [one for one in samples if one.task.family in LINEAR]
     for one in linear:
-        yield from bench.meter.meanwhile("score", chain.score, _fit(bench, found, after, one.task, phase))
-    for _ in _score(bench, found, after, linear, FRESH_HEAD):
-        yield bench.meter.event("score", chain.score, 0, 0)
+        _fit(bench, found, after, one.task, phase)
+        bench.meter.beat()
+    _score(bench, found, after, linear, FRESH_HEAD)
     return found
 
 
-def _score(bench: Bench, found: Retention, model: Chainable, samples: Sequence[Sample], head: str) -> Iterator[None]:
-    """Yields after every batch."""
+def _score(bench: Bench, found: Retention, model: Chainable, samples: Sequence[Sample], head: str) -> None:
     for one in samples:
-        name, flops, outputs = one.task.name, _flops(bench, one.encoded), list[dict[str, Outputs]]()
+        name, flops = one.task.name, _flops(bench, one.encoded)
         tokens, precision = bench.runtime.score_batch_tokens, bench.precision
         scoring = score(model, {"": one.encoded}, name, batch_tokens=tokens, precision=precision)
-        for progress in bench.meter.counting(flops, scoring):
-            outputs = progress.outputs or outputs
-            yield
+        outputs = bench.meter.scored(flops, scoring, lambda _: bench.meter.report(0, 0))
         statistics = one.statistics(one.predictions(outputs[0][""]))
         found.statistics[statistics_name(name, head)] = statistics
         found.tasks.setdefault(name, _facts(one))[head] = one.value(statistics)
@@ -101,19 +95,19 @@ def _facts(one: Sample) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _held_out(bench: Bench, task: Task, phase: Phase) -> Generator[Wait, None, Sample]:
+def _held_out(bench: Bench, task: Task, phase: Phase) -> Sample:
     split, language = task.held_out
     plan, length = bench.plan, phase.recipe.settings.max_length
     digest = plan.rows[task.name, split, language]
-    encoded = yield from bench.reader.encoded(task, digest, split, language, length)
+    encoded = bench.reader.encoded(task, digest, split, language, length)
     return sample(encoded, task, split, language, plan.study.scoring.examples)
 
 
-def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> Generator[Wait]:
+def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> None:
     """On train examples that depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
     digest = bench.plan.rows[task.name, "train", language]
-    whole = yield from bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
+    whole = bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
     chosen = training_data({language: whole}, examples, SAMPLE_SEED)
     fit_head(model, task.name, chosen, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision)

@@ -6,7 +6,7 @@ candidates of all of them, and a mining task calibrates its threshold on the dev
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data import Reader, Sample, sample, sampled_units
+from sweep.heartbeat import Heartbeat
 from sweep.planning.plan import Rows
-from sweep.store import Wait
 from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate
 from sweep.tasks.mining import MINING
@@ -43,21 +43,16 @@ class ScoringSets:
     devs: Mapping[str, Sample]
 
     @classmethod
-    def read(
-        cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None
-    ) -> Generator[Wait, None, ScoringSets]:
-        """Encodes what is not encoded yet, and yields meanwhile. Raises DataError."""
-        tests, devs = dict[str, Sample](), dict[str, Sample]()
+    def read(cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None) -> ScoringSets:
+        """Encodes what is not encoded yet. Raises DataError."""
 
-        def add(found: dict[str, Sample], split: str, language: str, limit: int | None) -> Generator[Wait]:
-            encoded = yield from reader.encoded(task, rows[task.name, split, language], split, language, length)
-            found[language] = sample(encoded, task, split, language, limit)
-            yield None
+        def read(split: str, language: str, limit: int | None) -> Sample:
+            encoded = reader.encoded(task, rows[task.name, split, language], split, language, length)
+            return sample(encoded, task, split, language, limit)
 
-        for language in (*task.languages, *task.pool):
-            yield from add(tests, "test", language, examples)
-        for language in task.languages if task.family == MINING.name else ():
-            yield from add(devs, "dev", language, None)
+        tests = {language: read("test", language, examples) for language in (*task.languages, *task.pool)}
+        calibrated = task.languages if task.family == MINING.name else ()
+        devs = {language: read("dev", language, None) for language in calibrated}
         return cls(task, _linked(tests) if task.family == RANKING.name else tests, devs)
 
     @cached_property
@@ -81,13 +76,13 @@ class ScoringSets:
         """[N] units of the examples that statistics are of, per language that is scored."""
         return sampled_units({language: self.tests[language] for language in self.task.languages})
 
-    def judged(self, outputs: Mapping[str, Outputs]) -> Generator[None, None, Judged]:
-        """From the outputs for `encoded`; yields after every language: searching half a million vectors takes long."""
-        predictions, thresholds = yield from self._predictions(outputs)
+    def judged(self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat) -> Judged:
+        """From the outputs for `encoded`; a language is a unit of work: searching half a million vectors takes long."""
+        predictions, thresholds = self._predictions(outputs, heartbeat)
         statistics = {}
         for language in self.task.languages:
             statistics[language] = self._statistics(language, predictions[language])
-            yield
+            heartbeat.beat()
         return Judged({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
@@ -96,18 +91,18 @@ class ScoringSets:
         return one.statistics(predictions)[asking(self.task.family, one.rows)]
 
     def _predictions(
-        self, outputs: Mapping[str, Outputs]
-    ) -> Generator[None, None, tuple[dict[str, list[Prediction]], dict[str, float]]]:
+        self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat
+    ) -> tuple[dict[str, list[Prediction]], dict[str, float]]:
         if self.task.family == RANKING.name:
             return self._ranked(outputs[POOL]), {}
         predictions, thresholds = dict[str, list[Prediction]](), dict[str, float]()
         for language, one in self.tests.items():
             predictions[language] = one.predictions(outputs[language])
-            yield
+            heartbeat.beat()
         for language, one in self.devs.items():
             thresholds[language] = MINING.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
             predictions[language] = MINING.above(predictions[language], thresholds[language])
-            yield
+            heartbeat.beat()
         return predictions, thresholds
 
     def _ranked(self, outputs: Outputs) -> dict[str, list[Prediction]]:

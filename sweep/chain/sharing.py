@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -15,21 +15,28 @@ from sweep.facts import NO_FACTS, Facts
 from sweep.training.memory import taken_memory, watch_memory
 
 
-def measured(bench: Bench, work: str, events: Generator[Event]) -> Iterator[Event]:
-    """Passes events on; with those of a work that is done goes what it took of the device, where shares are measured.
+@contextmanager
+def measured(bench: Bench, work: str) -> Iterator[None]:
+    """Adds to the reports of a work that is done what it took of the device, where shares are measured.
 
     Raises DeviceError where the device has no room for one example.
     """
-    watching = bench.runtime.shares and bench.device.type == "cuda"
-    if watching:
+    listener, first = bench.meter.listener, list[Event]()
+
+    def listen(event: Event) -> None:
+        if not first or not first[0].step:  # before its first step it was loading
+            first[:] = [event]
+        done = event.committed or (event.facts and event.step)
+        listener(replace(event, facts=event.facts | _facts(bench, work, first[0], event)) if done else event)
+
+    if bench.runtime.shares and bench.device.type == "cuda":
         watch_memory()
-    first = None
-    with _room(bench), closing(events):  # a stopped phase lets go of its lock
-        for event in events:
-            first = event if first is None or not first.step else first  # before its first step it was loading
-            done = event.committed or (event.facts and event.step)
-            facts = _facts(bench, work, first, event) if watching and done else NO_FACTS
-            yield replace(event, facts=event.facts | facts) if facts else event
+        bench.meter.listener = listen
+    try:
+        with _room(bench):
+            yield
+    finally:
+        bench.meter.listener = listener
 
 
 def _facts(bench: Bench, work: str, first: Event, last: Event) -> Facts:

@@ -1,16 +1,14 @@
 """One chain, from the encoder to its zero-shot scores. Knows no Ray.
 
-A phase that the store has is taken from it; the others are trained and committed. `run` is a generator: whoever
-iterates decides about reporting and stopping, and a stopped chain loses no more than the time since its last
+A phase that the store has is taken from it; the others are trained and committed. The listener is told of every unit of
+work and may end the chain there by raising something: a stopped chain loses no more than the time since its last
 checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 from sweep.chain.bench import set_up
-from sweep.chain.meter import Event
+from sweep.chain.meter import Listener, ignore
 from sweep.chain.phase import train_phase
 from sweep.chain.sharing import measured
 from sweep.chain.zero_shot import score_chain
@@ -25,12 +23,13 @@ def run(
     chain: Chain,
     plan: Plan,
     store: Store,
+    listener: Listener = ignore,
+    *,
     began: tuple[float, float] | None = None,
     until: float | None = None,
     devices: float | None = None,
-    *,
     keep: bool = False,
-) -> Generator[Event]:
+) -> None:
     """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault.
 
     It began at (time.time(), time.process_time()), by default now, and occupies so many `devices`, by default what the
@@ -40,11 +39,13 @@ def run(
     stock = Stock(store)
     if stock.is_over(chain):
         return
-    bench = yield from set_up(chain, plan, store, began, devices)
+    bench = set_up(chain, plan, store, listener, began, devices)
     for phase in stock.to_train(chain):
-        yield from measured(bench, phase_work(plan, chain.cell.encoder, phase), train_phase(bench, phase, until))
+        with measured(bench, phase_work(plan, chain.cell.encoder, phase)):
+            train_phase(bench, phase, until)
         stock.learn(phase.key)
         if stock.dead_end(chain) is not None:
             return
     if until is None:
-        yield from measured(bench, score_work(plan, chain), score_chain(bench, chain, keep))
+        with measured(bench, score_work(plan, chain)):
+            score_chain(bench, chain, keep)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.chain.bench import Bench, model_to_score
-from sweep.chain.meter import Event, encoded_flops
+from sweep.chain.meter import encoded_flops
 from sweep.chain.retention import measure
 from sweep.chain.scoring_sets import Judged, ScoringSets
 from sweep.data import sizes
@@ -19,13 +19,11 @@ from sweep.planning.chains import TARGET, Chain
 from sweep.planning.plan import SCORE_VERSION
 from sweep.planning.reading import read_layers, scoring_settings
 from sweep.records import ScoreRecord
-from sweep.store import Wait
 from sweep.tasks import FAMILIES
-from sweep.tasks.base import Outputs
 from sweep.training.scoring import score
 
 
-def score_chain(bench: Bench, chain: Chain, keep: bool) -> Generator[Event]:
+def score_chain(bench: Bench, chain: Chain, keep: bool) -> None:
     """Scores the target in every language that it has, commits the scores, and releases weights without further use.
 
     Those of the target phase are without, unless they are to be kept.
@@ -33,35 +31,32 @@ def score_chain(bench: Bench, chain: Chain, keep: bool) -> Generator[Event]:
     started, spent, meter = time.time(), bench.meter.device_seconds, bench.meter
     task = bench.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
+    meter.enter("score", chain.score)
     model = model_to_score(bench, task, last)
-    yield meter.preparing("score", chain.score)
+    meter.beat()
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
     settings = scoring_settings(bench.plan.study, task, bench.encoder)
-    reading = ScoringSets.read(bench.reader, task, bench.plan.rows, length, settings["examples"])
-    sets = yield from meter.meanwhile("score", chain.score, reading)
-    outputs: list[dict[str, Outputs]] = []
+    sets = ScoringSets.read(bench.reader, task, bench.plan.rows, length, settings["examples"])
+    meter.beat()
     flops = encoded_flops(bench.encoder.shape, sets.encoded.values(), bench.runtime.score_batch_tokens)
     run = score(
         model, sets.encoded, task.name, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision,
         layers=read_layers(settings, bench.encoder), pooling=settings.get("pooling"),
     )  # fmt: skip
-    for progress in bench.meter.counting(flops, run):
-        outputs = progress.outputs or outputs
-        yield bench.meter.event("score", chain.score, progress.tokens, progress.total_tokens)
+    outputs = meter.scored(flops, run, lambda batch: meter.report(batch.tokens, batch.total_tokens))
     judged = list[Judged]()
     while outputs:
-        judging = sets.judged(outputs.pop(0))  # the vectors of a layer go when they are judged
-        judged.append((yield from meter.meanwhile("score", chain.score, judging)))
+        judged.append(sets.judged(outputs.pop(0), meter))  # the vectors of a layer go when they are judged
     first, *others = judged
     del model
-    again = yield from measure(bench, chain)
+    again = measure(bench, chain)
     record = ScoreRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family,
         metric=FAMILIES[task.family].metric, train_language=task.train_language, settings=settings,
         languages=_entries(sets, first), layers=_by_layer(sets, settings, [first, *others]),
         flops=float(flops + again.flops), device_seconds=bench.meter.device_seconds - spent, started=started,
         ended=time.time(), files={}, retention=again.tasks, **bench.made,
-        labels=(yield from meter.meanwhile("score", chain.score, _labels(bench, sets, settings["examples"]))),
+        labels=_labels(bench, sets, settings["examples"]),
     )  # fmt: skip
     statistics = {**first.statistics, **again.statistics}
     together = {**sets.units(), **again.units}
@@ -71,7 +66,7 @@ def score_chain(bench: Bench, chain: Chain, keep: bool) -> Generator[Event]:
     if last is not None and last.recipe.kind == TARGET and not keep:
         _release(bench, chain, last.key)
     facts = sizes(task, "test", sets.by_language) if settings["examples"] is None else NO_FACTS
-    yield bench.meter.event("score", chain.score, 1, 1, committed=True, facts=facts)
+    meter.report(1, 1, committed=True, facts=facts)
 
 
 def _release(bench: Bench, chain: Chain, key: str) -> None:
@@ -80,12 +75,12 @@ def _release(bench: Bench, chain: Chain, key: str) -> None:
         bench.store.release(key)
 
 
-def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> Generator[Wait, None, str]:
+def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> str:
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
     known = description(task.family, task.labels, task.normaliser)
     key = fingerprint([SCORE_VERSION, known, bench.plan.tests[task.name], examples])
-    with (yield from bench.store.made_once("labels", key)) as folder:
+    with bench.store.made_once("labels", key, bench.meter) as folder:
         if not folder.exists():
             write_labels(folder, task, sets.rows)
     return key

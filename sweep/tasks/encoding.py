@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -19,23 +19,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import StoreError
+from sweep.heartbeat import UNHEARD, Heartbeat
 from sweep.tasks.base import Encoded, EncodedSequence, Family, Row
 
 SEQUENCES_AT_ONCE = 256
 
 
 def encode(
-    family: Family, rows: Sequence[Row], tokenizer: Any, max_length: int, path: Path
-) -> Generator[None, None, Encoded]:
-    """Encode the rows, write the Arrow file (which appears complete or not at all) and return its mapped view.
-
-    Yields now and then; whoever drives it may leave it there.
-    """
+    family: Family,
+    rows: Sequence[Row],
+    tokenizer: Any,
+    max_length: int,
+    path: Path,
+    heartbeat: Heartbeat = UNHEARD,
+) -> Encoded:
+    """Encode the rows, write the Arrow file (which appears complete or not at all) and return its mapped view."""
     flat = _Flat()
     for number, sequence in enumerate(family.encode(rows, tokenizer, max_length), start=1):
         flat.add(sequence)
         if number % SEQUENCES_AT_ONCE == 0:
-            yield
+            heartbeat.beat()
     write(flat.encoded(), path)
     return open_encoded(path)
 

@@ -8,8 +8,8 @@ threads. It knows nothing of metrics, stores or files.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict
 
@@ -35,7 +35,7 @@ class State(TypedDict):
 
 @dataclass(frozen=True)
 class Progress:
-    """One optimizer step, or a moment within its dev evaluation. `snapshot` is valid until the generator goes on."""
+    """One optimizer step. `snapshot` is valid until the generator goes on."""
 
     step: int  # 1 is the first
     steps: int
@@ -50,7 +50,6 @@ class Progress:
     best: float | None
     best_step: int | None
     snapshot: Callable[[], State]
-    evaluating: bool = False  # the step's dev evaluation is under way: a state from here would lack its score
 
     def loss_value(self) -> float:
         """The loss as a number; waits for the device."""
@@ -61,15 +60,14 @@ def fit(
     model: Chainable,
     mixture: Mixture,
     settings: FitSettings,
-    evaluate: Callable[[], Generator[None, None, float]] | None = None,
+    evaluate: Callable[[Progress], float] | None = None,
     resume: State | None = None,
     stop: int | None = None,
 ) -> Iterator[Progress]:
     """Train the model where it is; after the last step it holds the selected weights and is in eval mode.
 
-    `evaluate` scores the model on dev, higher is better, and may yield on its way; so does this then. The earliest best
-    counts. Without it the last weights stay.
-    `stop` ends the run early, after that step.
+    `evaluate` scores the model on dev after a step, higher is better; the earliest best counts. Without it the last
+    weights stay. `stop` ends the run early, after that step.
     """
     run = _Run(model, mixture, settings)
     if resume is not None:
@@ -81,22 +79,12 @@ def fit(
         dev = None
         if evaluate is not None and run.step in evaluated:
             model.eval()
-            dev = yield from _evaluated(evaluate(), replace(run.progress(task, loss, None), evaluating=True))
+            dev = evaluate(run.progress(task, loss, None))
             model.train()
             run.judge(dev)
         yield run.progress(task, loss, dev)
     run.select()
     model.eval()
-
-
-def _evaluated(evaluation: Generator[None, None, float], now: Progress) -> Generator[Progress, None, float]:
-    """The dev score; `now` as often as the evaluation yields."""
-    while True:
-        try:
-            next(evaluation)
-        except StopIteration as end:
-            return float(end.value)
-        yield now
 
 
 def start(model: Chainable, mixture: Mixture, settings: FitSettings, resume: State | None = None) -> State:
