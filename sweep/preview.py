@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from sweep.facts import NO_FACTS
-from sweep.planning.axes import AMOUNTS, NONE, Arm
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

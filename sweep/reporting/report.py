@@ -126,7 +126,7 @@ def _state(report: Report) -> str:
 def _pictures(report: Report) -> dict[str, str]:
     """Name in the template -> SVG, or "" where there is nothing to draw."""
     estimates, cells = report.estimates, report.estimates.cells
-    styles = figures.arm_styles(cells) if len(cells) else {}
+    styles = figures.setting_styles(cells) if len(cells) else {}
     # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
     selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
     selected += report.ended
@@ -154,7 +154,7 @@ def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "regrets": preview.regret_table(preview.regrets(report.previews, estimates.models), encoders),
         "previews": preview.preview_table(report.previews, encoders),
         "collapsed": collapse.phase_table(report.results, report.ended),
-        "tuning": html.tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
+        "tuning": html.tuning_table(tuned, labels(chain.encoder for chain in report.chains)),
     }
 
 
