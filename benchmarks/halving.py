@@ -71,8 +71,8 @@ class Tuned:
 
     def __init__(self, chains: list[ChainRow], store: Store, flops: float, planned: float) -> None:
         self.store, self.flops, self.planned = store, flops, planned
-        self.candidates = {(row.cell, row.candidate): row for row in chains}
-        self.winners = {row.cell: row for row in chains if row.selected}
+        self.candidates = {(row.cell.name, row.candidate): row for row in chains}
+        self.winners = {row.cell.name: row for row in chains if row.selected}
 
     def zero_shot(self, row: ChainRow) -> float:
         """Mean over the languages that the target phase has not seen."""

@@ -75,7 +75,7 @@ def one_seed(seed: int, rate: float) -> Scores:
             plan = plan_of(Path(name), schedule, seed, rate)
             for chain in plan.planned_chains():
                 run(chain, plan, store)
-                found[schedule, chain.cell.volume_name] = _scores(chain, store)
+                found[schedule, chain.cell.text("volume")] = _scores(chain, store)
     return found
 
 

@@ -29,8 +29,9 @@ from inline import in_turn
 from tiny import TINY
 
 from sweep.admission import Admission
+from sweep.planning.axes import Cell
 from sweep.planning.budget import Costs
-from sweep.planning.chains import INTERMEDIATE, PRETRAIN, Cell, Chain
+from sweep.planning.chains import INTERMEDIATE, PRETRAIN, Chain
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import resolve
@@ -139,7 +140,7 @@ def _ways(folder: Path, seed: int, follow: bool) -> list[Way]:
     """How cells with an intermediate phase are tuned, in the order of the plan."""
     whole, best = Ledger(folder / str(seed) / "ledger.sqlite"), dict[str, float]()
     for row in whole.chains():
-        best[row.cell] = max(best.get(row.cell, 0.0), 100 * (row.dev or 0.0))
+        best[row.cell.name] = max(best.get(row.cell.name, 0.0), 100 * (row.dev or 0.0))
     whole.close()
     studies = {number: _replay(folder, seed, follow, number) for number in (*range(2, STARTUP), WHOLE - 1)}
     return [

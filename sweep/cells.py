@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sweep.planning.chains import Cell, Chain, Rates
+from sweep.planning.axes import Cell
+from sweep.planning.chains import Chain, Rates
 from sweep.planning.forerunners import Forerunners
 from sweep.planning.plan import Plan
 from sweep.planning.rungs import SCORED, Stage

@@ -102,7 +102,7 @@ class Facts:
 
     @property
     def previews(self) -> list[dict[str, str]]:
-        """The previews that `sweep preview` has asked for: encoder, intermediate, source, target, key of each."""
+        """The previews that `sweep preview` has asked for: columns of its cell that name each, and its key."""
         return self._json(PREVIEWS) or []
 
     def with_previews(self, entries: Sequence[Mapping[str, str]]) -> Facts:

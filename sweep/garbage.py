@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.planning import ledger as books
-from sweep.planning.chains import TARGET, Cell
+from sweep.planning.axes import Cell
+from sweep.planning.chains import TARGET
 from sweep.planning.ledger import OVER, ChainRow, opened_to_read
 from sweep.planning.outdated import outdated
 from sweep.planning.plan import Plan
@@ -75,7 +76,7 @@ def _found(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Garbage:
 def _left(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Cell]:
     """Cells of which a chain may still run."""
     old = set(outdated(plan, rows))
-    over = Counter(row.cell for row in rows if row.state in OVER and row.key not in old)
+    over = Counter(row.cell.name for row in rows if row.state in OVER and row.key not in old)
     for cell in plan.cells:
         if over[cell.name] < plan.candidates(cell) + len(plan.study.axes.seed) - 1:
             yield cell

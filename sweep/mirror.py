@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sweep.planning.ledger import ChainRow
-from sweep.planning.settings import CELL
 from sweep.records import PhaseRecord, ScoreRecord
 
 TAG_LENGTH = 8000  # MLflow's limit
@@ -18,9 +17,9 @@ Point = tuple[str, float, int, int]  # metric, value, milliseconds since the epo
 
 def parameters(chain: ChainRow) -> dict[str, str]:
     """What a chain is; never changes."""
-    names = (*CELL, "seed", "candidate", "role")
     rates = {f"lr.{phase}": f"{rate:.6g}" for phase, rate in sorted(chain.rates.items())}
-    return {name: str(getattr(chain, name)) for name in names} | rates
+    run = {name: str(getattr(chain, name)) for name in ("seed", "candidate", "role")}
+    return chain.cell.columns() | run | rates
 
 
 def metrics(
@@ -56,13 +55,13 @@ def _named(phases: Sequence[PhaseRecord]) -> Iterator[tuple[str, PhaseRecord]]:
 def tags(chain: ChainRow, phases: Sequence[PhaseRecord], score: ScoreRecord | None = None) -> dict[str, str]:
     """What may change about a chain, and how the UI calls its run."""
     records: list[PhaseRecord | ScoreRecord] = [*phases, *([score] if score is not None else [])]
-    cell = f"{chain.setting.name} → {chain.target}, {chain.encoder}"
+    cell = f"{chain.cell.label} → {chain.cell.target}, {chain.cell.encoder}"
     return {
         "mlflow.runName": f"{cell}, seed {chain.seed}, candidate {chain.candidate}",
         "sweep.kind": "chain",
         "sweep.state": chain.state,
         "sweep.selected": str(chain.selected).lower(),
-        "sweep.cell": chain.cell,
+        "sweep.cell": chain.cell.name,
         "sweep.phases": " ".join(chain.phases)[:TAG_LENGTH],
         "sweep.score": chain.score,
         "sweep.collapsed": " ".join(phase.kind for phase in phases if phase.collapsed),

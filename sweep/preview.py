@@ -21,12 +21,12 @@ from sweep.chain.preview import measure
 from sweep.errors import StudyError
 from sweep.facts import NO_FACTS
 from sweep.heartbeat import Cancelled
+from sweep.planning.axes import AMOUNTS, NONE, Arm
 from sweep.planning.budget import Costs
 from sweep.planning.chains import Chain
 from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Plan
 from sweep.planning.preview import preview_parts, previews, ranked_targets, short_plan
-from sweep.planning.settings import BASELINE, NOTHING, Setting
 from sweep.purse import Purse, Running
 from sweep.reporting.preview import preview_frame
 from sweep.stock import Stock
@@ -72,9 +72,8 @@ def _rankable(plan: Plan, path: Path) -> Plan:
 
 
 def _entry(chain: Chain) -> dict[str, str]:
-    cell = chain.cell
-    setting = {"intermediate": cell.intermediate_name, "source": cell.source_name}
-    return {"encoder": cell.encoder, **setting, "target": cell.target, "key": chain.score}
+    named = {name: text for name, text in chain.cell.columns().items() if name not in AMOUNTS}
+    return {**named, "key": chain.score}
 
 
 def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) -> int:
@@ -139,5 +138,5 @@ def _ranking(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _ranked(row: Mapping[Any, Any]) -> tuple[str, str, str]:
-    place = "-" if row["intermediate"] == BASELINE else f"{row['rank']:.0f}"
-    return place, Setting(row["intermediate"], NOTHING, row["source"]).arm, f"{row['evidence']:.4f}"
+    place = "-" if row["intermediate"] == NONE else f"{row['rank']:.0f}"
+    return place, Arm.of(row, but=AMOUNTS).label, f"{row['evidence']:.4f}"

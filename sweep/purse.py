@@ -64,7 +64,7 @@ class Purse:
         self._finished: dict[str, tuple[float, float]] = {}  # encoder -> FLOPs, device-seconds
         # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
         for row in ledger.chains():
-            self._learn(row.encoder, row.flops, row.device_seconds)
+            self._learn(row.cell.encoder, row.flops, row.device_seconds)
 
     @property
     def overdue(self) -> bool:

@@ -60,8 +60,8 @@ def standing(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Standing:
 
 def _chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None]:
     """The plan's chains; None for one that was beaten in its cell, and will not run."""
-    candidates = {(row.cell, row.candidate): row for row in rows if row.role == CANDIDATE}  # the latest of each
-    winners = {row.cell: row for row in rows if row.selected and row.role == CANDIDATE}
+    candidates = {(row.cell.name, row.candidate): row for row in rows if row.role == CANDIDATE}  # the latest of each
+    winners = {row.cell.name: row for row in rows if row.selected and row.role == CANDIDATE}
     for chain in plan.planned_chains():
         row = candidates.get((chain.cell.name, chain.candidate))
         row = winners.get(chain.cell.name, row) if chain.role == REPLICA else row

@@ -86,9 +86,9 @@ def outcome_text(outcome: Outcome, file: Path) -> str:
     lost = f", {len(endings.lost)} beaten in their cell" if endings.lost else ""
     lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
     for chain, reason in endings.failed:
-        lines.append(f"failed: {chain.cell.name}, seed {chain.seed}: {reason}")
+        lines.append(f"failed: {chain.name}: {reason}")
     for chain, reason in endings.collapsed:
-        lines.append(f"collapsed: {chain.cell.name}, seed {chain.seed}: {reason}")
+        lines.append(f"collapsed: {chain.name}: {reason}")
     left = admission.total - endings.count  # with those that depend on unpaid ones
     lines += [f"stopped on its way: {chain.name} {admission.stock.whence(chain)}" for chain in endings.stopped]
     if outcome.interrupted:

@@ -102,7 +102,7 @@ def sync(
         for chain in chains:
             digest = _digest(chain, groups)
             if chain.state != RUNNING and memory.sent.get(chain.key) != digest:
-                _send(client, experiment, parent, chain, store, groups.get(chain.encoder, {}))
+                _send(client, experiment, parent, chain, store, groups.get(chain.cell.encoder, {}))
                 memory.sent[chain.key] = digest
                 sent += 1
         memory.sent.pop(STUDY, None)
@@ -161,7 +161,7 @@ def check_uri(uri: str) -> None:
 
 
 def _digest(chain: ChainRow, groups: Mapping[str, Mapping[str, tuple[str, ...]]]) -> str:
-    return fingerprint([asdict(chain), dict(groups.get(chain.encoder, {}))])
+    return fingerprint([asdict(chain), dict(groups.get(chain.cell.encoder, {}))])
 
 
 def _still_there(uri: str, study_name: str) -> bool:

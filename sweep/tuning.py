@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.fingerprint import fingerprint
-from sweep.planning.chains import Cell, Rates
+from sweep.planning.axes import Cell
+from sweep.planning.chains import Rates
 from sweep.planning.grids import Point, nearest, rates_at
 from sweep.planning.plan import Plan
 

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from sweep.fingerprint import fingerprint
+from sweep.planning.axes import Arm, Cell
 from sweep.planning.ledger import COLLAPSED, DONE, FILE, ChainRow, Ledger
-from sweep.planning.settings import Setting
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting.gains import Asked, Estimates, estimate
 from sweep.reporting.results import results
@@ -72,32 +72,37 @@ class FinishedStudy:
         *,
         encoder: str = "tiny",
         volume: str = "full",
-        source: str = "own",
-        chain_budget: str = "-",
         candidate: int = 0,
         selected: bool = True,
         state: str = DONE,
+        **axes: str,
     ) -> ChainRow:
-        """One chain through the public write calls of store and ledger."""
-        without = Setting(intermediate, chain_budget=chain_budget)
-        setting = without if without.baseline else Setting(intermediate, volume, source, chain_budget)
-        names, known = (encoder, *setting, target), (encoder, setting.arm, setting.volume, target)
+        """One chain through the public write calls of store and ledger; `axes` are texts of further columns."""
+        stated = {"intermediate": intermediate, "target": target, "encoder": encoder, "volume": volume, **axes}
+        cell = Cell.of({"chain_budget": "-", "source": "own", **stated})
+        cell = cell.reference if cell.baseline else cell
+        names = tuple(cell.columns().values())
+        spoken = Arm(intermediate=cell.intermediate, source=cell.source).label
+        known = (encoder, spoken, cell.text("volume"), target)
+        beside = [text for name, text in axes.items() if name not in ("source", "chain_budget")]
         kinds = [*(["intermediate"] * (intermediate != "none")), *(["target"] * (target not in self.retrieval))]
         rates = dict.fromkeys(kinds, 1e-4 * (1 + candidate))
         spent, phases = 1.0, list[str]()
         for kind in kinds:
-            task = (setting.arm, setting.volume) if kind == "intermediate" else (target, "full")
+            task = known[1:3] if kind == "intermediate" else (target, "full")
             parent = phases[-1] if phases else None
-            phases.append(fingerprint([kind, encoder, task, setting.chain_budget, seed, candidate, parent]))
+            phases.append(
+                fingerprint([kind, encoder, task, cell.text("chain_budget"), seed, candidate, parent, *beside])
+            )
             chosen = {(intermediate, target), (intermediate, target, seed)} & set(self.collapsed)
             collapsed = kind == "target" and bool(chosen)
             spent += self._phase(phases[-1], parent, kind, task, seed, collapsed)
         score = fingerprint(["score", *names, seed, candidate])
-        self._score(score, phases[-1] if phases else None, known, seed, setting.tasks)
+        self._score(score, phases[-1] if phases else None, known, seed, cell.intermediate)
         key, started = fingerprint(["chain", *names, seed, candidate]), self.clock
         role = "candidate" if seed == 0 else "replica"
         row = ChainRow(
-            key, "/".join(names), *names, seed, candidate, role, selected, rates, tuple(phases), score, "running", None,
+            key, cell, seed, candidate, role, selected, rates, tuple(phases), score, "running", None,
             0.0, 0.0, started, None,
         )  # fmt: skip
         self.ledger.open_chain(row)
@@ -113,9 +118,10 @@ class FinishedStudy:
         """A chain whose intermediate phase learned nothing in three attempts: it has no target phase and no scores."""
         key = fingerprint(["lost", intermediate, seed])
         spent = self._phase(key, None, "intermediate", (intermediate, "full"), seed, True)
-        names = ("tiny", intermediate, "full", "own", "-", target)
+        cell = Cell("tiny", (intermediate,), target=target)
+        names = tuple(cell.columns().values())
         row = ChainRow(
-            fingerprint(["chain", *names, seed, "lost"]), "/".join(names), *names, seed, 0,
+            fingerprint(["chain", *names, seed, "lost"]), cell, seed, 0,
             "candidate" if seed == 0 else "replica", selected, {"intermediate": 1e-4, "target": 1e-4},
             (key, fingerprint(["never", key])), fingerprint(["no score", *names, seed]), COLLAPSED, None, 0.0, 0.0,
             self.clock, None,

@@ -110,7 +110,7 @@ class Lab:
 
     def winners(self) -> dict[str, tuple[int, Rates]]:
         rows = [row for row in self.ledger.chains() if row.selected and row.role == "candidate"]
-        return {row.cell: (row.candidate, row.rates) for row in rows}
+        return {row.cell.name: (row.candidate, row.rates) for row in rows}
 
 
 def dev_score(key: str) -> float:
@@ -196,7 +196,7 @@ def test_other_seeds_carry_the_winners_rates(tmp_path):
     for row in lab.ledger.chains():
         if row.role == "replica":
             assert row.selected
-            assert (row.candidate, row.rates) == lab.winners()[row.cell]
+            assert (row.candidate, row.rates) == lab.winners()[row.cell.name]
 
 
 def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
@@ -585,7 +585,11 @@ def test_a_collapsed_only_candidate_is_its_cells_result_whichever_chain_ends_fir
         first = next(c for c in lab.admission.plan.planned_chains() if c.cell.intermediate == ("world/nli",))
         lab.collapsing.add(first.phases[1].key)
         lab.run()
-        rows = [row for row in lab.ledger.chains() if row.intermediate == "world/nli" and row.target == "world/ner"]
+        rows = [
+            row
+            for row in lab.ledger.chains()
+            if row.cell.intermediate == ("world/nli",) and row.cell.target == "world/ner"
+        ]
         assert {(row.seed, row.state, row.selected) for row in rows} == {(1, "collapsed", True), (2, "done", True)}
 
 
@@ -597,7 +601,7 @@ def test_a_collapsed_candidate_never_wins_and_the_others_are_compared_without_it
     chains = [chain for chain in plan.planned_chains() if chain.role == "candidate" and chain.cell.intermediate]
     lab.collapsing |= {chain.phases[1].key for chain in chains if chain.candidate == 0}
     lab.run()
-    won = {row.cell: row.candidate for row in lab.ledger.chains() if row.selected and row.role == "candidate"}
+    won = {row.cell.name: row.candidate for row in lab.ledger.chains() if row.selected and row.role == "candidate"}
     cells = {chain.cell.name for chain in chains}
     assert cells <= won.keys()
     assert all(won[cell] != 0 for cell in cells)
@@ -605,7 +609,9 @@ def test_a_collapsed_candidate_never_wins_and_the_others_are_compared_without_it
 
 def test_a_cell_whose_every_candidate_collapsed_has_no_winner_and_no_other_seeds(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
-    rows = [row for row in lab.ledger.chains() if row.intermediate == "world/nli" and row.target == "world/ner"]
+    rows = [
+        row for row in lab.ledger.chains() if row.cell.intermediate == ("world/nli",) and row.cell.target == "world/ner"
+    ]
     assert {(row.role, row.state, row.selected) for row in rows} == {("candidate", "collapsed", False)}
     assert "learned nothing in" in rows[0].message
 

@@ -9,8 +9,8 @@ import pytest
 from small_studies import finish, plan_of, study_file, with_encoder_of
 
 from sweep.errors import StudyError
+from sweep.planning.axes import Cell
 from sweep.planning.budget import Costs
-from sweep.planning.chains import Cell
 from sweep.planning.coverage import coverage_order
 from sweep.planning.phase_settings import Sampling
 from sweep.tasks.synthetic import FOREIGN, EmbeddedSource
@@ -62,7 +62,7 @@ def test_a_cell_names_its_source_only_where_it_is_not_the_default(tmp_path):
         "tiny | world/nli | full | world/topic",
         f"tiny | world/nli | full | {NEAR} | world/topic",
     ]
-    assert [cell.source_name for cell in planned.cells] == ["-", "own", NEAR]
+    assert [cell.text("source") for cell in planned.cells] == ["-", "own", NEAR]
 
 
 def test_cells_whose_tasks_lack_a_source_are_left_out_and_the_plan_says_so(tmp_path):

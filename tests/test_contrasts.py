@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from finished_study import GAINS, FinishedStudy, estimated, the_row
 
-from sweep.planning.settings import Setting
+from sweep.planning.axes import Arm
 from sweep.reporting import report
 from sweep.reporting.answers import contrast_sentences, first_sentence, leading_table
 from sweep.reporting.contrasts import SOURCE, TEXT, references
@@ -40,26 +40,30 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
 
 
 def test_another_source_is_compared_with_the_own_one_and_text_with_the_tasks_alone():
-    own, german, mixed = Setting("nli", "full", "own"), Setting("nli", "full", "de"), Setting("nli+raw", "full", "de")
-    known = [Setting("none"), own, german, mixed, Setting("nli+raw", "full", "own"), Setting("nli", "100", "own")]
+    own, german, mixed = (
+        Arm("tiny", ("nli",)),
+        Arm("tiny", ("nli",), source="de"),
+        Arm("tiny", ("nli", "raw"), source="de"),
+    )
+    known = [Arm("tiny"), own, german, mixed, Arm("tiny", ("nli", "raw")), Arm("tiny", ("nli",), 100)]
     assert list(references(german, known, TEXTS)) == [(SOURCE, own)]
-    assert list(references(mixed, known, TEXTS)) == [(SOURCE, Setting("nli+raw", "full", "own")), (TEXT, german)]
+    assert list(references(mixed, known, TEXTS)) == [(SOURCE, Arm("tiny", ("nli", "raw"))), (TEXT, german)]
     assert list(references(own, known, TEXTS)) == []
-    assert list(references(Setting("none"), known, TEXTS)) == []
+    assert list(references(Arm("tiny"), known, TEXTS)) == []
 
 
 def test_the_order_in_which_a_study_names_tasks_does_not_matter():
-    known = [Setting("qa+nli", "full", "own")]
-    assert list(references(Setting("nli+raw+qa", "full", "own"), known, TEXTS)) == [(TEXT, known[0])]
+    known = [Arm("tiny", ("qa", "nli"))]
+    assert list(references(Arm("tiny", ("nli", "raw", "qa")), known, TEXTS)) == [(TEXT, known[0])]
 
 
 def test_text_alone_is_compared_with_nothing_but_no_phase():
-    assert list(references(Setting("raw", "full", "own"), [Setting("none")], TEXTS)) == []
+    assert list(references(Arm("tiny", ("raw",)), [Arm("tiny")], TEXTS)) == []
 
 
 def test_volumes_are_compared_with_their_like():
-    known = [Setting("nli", "full", "own"), Setting("nli", "100", "own")]
-    assert list(references(Setting("nli", "100", "de"), known, TEXTS)) == [(SOURCE, known[1])]
+    known = [Arm("tiny", ("nli",)), Arm("tiny", ("nli",), 100)]
+    assert list(references(Arm("tiny", ("nli",), 100, source="de"), known, TEXTS)) == [(SOURCE, known[1])]
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ REAL, TWIN = STUDIES / "english_vs_multilingual.yaml", STUDIES / "miniature" / "
 
 
 def settings_of(plan: Plan) -> set[tuple[str, str]]:
-    return {(cell.intermediate_name, cell.source_name) for cell in plan.cells}
+    return {(cell.text("intermediate"), cell.text("source")) for cell in plan.cells}
 
 
 def test_the_real_study_has_every_arm_and_names_its_gaps():

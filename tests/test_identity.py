@@ -6,119 +6,36 @@ import csv
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
+from cell_tables import VALUES, hold, made, read
 from finished_study import FinishedStudy
 from small_studies import TINY, chains_of, finish, plan_of, stopped_when, study_file
 
 from sweep import mirror
 from sweep.chain import bench
-from sweep.facts import NO_FACTS
 from sweep.planning import chains as planning_chains
-from sweep.planning import coverage
 from sweep.planning import plan as planning_plan
-from sweep.planning.axes import Axes
-from sweep.planning.chains import Cell, Chain
-from sweep.planning.ledger import ChainRow
-from sweep.planning.settings import CELL, Setting
+from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
+from sweep.planning.chains import Chain
 from sweep.planning.shapes import encoder_source
-from sweep.records import PreviewRecord
-from sweep.reporting import collapse, figures, html, process_figures, readings, report, retention, spending, tradeoffs
-from sweep.reporting.answers import leading_table
-from sweep.reporting.preview import preview_table
-from sweep.reporting.results import labels, results, write_groups, write_scores
+from sweep.reporting import figures, process_figures, report, retention, spending
+from sweep.reporting.results import arms_in, results, write_groups, write_scores
 from sweep.reporting.submissions import publish_submissions
 from sweep.store import Store
 from sweep.training.model import NATIVE_BF16
 
-# Names that are hard to keep apart: equal basenames, and targets that are called as columns are.
-AXES = {
-    "encoder": ("one/base", "other/base"),
-    "intermediate": ("nli", "nli+qa"),
-    "volume": ("1000", "full"),
-    "source": ("own", "de"),
-    "chain_budget": ("1e+15", "1e+16"),
-    "target": ("mean", "intermediate"),
-}
-USUAL = {name: values[:1] for name, values in AXES.items()} | {"volume": ("full",), "chain_budget": ("-",)}
-PAIRS = [dict.fromkeys(pair, 2) for pair in itertools.combinations(AXES, 2)]
-Names = Counter[tuple[object, ...]]
-
-
-def made(folder: Path, axes: dict[str, int]) -> FinishedStudy:
-    """Every combination of both values of these axes and the usual value of the others, each with its baseline."""
-    study = FinishedStudy(
-        folder, lambda *_: 0.7, ("en", "de"), 20, retrieval=("mean",), collapsed=[("nli", "intermediate")],
-        retention=True, layers=(0, 1), published=True,
-    )  # fmt: skip
-    values = USUAL | {name: AXES[name] for name in axes}
-    for encoder, intermediate, volume, source, chain_budget, target in itertools.product(*map(values.get, CELL)):
-        beside: dict[str, Any] = {"encoder": encoder, "chain_budget": chain_budget}
-        if (intermediate, volume, source) == tuple(values[name][0] for name in ("intermediate", "volume", "source")):
-            study.chain("none", target, **beside)
-        study.chain(intermediate, target, volume=volume, source=source, **beside)
-    return study
-
-
-def read(study: FinishedStudy) -> report.Report:
-    chains = study.chains()
-    entries = [previewed(study, chain) for chain in chains]
-    facts = NO_FACTS.with_previews([dict(entry) for entry in dict.fromkeys(tuple(one.items()) for one in entries)])
-    return report.read("study", chains, study.store, {}, {}, facts=facts)
-
-
-def previewed(study: FinishedStudy, chain: ChainRow) -> dict[str, str]:
-    """The entry of a cell's preview, which its volumes and budgets share."""
-    names = {name: chain.names[name] for name in ("encoder", "intermediate", "source", "target")}
-    key = "-".join(names.values()).replace("/", "-")
-    if study.store.preview(key) is None:
-        study.store.commit_preview(PreviewRecord(key, None, chain.target, 0.5, 20, 20, 1.0, 1.0, 0.0, 1.0))
-    return {**names, "key": key}
-
-
-def named(frame: pd.DataFrame, *columns: str) -> Names:
-    return Counter(map(tuple, frame[[name for name in columns if name in frame]].to_numpy().tolist()))
-
-
-def tables(found: report.Report) -> Iterator[tuple[str, Names, int]]:
-    """Name of an output, what each of its rows is called, how many cells it should show."""
-    cells = {tuple(chain.names.values()) for chain in found.chains}
-    compared = {cell for cell in cells if cell[1] != "none"}
-    encoders, estimates = labels(cell[0] for cell in cells), found.estimates
-    shown = ("encoder", "target", "intermediate")
-    yield "scores", named(found.scores, *CELL, "language"), sum(2 if cell[-1] != "mean" else 1 for cell in cells)
-    yield "cells", named(estimates.cells, *CELL), len(cells)
-    yield "groups", named(estimates.groups, *CELL), len(cells)
-    yield "overall", named(estimates.overall, *CELL[:-1]), len({cell[:-1] for cell in compared})
-    yield "page", named(html.cell_table(estimates.cells, encoders), *shown), len(cells)
-    languages = html.language_table(estimates.languages, encoders)
-    yield "languages", named(languages, *shown, "language"), len(found.scores)
-    yield "contrasts", named(html.contrast_table(estimates.contrasts, encoders), *shown), len(estimates.contrasts)
-    yield "tuning", named(html.tuning_table(spending.tuning(found.chains), encoders), *shown), len(cells)
-    tasks = sum(1 + cell[1].count("+") for cell in compared)
-    kept = retention.retention_table(found.retention, encoders)
-    yield "retention.csv", named(retention.retention_frame("study", found.results), *CELL, "task"), tasks
-    yield "retention", named(kept, "encoder", "trained", "target", "task"), tasks
-    layers = readings.layer_table(found.results, encoders)
-    yield "layers", named(layers, *shown, "layer"), 2 * sum(cell[-1] == "mean" for cell in cells)
-    guessed = {(cell[0], cell[1], cell[3], cell[-1]) for cell in cells}
-    yield "preview", named(preview_table(found.previews, encoders), *shown), len(guessed)
-    fell = [cell for cell in compared if cell[1] == "nli" and cell[-1] == "intermediate"]
-    yield "collapsed", named(collapse.phase_table(found.results, ()), "encoder", "phase", "cells"), len(fell)
-    yield "mlflow", Counter((mirror.tags(chain, ())["mlflow.runName"],) for chain in found.chains), len(cells)
-    yield "parameters", Counter(tuple(mirror.parameters(chain).items()) for chain in found.chains), len(cells)
+PAIRS = list(itertools.combinations(VALUES, 2))
 
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[FinishedStudy, report.Report]:
-    study = made(tmp_path_factory.mktemp("everything"), dict.fromkeys(AXES, 2))
+    study = made(tmp_path_factory.mktemp("everything"), VALUES)
     return study, read(study)
 
 
@@ -131,47 +48,20 @@ def test_with_all_axes_every_table_has_a_row_for_every_cell_and_no_other(everyth
     hold(everything[1])
 
 
-def hold(found: report.Report) -> None:
-    for name, rows, wanted in tables(found):
-        assert (name, len(rows), rows.total()) == (name, wanted, wanted)
-    for figure in (tradeoff(found), retained(found)):
-        for panel in figure:
-            assert len(panel) == len(set(panel))
-    cells = found.estimates.cells
-    means = len(found.estimates.overall) if cells["target"].nunique() > 1 else 0
-    assert leading_table(found.estimates).count(" [") == sum(cells["intermediate"] != "none") + means
-
-
-def tradeoff(found: report.Report) -> Iterator[list[object]]:
-    """The places of the points of each line: two at one place would be two cells on one line."""
-    styles = figures.setting_styles(found.estimates.cells)
-    figure = tradeoffs.tradeoff(found.estimates.groups, styles)
-    for axes in figure.axes if figure is not None else ():
-        for line in axes.containers:
-            yield list(line.lines[0].get_xdata())
-
-
-def retained(found: report.Report) -> Iterator[list[object]]:
-    figure = process_figures.retention(found.retention)
-    assert figure is not None
-    yield [axes.get_title() for axes in figure.axes if axes.get_title()]
-    yield from ([tick.get_text() for tick in axes.get_yticklabels()] for axes in figure.axes)
-
-
 def test_pictures_label_every_setting_and_every_panel_once(everything):
     _, found = everything
     cells = found.estimates.cells
     encoders, targets = cells["encoder"].nunique(), cells["target"].nunique()
-    settings = {Setting(*row).name for row in cells[list(Setting._fields)].to_numpy() if row[0] != "none"}
+    settings = {arm.label for arm in arms_in(cells) if not arm.baseline}
     map_ = figures.gains_map(found.estimates)
     assert map_ is not None
     blocks = [[text.get_text() for text in axes.texts] for axes in map_.axes][:encoders]
     for texts in blocks:
-        assert Counter(text for text in texts if text in settings - set(AXES["target"])) == Counter(settings)
+        assert Counter(text for text in texts if text in settings - set(VALUES["target"])) == Counter(settings)
         assert sum(text.startswith("[") for text in texts) == len(settings) * (targets + 1)
     assert {text for texts in blocks for text in texts} >= {"one/base", "other/base"}
     panels = figures.profiles(found.estimates.languages, cells)
-    curves = process_figures.curves(found.results, figures.setting_styles(cells))
+    curves = process_figures.curves(found.results, figures.arm_styles(cells))
     for figure, wanted in ((panels, encoders * targets), (curves, encoders * (targets - 1 + 1))):
         assert figure is not None
         titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
@@ -186,7 +76,7 @@ def test_files_have_every_cell_as_the_page_has_it(everything):
     for name, rows in (("scores", len(found.scores)), ("groups", len(found.estimates.groups)), ("retention", 96)):
         with (study.folder / f"{name}.csv").open() as stream:
             lines = list(csv.DictReader(stream))
-        assert set(CELL) <= set(lines[0])
+        assert set(CELL_COLUMNS) <= set(lines[0])
         assert len(lines) == rows
 
 
@@ -194,7 +84,7 @@ def test_a_submission_is_one_setting_with_all_its_targets(everything):
     study, found = everything
     publish_submissions(study.folder, found.results, study.store)
     folders = [path.parent for path in (study.folder / "submissions").rglob("submission.json")]
-    assert len(folders) == len({tuple(chain.names[name] for name in CELL[:-1]) for chain in found.chains})
+    assert len(folders) == len({tuple(chain.cell.columns()[name] for name in ARM_COLUMNS) for chain in found.chains})
     for folder in folders:
         assert set(json.loads((folder / "submission.json").read_text())["tasks"]) == {"mean", "intermediate"}
     written = {path.read_text() for path in (study.folder / "submissions").rglob("predictions/*/test-de.tsv")}
@@ -211,7 +101,7 @@ def test_submissions_are_those_of_the_results_and_files_of_others_stay(tmp_path)
     notes = [root / "notes.txt", root / "tiny__nli__full" / "seed-1" / "predictions" / "topic" / "mine.tsv"]
     for path in notes:
         path.write_text("mine")
-    left = [one for one in found if one.chain.seed == 0 and (one.setting.baseline or one.chain.target == "pos")]
+    left = [one for one in found if one.chain.seed == 0 and (one.arm.baseline or one.chain.cell.target == "pos")]
     (line,) = publish_submissions(tmp_path, left, study.store)
     assert "2 files there are not this study's and were left alone (notes.txt, tiny__nli__full/seed-1/pred" in line
     assert {path for path in root.rglob("*") if path.is_file()} >= {*notes}
@@ -244,8 +134,7 @@ def files_of(folder: Path) -> set[Path]:
 
 def test_what_names_a_cell_is_said_once_and_the_same_wherever_it_is_listed():
     axes = set(Axes.model_fields) - {"seed"}
-    assert axes == set(CELL) == {field.name for field in fields(Cell)} == set(coverage.AXES)
-    assert set(CELL) < {field.name for field in fields(ChainRow)}
+    assert axes == set(CELL_COLUMNS) == {field.name for field in fields(Cell)} == {*PAIRED, *CROSSED}
 
 
 def test_cells_of_a_plan_and_their_chains_have_names_and_keys_of_their_own(tmp_path):

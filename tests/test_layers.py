@@ -32,7 +32,7 @@ LAYERS = (
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.model planning.phase_settings planning.axes
     planning.spec planning.study_file planning.registry facts planning.shapes
-    planning.reading planning.settings planning.sources planning.groups planning.mixing planning.grids
+    planning.reading planning.sources planning.groups planning.mixing planning.grids
     planning.chains planning.plan planning.sharing planning.rungs
     planning.budget planning.coverage planning.forerunners planning.summary planning.chain_budget
     planning.preview planning.data_facts planning.resolve planning.first_use planning.ledger

@@ -34,20 +34,20 @@ def found(tmp_path: Path) -> list[Result]:
 
 
 def test_the_layer_that_counts_is_said_once_per_target_and_encoder(found: list[Result]) -> None:
-    read = [read_at(one, {"8": 0.5}) if one.chain.target == "bitext" else one for one in found]
+    read = [read_at(one, {"8": 0.5}) if one.chain.cell.target == "bitext" else one for one in found]
     wanted = "bitext: vectors of layer 8 of small (0: its embeddings), mean pooling."
     assert list(sentences(read, ENCODERS)) == [wanted]
 
 
 def test_thresholds_are_said_with_their_range(found: list[Result]) -> None:
-    mined = [one for one in found if one.chain.target == "bitext"]
+    mined = [one for one in found if one.chain.cell.target == "bitext"]
     read = [read_at(one, {"8": 0.5}, threshold=1 + 0.01 * number) for number, one in enumerate(mined)]
     (sentence,) = sentences(read, ENCODERS)
     assert "margins from 1.000 to 1.030 chosen on dev data" in sentence
 
 
 def test_layers_stand_side_by_side_with_the_one_that_counts_marked(found: list[Result]) -> None:
-    read = [read_at(one, {"8": 0.5, "0": 0.25}) for one in found if one.chain.target == "bitext"]
+    read = [read_at(one, {"8": 0.5, "0": 0.25}) for one in found if one.chain.cell.target == "bitext"]
     table = layer_table(read, ENCODERS)
     assert table.to_dict("records") == [
         {"target": "bitext", "intermediate": setting, "layer": layer, "score": score, "counts": counts}

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from finished_study import FinishedStudy, estimated, the_row, usual
 
-from sweep.planning.settings import Setting
+from sweep.planning.axes import Arm
 from sweep.reporting import report, spending
 from sweep.reporting.answers import first_sentence, leading_table, points
 from sweep.reporting.results import results, scores_frame
@@ -52,7 +52,7 @@ def test_cost_of_a_chain_is_its_own_whether_phases_are_shared_or_not(tmp_path: P
     study.chain("nli", "pos")  # the same intermediate phase
     frame = scores_frame("a study", study.chains(), study.store)
     assert set(frame["flops"]) == {(30 + 10) * 1e12 + 5e11}
-    spent = {chain.target: chain.device_seconds for chain in study.chains()}
+    spent = {chain.cell.target: chain.device_seconds for chain in study.chains()}
     assert spent == {"topic": 41.0, "pos": 11.0}
 
 
@@ -96,12 +96,12 @@ def test_chains_that_are_not_done_have_no_scores(tmp_path: Path) -> None:
     assert scores_frame("a study", study.chains(), study.store).empty
 
 
-def test_settings_are_sorted_as_a_reader_expects() -> None:
+def test_arms_are_sorted_as_a_reader_expects() -> None:
     expected = ["none", "nli (500)", "nli (1000)", "nli", "nli in all languages", "nli in de", "qa", "nli+pos"]
-    settings = [Setting("nli+pos", "full", "own"), Setting("qa", "full", "own"), Setting("nli", "full", "de")]
-    settings += [Setting("nli", volume, "own") for volume in ("full", "1000", "500")]
-    settings += [Setting("none"), Setting("nli", "full", "all")]
-    assert [setting.name for setting in sorted(settings, key=lambda setting: setting.order)] == expected
+    arms = [Arm("tiny", tasks) for tasks in (("nli", "pos"), ("qa",), ())]
+    arms += [Arm("tiny", ("nli",), volume) for volume in (None, 1000, 500)]
+    arms += [Arm("tiny", ("nli",), source=source) for source in ("de", "all")]
+    assert [arm.label for arm in sorted(arms, key=lambda arm: arm.order)] == expected
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def trained(plan, cell) -> bool:
 
 def candidates(lab: Lab, target: str = "world/topic") -> Counter[str]:
     """How often candidates of cells of a target are in which state."""
-    return Counter(row.state for row in lab.ledger.chains() if row.target == target and row.role == "candidate")
+    return Counter(row.state for row in lab.ledger.chains() if row.cell.target == target and row.role == "candidate")
 
 
 def rows(lab: Lab) -> list[object]:
@@ -56,7 +56,7 @@ def test_only_the_best_candidate_of_a_cell_is_scored_and_its_weights_are_kept_un
     for row in lab.ledger.chains():
         scored = lab.store.score(row.score) is not None
         assert scored == (row.state == "done")
-        if row.target == "world/topic" and row.role == "candidate":
+        if row.cell.target == "world/topic" and row.role == "candidate":
             assert row.selected == scored
             assert row.message == ("" if scored else "not scored: loser")
             assert lab.store.phase(row.phases[-1]).released == (not scored)  # who scores releases it afterwards
@@ -65,7 +65,7 @@ def test_only_the_best_candidate_of_a_cell_is_scored_and_its_weights_are_kept_un
 
 def test_the_candidate_that_is_scored_is_the_one_with_the_best_dev_score(tmp_path):
     lab = Lab(study(tmp_path, **WINNERS), tmp_path, workers=2).run()
-    found = [row for row in lab.ledger.chains() if row.role == "candidate" and row.target != "world/retrieval"]
+    found = [row for row in lab.ledger.chains() if row.role == "candidate" and row.cell.target != "world/retrieval"]
     for cell in {row.cell for row in found}:
         best = max((row for row in found if row.cell == cell), key=lambda row: row.dev)
         assert best.state == "done"
@@ -106,7 +106,7 @@ def test_other_seeds_of_the_winner_run_to_their_scores(tmp_path):
     lab = Lab(study(tmp_path, **BOTH), tmp_path, workers=2).run()
     replicas = [row for row in lab.ledger.chains() if row.role == "replica"]
     assert {row.state for row in replicas} == {"done"}
-    assert all((row.candidate, row.rates) == lab.winners()[row.cell] for row in replicas)
+    assert all((row.candidate, row.rates) == lab.winners()[row.cell.name] for row in replicas)
     assert len(replicas) == len(lab.admission.plan.cells)
 
 
@@ -158,7 +158,7 @@ def test_at_each_rung_the_better_half_goes_on_and_the_others_are_stopped_there(t
 
 def test_who_goes_on_has_the_better_dev_score_at_that_rung(tmp_path):
     lab = Lab(study(tmp_path, **BOTH), tmp_path, workers=2).run()
-    found = [row for row in lab.ledger.chains() if row.role == "candidate" and row.target == "world/topic"]
+    found = [row for row in lab.ledger.chains() if row.role == "candidate" and row.cell.target == "world/topic"]
     for cell in {row.cell for row in found}:
         rivals = sorted((lab.dev_of(row.phases[-1], 0.25), row) for row in found if row.cell == cell)
         assert ["rung 1" in row.message for _, row in rivals] == [True, True, False, False]
@@ -173,7 +173,7 @@ def test_cells_are_never_compared_with_each_other(tmp_path):
     usual = lab.dev_of
     lab.dev_of = lambda key, rung: usual(key, rung) / (1000 if key in worst else 1)
     lab.run()
-    states = Counter((row.cell, row.state) for row in lab.ledger.chains() if row.target == poor.target)
+    states = Counter((row.cell.name, row.state) for row in lab.ledger.chains() if row.cell.target == poor.target)
     assert states[poor.name, "done"] == 2  # the winner and its other seed
     assert states[poor.name, "loser"] == 3
 
@@ -193,7 +193,7 @@ def test_a_candidate_that_fails_or_collapses_leaves_its_place_to_another(tmp_pat
     collapsed = [row for row in lab.ledger.chains() if row.state == "collapsed"]
     assert collapsed
     assert not any(row.selected for row in collapsed)
-    for cell in {row.cell for row in collapsed if row.target == "world/topic"}:
+    for cell in {row.cell for row in collapsed if row.cell.target == "world/topic"}:
         states = Counter(r.state for r in lab.ledger.chains() if r.cell == cell and r.role == "candidate")
         assert states == {"collapsed": 1, "done": 1, "loser": 2}
 
@@ -206,9 +206,7 @@ def test_a_failed_candidate_at_a_rung_lets_its_cell_go_on(tmp_path):
     failed = lab.busy.pop(0)
     lab.admission.ended(failed.key, "out of luck")
     lab.run()
-    states = Counter(
-        row.state for row in lab.ledger.chains() if row.cell == failed.cell.name and row.role == "candidate"
-    )
+    states = Counter(row.state for row in lab.ledger.chains() if row.cell == failed.cell and row.role == "candidate")
     assert states == {"failed": 1, "done": 1, "loser": 2}
 
 
@@ -358,8 +356,8 @@ def test_the_money_for_a_winners_scores_is_held_while_its_last_rival_is_trained(
         lab = Lab(study(folder, **WINNERS, budget=f"{cost * share:.0f} flops"), folder, workers=2).run()
         by_cell = Counter(row.cell for row in lab.ledger.chains() if row.role == "candidate")
         for state in lab.admission.cells:
-            if state.count > 1 and by_cell[state.cell.name] == state.count and state.tuned:
-                assert any(r.state == "done" for r in lab.ledger.chains() if r.cell == state.cell.name)
+            if state.count > 1 and by_cell[state.cell] == state.count and state.tuned:
+                assert any(r.state == "done" for r in lab.ledger.chains() if r.cell == state.cell)
 
 
 def test_the_forecast_counts_what_losers_are_spared(tmp_path):

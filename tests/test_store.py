@@ -18,6 +18,7 @@ from sweep.chain.meter import Event, Meter, ignore
 from sweep.data import sample, subset, training_data
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled
+from sweep.planning.axes import Cell
 from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import TURN_SECONDS, Store
@@ -166,9 +167,9 @@ def test_what_is_made_leaves_no_lock_behind(tmp_path):
 
 def row(key: str, role: str = "candidate", candidate: int = 0, seed: int = 1) -> ChainRow:
     return ChainRow(
-        key=key, cell="cell", encoder="e", intermediate="none", volume="-", source="-", chain_budget="-", target="t",
-        seed=seed, candidate=candidate, role=role, selected=False, rates={"target": 1e-3}, phases=("p",), score="s",
-        state=RUNNING, dev=None, flops=0.0, device_seconds=0.0, started=1.0, ended=None,
+        key=key, cell=Cell("e", target="t"), seed=seed, candidate=candidate, role=role, selected=False,
+        rates={"target": 1e-3}, phases=("p",), score="s", state=RUNNING, dev=None, flops=0.0,
+        device_seconds=0.0, started=1.0, ended=None,
     )  # fmt: skip
 
 

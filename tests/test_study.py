@@ -480,7 +480,7 @@ def test_chains_that_fail_are_said_with_their_reason_and_the_others_are_done(tmp
         (log,) = re.findall(r"\((logs/\w+\.log)\)$", row.message)
         said = (tmp_path / "results" / log).read_text(encoding="utf-8")
         assert re.match(
-            rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\S+ .*{row.target}, seed 1, .*on node \S+, process \d+", said
+            rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\S+ .*{row.cell.target}, seed 1, .*on node \S+, process \d+", said
         )
         assert said.count("Traceback (most recent call last)") >= 1
         assert said.count("on node") == 1  # one attempt, paid once

@@ -15,10 +15,11 @@ from small_studies import finish, study_file, with_data_of, with_encoder_of
 from sweep.errors import StoreError
 from sweep.names import file_name
 from sweep.official.scores import score
+from sweep.planning.axes import Arm
 from sweep.planning.chains import Chain
-from sweep.planning.ledger import DONE, ChainRow
+from sweep.planning.ledger import DONE, ChainRow, row_of
 from sweep.reporting.results import Result, results
-from sweep.reporting.submissions import publish_submissions, setting
+from sweep.reporting.submissions import publish_submissions
 from sweep.store import PREDICTIONS, Store
 
 TARGETS = ("world/rte", "world/copa", "world/pos", "world/ner", "world/qa", "world/retrieval")
@@ -27,14 +28,7 @@ FOLDER = "submissions/tiny__none__-/seed-1"
 
 def row(chain: Chain, selected: bool = True) -> ChainRow:
     """The chain as the ledger has it when it is done."""
-    cell = chain.cell
-    return ChainRow(
-        key=chain.key, cell=cell.name, encoder=cell.encoder, intermediate=cell.intermediate_name,
-        volume=cell.volume_name, source=cell.source_name, chain_budget=cell.budget_name, target=cell.target,
-        seed=chain.seed, candidate=chain.candidate, role=chain.role, selected=selected, rates=dict(chain.rates),
-        phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=DONE,
-        dev=None, flops=0.0, device_seconds=0.0, started=0.0, ended=1.0,
-    )  # fmt: skip
+    return replace(row_of(chain, DONE, 0.0), selected=selected, ended=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +172,6 @@ def test_kept_predictions_are_compressed_and_the_same_in_every_run(finished):
         assert sum(small for small, _ in sizes) < 0.8 * sum(large for _, large in sizes)
 
 
-def test_a_setting_names_its_folder(finished):
-    _, found = finished
-    chain = replace(found[0].chain, intermediate="world/nli+a", volume="1000", source="de", chain_budget="1e+17")
-    assert setting(chain) == "tiny__world--nli+a__1000__de__1e+17-flops"
+def test_an_arm_names_its_folder():
+    assert Arm("tiny", ("world/nli", "a"), 1000, "de", 1e17).folder == "tiny__world--nli+a__1000__de__1e+17-flops"
+    assert Arm("tiny").folder == "tiny__none__-"

@@ -120,7 +120,7 @@ def test_a_collapsed_chain_says_which_phase_collapsed_and_how_often_it_was_tried
 
 def test_curves_have_the_steps_and_times_of_the_record(study: FinishedStudy) -> None:
     mirrored(study)
-    chain = next(chain for chain in study.chains() if chain.intermediate == "nli")
+    chain = next(chain for chain in study.chains() if chain.cell.intermediate == ("nli",))
     run = next(run for run in runs(study, "chain") if run.data.tags["sweep.key"] == f"chain:{chain.key}")
     phase = study.store.phase(chain.phases[0])
     assert phase is not None

@@ -11,7 +11,7 @@ from small_studies import cut, plan_of, reported
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.summary import summary
 from sweep.reporting import report
-from sweep.reporting.figures import setting_styles
+from sweep.reporting.figures import arm_styles
 from sweep.reporting.tradeoffs import tradeoff
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
@@ -28,7 +28,7 @@ def test_volumes_of_the_real_study_share_their_trunks_and_save_two_thirds_of_the
     assert whole["flops_unshared"] > 3 * whole["flops_shared"]
     for chain in plan.planned_chains():
         longer = sum(phase.trunk for phase in chain.phases)
-        assert longer == {"-": 0, "10000": 1, "30000": 2, "100000": 3, "full": 3}[chain.cell.volume_name]
+        assert longer == {"-": 0, "10000": 1, "30000": 2, "100000": 3, "full": 3}[chain.cell.text("volume")]
     assert not any("volumes of" in flag for flag in plan.flags)
 
 
@@ -48,7 +48,7 @@ def test_low_resource_languages_are_a_group_of_the_study_and_its_twin(name):
 
 
 def drawn(found):
-    figure = tradeoff(found.estimates.groups, setting_styles(found.estimates.cells))
+    figure = tradeoff(found.estimates.groups, arm_styles(found.estimates.cells))
     assert figure is not None
     return [[label.get_text() for label in axes.get_xticklabels()] for axes in figure.axes]
 
@@ -82,5 +82,5 @@ def test_the_twin_of_budgets_runs_from_the_file_to_its_curves(tmp_path):
     for result in found.results:
         training = sum(phase.flops for phase in result.phases if phase.kind != "pretrain")
         phases = [phase for phase in result.phases if phase.kind != "pretrain"]
-        assert not phases or 0.7 * float(result.chain.chain_budget) < training < 1.3 * float(result.chain.chain_budget)
+        assert not phases or 0.7 * result.chain.cell.chain_budget < training < 1.3 * result.chain.cell.chain_budget
     assert "what it takes" in report.save(found, tmp_path).read_text(encoding="utf-8")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from finished_study import FinishedStudy, estimated, the_row
 
-from sweep.planning.settings import Setting
-from sweep.reporting.figures import profiles, setting_styles, svg
+from sweep.planning.axes import Arm
+from sweep.reporting.figures import arm_styles, profiles, svg
 from sweep.reporting.gains import Estimates
 from sweep.reporting.tradeoffs import shown_group, tradeoff
 
@@ -44,7 +46,7 @@ def volumes(tmp_path_factory) -> Estimates:
 
 
 def drawn(estimates: Estimates):
-    figure = tradeoff(estimates.groups, setting_styles(estimates.cells))
+    figure = tradeoff(estimates.groups, arm_styles(estimates.cells))
     assert figure is not None
     return figure
 
@@ -57,12 +59,12 @@ def test_a_gain_is_over_no_intermediate_phase_with_as_much_compute(budgets):
         assert np.isnan(the_row(budgets.cells, intermediate="none", chain_budget=budget)["gain"])
 
 
-def test_budgets_are_settings_of_their_own_with_their_names():
-    small, large = Setting("nli", "full", "own", "1e+15"), Setting("nli", "full", "own", "3e+15")
-    assert (small.name, Setting("nli", "1000", "own", "1e+15").name) == ("nli (1e+15 FLOPs)", "nli (1000, 1e+15 FLOPs)")
-    assert small.arm == large.arm == "nli"
-    assert small.order < large.order < Setting("nli", "full", "own", "1e+16").order
-    assert small.reference == Setting("none", chain_budget="1e+15")
+def test_budgets_are_arms_of_their_own_with_their_labels():
+    small, large, largest = (Arm("tiny", ("nli",), chain_budget=flops) for flops in (1e15, 3e15, 1e16))
+    assert (small.label, replace(small, volume=1000).label) == ("nli (1e+15 FLOPs)", "nli (1000, 1e+15 FLOPs)")
+    assert small.short_label == large.short_label == "nli"
+    assert small.order < large.order < largest.order
+    assert small.reference == Arm("tiny", chain_budget=1e15)
 
 
 def test_groups_have_the_level_of_their_languages(budgets):
@@ -99,7 +101,7 @@ def test_a_study_of_one_volume_and_no_budget_has_no_such_picture(tmp_path):
     for intermediate in ("none", "nli"):
         study.chain(intermediate, "topic")
     found = estimated(study)
-    assert tradeoff(found.groups, setting_styles(found.cells)) is None
+    assert tradeoff(found.groups, arm_styles(found.cells)) is None
 
 
 def test_pictures_of_budgets_are_the_same_bytes_every_time(budgets):

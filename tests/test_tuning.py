@@ -12,8 +12,8 @@ from test_admission import Lab
 
 from sweep.cells import CellState, proposal
 from sweep.errors import StudyError
+from sweep.planning.axes import Cell
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.chains import Cell
 from sweep.planning.coverage import coverage_order
 from sweep.planning.forerunners import forerunners
 from sweep.planning.plan import Plan
@@ -45,7 +45,7 @@ def names(plan: Plan) -> dict[tuple[str, str], dict[str, tuple[str, str]]]:
     found = forerunners(plan, coverage_order(plan))
 
     def name(index: int) -> tuple[str, str]:
-        return plan.cells[index].intermediate_name, plan.cells[index].target
+        return plan.cells[index].short_label, plan.cells[index].target
 
     return {name(index): {kind: name(other) for kind, other in known.items()} for index, known in found.items()}
 
@@ -84,7 +84,7 @@ def test_a_cell_takes_the_targets_rate_from_the_baseline_and_the_intermediates_f
     found = names(plan)
     first: dict[str, str] = {}
     for index in coverage_order(plan):
-        first.setdefault(plan.cells[index].intermediate_name, plan.cells[index].target)
+        first.setdefault(plan.cells[index].short_label, plan.cells[index].target)
     for (intermediate, target), known in found.items():
         if intermediate == "none":
             assert known == {}

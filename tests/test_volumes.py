@@ -18,7 +18,7 @@ SAID = "volume 1000 of world/rte: no less than the 200 training examples that th
 
 
 def volumes(plan):
-    return [cell.volume_name for cell in plan.cells if cell.intermediate]
+    return [cell.text("volume") for cell in plan.cells if cell.intermediate]
 
 
 def asked(folder, volume, intermediate="world/rte", **changes):

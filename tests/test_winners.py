@@ -48,7 +48,7 @@ def kept(lab: Lab) -> set[str]:
 
 def won(lab: Lab) -> set[str]:
     """Keys of the target phases of winners, and of their replicas."""
-    rows: list[ChainRow] = [row for row in lab.ledger.chains() if row.selected and row.target == "world/topic"]
+    rows: list[ChainRow] = [row for row in lab.ledger.chains() if row.selected and row.cell.target == "world/topic"]
     return {row.phases[-1] for row in rows}
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from sweep.planning.chains import Cell, Chain, Phase, Recipe
+from sweep.planning.axes import Cell
+from sweep.planning.chains import Chain, Phase, Recipe
 from sweep.planning.plan import Plan
 from sweep.planning.registry import Shape
 from sweep.planning.rungs import TRAINED, planned_end

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweep.errors import StudyError
+from sweep.planning.axes import Cell
 from sweep.planning.budget import Costs
-from sweep.planning.chains import PRETRAIN, Cell
+from sweep.planning.chains import PRETRAIN
 from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan
 from sweep.planning.spec import Study

@@ -1,4 +1,4 @@
-"""What a plan is made of: recipe, phase, cell, chain. Frozen values; plan.py makes them and gives them their keys."""
+"""What a plan is made of: recipe, phase, chain. Frozen values; plan.py makes them and gives them their keys."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from sweep.fingerprint import fingerprint
-from sweep.planning.axes import BETWEEN, NONE, OWN
+from sweep.planning.axes import Cell
 from sweep.planning.phase_settings import PhaseSettings
-from sweep.planning.settings import FULL, NOTHING
 from sweep.tasks.base import ENCODING_VERSION
 
 PHASE_VERSION = 7  # raised when the same recipe would give other weights
@@ -81,40 +80,6 @@ class Phase:
 
     def record(self) -> dict[str, Any]:
         return {**self.recipe.record(), "learning_rate": self.learning_rate, "seed": self.seed}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One point of the grid of axes, seeds apart."""
-
-    encoder: str
-    intermediate: tuple[str, ...]  # () is none
-    volume: int | None  # None: all of the data
-    source: str  # OWN, "all", or the language that the intermediate tasks are trained in
-    target: str
-    chain_budget: float | None = None  # FLOPs of training; None: its phases say how long they are
-
-    @property
-    def intermediate_name(self) -> str:
-        return "+".join(self.intermediate) or NONE
-
-    @property
-    def volume_name(self) -> str:
-        return NOTHING if not self.intermediate else FULL if self.volume is None else str(self.volume)
-
-    @property
-    def source_name(self) -> str:
-        return self.source if self.intermediate else NOTHING
-
-    @property
-    def budget_name(self) -> str:
-        return f"{self.chain_budget:g}" if self.chain_budget is not None else NOTHING
-
-    @property
-    def name(self) -> str:
-        source = [] if self.source == OWN else [self.source]
-        budget = [] if self.chain_budget is None else [self.budget_name]
-        return BETWEEN.join([self.encoder, self.intermediate_name, self.volume_name, *source, self.target, *budget])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,11 @@ from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from sweep.planning.axes import CELL_COLUMNS, CROSSED, PAIRED, Cell
 from sweep.planning.budget import Costs, Speed
-from sweep.planning.chains import Cell, Chain
+from sweep.planning.chains import Chain
 from sweep.planning.plan import Plan
 from sweep.planning.rungs import cell_by_cell, stages
-
-AXES = ("encoder", "intermediate", "source", "volume", "target", "chain_budget")
 
 Parts = Mapping[str, float]  # key -> FLOPs of all that a chain needs
 
@@ -114,7 +113,7 @@ def _rounds(cells: Iterable[Cell], part: list[Cell]) -> Iterator[list[Cell]]:
 
     No value occurs twice in them, axes with a single value apart, so any order of them is as balanced.
     """
-    values = {axis: known for axis in AXES if len(known := set(_values(part, axis))) > 1}
+    values = {axis: known for axis in CELL_COLUMNS if len(known := set(_values(part, axis))) > 1}
     tried = {axis: Counter(dict.fromkeys(known, 0)) for axis, known in values.items()}
     behind: dict[str, set[Any]] = {axis: set(known) for axis, known in values.items()}
     found: list[Cell] = []
@@ -172,14 +171,14 @@ def _along_diagonals(cells: list[Cell], prices: Mapping[Cell, float]) -> Iterato
 
     The cheapest values of all axes meet first.
     """
-    values = {axis: _by_price(cells, axis, prices) for axis in AXES}
+    values = {axis: _by_price(cells, axis, prices) for axis in CELL_COLUMNS}
     # Settings come first: the first axis is never shifted, so its own even order is kept.
     settings = _evenly({(cell.intermediate, cell.source) for cell in cells}, values["intermediate"], values["source"])
     points: list[tuple[Any, ...]] = list(settings)
-    for axis in ("encoder", "volume", "target", "chain_budget"):
+    for axis in CROSSED:
         points = _diagonals(points, values[axis])
-    for intermediate, source, encoder, volume, target, budget in points:
-        yield Cell(encoder, intermediate, volume, source, target, budget)
+    for point in points:
+        yield Cell(**dict(zip((*PAIRED, *CROSSED), point, strict=True)))
 
 
 def _values(cells: Iterable[Cell], axis: str) -> list[Any]:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from sweep.errors import StoreError
 from sweep.facts import Facts
+from sweep.planning.axes import CELL_COLUMNS, Cell
 from sweep.planning.chains import REPLICA, Chain
-from sweep.planning.settings import CELL, Setting
 
 FILE = "ledger.sqlite"
 COPIES = 20  # attempts to copy it while a run writes
@@ -33,8 +33,7 @@ OVER = (DONE, COLLAPSED, LOSER)  # nothing is left to do for such a chain
 
 _SCHEMA = """
 create table if not exists chains (
-    key text primary key, cell text not null, encoder text not null, intermediate text not null, volume text not null,
-    source text not null, target text not null, chain_budget text not null, seed integer not null,
+    key text primary key, cell text not null, {columns}, seed integer not null,
     candidate integer not null, role text not null,
     selected integer not null default 0, rates text not null, phases text not null, score text not null,
     state text not null, dev real, started real not null, ended real, message text not null default '',
@@ -47,7 +46,7 @@ create table if not exists attempts (
     primary key (chain, attempt));
 create index if not exists open_attempts on attempts (settled) where settled = 0;
 create table if not exists facts (name text primary key, value text not null);
-"""
+""".format(columns=", ".join(f"{name} text not null" for name in CELL_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,7 @@ class ChainRow:
     """One chain as the ledger knows it."""
 
     key: str
-    cell: str
-    encoder: str
-    intermediate: str  # "none", "nli", "nli+pos"
-    volume: str  # "full", "1000"; "-" where there is no intermediate phase
-    source: str  # "own", "all" or a language; "-" where there is no intermediate phase
-    chain_budget: str  # FLOPs of its training, such as "1e+15"; "-" where its phases say how long they are
-    target: str
+    cell: Cell
     seed: int
     candidate: int  # index among the candidates of its cell
     role: str  # "candidate" (first seed, tuning) | "replica" (the winner's rates, another seed)
@@ -77,20 +70,11 @@ class ChainRow:
     ended: float | None
     message: str = ""
 
-    @property
-    def setting(self) -> Setting:
-        """What its intermediate phase is, and what it may spend."""
-        return Setting(*(getattr(self, name) for name in Setting._fields))
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The columns that name its cell."""
-        return {name: getattr(self, name) for name in CELL}
-
 
 _NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain
 _SPENT = ("flops", "device_seconds")  # kept per attempt
-_WRITTEN = tuple(field.name for field in fields(ChainRow) if field.name not in (*_SPENT, "ended", "message"))
+_OWN = tuple(field.name for field in fields(ChainRow) if field.name != "cell")  # columns that are no axis
+_WRITTEN = ("cell", *CELL_COLUMNS, *(name for name in _OWN if name not in (*_SPENT, "ended", "message")))
 
 
 class Ledger:
@@ -126,8 +110,8 @@ class Ledger:
 
         It takes the place of any other with its cell, seed and candidate, and a replica that of any other replica.
         """
-        values = {name: getattr(row, name) for name in _WRITTEN}
-        values.update(rates=json.dumps(row.rates), phases=json.dumps(row.phases))
+        values = {name: getattr(row, name) for name in _OWN} | row.cell.columns()
+        values.update(cell=row.cell.name, rates=json.dumps(row.rates), phases=json.dumps(row.phases))
         self._rows(
             f"insert into chains ({', '.join(_WRITTEN)}, changed)"
             f" values ({', '.join(f':{name}' for name in _WRITTEN)}, {_NOW})"
@@ -305,20 +289,17 @@ def _explained(path: Path) -> Iterator[None]:
 
 def row_of(chain: Chain, state: str, now: float) -> ChainRow:
     """A chain as it begins, or is found to be over."""
-    cell = chain.cell
     return ChainRow(
-        key=chain.key, cell=cell.name, encoder=cell.encoder, intermediate=cell.intermediate_name,
-        volume=cell.volume_name, source=cell.source_name, target=cell.target, chain_budget=cell.budget_name,
-        seed=chain.seed, candidate=chain.candidate, role=chain.role, selected=chain.role == REPLICA,
-        rates=dict(chain.rates),
+        key=chain.key, cell=chain.cell, seed=chain.seed, candidate=chain.candidate, role=chain.role,
+        selected=chain.role == REPLICA, rates=dict(chain.rates),
         phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=state,
         dev=None, flops=0.0, device_seconds=0.0, started=now, ended=None,
     )  # fmt: skip
 
 
 def _row(found: sqlite3.Row) -> ChainRow:
-    values = {field.name: found[field.name] for field in fields(ChainRow)}
+    values = {name: found[name] for name in _OWN}
     values.update(
         rates=json.loads(found["rates"]), phases=tuple(json.loads(found["phases"])), selected=bool(found["selected"])
     )
-    return ChainRow(**values)
+    return ChainRow(cell=Cell.of(dict(found)), **values)

@@ -26,6 +26,6 @@ def measured(results: Path) -> Measured:
     if not (results / FILE).is_file():
         return Measured()
     with opened_to_read(results / FILE) as ledger:
-        work = tuple((row.encoder, row.flops, row.device_seconds) for row in ledger.chains())
+        work = tuple((row.cell.encoder, row.flops, row.device_seconds) for row in ledger.chains())
         facts = ledger.facts()
         return Measured(facts, work)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from sweep.planning.chains import CANDIDATE, Cell
+from sweep.planning.axes import Cell
+from sweep.planning.chains import CANDIDATE
 from sweep.planning.ledger import ChainRow
 from sweep.planning.plan import Plan
 
@@ -19,7 +20,7 @@ def outdated(plan: Plan, rows: Iterable[ChainRow]) -> Iterator[str]:
     """Keys of the chains that this plan would not make."""
     cells = {cell.name: cell for cell in plan.cells}
     for row in rows:
-        cell = cells.get(row.cell)
+        cell = cells.get(row.cell.name)
         if cell is None or not _is_asked(plan, cell, row):
             yield row.key
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sweep.fingerprint import KEY_LENGTH, fingerprint
-from sweep.planning.axes import OWN
+from sweep.planning.axes import OWN, Cell
 from sweep.planning.chains import (
     CANDIDATE,
     INTERMEDIATE,
@@ -22,7 +22,6 @@ from sweep.planning.chains import (
     REPLICA,
     TARGET,
     TRUNK,
-    Cell,
     Chain,
     Phase,
     Rates,
@@ -207,8 +206,7 @@ class Plan:
             return cell
         without = replace(cell, volume=None)
         if without not in self._largest:
-            volumes = (None if volume == "full" else int(volume) for volume in self.study.axes.volume)
-            upwards = sorted(volumes, key=lambda volume: volume or math.inf)
+            upwards = sorted(self.study.axes.values("volume"), key=lambda volume: volume or math.inf)
             found = {self._intermediate(replace(cell, volume=volume)).digest: volume for volume in upwards}
             self._largest[without] = found
         return replace(cell, volume=self._largest[without].get(self._intermediate(cell).digest, cell.volume))
@@ -239,9 +237,8 @@ class Plan:
         """How often each of several tasks, or languages of text, is drawn depends on the volumes of all."""
         if len(cell.intermediate) > 1 or self._intermediate(cell).settings.text.temperature > 1:
             return [self._intermediate(cell)]
-        volumes = sorted(self.study.axes.volume, key=lambda volume: math.inf if volume == "full" else int(volume))
-        cells = (replace(cell, volume=None if volume == "full" else int(volume)) for volume in volumes)
-        return [self._intermediate(other) for other in cells]
+        upwards = sorted(self.study.axes.values("volume"), key=lambda volume: volume or math.inf)
+        return [self._intermediate(replace(cell, volume=volume)) for volume in upwards]
 
     def _budgets(self, cell: Cell, kind: str) -> list[Recipe]:
         """A target phase after an intermediate one shares none: with the budget, what it starts from is another."""

@@ -16,8 +16,8 @@ from sweep.errors import Mistakes, StudyError, nearest
 from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
 from sweep.planning import chain_budget, data_facts, groups, mixing, rungs, sources
-from sweep.planning.axes import OWN
-from sweep.planning.chains import INTERMEDIATE, Cell
+from sweep.planning.axes import CROSSED, PAIRED, Arm, Cell
+from sweep.planning.chains import INTERMEDIATE
 from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan, Rows
 from sweep.planning.registry import GUESS
@@ -226,17 +226,12 @@ def _check_readings(study: Study, tasks: Mapping[str, Task], path: Path) -> None
 
 
 def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
-    axes = study.axes
-    volumes = [None if volume == "full" else int(volume) for volume in axes.volume]
-    budgets = [None] if axes.chain_budget is None else axes.chain_budget.flops
-    return tuple(
-        Cell(encoder, intermediate, volume, source, target, budget)
-        for encoder in axes.encoder
-        for intermediate, source in sources.settings(study, tasks)
-        for volume in (volumes if intermediate else [None])
-        for target in axes.target
-        for budget in budgets
-    )
+    first, *others = CROSSED
+    pairs, values = sources.settings(study, tasks), map(study.axes.values, others)
+    points = itertools.product(study.axes.values(first), pairs, *values)
+    names = (first, *PAIRED, *others)
+    cells = (Cell(**dict(zip(names, (value, *pair, *rest), strict=True))) for value, pair, *rest in points)
+    return tuple(dict.fromkeys(cell.reference if cell.baseline else cell for cell in cells))
 
 
 def informed(plan: Plan, facts: Facts) -> Plan:
@@ -257,10 +252,10 @@ def _volume_flags(asked: Plan) -> Iterator[str]:
         read = next(recipe.languages for recipe in asked.recipes(cell) if recipe.kind == INTERMEDIATE)
         phases = list(zip(names, read, strict=True))
         known = [asked.examples(name, languages) for name, languages in phases]
-        said = f"volume {volume} of {cell.intermediate_name}{'' if source == OWN else f' in {source}'}"
+        said = f"volume {volume} of {Arm(intermediate=names, source=source).label}"
         most = f"the {max(filter(None, known)):,} training examples" if all(known) else "`examples`"
         if (shown := asked.shown(cell)) != cell:
-            yield f"{said}: no less than {most} that there are; run once, as {shown.volume_name}"
+            yield f"{said}: no less than {most} that there are; run once, as {shown.text('volume')}"
         elif all(known) and volume > max(filter(None, known)):
             yield f"{said}: more than {most} that there are; it is all of them"
         elif None in known:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import StudyError
-from sweep.planning.chains import REPLICA, TARGET, Cell, Chain
+from sweep.planning.axes import Cell
+from sweep.planning.chains import REPLICA, TARGET, Chain
 from sweep.planning.plan import Plan
 from sweep.planning.spec import Study
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.errors import StudyError, nearest
-from sweep.planning.axes import OWN
-from sweep.planning.settings import ALL
+from sweep.planning.axes import ALL, OWN
 from sweep.planning.spec import Study
 from sweep.tasks.base import Task
 

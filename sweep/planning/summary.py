@@ -65,18 +65,8 @@ def coverage(plan: Plan, costs: Costs, speed: Speed) -> list[dict[str, object]]:
 
 def plan_text(planned: Plan, found: Mapping[str, Any], speed: Speed) -> str:
     """The same for a person. `found` is the summary, with "coverage" where that is to be shown."""
-    axes = planned.study.axes
-    shown = {
-        "encoder": axes.encoder,
-        "intermediate": ["+".join(names) or "none" for names in axes.intermediate],
-        "volume": axes.volume,
-        "source": axes.source,
-        **({"chain budget": [f"{flops:g} FLOPs" for flops in axes.chain_budget.flops]} if axes.chain_budget else {}),
-        "target": axes.target,
-        "seed": axes.seed,
-    }
-    lines = [f"study {found['study']}"]
-    lines.append(table([(name, ", ".join(map(str, values))) for name, values in shown.items()], indent=2))
+    axes = planned.study.axes.texts()
+    lines = [f"study {found['study']}", table([(name, ", ".join(values)) for name, values in axes.items()], indent=2)]
     ratio, limit = (found["flops_unshared"] / max(found[part], 1) for part in ("flops_shared", "flops_last"))
     shared = f"{ratio:.1f} times; {limit:.1f} at most, were all phases before the target phase free"
     lines += [

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.settings import BASELINE
+from sweep.planning.axes import NONE, Arm
 from sweep.reporting.contrasts import SOURCE
 from sweep.reporting.gains import Estimates
-from sweep.reporting.results import labels, setting_in, settings_in
+from sweep.reporting.results import arms_in, labels
 from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED
 from sweep.terminal import split_table
 
@@ -63,8 +63,8 @@ def first_sentence(estimates: Estimates, progress: str = "no pair of chains is d
 
 def _only_target(estimates: Estimates, best: pd.Series) -> str:
     cells = estimates.cells
-    wanted = best["encoder"], setting_in(best.to_dict())
-    rows = [row for row in cells[cells["counted"]].to_dict("records") if (row["encoder"], setting_in(row)) == wanted]
+    arm = Arm.of(best.to_dict())
+    rows = [row for row in cells[cells["counted"]].to_dict("records") if Arm.of(row) == arm]
     return str(rows[0]["target"])
 
 
@@ -76,7 +76,7 @@ def _basis(estimates: Estimates, settings: int) -> str:
 
 def _setting(row: Mapping[Any, Any], cells: pd.DataFrame) -> str:
     encoders = labels(cells["encoder"])
-    named = setting_in(row).name
+    named = Arm.of(row).label
     return named if len(encoders) == 1 else f"{named} with {encoders[row['encoder']]}"
 
 
@@ -106,7 +106,7 @@ def contrast_sentences(estimates: Estimates) -> Iterator[str]:
 def leading_table(estimates: Estimates, width: int | None = None) -> str:
     """Intermediate by target: gain in points with interval, * where it is claimed; as wide as the terminal at most."""
     cells = estimates.cells
-    compared = cells[cells["intermediate"] != BASELINE] if len(cells) else cells
+    compared = cells[cells["intermediate"] != NONE] if len(cells) else cells
     if compared.empty:
         return "no intermediate setting has a result yet"
     blocks = []
@@ -122,12 +122,12 @@ def leading_table(estimates: Estimates, width: int | None = None) -> str:
 
 
 def _columns(block: pd.DataFrame, means: pd.DataFrame) -> list[Column]:
-    settings = sorted(set(settings_in(block)), key=lambda setting: setting.order)
-    columns = [("intermediate", [setting.name for setting in settings])]
+    arms = sorted(set(arms_in(block)), key=lambda arm: arm.order)
+    columns = [("intermediate", [arm.label for arm in arms])]
     parts = [(str(target), rows) for target, rows in block.groupby("target", sort=True)]
     for name, rows in [*parts, *([("mean", means)] if len(parts) > 1 else [])]:
-        found = {setting_in(row): row for row in rows.to_dict("records")}
-        columns.append((name, [_text(found.get(setting)) for setting in settings]))
+        found = {Arm.of(row): row for row in rows.to_dict("records")}
+        columns.append((name, [_text(found.get(arm)) for arm in arms]))
     return columns
 
 

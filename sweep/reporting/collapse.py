@@ -24,7 +24,7 @@ def phase_table(found: Sequence[Result], over: Sequence[Ended]) -> pd.DataFrame:
     import pandas as pd
 
     runs: list[Result | Ended] = [*found, *over]
-    encoders = labels(run.chain.encoder for run in runs)
+    encoders = labels(run.chain.cell.encoder for run in runs)
     chains: dict[str, list[ChainRow]] = {}
     for run in runs:
         for key in {phase.key for phase in run.phases}:
@@ -33,7 +33,7 @@ def phase_table(found: Sequence[Result], over: Sequence[Ended]) -> pd.DataFrame:
     phases |= {phase.key: phase for run in runs for phase in run.phases if len(phase.attempts) > 1}
     rows = [
         {
-            **({"encoder": encoders[chains[key][0].encoder]} if len(encoders) > 1 else {}),
+            **({"encoder": encoders[chains[key][0].cell.encoder]} if len(encoders) > 1 else {}),
             **_described(phase),
             "cells": _names(chains[key], {}),
             "chains": len(chains[key]),
@@ -69,7 +69,7 @@ def doubts(found: Sequence[Result], over: Sequence[Ended]) -> Iterator[str]:
     """What collapsed phases do to the study's answers, in sentences."""
     level = "dev score at the level of the best constant answer"
     scored = [result for result in found if result.collapsed]
-    encoders = labels([*(run.chain.encoder for run in found), *(run.chain.encoder for run in over)])
+    encoders = labels([*(run.chain.cell.encoder for run in found), *(run.chain.cell.encoder for run in over)])
     if scored:
         phases = {phase.key for result in scored for phase in result.phases if phase.collapsed}
         kept = "kept in means; the table of all cells has gains without them"
@@ -83,5 +83,5 @@ def doubts(found: Sequence[Result], over: Sequence[Ended]) -> Iterator[str]:
 
 
 def _names(chains: Iterable[ChainRow], encoders: Mapping[str, str]) -> str:
-    names = sorted({cell_text(chain.names, encoders) for chain in chains})
+    names = sorted({cell_text(chain.cell.columns(), encoders) for chain in chains})
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""What a setting is compared with beside no intermediate phase: the same setting without what is special about it.
+"""What an arm is compared with beside no intermediate phase: the same arm without what is special about it.
 
 A translated or multilingual intermediate phase is measured against the same tasks in their own language, a phase with
 raw text mixed in against the same labelled tasks alone. Both sides have the same volume, and the means are over the
@@ -9,23 +9,25 @@ is compared.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Set
+from dataclasses import replace
 
-from sweep.planning.axes import OWN
-from sweep.planning.settings import NOTHING, Setting
+from sweep.planning.axes import Arm
 
 SOURCE, TEXT = "source language", "raw text"
 
 
-def references(setting: Setting, known: Collection[Setting], text: Set[str]) -> Iterator[tuple[str, Setting]]:
-    """(what differs, the setting without it) as far as `known` has it. `text` holds the masked tasks."""
-    labelled = frozenset(setting.tasks) - text
-    wanted = []
-    if setting.source not in (OWN, NOTHING):
-        wanted.append((SOURCE, frozenset(setting.tasks), OWN))
-    if labelled and labelled != frozenset(setting.tasks):
-        wanted.append((TEXT, labelled, setting.source))
-    for what, tasks, source in wanted:
-        for other in known:
-            without = frozenset(other.tasks), other.volume, other.source, other.chain_budget
-            if without == (tasks, setting.volume, source, setting.chain_budget):
-                yield what, other
+def references(arm: Arm, known: Collection[Arm], text: Set[str]) -> Iterator[tuple[str, Arm]]:
+    """(what differs, the arm without it) as far as `known` has it. `text` holds the masked tasks."""
+    labelled = tuple(task for task in arm.intermediate if task not in text)
+    without = []
+    if arm.says("source"):
+        without.append((SOURCE, arm.without("source")))
+    if labelled and labelled != arm.intermediate:
+        without.append((TEXT, replace(arm, intermediate=labelled)))
+    for what, reference in without:
+        yield from ((what, other) for other in known if _in_any_order(other) == _in_any_order(reference))
+
+
+def _in_any_order(arm: Arm) -> Arm:
+    """The arm whatever order a study names its tasks in."""
+    return replace(arm, intermediate=tuple(sorted(arm.intermediate)))

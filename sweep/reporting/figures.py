@@ -1,7 +1,7 @@
 """Pictures of scores and gains: frames in, matplotlib figures out; and how a figure becomes SVG text.
 
 No pyplot and no global state, so pictures can be drawn in any thread. Colours are safe for the colour-blind: brown to
-teal around zero for gains, the palette of Okabe and Ito for settings. Curves and spending are drawn in process_figures.
+teal around zero for gains, the palette of Okabe and Ito for arms. Curves and spending are drawn in process_figures.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from sweep.planning.settings import BASELINE, Setting
+from sweep.planning.axes import NONE, Arm
 from sweep.reporting.answers import interval, points
 from sweep.reporting.gains import Estimates
-from sweep.reporting.results import labels, setting_in, settings_in
+from sweep.reporting.results import arms_in, labels
 from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ PAGE_WIDTH = 11.0  # inches
 CELL = (1.18, 0.56)  # inches
 MEAN, MEAN_GAP = "", 0.12  # the column of means; a target may be called "mean", none has no name
 CHARACTER = 0.085  # inches of a label's character at 9 points
-SHOWN_SETTINGS = 4  # per panel of the language profile, none included
-Block = dict[Setting, dict[str, Mapping[Any, Any]]]
-Styles = Mapping[Setting, Mapping[str, Any]]
+SHOWN_ARMS = 4  # per panel of the language profile, none included
+Block = dict[Arm, dict[str, Mapping[Any, Any]]]
+Styles = Mapping[Arm, Mapping[str, Any]]  # by arm without its encoder
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -71,13 +71,25 @@ def svg(figure: Figure | None) -> str:
     return text.replace("'DejaVu Sans'", "'Helvetica Neue', Arial, 'DejaVu Sans'").strip()
 
 
-def setting_styles(cells: pd.DataFrame) -> dict[Setting, dict[str, Any]]:
-    """Setting -> colour and marker, the same in every picture; grey for no intermediate phase."""
-    found = {setting for setting in settings_in(cells) if not setting.baseline}
-    ordered = sorted(found, key=lambda setting: setting.order)
-    styles = dict(zip(ordered, looks(len(ordered)), strict=True))
-    without = {setting.reference: {"color": GREY, "marker": "o"} for setting in [*found, Setting(BASELINE)]}
-    return {**without, **styles}
+def drawn_arms(frame: pd.DataFrame) -> list[Arm]:
+    """The arm of each row of a frame, without its encoder: arms look alike whatever they begin from."""
+    return [arm.without("encoder") for arm in arms_in(frame)]
+
+
+def arm_styles(cells: pd.DataFrame) -> dict[Arm, dict[str, Any]]:
+    """Arm without its encoder -> colour and marker, the same in every picture; grey for no intermediate phase."""
+    known = drawn_arms(cells)
+    ordered = sorted({*known, *(arm.reference for arm in known), Arm()}, key=lambda arm: arm.order)
+    compared = [arm for arm in ordered if not arm.baseline]
+    without = {arm: {"color": GREY, "marker": "o"} for arm in ordered if arm.baseline}
+    return {**without, **dict(zip(compared, looks(len(compared)), strict=True))}
+
+
+def styles_without(styles: Styles, *axes: str) -> dict[Arm, dict[str, Any]]:
+    """One look for all arms that differ in these axes alone, which it leaves out of the arm."""
+    without = {arm.without(*axes): dict(look) for arm, look in styles.items() if arm.baseline}
+    compared = list(dict.fromkeys(arm.without(*axes) for arm in styles if not arm.baseline))
+    return {**without, **dict(zip(compared, looks(len(compared)), strict=True))}
 
 
 def looks(count: int) -> list[dict[str, Any]]:
@@ -92,7 +104,7 @@ def looks(count: int) -> list[dict[str, Any]]:
 def gains_map(estimates: Estimates) -> Figure | None:
     """Intermediate by target: gain in points, interval beneath; a block of rows per encoder. None without a setting."""
     cells = estimates.cells
-    compared = cells[cells["intermediate"] != BASELINE] if len(cells) else cells
+    compared = cells[cells["intermediate"] != NONE] if len(cells) else cells
     if compared.empty:
         return None
     targets = sorted(set(compared["target"]))
@@ -128,7 +140,7 @@ def _block(group: pd.DataFrame, estimates: Estimates) -> Block:
     means = estimates.overall[estimates.overall["encoder"] == group["encoder"].iloc[0]].assign(target=MEAN)
     block: Block = {}
     for row in [*group.to_dict("records"), *means.to_dict("records")]:
-        block.setdefault(setting_in(row), {})[row["target"]] = row
+        block.setdefault(Arm.of(row), {})[row["target"]] = row
     return dict(sorted(block.items(), key=lambda item: item[0].order))
 
 
@@ -139,8 +151,8 @@ def _draw_block(axes: Axes, block: Block, columns: Sequence[str], norm: Normaliz
     left = {name: index + (MEAN_GAP if name == MEAN else 0) for index, name in enumerate(columns)}
     for name, x in left.items():
         axes.text(x + (0.35 if slanted else 0.5), -0.12, name or "mean", va="bottom", **slant)
-    for y, (setting, entries) in enumerate(block.items()):
-        axes.text(-0.07, y + 0.5, setting.name, ha="right", va="center")
+    for y, (arm, entries) in enumerate(block.items()):
+        axes.text(-0.07, y + 0.5, arm.label, ha="right", va="center")
         for name, x in left.items():
             _draw_cell(axes, x, y, entries.get(name), norm)
 
@@ -186,7 +198,7 @@ def _legend_bar(figure: Figure, box: tuple[float, float, float, float], limit: f
 def language_order(languages: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
     """Source language first, then as wanted, then by falling score without an intermediate phase."""
     source = sorted(set(languages.loc[languages["is_source"], "language"]))
-    baseline = languages[languages["intermediate"] == BASELINE]
+    baseline = languages[languages["intermediate"] == NONE]
     scores = (languages if baseline.empty else baseline).groupby("language")["value"].mean()
     falling = sorted(set(languages["language"]), key=lambda name: (-float(scores.get(name, 0.0)), name))
     given = [name for name in wanted if name in falling and name not in source]
@@ -202,45 +214,43 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
     columns = min(len(panels), 1 if widest > 16 else 2 if widest > 8 else 3)
     lines = -(-len(panels) // columns)
     names = labels(languages["encoder"])
-    styles, shown = setting_styles(cells), dict[Setting, None]()
+    styles, shown = arm_styles(cells), dict[Arm, None]()
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 2.75 * lines + 0.5), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False).flatten()
         for axes, ((encoder, target), group) in zip(grid, panels, strict=False):
-            best = _best_settings(cells[(cells["encoder"] == encoder) & (cells["target"] == target)])
+            best = _best_arms(cells[(cells["encoder"] == encoder) & (cells["target"] == target)])
             shown.update(dict.fromkeys(best))
             _draw_profile(axes, group, language_order(group, wanted), best, styles)
             axes.set_title(target if len(names) == 1 else f"{target}, {names[str(encoder)]}")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        crowded = len(shown) > SHOWN_SETTINGS and columns == 1
+        crowded = len(shown) > SHOWN_ARMS and columns == 1
         for axes in grid[: len(panels)] if crowded else ():
-            axes.legend(loc="upper right", ncols=SHOWN_SETTINGS, frameon=False, fontsize=8, borderaxespad=0)
-        legend(figure, [] if crowded else [setting for setting in styles if setting in shown], styles, chance=True)
+            axes.legend(loc="upper right", ncols=SHOWN_ARMS, frameon=False, fontsize=8, borderaxespad=0)
+        legend(figure, [] if crowded else [arm for arm in styles if arm in shown], styles, chance=True)
     return figure
 
 
-def _best_settings(cells: pd.DataFrame) -> list[Setting]:
-    ranked = cells[cells["intermediate"] != BASELINE].sort_values("value", ascending=False, kind="stable")
-    chosen = settings_in(ranked)[: SHOWN_SETTINGS - 1]
-    without = [setting for setting in settings_in(cells) if setting.baseline]
-    beside = [setting for setting in without if not chosen or setting == chosen[0].reference]
+def _best_arms(cells: pd.DataFrame) -> list[Arm]:
+    ranked = cells[cells["intermediate"] != NONE].sort_values("value", ascending=False, kind="stable")
+    chosen = drawn_arms(ranked)[: SHOWN_ARMS - 1]
+    without = [arm for arm in drawn_arms(cells) if arm.baseline]
+    beside = [arm for arm in without if not chosen or arm == chosen[0].reference]
     return [*beside[-1:], *chosen]
 
 
-def _draw_profile(
-    axes: Axes, group: pd.DataFrame, order: Sequence[str], settings: Sequence[Setting], styles: Styles
-) -> None:
+def _draw_profile(axes: Axes, group: pd.DataFrame, order: Sequence[str], arms: Sequence[Arm], styles: Styles) -> None:
     crowded = (max(map(len, order)) + 1) * CHARACTER * len(order) > PAGE_WIDTH * axes.get_position().width
     place = {language: index for index, language in enumerate(order)}
-    for index, setting in enumerate(settings):
-        rows = group[[other == setting for other in settings_in(group)]]
+    for index, arm in enumerate(arms):
+        rows = group[[other == arm for other in drawn_arms(group)]]
         rows = rows.assign(x=rows["language"].map(place)).sort_values("x")
-        x = rows["x"] + 0.13 * (index - (len(settings) - 1) / 2)
+        x = rows["x"] + 0.13 * (index - (len(arms) - 1) / 2)
         error = error_bars(rows)
-        axes.errorbar(x, 100 * rows["value"], error, fmt="none", ecolor=styles[setting]["color"], elinewidth=1.2)
-        axes.plot(x, 100 * rows["value"], linestyle="none", markersize=4.5, label=setting.name, **styles[setting])
-        axes.plot(x, 100 * rows["value"], color=styles[setting]["color"], linewidth=0.8, alpha=0.35)
+        axes.errorbar(x, 100 * rows["value"], error, fmt="none", ecolor=styles[arm]["color"], elinewidth=1.2)
+        axes.plot(x, 100 * rows["value"], linestyle="none", markersize=4.5, label=arm.label, **styles[arm])
+        axes.plot(x, 100 * rows["value"], color=styles[arm]["color"], linewidth=0.8, alpha=0.35)
     chance = 100 * group.groupby("language")["majority"].mean().reindex(list(order)).to_numpy()
     at = np.arange(len(order))
     axes.hlines(chance, at - 0.45, at + 0.45, colors=INK, linestyles=":", linewidth=1)
@@ -262,13 +272,13 @@ def error_bars(rows: pd.DataFrame) -> list[Any]:
 
 def legend(
     figure: Figure,
-    settings: Sequence[Setting],
+    arms: Sequence[Arm],
     styles: Styles,
     chance: bool = False,
     shapes: Mapping[str, str] | None = None,
 ) -> None:
-    """One legend above all panels: settings, then the chance level, then what marker shapes mean."""
-    handles = [Line2D([], [], label=setting.name, markersize=5, **styles[setting]) for setting in settings]
+    """One legend above all panels: arms, then the chance level, then what marker shapes mean."""
+    handles = [Line2D([], [], label=arm.label, markersize=5, **styles[arm]) for arm in arms]
     if chance:
         handles.append(Line2D([], [], label="best constant answer", color=INK, linestyle=":", linewidth=1))
     for name, marker in (shapes or {}).items():

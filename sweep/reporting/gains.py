@@ -7,13 +7,13 @@ left without such runs stands beside it; one that ended before its target phase 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from sweep.planning.settings import Setting
+from sweep.planning.axes import Arm
 from sweep.reporting.contrasts import references
 from sweep.reporting.results import Ended, Result
 from sweep.reporting.statistics import (
@@ -38,7 +38,7 @@ from sweep.tasks import FAMILIES
 if TYPE_CHECKING:
     import pandas as pd
 
-Name = TypeVar("Name", bound=tuple[str, ...])
+Name = TypeVar("Name", bound=Hashable)
 Row = dict[str, Any]
 Groups = Mapping[str, Mapping[str, tuple[str, ...]]]
 """encoder -> name of a group -> its languages; a group such as `unseen` differs between encoders."""
@@ -67,18 +67,18 @@ class Estimates:
     Every gain has the ends of its 95% interval, `p` (of no gain; NaN with one seed), `p_corrected` for the number of
     rows of its table (Holm), and a `verdict` that rests on the latter: what an interval excludes by itself is no claim.
 
-    cells      per encoder, setting (intermediate, volume, source) and target: mean zero-shot `value` with interval,
+    cells      per arm and target: mean zero-shot `value` with interval,
                gain over none, seeds, paired seeds, languages, whether it overlaps with its
                target, whether it is `counted` in means, runs that `collapsed` or were `lost` without scores, and
                `value_without`, `gain_without` (each with _low, _high): without runs that collapsed here or in the
                baseline, where there are such
     languages  the same per language, and the language's majority level and number of test examples
     groups     value and gain per cell and group of languages
-    overall    gain per setting, averaged over the targets where it is counted, over the seeds that all of these have
-    contrasts  gain per cell over the same setting without what `differs`, called `against`
+    overall    gain per arm, averaged over the targets where it is counted, over the seeds that all of these have
+    contrasts  gain per cell over the same arm without what `differs`, called `against`
     arms       the same per setting, averaged over the targets where it is counted
 
-    `models` are those behind `cells`, by encoder and target; their arms are settings.
+    `models` are those behind `cells`, by encoder and target; their arms are `Arm`.
     """
 
     cells: pd.DataFrame
@@ -102,19 +102,19 @@ def estimate(
     means: dict[str, list[tuple[Row, _Cell]]] = {"overall": [], "arms": []}
     targets = _targets(selected, store)
     for cell in _cells(targets):
-        overlap = any((task, cell.target) in asked.overlaps for task in cell.setting.tasks)
+        overlap = any((task, cell.target) in asked.overlaps for task in cell.arm.intermediate)
         counts = asked.overlapping or not overlap
-        name = {**cell.arm_name, "target": cell.target}
+        name = cell.members[0].chain.cell.columns()
         beyond = {"overlap": overlap, "counted": counts and bool(cell.paired), "lost": lost[cell.members[0].chain.cell]}
         rows["cells"].append({**name, **cell.summary(), **beyond})
         rows["languages"].extend({**name, **row} for row in cell.languages())
         rows["groups"].extend({**name, **row} for row in cell.groups(asked.groups.get(cell.encoder, {})))
-        if not cell.setting.baseline:
-            means["overall"].append((cell.arm_name, cell.if_counted(counts)))
-        for differs, other in references(cell.setting, cell.scored.settings, asked.text):
-            beside, what = replace(cell, reference=other), {"differs": differs, "against": other.name}
+        if not cell.arm.baseline:
+            means["overall"].append((cell.arm.columns(), cell.if_counted(counts)))
+        for differs, other in references(cell.arm, cell.scored.arms, asked.text):
+            beside, what = replace(cell, reference=other), {"differs": differs, "against": other.label}
             rows["contrasts"].append({**name, **what, **beside.contrast(), "overlap": overlap})
-            means["arms"].append(({**cell.arm_name, **what}, beside.if_counted(counts)))
+            means["arms"].append(({**cell.arm.columns(), **what}, beside.if_counted(counts)))
     tables = rows | {name: list(_averages(cells)) for name, cells in means.items()}
     frames = {name: pd.DataFrame(_with_verdicts(table)) for name, table in tables.items()}
     return Estimates(**frames, models={name: scored.model() for name, scored in targets.items()})
@@ -126,7 +126,7 @@ class _Scored:
     def __init__(self, members: Sequence[Result], store: Store) -> None:
         self.members = members
         self.zero_shot = members[0].zero_shot
-        self.settings = tuple(dict.fromkeys(result.setting for result in members))
+        self.arms = tuple(dict.fromkeys(result.arm for result in members))
         self.inequality: Floats | None = None
         self._by_language = _by_language(members, store)
         self._sound = {_run(result) for result in members if not result.collapsed}
@@ -147,8 +147,8 @@ class _Scored:
         return self._models[name]
 
 
-def _run(result: Result) -> tuple[Setting, int]:
-    return result.setting, result.chain.seed
+def _run(result: Result) -> tuple[Arm, int]:
+    return result.arm, result.chain.seed
 
 
 def _by_language(members: Sequence[Result], store: Store) -> dict[str, Scores]:
@@ -167,7 +167,7 @@ def _by_language(members: Sequence[Result], store: Store) -> dict[str, Scores]:
 
 def _targets(selected: Sequence[Result], store: Store) -> dict[tuple[str, str], _Scored]:
     """(encoder, target) -> its scores. How unequal seed variances are is learned from all targets of an encoder."""
-    groups = grouped(selected, lambda r: (r.chain.encoder, r.chain.target))
+    groups = grouped(selected, lambda r: (r.chain.cell.encoder, r.chain.cell.target))
     targets = {(name[0], name[1]): _Scored(members, store) for name, members in groups}
     for encoder in dict.fromkeys(name for name, _ in targets):
         mine = [scored for (name, _), scored in targets.items() if name == encoder]
@@ -181,37 +181,31 @@ def _targets(selected: Sequence[Result], store: Store) -> dict[tuple[str, str], 
 def _cells(targets: Mapping[tuple[str, str], _Scored]) -> Iterator[_Cell]:
     """Every cell beside the baseline of the same encoder, target and compute."""
     for scored in targets.values():
-        for setting, chosen in grouped(scored.members, lambda r: r.setting):
-            compared = (setting, setting.reference)
-            unsound = any(r.collapsed and r.setting in compared for r in scored.members)
-            yield _Cell(chosen, scored, None if setting.baseline else setting.reference, unsound)
+        for arm, chosen in grouped(scored.members, lambda r: r.arm):
+            unsound = any(r.collapsed and r.arm in (arm, arm.reference) for r in scored.members)
+            yield _Cell(chosen, scored, None if arm.baseline else arm.reference, unsound)
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """The chosen results of one cell (one per seed) beside another setting of the same encoder and target."""
+    """The chosen results of one cell (one per seed) beside another arm of the same encoder and target."""
 
     members: Sequence[Result]
     scored: _Scored
-    reference: Setting | None
+    reference: Arm | None
     unsound: bool = False  # whether a run of it or of the reference collapsed
 
     @property
-    def setting(self) -> Setting:
-        return self.members[0].setting
+    def arm(self) -> Arm:
+        return self.members[0].arm
 
     @property
     def encoder(self) -> str:
-        return self.members[0].chain.encoder
+        return self.members[0].chain.cell.encoder
 
     @property
     def target(self) -> str:
-        return self.members[0].chain.target
-
-    @property
-    def arm_name(self) -> Row:
-        """The columns that name the cell, its target apart."""
-        return {"encoder": self.encoder, **self.setting._asdict()}
+        return self.members[0].chain.cell.target
 
     @property
     def zero_shot(self) -> tuple[str, ...]:
@@ -229,13 +223,13 @@ class _Cell:
 
     def value(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
         """Mean over languages and seeds."""
-        return self.scored.model(languages, sound=sound).level(self.setting) if languages else None
+        return self.scored.model(languages, sound=sound).level(self.arm) if languages else None
 
     def gain(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
         """Mean paired difference to the reference."""
         if not languages or self.reference is None:
             return None
-        return self.scored.model(languages, sound=sound).gain(self.setting, self.reference)
+        return self.scored.model(languages, sound=sound).gain(self.arm, self.reference)
 
     def summary(self) -> Row:
         collapsed = sum(result.collapsed for result in self.members)
@@ -307,10 +301,10 @@ def verdict(gain: float, p_corrected: float) -> str:
 
 
 def _averages(found: Iterable[tuple[Row, _Cell]]) -> Iterator[Row]:
-    """One row per name, in the order of encoders and settings: the gain averaged over the targets that have one."""
+    """One row per name, in the order of arms: the gain averaged over the targets that have one."""
     by_name: dict[tuple[tuple[str, Any], ...], list[_Cell]] = {}
     models: dict[tuple[_Scored, ...], Model] = {}
-    for name, cell in sorted(found, key=lambda one: (one[1].encoder, one[1].setting.order)):
+    for name, cell in sorted(found, key=lambda one: one[1].arm.order):
         by_name.setdefault(tuple(name.items()), []).append(cell)
     for names, cells in by_name.items():
         paired = [cell for cell in cells if cell.paired]
@@ -320,12 +314,12 @@ def _averages(found: Iterable[tuple[Row, _Cell]]) -> Iterator[Row]:
 
 
 def _mean_gain(cells: Sequence[_Cell], models: dict[tuple[_Scored, ...], Model]) -> Estimate | None:
-    """Over the targets of these cells of one setting. A seed is one draw for all of them: it is averaged over first."""
+    """Over the targets of these cells of one arm. A seed is one draw for all of them: it is averaged over first."""
     over, first = tuple(cell.scored for cell in cells), cells[0]
     if over not in models:
         parts = [scored.scores(scored.zero_shot) for scored in over]
         models[over] = Model(average(parts, same_units=False), first.scored.inequality)
-    return None if first.reference is None else models[over].gain(first.setting, first.reference)
+    return None if first.reference is None else models[over].gain(first.arm, first.reference)
 
 
 def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterator[tuple[Name, list[Result]]]:

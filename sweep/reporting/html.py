@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.settings import BASELINE, CELL, Setting
+from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, NONE, Arm, Cell
 from sweep.reporting.answers import gain_text
-from sweep.reporting.results import setting_in, settings_in
+from sweep.reporting.results import arms_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +21,10 @@ def cell_table(cells: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame
         {
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
             "target": row["target"],
-            "intermediate": setting_in(row).name,
+            "intermediate": Arm.of(row).label,
             "zero-shot score": _level(row, "value"),
-            "gain": "" if row["intermediate"] == BASELINE else gain_text(row),
-            "verdict": "" if row["intermediate"] == BASELINE else row["verdict"],
+            "gain": "" if row["intermediate"] == NONE else gain_text(row),
+            "verdict": "" if row["intermediate"] == NONE else row["verdict"],
             "seeds": row["seeds"],
             "languages": row["languages"],
             **(_collapsed(row) if shaky else {}),
@@ -55,9 +55,9 @@ def language_table(languages: pd.DataFrame, encoders: Mapping[str, str]) -> pd.D
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
             "target": row["target"],
             "language": row["language"] + ("*" if row["is_source"] else ""),
-            "intermediate": setting_in(row).name,
+            "intermediate": Arm.of(row).label,
             "score": _level(row, "value"),
-            "gain": "" if row["intermediate"] == BASELINE else gain_text(row),
+            "gain": "" if row["intermediate"] == NONE else gain_text(row),
             "best constant answer": f"{100 * row['majority']:.1f}",
             "examples": row["examples"],
         }
@@ -71,14 +71,13 @@ def group_table(groups: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFra
     if groups.empty or groups["group"].nunique() < 2:
         return _frame([])
     rows = []
-    for name, members in groups.groupby(list(CELL), sort=False):
-        encoder, *named, target = map(str, name)
-        setting = Setting(*named)
-        if setting.baseline:
+    for name, members in groups.groupby(list(CELL_COLUMNS), sort=False):
+        cell = Cell.of(dict(zip(CELL_COLUMNS, map(str, name), strict=True)))
+        if cell.baseline:
             continue
-        first = {"encoder": encoders[encoder]} if len(encoders) > 1 else {}
+        first = {"encoder": encoders[cell.encoder]} if len(encoders) > 1 else {}
         gains = {f"{row['group']} ({row['languages']})": gain_text(row) for row in members.to_dict("records")}
-        rows.append({**first, "target": target, "intermediate": setting.name, **gains})
+        rows.append({**first, "target": cell.target, "intermediate": cell.label, **gains})
     return _frame(rows).fillna("–")  # groups differ between encoders
 
 
@@ -88,7 +87,7 @@ def contrast_table(contrasts: pd.DataFrame, encoders: Mapping[str, str]) -> pd.D
         {
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
             "target": row["target"],
-            "intermediate": setting_in(row).name,
+            "intermediate": Arm.of(row).label,
             "against": row["against"],
             "gain": gain_text(row),
             "verdict": row["verdict"],
@@ -106,8 +105,8 @@ def tuning_table(tuning: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFr
     if tuning.empty:
         return tuning
     shown = tuning.copy().astype(object)
-    shown["intermediate"] = [setting.name for setting in settings_in(tuning)]
-    shown = shown.drop(columns=[name for name in Setting._fields if name != "intermediate"])
+    shown["intermediate"] = [arm.label for arm in arms_in(tuning)]
+    shown = shown.drop(columns=[name for name in ARM_COLUMNS if name not in ("encoder", "intermediate")])
     for name in [name for name in tuning if str(name).startswith("lr.")]:
         shown[name] = [_number(rate, ".3g") for rate in tuning[name]]
     shown["dev"] = [_number(100 * dev, ".1f") for dev in tuning["dev"].astype(float)]

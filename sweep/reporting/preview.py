@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.settings import BASELINE, NOTHING, Setting
+from sweep.planning.axes import AMOUNTS, ARM_COLUMNS, NONE, Arm
 from sweep.reporting.statistics import LEVEL, Estimate, Model
 from sweep.store import Store
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEPT = (1, 2, 3, 5)  # how many settings a user might keep
-GROUP = ["encoder", "target"]
+PREVIEWED = [name for name in ARM_COLUMNS if name not in ("encoder", *AMOUNTS)]  # columns of what is ranked
+GROUP = ["encoder", "target"]  # for whom it is ranked
 
 
 def preview_frame(
@@ -28,8 +29,8 @@ def preview_frame(
 ) -> pd.DataFrame:
     """Per encoder, target and setting: `evidence`, `rank` (1 is best; none of the baseline) and, where run, `gain`.
 
-    `entries` name a preview each: encoder, intermediate, source, target, key. `cells` are those of the estimates. A
-    setting whose preview is missing, or has no value, has no row. Raises StoreError.
+    `entries` name a preview each: columns of its cell without amounts, and its key. `cells` are those of the
+    estimates. A setting whose preview is missing, or has no value, has no row. Raises StoreError.
     """
     import pandas as pd
 
@@ -40,15 +41,15 @@ def preview_frame(
         for entry, record in found
         if record is not None and record.value is not None
     ]
-    frame = pd.DataFrame(rows, columns=[*GROUP, "intermediate", "source", "evidence", "gain", "flops"])
+    frame = pd.DataFrame(rows, columns=[*GROUP, *PREVIEWED, "evidence", "gain", "flops"])
     frame["gain"] = frame["gain"].astype(float)
-    others = frame["intermediate"] != BASELINE
+    others = frame["intermediate"] != NONE
     frame["rank"] = frame[others].groupby(GROUP)["evidence"].rank(method="first", ascending=False)
     return frame.sort_values([*GROUP, "rank"], na_position="last", kind="stable").reset_index(drop=True)
 
 
 def _name(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in (*GROUP, "intermediate", "source"))
+    return tuple(row[name] for name in (*GROUP, *PREVIEWED))
 
 
 def _gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
@@ -73,7 +74,7 @@ def regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> pd.
 
 
 def _regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> Iterator[dict[str, object]]:
-    for (encoder, target), members in frame[frame["intermediate"] != BASELINE].groupby(GROUP, sort=False):
+    for (encoder, target), members in frame[frame["intermediate"] != NONE].groupby(GROUP, sort=False):
         if members["gain"].isna().any():
             continue
         best = members["gain"].max()
@@ -88,18 +89,18 @@ def _regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> It
             }  # fmt: skip
 
 
-def _names(frame: pd.DataFrame) -> set[tuple[str, str]]:
-    return {(str(row["intermediate"]), str(row["source"])) for row in frame.to_dict("records")}
+def _names(frame: pd.DataFrame) -> set[Arm]:
+    return {Arm.of(row, but=AMOUNTS) for row in frame.to_dict("records")}
 
 
-def _interval(model: Model, names: Set[tuple[str, str]], rest: Set[tuple[str, str]]) -> tuple[float, float]:
+def _interval(model: Model, names: Set[Arm], rest: Set[Arm]) -> tuple[float, float]:
     """Of the best gain of all settings minus the best of those that were kept, whichever these are.
 
     It is at most the largest lead over any one that was kept, and at least the smallest lead of any that was not.
     """
-    arms = [arm for arm in model.arms if isinstance(arm, Setting)]
-    kept = [one for one in arms if (one.intermediate, one.source) in names]
-    others = [one for one in arms if (one.intermediate, one.source) in rest]
+    arms = [arm for arm in model.arms if isinstance(arm, Arm)]
+    kept = [arm for arm in arms if arm.without(*AMOUNTS) in names]
+    others = [arm for arm in arms if arm.without(*AMOUNTS) in rest]
     confidence = 1 - LEVEL / max(len(kept) * len(others), 1)
     leads = [[_lead(model, other, one, confidence) for one in kept] for other in others]
     by_other = [[lead for lead in row if lead] for row in leads]
@@ -109,7 +110,7 @@ def _interval(model: Model, names: Set[tuple[str, str]], rest: Set[tuple[str, st
     return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
 
 
-def _lead(model: Model, one: Setting, other: Setting, confidence: float) -> Estimate | None:
+def _lead(model: Model, one: Arm, other: Arm, confidence: float) -> Estimate | None:
     """By how much one's gain exceeds the other's."""
     weights = Counter({one: 1, other: -1})
     weights.subtract({one.reference: 1})
@@ -125,7 +126,7 @@ def preview_table(frame: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFr
         {
             **_who(row, encoders),
             "rank": "–" if row["rank"] != row["rank"] else f"{row['rank']:.0f}",
-            "intermediate": Setting(row["intermediate"], NOTHING, row["source"]).arm,
+            "intermediate": Arm.of(row, but=AMOUNTS).label,
             "log evidence": f"{row['evidence']:.4f}",
             "gain when run": "–" if row["gain"] != row["gain"] else f"{100 * row['gain']:+.1f}",
         }

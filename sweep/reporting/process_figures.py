@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -11,16 +11,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sweep.planning.axes import AMOUNTS, Arm
 from sweep.planning.chains import PRETRAIN, TARGET
-from sweep.planning.settings import BASELINE, Setting
 from sweep.records import PhaseRecord
-from sweep.reporting.figures import CHARACTER, GREY, INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, legend, looks
-from sweep.reporting.results import Ended, Result, labels, settings_in
+from sweep.reporting.figures import (
+    CHARACTER,
+    GREY,
+    INK,
+    PAGE_WIDTH,
+    PALE,
+    STYLE,
+    Styles,
+    error_bars,
+    legend,
+    styles_without,
+)
+from sweep.reporting.results import Ended, Result, arms_in, labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Looks = Mapping[str, Mapping[str, Any]]  # arm -> colour and marker
 HEADS = {  # column -> label, colour, marker
     "before": ("before the target phase", GREY, "o"),
     "saved_head": ("after it, with the saved head", "#0072B2", "s"),
@@ -41,21 +51,22 @@ def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
 
     All seeds; a colour per arm, whatever its volume and budget.
     """
-    encoders = labels(result.chain.encoder for result in found)
-    panels: dict[tuple[str, str, str], dict[str, tuple[str, PhaseRecord]]] = {}  # by kind, target and encoder
+    encoders = labels(result.chain.cell.encoder for result in found)
+    panels: dict[tuple[str, str, str], dict[str, tuple[Arm, PhaseRecord]]] = {}  # by kind, target and encoder
     for result in found:
-        chain = result.chain
+        cell = result.chain.cell
+        arm = cell.arm.without("encoder", *AMOUNTS)
         for phase in result.phases:
-            target = chain.target if phase.kind == TARGET else ""
-            lines = panels.setdefault((phase.kind, target, encoders[chain.encoder]), {})
-            known = lines.get(phase.key, (chain.setting.arm, phase))[0]
+            target = cell.target if phase.kind == TARGET else ""
+            lines = panels.setdefault((phase.kind, target, encoders[cell.encoder]), {})
+            known = lines.get(phase.key, (arm, phase))[0]
             # A phase that several arms share, as pretraining, belongs to none of them.
-            lines[phase.key] = (known if known == chain.setting.arm else BASELINE, phase)
+            lines[phase.key] = (known if known == arm else Arm(), phase)
     names = [name for name in panels if any(phase.dev or phase.curve for _, phase in panels[name].values())]
     if not names:
         return None
     names.sort(key=lambda name: (name[0] == TARGET, name[0] != PRETRAIN, name))
-    shown = by_arm(styles)
+    shown = styles_without(styles, *AMOUNTS)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     with matplotlib.rc_context(STYLE):
@@ -67,19 +78,8 @@ def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
             _draw_curves(axes, "\n".join(title), list(panels[name].values()), shown)
         for axes in grid[len(names) :]:
             axes.set_axis_off()
-        legend(figure, *_entries(shown))
+        legend(figure, list(shown), shown)
     return figure
-
-
-def by_arm(styles: Styles) -> dict[str, Mapping[str, Any]]:
-    """One look per intermediate and source, whatever volume and budget."""
-    without = {setting.arm: look for setting, look in styles.items() if setting.baseline}
-    arms = list(dict.fromkeys(setting.arm for setting in styles if not setting.baseline))
-    return {**without, **dict(zip(arms, looks(len(arms)), strict=True))}
-
-
-def _entries(shown: Looks) -> tuple[list[Setting], dict[Setting, Mapping[str, Any]]]:
-    return [Setting(arm) for arm in shown], {Setting(arm): look for arm, look in shown.items()}
 
 
 def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
@@ -89,7 +89,7 @@ def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
     return [point["step"] for point in phase.curve], [point["loss"] for point in phase.curve], "loss"
 
 
-def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[str, PhaseRecord]], shown: Looks) -> None:
+def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[Arm, PhaseRecord]], shown: Styles) -> None:
     names = set()
     for arm, phase in lines:
         steps, values, name = _points(phase)
@@ -132,8 +132,8 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
 
 def _trained(group: pd.DataFrame) -> list[str]:
     """What was trained before which target, in a row each."""
-    settings = [setting.name for setting in settings_in(group)]
-    shown = settings if len(set(settings)) > 1 else [""] * len(settings)
+    arms = [arm.label for arm in arms_in(group)]
+    shown = arms if len(set(arms)) > 1 else [""] * len(arms)
     return [f"{name} → {target}".strip() for name, target in zip(shown, group["target"], strict=True)]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.facts import NO_FACTS, Facts
+from sweep.planning.axes import CELL_COLUMNS
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.planning.settings import CELL
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting import collapse, figures, html, page, preview, process_figures, readings, spending, tradeoffs
 from sweep.reporting.answers import contrast_sentences, first_sentence
@@ -126,7 +126,7 @@ def _state(report: Report) -> str:
 def _pictures(report: Report) -> dict[str, str]:
     """Name in the template -> SVG, or "" where there is nothing to draw."""
     estimates, cells = report.estimates, report.estimates.cells
-    styles = figures.setting_styles(cells) if len(cells) else {}
+    styles = figures.arm_styles(cells) if len(cells) else {}
     # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
     selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
     selected += report.ended
@@ -154,7 +154,7 @@ def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "regrets": preview.regret_table(preview.regrets(report.previews, estimates.models), encoders),
         "previews": preview.preview_table(report.previews, encoders),
         "collapsed": collapse.phase_table(report.results, report.ended),
-        "tuning": html.tuning_table(tuned, labels(chain.encoder for chain in report.chains)),
+        "tuning": html.tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
     }
 
 
@@ -193,7 +193,7 @@ def _candidates(tuned: pd.DataFrame) -> str:
     """How many a cell has, or from how many to how many."""
     if tuned.empty:
         return ""
-    cells = tuned.groupby(list(CELL))["candidate"].count()
+    cells = tuned.groupby(list(CELL_COLUMNS))["candidate"].count()
     low, high = cells.min(), cells.max()
     return str(low) if low == high else f"{low} to {high}"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.facts import Reached
+from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, Arm
 from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
-from sweep.planning.settings import CELL, Setting
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import Store
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = (
-    *("study", *CELL, "language", "seed"),
+    *("study", *CELL_COLUMNS, "language", "seed"),
     *("metric", "value", "is_source", "flops", "device_seconds", "chain", "candidate", "role", "selected"),
     *("collapsed", "majority", "retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
     "state",
@@ -38,9 +38,9 @@ class Result:
     score: ScoreRecord
 
     @property
-    def setting(self) -> Setting:
-        """What the intermediate phase was."""
-        return self.chain.setting
+    def arm(self) -> Arm:
+        """What was compared on the target."""
+        return self.chain.cell.arm
 
     @property
     def flops(self) -> float:
@@ -148,18 +148,12 @@ def write_groups(frame: pd.DataFrame, folder: Path) -> None:
 
 def chain_order(chain: ChainRow) -> tuple[object, ...]:
     """Sorts chains by what they are."""
-    cell = (chain.encoder, *chain.setting.order, chain.target)
-    return (*cell, chain.seed, chain.candidate, chain.role, chain.key)
+    return (*chain.cell.order, chain.cell.target, chain.seed, chain.candidate, chain.role, chain.key)
 
 
-def setting_in(row: Mapping[Any, Any]) -> Setting:
-    """The same of a row of a table."""
-    return Setting(*(row[name] for name in Setting._fields))
-
-
-def settings_in(frame: pd.DataFrame) -> list[Setting]:
-    """The same of each row of a frame."""
-    return [setting_in(row) for row in frame[list(Setting._fields)].to_dict("records")]
+def arms_in(frame: pd.DataFrame) -> list[Arm]:
+    """The arm of each row of a frame."""
+    return [Arm.of(row) for row in frame[list(ARM_COLUMNS)].to_dict("records")]
 
 
 def labels(names: Iterable[str]) -> dict[str, str]:
@@ -171,7 +165,7 @@ def labels(names: Iterable[str]) -> dict[str, str]:
 def cell_text(names: Mapping[Any, Any], encoders: Mapping[str, str]) -> str:
     """A cell in a sentence, from its columns; its encoder's label where there are several."""
     beside = f" ({encoders[names['encoder']]})" if len(encoders) > 1 else ""
-    return f"{setting_in(names).name} → {names['target']}{beside}"
+    return f"{Arm.of(names).label} → {names['target']}{beside}"
 
 
 def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
@@ -179,7 +173,7 @@ def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
     for language, entry in sorted(score.languages.items()):
         is_source = language == score.train_language
         yield (
-            *(study, *chain.names.values(), language, chain.seed, score.metric),
+            *(study, *chain.cell.columns().values(), language, chain.seed, score.metric),
             *(float(entry["value"]), is_source, result.flops, result.device_seconds, chain.key, chain.candidate),
             *(chain.role, chain.selected, result.collapsed, float(entry["majority"]), retries(result.phases)),
             *(*mean_retention(score), chain.state),
@@ -191,7 +185,7 @@ def _row_without_scores(study: str, run: Ended) -> tuple[object, ...]:
     parts: list[PhaseRecord | Reached] = [*run.phases, *([run.stopped] if run.stopped is not None else [])]
     cost = sum(part.flops for part in parts), sum(part.device_seconds for part in parts)
     return (
-        *(study, *chain.names.values(), "", chain.seed, "", nothing, False),
+        *(study, *chain.cell.columns().values(), "", chain.seed, "", nothing, False),
         *(*cost, chain.key, chain.candidate, chain.role, chain.selected, chain.state == COLLAPSED, nothing),
         *(retries(run.phases), nothing, nothing, nothing, chain.state),
     )

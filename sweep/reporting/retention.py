@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweep.planning.settings import CELL, NOTHING
+from sweep.planning.axes import Arm, Cell
 from sweep.reporting.gains import grouped
-from sweep.reporting.results import Result, setting_in
+from sweep.reporting.results import Result
 from sweep.reporting.statistics import Floats, Integers, Model, Scores, fitted, ratio, scores_of
 from sweep.store import Store
 from sweep.tasks import FAMILIES
@@ -40,11 +40,11 @@ def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
     for result in found:
         chain = result.chain
         for task, entry in sorted(result.score.retention.items()):
-            names = (*CELL, "seed", "candidate", "role", "selected")
+            run = {name: getattr(chain, name) for name in ("seed", "candidate", "role", "selected")}
             values = {f"retention_{head}": entry[head] for head in HEADS}
             about = {name: entry[name] for name in ("split", "language", "metric", "examples", "majority")}
             ratio = entry["saved_head"] / entry["before"] if entry["before"] else None
-            first = {"study": study, **{name: getattr(chain, name) for name in names}, "task": task}
+            first = {"study": study, **chain.cell.columns(), **run, "task": task}
             rows.append({**first, **about, **values, "retention": ratio, "chain": chain.key})
     return pd.DataFrame(rows)
 
@@ -58,7 +58,7 @@ def write_retention(frame: pd.DataFrame, folder: Path) -> None:
 def estimate_retention(found: Sequence[Result], store: Store) -> pd.DataFrame:
     """Per cell and intermediate task, over the seeds of selected chains: each score and `kept` with interval ends.
 
-    Columns: those of CELL, task, seeds, majority; then before, saved_head, fresh_head, kept
+    Columns: those of the cell, task, seeds, majority; then before, saved_head, fresh_head, kept
     (saved_head / before) and fresh_kept (fresh_head / before), each with _low and _high. Raises StoreError.
     """
     import pandas as pd
@@ -66,30 +66,31 @@ def estimate_retention(found: Sequence[Result], store: Store) -> pd.DataFrame:
     asked = [result for result in found if result.chain.selected and result.score.retention]
     models = _models(asked, store)
     rows: list[dict[str, object]] = []
-    for name, members in grouped(asked, _cell):
-        cell = dict(zip(CELL, name, strict=True))
+    for cell, members in grouped(asked, _cell):
         for task, entry in sorted(members[0].score.retention.items()):
-            first = {**cell, "task": task, "seeds": len(members), "majority": entry["majority"]}
-            rows.append({**first, **dict(_estimated(name, {what: models.get((name[0], task, what)) for what in WHAT}))})
+            first = {**cell.columns(), "task": task, "seeds": len(members), "majority": entry["majority"]}
+            mine = {what: models.get((cell.encoder, task, what)) for what in WHAT}
+            rows.append({**first, **dict(_estimated(cell, mine))})
     return pd.DataFrame(rows)
 
 
-def _cell(result: Result) -> tuple[str, ...]:
-    return tuple(result.chain.names.values())
+def _cell(result: Result) -> Cell:
+    return result.chain.cell
 
 
-def _before(cell: tuple[str, ...]) -> tuple[str, ...]:
+def _before(cell: Cell) -> Arm:
     """What trained the intermediate phase: the cell without its target, except where they share a budget."""
-    *rest, budget, _target = cell
-    return (*rest, budget) if budget == NOTHING else cell
+    return cell.arm if cell.chain_budget is None else cell
 
 
 def _models(asked: Sequence[Result], store: Store) -> dict[tuple[str, str, str], Model]:
     """(encoder, task, one of WHAT) -> its model; arms are cells, of `before` what trained the intermediate phase."""
     found: dict[tuple[str, str, str], Scores] = {}
     kept = {r.score.key: (store.statistics(r.score.key), store.units(r.score.key)) for r in asked}
-    for encoder, task in dict.fromkeys((r.chain.encoder, task) for r in asked for task in sorted(r.score.retention)):
-        mine = [r for r in asked if r.chain.encoder == encoder and task in r.score.retention]
+    for encoder, task in dict.fromkeys(
+        (r.chain.cell.encoder, task) for r in asked for task in sorted(r.score.retention)
+    ):
+        mine = [r for r in asked if r.chain.cell.encoder == encoder and task in r.score.retention]
         judged = {head: _scores(mine, kept, task, head) for head in HEADS}
         for name, head in RATIOS.items():
             if judged[head].runs:
@@ -110,7 +111,7 @@ def _scores(having: Sequence[Result], kept: Kept, task: str, head: str) -> Score
     return scores_of([(_cell(r), r.chain.seed) for r in known], judged, value, units)
 
 
-def _estimated(cell: tuple[str, ...], models: Mapping[str, Model | None]) -> Iterator[tuple[str, object]]:
+def _estimated(cell: Cell, models: Mapping[str, Model | None]) -> Iterator[tuple[str, object]]:
     for name, model in models.items():
         arm = _before(cell) if name == BEFORE else cell
         level = model.level(arm, share=name in HEADS) if model is not None else None
@@ -125,7 +126,7 @@ def retention_table(estimated: pd.DataFrame, encoders: Mapping[str, str]) -> pd.
     rows = [
         {
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
-            "trained": setting_in(row).name,
+            "trained": Arm.of(row).label,
             "target": row["target"],
             "task": row["task"],
             "before": _text(row, "before"),

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweep.planning.axes import CELL_COLUMNS
 from sweep.planning.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
-from sweep.planning.settings import CELL
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting.collapse import doubts
 from sweep.reporting.gains import Estimates
@@ -68,7 +68,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
     candidates = sorted(asked, key=chain_order)
     rows = [
         {
-            **chain.names,
+            **chain.cell.columns(),
             "candidate": chain.candidate,
             **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
             "dev": chain.dev,
@@ -79,7 +79,7 @@ def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows)
     rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
-    return frame[[*CELL, "candidate", *rates, "dev", "state", "selected"]] if rows else frame
+    return frame[[*CELL_COLUMNS, "candidate", *rates, "dev", "state", "selected"]] if rows else frame
 
 
 def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
@@ -111,7 +111,7 @@ def distrust(
 ) -> list[str]:
     """What weakens the study's answers, in sentences; empty where nothing was found."""
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
-    encoders = labels(chain.encoder for chain in chains)
+    encoders = labels(chain.cell.encoder for chain in chains)
     sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains, encoders)]
     sentences += [*_uncompared(estimates, encoders, overlapping), *_mixed(found, over, gpu=plan.get("gpu", False))]
     return [*sentences, *plan.get("flags", ())]
@@ -154,7 +154,7 @@ def _failed(chains: Sequence[ChainRow], encoders: Mapping[str, str]) -> list[str
     if not failed:
         return []
     first = failed[0]
-    name = f"{cell_text(first.names, encoders)}, seed {first.seed}"
+    name = f"{cell_text(first.cell.columns(), encoders)}, seed {first.seed}"
     return [f"{len(failed)} of {len(chains)} chains failed; the first, {name}: {first.message or 'no message'}."]
 
 
@@ -193,11 +193,11 @@ def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
     """Cells of one target are compared; those of another may have more to choose from."""
     # A chain without phases (retrieval with the published encoder) has nothing to tune.
     tuned = [chain for chain in chains if chain.role == "candidate" and chain.phases]
-    counts = Counter((chain.target, chain.cell) for chain in tuned if chain.state in (DONE, LOSER))
+    counts = Counter(chain.cell for chain in tuned if chain.state in (DONE, LOSER))
     most: dict[str, int] = {}
-    for (target, _), count in counts.items():
-        most[target] = max(count, most.get(target, 0))
-    fewer = {cell: most[cell[0]] for cell, count in counts.items() if count < most[cell[0]]}
+    for cell, count in counts.items():
+        most[cell.target] = max(count, most.get(cell.target, 0))
+    fewer = {cell: most[cell.target] for cell, count in counts.items() if count < most[cell.target]}
     if not fewer:
         return []
     worst = max(fewer, key=lambda cell: fewer[cell] - counts[cell])

@@ -1,6 +1,6 @@
-"""A finished study as submissions: `submissions/<setting>/seed-<n>` in the official layout.
+"""A finished study as submissions: `submissions/<arm>/seed-<n>` in the official layout.
 
-Each holds the targets of one setting, scored by its selected chains: those, and nothing that an earlier state of the
+Each holds the targets of one arm, scored by its selected chains: those, and nothing that an earlier state of the
 study has left. What is there already and is right is left alone, so publishing again costs next to nothing.
 
 `submission.json` is the mark of a folder of ours, and says which files are. No other file is deleted or written over.
@@ -21,9 +21,6 @@ from typing import Any
 from sweep.names import file_name
 from sweep.official.archive import unpack
 from sweep.official.layout import DESCRIPTION, LABELS, PREDICTIONS, SUFFIXES, test_file
-from sweep.planning.axes import OWN
-from sweep.planning.ledger import ChainRow
-from sweep.planning.settings import NOTHING
 from sweep.records import ScoreRecord
 from sweep.reporting.results import Result
 from sweep.store import PREDICTIONS as ARCHIVE
@@ -44,7 +41,7 @@ def publish_submissions(folder: Path, found: Iterable[Result], store: Store) -> 
     submissions: defaultdict[Path, dict[str, ScoreRecord]] = defaultdict(dict)
     for result in found:
         if result.chain.selected and ARCHIVE in result.score.files:
-            place = root / setting(result.chain) / f"seed-{result.chain.seed}"
+            place = root / result.arm.folder / f"seed-{result.chain.seed}"
             submissions[place][result.score.task] = result.score
     for path in root.glob(f"*/seed-*/{DESCRIPTION}"):
         submissions.setdefault(path.parent, {})
@@ -52,13 +49,6 @@ def publish_submissions(folder: Path, found: Iterable[Result], store: Store) -> 
     for place, scores in sorted(submissions.items()):
         ours |= _publish(place, scores, store)
     return list(_others(root, ours))
-
-
-def setting(chain: ChainRow) -> str:
-    """The name of a chain's setting as a folder: its cell without the target; what says nothing is left out."""
-    source = () if chain.source in (OWN, NOTHING) else (chain.source,)
-    budget = () if chain.chain_budget == NOTHING else (f"{chain.chain_budget}-flops",)
-    return file_name(chain.encoder, chain.intermediate, chain.volume, *source, *budget)
 
 
 def _publish(place: Path, scores: Mapping[str, ScoreRecord], store: Store) -> set[Path]:

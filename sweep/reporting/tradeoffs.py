@@ -10,19 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sweep.planning.settings import NOTHING, Setting
-from sweep.reporting.figures import INK, PAGE_WIDTH, PALE, STYLE, Styles, error_bars, looks
+from sweep.planning.axes import AMOUNTS, AXES, NOTHING
+from sweep.reporting.figures import INK, PAGE_WIDTH, PALE, STYLE, Styles, drawn_arms, error_bars, styles_without
 from sweep.reporting.gains import ZERO_SHOT
-from sweep.reporting.results import labels, settings_in
+from sweep.reporting.results import labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LOW_RESOURCE = "low_resource"  # a study with a group of this name asks about it
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
-Looks = Mapping[str, Mapping[str, Any]]  # line -> colour and marker
 ASIDE = 0.02  # of the distance between two places: intervals do not cover each other
-AXES = {"chain_budget": "FLOPs that a chain trains with", "volume": "examples of each intermediate task"}
 
 
 def shown_group(groups: pd.DataFrame) -> str:
@@ -31,11 +29,12 @@ def shown_group(groups: pd.DataFrame) -> str:
 
 
 def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
-    """Score by budget, else by volume; one panel per target, a line per encoder and setting but for that axis.
+    """Score by budget, else by volume; one panel per target, a line per encoder and arm but for that axis.
 
     None with one point each.
     """
-    axis = next((name for name in AXES if len({getattr(one, name) for one in styles} - {NOTHING}) > 1), None)
+    texts = {name: [arm.text(name) for arm in styles] for name in reversed(AMOUNTS)}
+    axis = next((name for name, found in texts.items() if len({*found} - {NOTHING}) > 1), None)
     if axis is None or groups.empty:
         return None
     shown = groups[groups["group"] == shown_group(groups)]
@@ -46,14 +45,14 @@ def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 3.1 * rows + 0.6), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        lines, places = _looks(styles, axis), _places([getattr(setting, axis) for setting in styles])
+        lines, places = styles_without(styles, axis), _places(texts[axis])
         for axes, (target, group) in zip(grid, panels, strict=False):
             for index, encoder in enumerate(encoders):
                 _draw(axes, group[group["encoder"] == encoder], axis, lines, places, (index, len(encoders)))
             axes.set_xticks(list(places.values()), list(places))
             axes.set_xlim(-0.4, len(places) - 0.6)
             axes.set_title(str(target))
-            axes.set(xlabel=AXES[axis], ylabel="score")
+            axes.set(xlabel=AXES[axis].amount, ylabel="score")
             axes.grid(color=PALE, linewidth=0.6)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -62,23 +61,22 @@ def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
 
 
 def _draw(
-    axes: Axes, group: pd.DataFrame, axis: str, lines: Looks, places: Mapping[str, int], encoder: tuple[int, int]
+    axes: Axes, group: pd.DataFrame, axis: str, lines: Styles, places: Mapping[str, int], encoder: tuple[int, int]
 ) -> None:
     """The lines of an encoder, which is the one with this index among so many."""
     index, encoders = encoder
-    settings = settings_in(group)
-    x = [float(places.get(getattr(one, axis), "nan")) for one in settings]
-    group = group.assign(line=[_line(one, axis) for one in settings], x=x)
-    order = {name: number for number, name in enumerate(lines)}
-    count = len(lines) * encoders
-    for name, rows in group.groupby("line", sort=False):
-        look: dict[str, Any] = {**lines[str(name)], **_of_encoder(index), "linewidth": 1.2}
+    arms = drawn_arms(group)
+    group = group.assign(x=[float(places.get(arm.text(axis), "nan")) for arm in arms])
+    line_of, order, count = [arm.without(axis) for arm in arms], list(lines), len(lines) * encoders
+    for line in dict.fromkeys(line_of):
+        rows = group[[other == line for other in line_of]]
+        look: dict[str, Any] = {**lines[line], **_of_encoder(index), "linewidth": 1.2}
         known = rows.dropna(subset=["x"]).sort_values("x")
         if known.empty:  # volumes: no intermediate phase has none
             level = 100 * float(rows["value"].iloc[0])
             axes.axhline(level, color=look["color"], linestyle=look["linestyle"], linewidth=1.2)
             continue
-        aside = (order[str(name)] * encoders + index - (count - 1) / 2) * min(ASIDE, 0.5 / count)
+        aside = (order.index(line) * encoders + index - (count - 1) / 2) * min(ASIDE, 0.5 / count)
         look |= {"markersize": 5, "elinewidth": 0.8}
         axes.errorbar(known["x"] + aside, 100 * known["value"], error_bars(known), **look)
 
@@ -96,26 +94,14 @@ def _size(value: str) -> float:
         return float("inf")
 
 
-def _line(setting: Setting, axis: str) -> str:
-    """The name of the settings that differ in the axis alone."""
-    return setting._replace(**{axis: NOTHING}).name
-
-
-def _looks(styles: Styles, axis: str) -> Looks:
-    """Line -> colour and marker, in the settings' order; grey for no intermediate phase."""
-    without = {_line(setting, axis): dict(look) for setting, look in styles.items() if setting.baseline}
-    names = list(dict.fromkeys(_line(setting, axis) for setting in styles if not setting.baseline))
-    return {**without, **dict(zip(names, looks(len(names)), strict=True))}
-
-
 def _of_encoder(index: int) -> dict[str, Any]:
     """How the lines of an encoder differ from those of another."""
     hollow = {"markerfacecolor": "white"} if index // len(LINES) % 2 else {}
     return {"linestyle": LINES[index % len(LINES)], **hollow}
 
 
-def _legend(figure: Figure, lines: Looks, encoders: Sequence[str]) -> None:
-    handles = [Line2D([], [], label=name, markersize=5, **look) for name, look in lines.items()]
+def _legend(figure: Figure, lines: Styles, encoders: Sequence[str]) -> None:
+    handles = [Line2D([], [], label=arm.label, markersize=5, **look) for arm, look in lines.items()]
     for index, name in enumerate(encoders) if len(encoders) > 1 else ():
         handles.append(Line2D([], [], label=name, color=INK, marker="o", markersize=4, **_of_encoder(index)))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), frameon=False)

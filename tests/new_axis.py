@@ -1,0 +1,134 @@
+"""A study with an axis that the package does not have, in a process of its own. No tests here.
+
+One line more in `Arm` and one in `Axes`, which reads study files; everything that lists cells is then printed as JSON,
+name -> text. Called with a folder to work in.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from types import CodeType
+
+MODULE = "sweep.planning.axes"
+AXIS, VALUES = "adapter", ("plain", "lora")
+LINES = {  # what the new line stands before -> the line
+    "    @property\n    def baseline(self)": f'    {AXIS}: str = "{VALUES[0]}"\n\n',
+    "    seed: tuple[": f'    {AXIS}: tuple[Name, ...] = ("{VALUES[0]}",)\n',
+}
+
+
+class Widened(SourceFileLoader):
+    """Loads the module with the new lines."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = Path(self.path).read_text(encoding="utf-8")
+        for place, line in LINES.items():
+            assert text.count(place) == 1, place
+            text = text.replace(place, line + place)
+        return compile(text, self.path, "exec")
+
+
+def widen() -> None:
+    """Before anything else imports it."""
+    spec = find_spec(MODULE)
+    assert spec is not None
+    assert spec.origin is not None
+    spec.loader = Widened(MODULE, spec.origin)
+    sys.modules[MODULE] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[MODULE])
+
+
+def reported(folder: Path) -> Iterator[tuple[str, object]]:
+    import cell_tables
+
+    from sweep import mirror
+    from sweep.planning.axes import Arm
+    from sweep.reporting import figures, html, process_figures, report, retention, spending, tradeoffs
+    from sweep.reporting.answers import leading_table
+    from sweep.reporting.preview import preview_table
+    from sweep.reporting.results import labels
+    from sweep.reporting.submissions import publish_submissions
+
+    cell_tables.VALUES[AXIS] = VALUES
+    study = cell_tables.made(folder, ("volume", "source", "target", AXIS))
+    found = cell_tables.read(study)
+    cell_tables.hold(found)
+    assert len(found.chains) == 2**4 + 2 * 2, "both volumes, sources, targets and new values, and their baselines"
+    report.save(found, folder)
+    for name in ("scores", "groups", "retention"):
+        yield f"{name}.csv", (folder / f"{name}.csv").read_text()
+    for name in ("cells", "languages", "groups", "overall", "contrasts", "arms"):
+        yield f"frame of {name}", getattr(found.estimates, name).to_csv()
+    encoders = labels(["one/base"])
+    yield "page", (folder / report.PAGE).read_text()
+    yield "table of cells", html.cell_table(found.estimates.cells, encoders).to_csv()
+    yield "table of languages", html.language_table(found.estimates.languages, encoders).to_csv()
+    yield "table of contrasts", html.contrast_table(found.estimates.contrasts, encoders).to_csv()
+    yield "table of retention", retention.retention_table(found.retention, encoders).to_csv()
+    yield "tuning", spending.tuning(found.chains).to_csv()
+    yield "table of tuning", html.tuning_table(spending.tuning(found.chains), encoders).to_csv()
+    yield "table in the terminal", leading_table(found.estimates)
+    yield "preview", found.previews.to_csv()
+    yield "table of previews", preview_table(found.previews, encoders).to_csv()
+    publish_submissions(folder, found.results, study.store)
+    yield "folders of submissions", [path.name for path in (folder / "submissions").iterdir()]
+    yield "parameters in MLflow", [list(mirror.parameters(chain).items()) for chain in found.chains]
+    yield "names in MLflow", [mirror.tags(chain, ())["mlflow.runName"] for chain in found.chains]
+    yield "cells in MLflow", [mirror.tags(chain, ())["sweep.cell"] for chain in found.chains]
+    styles = figures.arm_styles(found.estimates.cells)
+    drawn = {
+        "gains": figures.gains_map(found.estimates),
+        "languages": figures.profiles(found.estimates.languages, found.estimates.cells),
+        "trade-off": tradeoffs.tradeoff(found.estimates.groups, styles),
+        "curves": process_figures.curves(found.results, styles),
+        "retention": process_figures.retention(found.retention),
+    }
+    for name, figure in drawn.items():
+        assert figure is not None
+        yield f"figure of {name}", figures.svg(figure)
+    one = Arm("tiny", ("nli",), **{AXIS: VALUES[1]})
+    assert one.reference == Arm("tiny", **{AXIS: VALUES[1]})
+    assert replace(one, intermediate=("qa",)).without(AXIS) == Arm("tiny", ("qa",))
+
+
+def planned(folder: Path) -> Iterator[tuple[str, object]]:
+    from small_studies import plan_of, study_file
+
+    from sweep.cli import main
+    from sweep.planning.coverage import coverage_order
+
+    axes = {"intermediate": ["none", "world/nli", "world/qa"], "target": ["world/topic", "world/retrieval"]}
+    path = study_file(folder, {**axes, AXIS: list(VALUES)})
+    plan = plan_of(path)
+    assert len(plan.cells) == len({cell.name for cell in plan.cells}) == 3 * 2 * 2
+    chains = list(plan.planned_chains())
+    assert len({chain.key for chain in chains}) == len(chains)
+    assert_even([getattr(plan.cells[index], AXIS) for index in coverage_order(plan)])
+    yield "names of chains", [chain.name for chain in chains]
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(["plan", str(path)]) == 0
+    yield "plan", printed.getvalue()
+
+
+def assert_even(values: Sequence[str]) -> None:
+    tried = Counter(dict.fromkeys(VALUES, 0))
+    for value in values:
+        tried[value] += 1
+        assert max(tried.values()) - min(tried.values()) <= 1
+
+
+if __name__ == "__main__":
+    widen()
+    place = Path(sys.argv[1])
+    for name in ("report", "plan"):
+        (place / name).mkdir()
+    sys.stdout.write(json.dumps(dict([*reported(place / "report"), *planned(place / "plan")])))
