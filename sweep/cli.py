@@ -56,12 +56,10 @@ def check(options: argparse.Namespace) -> int:
         study = load(options.file)
         from sweep.facts import NO_FACTS
         from sweep.planning.first_use import check_data
-        from sweep.planning.resolve import informed, resolve_sound
+        from sweep.planning.resolve import informed, look_up, make_plan
         from sweep.tracking import check_uri
 
-        plan, found = resolve_sound(study, options.file, NO_FACTS)
-        with mistakes.part():
-            found.raise_first()
+        plan = make_plan(look_up(study, options.file, mistakes), NO_FACTS, mistakes)
         with mistakes.part():
             checked = check_data(plan, NO_FACTS)
         with mistakes.part():

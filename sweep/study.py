@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from sweep.admission import Admission
 from sweep.display import Display, duration
-from sweep.errors import StudyError, SweepError
+from sweep.errors import Mistakes, StudyError, SweepError
 from sweep.facts import NO_FACTS, Facts
 from sweep.forecast import least_budget
 from sweep.planning import ledger as books
@@ -34,8 +34,9 @@ from sweep.planning.chains import Chain
 from sweep.planning.first_use import check_data, resolve_revisions, unchecked_encoders
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import Ledger
+from sweep.planning.measured import measured
 from sweep.planning.plan import Plan
-from sweep.planning.resolve import informed, resolve
+from sweep.planning.resolve import informed, look_up, make_plan, shaped
 from sweep.planning.spec import Budget, Runtime, Study
 from sweep.planning.study_file import load
 from sweep.planning.summary import summary
@@ -107,13 +108,18 @@ def outcome_text(outcome: Outcome, file: Path) -> str:
 @contextmanager
 def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
     """Plan, ledger and results folder of a study whose data and encoders were found sound. Raises SweepError."""
-    study = load(path)
+    study, mistakes = load(path), Mistakes()
     results = study.results_folder.absolute()
-    resolve(study, path)  # a mistake is said before a folder is made
+    named = look_up(study, path, mistakes)
+    mistakes.raise_first()  # before the hub is asked
+    known = measured(results).facts
+    commits = resolve_revisions(named, known)
+    plan = make_plan(named, known | commits, mistakes)
+    mistakes.raise_first()  # before a folder is made
     with _owned(results, study, path) as ledger:
-        ledger.remember(resolve_revisions(resolve(study, path, ledger.facts()), ledger.facts()))
-        ledger.remember(_check_encoders(resolve(study, path, ledger.facts()), ledger.facts()))
-        plan = resolve(study, path, ledger.facts())
+        ledger.remember(commits)
+        ledger.remember(_check_encoders(plan, ledger.facts()))
+        plan = shaped(plan, ledger.facts(), path)
         ledger.remember(check_data(plan, ledger.facts()).facts)
         plan = informed(plan, ledger.facts())
         ledger.settle_all(time.time())

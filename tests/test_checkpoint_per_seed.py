@@ -14,11 +14,11 @@ from tiny_models import SHAPES
 
 from sweep.chain.inspection import check_encoders
 from sweep.cli import main
-from sweep.errors import SweepError
+from sweep.errors import Mistakes, SweepError
 from sweep.facts import NO_FACTS
 from sweep.planning.first_use import resolve_revisions, unchecked_encoders
 from sweep.planning.preview import previews, short_plan
-from sweep.planning.resolve import resolve
+from sweep.planning.resolve import look_up, resolve
 from sweep.planning.study_file import load
 from sweep.training.encoders import load_encoder
 from sweep.training.heads import MaskedHead
@@ -88,7 +88,7 @@ def test_a_preview_reads_the_first_seeds_checkpoint(tmp_path):
 def test_every_checkpoint_of_the_hub_gets_its_own_commit(tmp_path, monkeypatch):
     monkeypatch.setattr("sweep.planning.first_use.encoder_commit", lambda location: f"commit of {location}")
     path = per_seed(tmp_path, 1, 2, encoder=MULTIBERTS)
-    facts = resolve_revisions(plan_of(path), NO_FACTS)
+    facts = resolve_revisions(look_up(load(path), path, Mistakes()), NO_FACTS)
     source = resolve(load(path), path, facts).encoders["mine"]
     assert [source.of(seed).revision for seed in (1, 2)] == [f"commit of google/multiberts-seed_{n}" for n in (1, 2)]
     assert len({source.of(seed).digest for seed in (1, 2)}) == 2

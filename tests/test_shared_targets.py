@@ -12,9 +12,10 @@ from published_encoders import save_published
 from small_studies import PHASE, chains_of, finish, plan_of, study_file
 
 from sweep.chain.trial import run
+from sweep.errors import Mistakes
 from sweep.facts import NO_FACTS
 from sweep.planning.first_use import resolve_revisions
-from sweep.planning.resolve import resolve
+from sweep.planning.resolve import look_up, resolve
 from sweep.planning.study_file import load
 from sweep.store import Store
 from sweep.tasks import TASKS
@@ -145,7 +146,7 @@ def hub(tmp_path, monkeypatch):
 def resolved(path):
     """The plan with the commits that a run would record, and these."""
     study = load(path)
-    facts = resolve_revisions(resolve(study, path), NO_FACTS)
+    facts = resolve_revisions(look_up(study, path, Mistakes()), NO_FACTS)
     return resolve(study, path, facts), facts
 
 
@@ -185,4 +186,4 @@ def test_a_data_set_that_several_tasks_read_is_looked_up_once(tmp_path):
     ):
         known = known.with_data_commit(data_set, commit)
     path = study_file(tmp_path, {"target": ["xquad", "mlqa"]})
-    assert resolve_revisions(resolve(load(path), path, known), known) == NO_FACTS
+    assert resolve_revisions(look_up(load(path), path, Mistakes()), known) == NO_FACTS

@@ -5,7 +5,7 @@ Both answers are facts that the ledger keeps, so a second run of the study asks 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -14,6 +14,7 @@ from sweep.errors import DataError, Mistakes, StudyError
 from sweep.facts import NO_FACTS, Facts, RowsRead
 from sweep.planning import data_facts
 from sweep.planning.plan import Plan
+from sweep.planning.resolve import Named
 from sweep.planning.shapes import EncoderSource
 from sweep.tasks import FAMILIES
 from sweep.tasks.check import Checked, check
@@ -24,14 +25,14 @@ from sweep.tasks.overlap import Shared
 SMALL = 500_000  # bytes of data that are read and compared in a fifth of a second
 
 
-def resolve_revisions(plan: Plan, facts: Facts) -> Facts:
+def resolve_revisions(named: Named, facts: Facts) -> Facts:
     """Commits of hub data sets and encoders that no earlier run has resolved. Raises SweepError."""
     found = NO_FACTS
-    for task in plan.tasks.values():
+    for task in named.tasks.values():
         for part in task.source.data_sets if isinstance(task.source, HubSource) else ():
             if (facts | found).data_commit(part.data_set) is None:
                 found = found.with_data_commit(part.data_set, version_of(part))
-    for encoder in _checkpoints(plan):
+    for encoder in _checkpoints(named.encoders):
         if encoder.on_hub and encoder.revision is None:
             assert encoder.location is not None
             if facts.encoder_commit(encoder.location) is None:
@@ -97,12 +98,12 @@ def asked_families(plan: Plan) -> list[str]:
 
 def unchecked_encoders(plan: Plan, facts: Facts) -> list[EncoderSource]:
     """Encoders that no earlier run has looked at for these families (sweep/chain/inspection.py does)."""
-    families, distinct = asked_families(plan), {source.digest: source for source in _checkpoints(plan)}
+    families, distinct = asked_families(plan), {source.digest: source for source in _checkpoints(plan.encoders)}
     return [source for digest, source in distinct.items() if not facts.is_encoder_checked(digest, families)]
 
 
-def _checkpoints(plan: Plan) -> Iterator[EncoderSource]:
-    return (checkpoint for encoder in plan.encoders.values() for checkpoint in encoder.checkpoints)
+def _checkpoints(encoders: Mapping[str, EncoderSource]) -> Iterator[EncoderSource]:
+    return (checkpoint for encoder in encoders.values() for checkpoint in encoder.checkpoints)
 
 
 def encoder_commit(location: str) -> str:

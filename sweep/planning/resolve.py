@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import Mistakes, StudyError, nearest
@@ -30,69 +31,119 @@ from sweep.tasks.parts import PartedSource
 from sweep.tasks.sources import own_task
 
 
-def resolve(study: Study, path: Path, facts: Facts = NO_FACTS) -> Plan:
-    """The plan of a study. `facts` are what an earlier run resolved: commits of hub data sets and encoders.
+@dataclass(frozen=True)
+class Named:
+    """Tasks and encoders that a study file names, looked up; what lies on the hub has no commit yet.
 
-    Raises StudyError and DataError.
+    It has only what is sound.
     """
-    plan, mistakes = resolve_sound(study, path, facts)
+
+    study: Study
+    path: Path  # of the study file
+    tasks: Mapping[str, Task]
+    rows: Rows  # of tasks that are not on the hub
+    encoders: Mapping[str, EncoderSource]  # without those whose tokenizer is trained on text of the hub
+
+
+def resolve(study: Study, path: Path, facts: Facts = NO_FACTS) -> Plan:
+    """The plan of a study, as far as `facts` of earlier runs go. Raises StudyError and DataError."""
+    mistakes = Mistakes()
+    plan = make_plan(look_up(study, path, mistakes), facts, mistakes)
     mistakes.raise_first()
     return plan
 
 
-def resolve_sound(study: Study, path: Path, facts: Facts) -> tuple[Plan, Mistakes]:
-    """The plan of a study and what is wrong with it; where anything is, the plan has what is sound, and no cells."""
-    mistakes, encoders = Mistakes(), dict[str, EncoderSource]()
-    with mistakes.part():
-        _check_settings(study, path)
-    with mistakes.part():
-        chain_budget.check_lengths(study, path)
-    tasks, rows = _tasks_with_rows(study, path, facts, mistakes)
-    with mistakes.part():
-        _check_splits(tasks)
-    for index, name in enumerate(study.axes.encoder):
+def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
+    """What a study file names; files are read for their digests, and nobody is asked. Adds to `mistakes`."""
+    for check in (_check_settings, chain_budget.check_lengths):
         with mistakes.part():
-            described = study.encoders.get(name)
-            if described is None or described.tokenizer is None or described.tokenizer.text in tasks:
-                encoders[name] = _encoder(study, path, index, rows, tasks, facts)
-    plan = Plan(study, encoders, tasks, rows, ())
-    if mistakes:
-        return plan, mistakes
-    for check in (groups.check, sources.check, mixing.check, _check_readings):
-        with mistakes.part():
-            check(study, tasks, path)
-    with mistakes.part():
-        _check_layer(study, encoders, path)
-    if mistakes:
-        return plan, mistakes
-    plan = informed(dataclasses.replace(plan, cells=_cells(study, tasks)), facts)
-    for afford in (chain_budget.check_affordable, rungs.check_rungs):
-        with mistakes.part():
-            afford(plan, path)
-    return plan, mistakes
-
-
-def _tasks_with_rows(
-    study: Study, path: Path, facts: Facts, mistakes: Mistakes
-) -> tuple[dict[str, Task], dict[tuple[str, str, str], str]]:
-    """The study's tasks, and the digests of their rows; without those that are not sound."""
+            check(study, path)
     tasks, rows = dict[str, Task](), dict[tuple[str, str, str], str]()
     for name, task in _tasks(study, path, mistakes).items():
         with mistakes.part():
+            rows |= {} if _on_hub(task) else _row_digests(task)
+            tasks[name] = task
+    with mistakes.part():
+        _check_splits(tasks)
+    encoders = dict[str, EncoderSource]()
+    for index, name in enumerate(study.axes.encoder):
+        text = _tokenizer_text(study, name)
+        if text is None or (text in tasks and not _on_hub(tasks[text])):
+            with mistakes.part():
+                encoders[name] = _encoder(study, path, index, rows, tasks)
+    named = Named(study, path, tasks, rows, encoders)
+    if not mistakes:
+        for check_tasks in (groups.check, sources.check, mixing.check, _check_readings, rungs.check_rungs):
+            with mistakes.part():
+                check_tasks(study, tasks, path)
+    return named
+
+
+def make_plan(named: Named, facts: Facts, mistakes: Mistakes) -> Plan:
+    """The plan of what was looked up, at the commits that `facts` have. Adds to `mistakes`.
+
+    Where there are any, the plan has what is sound, and no cells.
+    """
+    study, path = named.study, named.path
+    tasks, rows, encoders = dict[str, Task](), dict(named.rows), dict[str, EncoderSource]()
+    for name, task in named.tasks.items():
+        with mistakes.part():
             pinned = _pinned(task, facts)
-            rows |= {(name, *place): digest for place, digest in _row_digests(pinned)}
+            rows |= _row_digests(pinned) if _on_hub(task) else {}
             tasks[name] = pinned
-    return tasks, rows
+    for index, name in enumerate(study.axes.encoder):
+        text = _tokenizer_text(study, name)
+        with mistakes.part():
+            if name in named.encoders:
+                encoders[name] = _as_known(named.encoders[name], facts, f"{path}: axes.encoder[{index}]")
+            elif text in tasks and _on_hub(tasks[text]):
+                encoders[name] = _encoder(study, path, index, rows, tasks)
+    plan = Plan(study, encoders, tasks, rows, ())
+    with mistakes.part():
+        _check_layer(study, encoders, path)
+    if mistakes:
+        return plan
+    plan = informed(dataclasses.replace(plan, cells=_cells(study, tasks)), facts)
+    with mistakes.part():
+        chain_budget.check_affordable(plan, path)
+    return plan
 
 
-def _row_digests(task: Task) -> Iterator[tuple[tuple[str, str], str]]:
-    """((split, language), digest of its rows and of what they mean) of all that a study can read of a task."""
+def shaped(plan: Plan, facts: Facts, path: Path) -> Plan:
+    """The same plan with shapes of hub encoders that were read meanwhile. Raises StudyError where they do not fit."""
+    encoders = {
+        name: _as_known(source, facts, f"{path}: axes.encoder[{index}]")
+        for index, (name, source) in enumerate(plan.encoders.items())
+    }
+    if encoders == plan.encoders:
+        return plan
+    plan = dataclasses.replace(plan, encoders=encoders)
+    _check_layer(plan.study, encoders, path)
+    chain_budget.check_affordable(plan, path)
+    return plan
+
+
+def _on_hub(task: Task) -> bool:
+    return isinstance(task.source, HubSource)
+
+
+def _tokenizer_text(study: Study, encoder: str) -> str | None:
+    """The task whose text trains the tokenizer of an encoder with random weights."""
+    described = study.encoders.get(encoder)
+    return described.tokenizer.text if described is not None and described.tokenizer is not None else None
+
+
+def _row_digests(task: Task) -> dict[tuple[str, str, str], str]:
+    """(task, split, language) -> digest of its rows and of what they mean: all that a study can read of a task."""
+    found = {}
     trained = tuple(dict.fromkeys((*task.trained_in, *task.sources)))
     dev = task.languages if task.family == "mining" else trained
     for split, languages in (("train", trained), ("dev", dev), ("test", (*task.languages, *task.pool))):
         for language in languages:
             read = task.source.identity(split, language)
-            yield (split, language), fingerprint({"rows": read, "family": task.family, "labels": task.labels})
+            known = {"rows": read, "family": task.family, "labels": task.labels}
+            found[task.name, split, language] = fingerprint(known)
+    return found
 
 
 def _pinned(task: Task, facts: Facts) -> Task:
@@ -169,10 +220,8 @@ def _check_use(task: Task, where: str, study: Study) -> None:
             )
 
 
-def _encoder(
-    study: Study, path: Path, index: int, rows: Rows, tasks: Mapping[str, Task], facts: Facts
-) -> EncoderSource:
-    """An encoder of the axis."""
+def _encoder(study: Study, path: Path, index: int, rows: Rows, tasks: Mapping[str, Task]) -> EncoderSource:
+    """An encoder of the axis; one of the hub without its commit."""
     name = study.axes.encoder[index]
     described = study.encoders.get(name)
     where = f"{path}: axes.encoder[{index}]"
@@ -181,13 +230,16 @@ def _encoder(
         wanted = f"one of {', '.join(study.encoders)} is expected"
         raise StudyError(where, f"the unknown encoder {name!r}", wanted, hint)
     text = _text_digest(tasks[described.tokenizer.text], rows) if described and described.tokenizer else None
-    source = encoder_source(name, described, path.parent, text, study.axes.seed, where)
-    known = {seed: _as_resolved(one, facts) for seed, one in source.by_seed}
-    return per_seed(known, where) if known else _as_resolved(source, facts)
+    return encoder_source(name, described, path.parent, text, study.axes.seed, where)
 
 
-def _as_resolved(source: EncoderSource, facts: Facts) -> EncoderSource:
-    """A checkpoint with the commit and the shape that an earlier run has found."""
+def _as_known(source: EncoderSource, facts: Facts, where: str) -> EncoderSource:
+    """An encoder with the commit and the shape that a run has found. Raises StudyError where shapes of seeds differ."""
+    known = {seed: _checkpoint_as_known(one, facts) for seed, one in source.by_seed}
+    return per_seed(known, where) if known else _checkpoint_as_known(source, facts)
+
+
+def _checkpoint_as_known(source: EncoderSource, facts: Facts) -> EncoderSource:
     if source.location is None or not source.on_hub:
         return source
     commit = facts.encoder_commit(source.location)

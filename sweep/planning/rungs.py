@@ -8,15 +8,16 @@ candidate, have nothing to save: their candidates go to their scores at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.errors import StudyError
 from sweep.planning.axes import Cell
-from sweep.planning.chains import REPLICA, TARGET, Chain
+from sweep.planning.chains import REPLICA, Chain
 from sweep.planning.plan import Plan
 from sweep.planning.spec import Study
+from sweep.tasks.base import Task
 
 TRAINED = 1.0  # the end of the target phase
 SCORED = None
@@ -65,24 +66,23 @@ def rung_step(steps: int, evaluations: int, rung: float) -> int:
     return max(round(steps * round(rung * evaluations) / evaluations), 1)
 
 
-def check_rungs(plan: Plan, path: Path) -> None:
+def check_rungs(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
     """Raises StudyError where a target phase has no dev score at a rung."""
-    halving = plan.study.tuning.halving
-    for cell in plan.cells if halving is not None else ():
-        assert halving is not None
-        for recipe in (recipe for recipe in plan.recipes(cell) if recipe.kind == TARGET):
-            settings = recipe.settings
-            where, task = f"{path}: tuning.halving", cell.target
-            if settings.schedule == "wsd":
-                found = f"the schedule wsd, whose decay alone is scored on dev (target {task})"
-                raise StudyError(where, found, "another schedule of the target phase, or no 'halving', is expected")
-            for index, rung in enumerate(halving.rungs):
-                if abs(rung * settings.evaluations - round(rung * settings.evaluations)) > 1e-9:
-                    found = f"{rung:g}, where the target phase of {task} has no dev score"
-                    wanted = f"one of {', '.join(_scored_at(settings.evaluations))} is expected"
-                    if settings.evaluations == 1:
-                        wanted = "target.evaluations of at least 2 is expected: halving compares them"
-                    raise StudyError(f"{where}.rungs[{index}]", found, wanted)
+    halving, where = study.tuning.halving, f"{path}: tuning.halving"
+    if halving is None or study.target is None:
+        return
+    for name in (name for name in study.axes.target if tasks[name].trained_in):
+        settings = study.target.of((name,))
+        if settings.schedule == "wsd":
+            found = f"the schedule wsd, whose decay alone is scored on dev (target {name})"
+            raise StudyError(where, found, "another schedule of the target phase, or no 'halving', is expected")
+        for index, rung in enumerate(halving.rungs):
+            if abs(rung * settings.evaluations - round(rung * settings.evaluations)) > 1e-9:
+                found = f"{rung:g}, where the target phase of {name} has no dev score"
+                wanted = f"one of {', '.join(_scored_at(settings.evaluations))} is expected"
+                if settings.evaluations == 1:
+                    wanted = "target.evaluations of at least 2 is expected: halving compares them"
+                raise StudyError(f"{where}.rungs[{index}]", found, wanted)
 
 
 def _scored_at(evaluations: int) -> Iterator[str]:
