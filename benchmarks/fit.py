@@ -40,13 +40,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sweep.planning.budget import TRAINING, forward_flops
 from sweep.planning.registry import shape_of
-from sweep.tasks import FAMILIES
-from sweep.tasks.base import Encoded, EncodedSequence
+from sweep.tasks.base import Encoded, EncodedSequence, HeadSpec
 from sweep.tasks.encoding import from_sequences
+from sweep.tasks.families import FAMILIES
 from sweep.training.batching import Batch
 from sweep.training.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
 from sweep.training.encoders import random_encoder
-from sweep.training.heads import HeadSpec
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
 from sweep.training.schedule import FitSettings
@@ -165,7 +164,7 @@ def _model(arguments: argparse.Namespace) -> Chainable:
     }  # fmt: skip
     config = xlm_r(*SIZES[arguments.shape]) if arguments.shape else bert
     encoder = random_encoder(config, arguments.vocabulary, PAD, seed=0)
-    model = Chainable(encoder, {TASK: HeadSpec("sequence", CLASSES)}, seed=0, pad_id=PAD)
+    model = Chainable(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD)
     return model.to("cuda" if GPU else "cpu")
 
 

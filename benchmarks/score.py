@@ -39,15 +39,15 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.tasks import FAMILIES
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Outputs, Row, Task
+from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, HeadSpec, Outputs, Row, Task
 from sweep.tasks.encoding import from_sequences
+from sweep.tasks.families import FAMILIES
 from sweep.tasks.synthetic import EmbeddedSource
 from sweep.tasks.targets import UPOS
 from sweep.training.batching import Batch, DeviceData
 from sweep.training.cpu_kernels import BitDropout, OneDnnLinear
 from sweep.training.encoders import random_encoder
-from sweep.training.heads import Head, HeadSpec
+from sweep.training.heads import Head
 from sweep.training.model import Chainable, Precision
 from sweep.training.scoring import score
 
@@ -91,7 +91,7 @@ def main() -> None:
     print(f"merged:     {sentences / merged:7.1f} sentences/s, {100 * forward / merged:.1f}% of the time in the model")
     _compare(model, encoded, sentences, arguments)
     begin = time.perf_counter()
-    task = Task(TASK, "token", EmbeddedSource("pos"), tuple(data), labels=tuple(UPOS))
+    task = Task(TASK, FAMILIES["token"], EmbeddedSource("pos"), tuple(data), labels=tuple(UPOS))
     for language, (one, rows) in data.items():
         predictions = FAMILIES["token"].predict(outputs[language], one, rows, task.labels)
         FAMILIES["token"].judge(predictions, rows, task, language)

@@ -27,10 +27,9 @@ from shapes import SIZES, VOCABULARY, xlm_r
 
 from sweep.facts import NO_FACTS, Facts
 from sweep.planning.sharing import crowd
-from sweep.tasks.base import Encoded, EncodedSequence
+from sweep.tasks.base import Encoded, EncodedSequence, HeadSpec
 from sweep.tasks.encoding import from_sequences
 from sweep.training.encoders import random_encoder
-from sweep.training.heads import HeadSpec
 from sweep.training.memory import keep_to_share, taken_memory, watch_memory
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable
@@ -120,7 +119,7 @@ def _chain(count: int, arguments: argparse.Namespace, barrier: Barrier, results:
 
 def _training(arguments: argparse.Namespace) -> Iterator[Progress]:
     encoder = random_encoder(xlm_r(*SIZES[arguments.shape]), arguments.vocabulary, PAD, seed=0)
-    model = Chainable(encoder, {TASK: HeadSpec("sequence", CLASSES)}, seed=0, pad_id=PAD).to(arguments.device)
+    model = Chainable(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD).to(arguments.device)
     mixture = Mixture((Stream(TASK, _texts(arguments)),), arguments.batch_tokens, seed=1)
     # Where a GPU has no bf16 this slows all alike.
     return fit(model, mixture, FitSettings(1e-5, steps=200_000, seed=1, precision="bf16"))

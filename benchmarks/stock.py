@@ -26,7 +26,7 @@ import numpy as np
 
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.planning.registry import shape_of
-from sweep.tasks import FAMILIES, TASKS
+from sweep.tasks import TASKS
 from sweep.tasks.base import Encoded, Row, Task
 from sweep.tasks.encoding import from_sequences
 from sweep.training.mixture import Mixture, Stream
@@ -102,7 +102,7 @@ def trained(  # noqa: PLR0917
     trainer.train()
     language = task.trained_in[0]
     dev = task.source.rows("dev", language)
-    if task.family == "masked":
+    if task.family.name == "masked":
         trainer.evaluate(examples(task, dev, tokenizer))  # type: ignore[arg-type]
     else:
         score(trainer, task, language, dev, tokenizer)
@@ -113,11 +113,11 @@ def load_model(weights: str, task: Task) -> Any:
     """The usual class of the task's family; its head is new."""
     import transformers
 
-    if task.family == "masked":
+    if task.family.name == "masked":
         return transformers.AutoModelForMaskedLM.from_pretrained(weights)
-    if task.family == "span":
+    if task.family.name == "span":
         return transformers.AutoModelForQuestionAnswering.from_pretrained(weights, num_labels=2)
-    if task.family == "token":
+    if task.family.name == "token":
         return transformers.AutoModelForTokenClassification.from_pretrained(weights, num_labels=len(task.labels))
     return transformers.AutoModelForSequenceClassification.from_pretrained(weights, num_labels=len(task.labels))
 
@@ -126,16 +126,16 @@ def collator(task: Task, tokenizer: Any) -> Any:
     """Pads to the longest of a batch."""
     import transformers
 
-    if task.family == "masked":
+    if task.family.name == "masked":
         return transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED_SHARE)
-    if task.family == "token":
+    if task.family.name == "token":
         return transformers.DataCollatorForTokenClassification(tokenizer)
     return transformers.DataCollatorWithPadding(tokenizer)
 
 
 def encode(task: Task, rows: list[Row], tokenizer: Any) -> Encoded:
     """Token sequences and targets."""
-    family = FAMILIES[task.family]
+    family = task.family
     return from_sequences(family.encode(rows, tokenizer, min(family.default_max_length, tokenizer.model_max_length)))
 
 
@@ -152,23 +152,25 @@ def examples(task: Task, rows: list[Row], tokenizer: Any) -> list[dict[str, Any]
 
 def labels(task: Task, target: list[int]) -> dict[str, Any]:
     """What the task's model calls its targets; a masked model's come from the collator."""
-    if task.family == "masked":
+    if task.family.name == "masked":
         return {}
-    if task.family == "span":
+    if task.family.name == "span":
         return {"start_positions": target[0], "end_positions": target[1]}
-    return {"labels": target if task.family == "token" else target[0]}
+    return {"labels": target if task.family.name == "token" else target[0]}
 
 
 def score(trainer: Any, task: Task, language: str, rows: list[Row], tokenizer: Any) -> float:
     """The task's metric on one language's rows."""
-    family, encoded = FAMILIES[task.family], encode(task, rows, tokenizer)
+    family, encoded = task.family, encode(task, rows, tokenizer)
     found = trainer.predict(examples(task, rows, tokenizer)).predictions
     lengths = encoded.lengths()
-    if task.family == "span":
+    if task.family.name == "span":
         found = np.stack(found, axis=-1)
-    elif task.family == "token":
+    elif task.family.name == "token":
         found = found.argmax(axis=-1)
-    outputs = list(found) if task.family == "sequence" else [one[:n] for one, n in zip(found, lengths, strict=True)]
+    outputs = (
+        list(found) if task.family.name == "sequence" else [one[:n] for one, n in zip(found, lengths, strict=True)]
+    )
     predictions = family.predict(outputs, encoded, rows, task.labels)
     return float(family.value(family.judge(predictions, rows, task, language).sum(axis=0)))
 
@@ -180,7 +182,7 @@ def count_flops(model: Any, task: Task, spent: list[float]) -> None:
     def before(module: Any, _arguments: Any, named: dict[str, Any]) -> None:
         tokens, length = named["input_ids"].numel(), named["input_ids"].shape[1]
         flops = forward_flops(shape, tokens, tokens * length, 1)
-        if task.family == "masked":  # its head reads every token, not the masked ones alone
+        if task.family.name == "masked":  # its head reads every token, not the masked ones alone
             flops += masked_head_flops(shape, tokens / MASKED_SHARE)
         spent[0] += (TRAINING if module.training else 1) * flops
 

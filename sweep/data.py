@@ -17,12 +17,9 @@ from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
 from sweep.heartbeat import UNHEARD, Heartbeat
 from sweep.store import Store
-from sweep.tasks import FAMILIES
 from sweep.tasks.base import ENCODING_VERSION, Encoded, Outputs, Prediction, Row, Size, Task
 from sweep.tasks.encoding import concatenate, encode, open_encoded
-from sweep.tasks.mining import MINING
-from sweep.tasks.ranking import RANKING
-from sweep.tasks.units import Ids, Marks, asking, marks, units
+from sweep.tasks.units import Ids, Marks, marks, units
 
 SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all are compared on the same ones
 
@@ -38,9 +35,9 @@ class Reader:
 
     def encoded(self, task: Task, digest: str, split: str, language: str, max_length: int | None = None) -> Encoded:
         """One split in one language, mapped from the store; whoever comes first encodes it. Raises DataError."""
-        family = FAMILIES[task.family]
+        family = task.family
         length = min(max_length or family.default_max_length, self.longest)
-        key = fingerprint([ENCODING_VERSION, digest, task.family, split, language, length, self._tokenizer_digest])
+        key = fingerprint([ENCODING_VERSION, digest, family.name, split, language, length, self._tokenizer_digest])
         with self.store.made_once("data", f"{key}.arrow", self.heartbeat) as path:
             if not path.exists():
                 encode(family, task.source.rows(split, language), self.tokenizer, length, path, self.heartbeat)
@@ -92,11 +89,15 @@ class Sample:
     @cached_property
     def marks(self) -> Marks:
         """Which examples of the whole split belong together: a unit is one whichever examples of it were drawn."""
-        return marks([row for row, asks in zip(self.whole, asking(self.task.family, self.whole), strict=True) if asks])
+        return marks(self.task.family, [row for row in self.whole if self.task.family.asks(row)])
+
+    def asking(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
+        """[N] which rows ask something and are scored."""
+        return np.array([self.task.family.asks(row) for row in rows], dtype=np.bool_)
 
     def among(self, numbers: Ids) -> Ids:
         """Those of the sample's examples, in their order, of one number per example of the whole split."""
-        asks = asking(self.task.family, self.whole)
+        asks = self.asking(self.whole)
         taken = np.ones_like(asks)
         if self.chosen is not None:
             taken = np.isin(np.arange(len(asks)), self.chosen)
@@ -104,19 +105,19 @@ class Sample:
 
     def predictions(self, outputs: Outputs) -> list[Prediction]:
         """What a model's outputs say of each row."""
-        return FAMILIES[self.task.family].predict(outputs, self.encoded, self.rows, self.task.labels)
+        return self.task.family.predict(outputs, self.encoded, self.rows, self.task.labels)
 
     def statistics(self, predictions: Sequence[Prediction]) -> NDArray[np.float64]:
-        """[N, K] per-example statistics of the family."""
-        return FAMILIES[self.task.family].judge(predictions, self.rows, self.task, self.language)
+        """[N, K] per-example statistics of the task's metric."""
+        return self.task.measure.judge(predictions, self.rows, self.task, self.language)
 
     def value(self, statistics: NDArray[np.float64]) -> float:
-        """The family's metric, 0..1."""
-        return float(FAMILIES[self.task.family].value(statistics.sum(axis=0)))
+        """The task's metric, 0..1."""
+        return float(self.task.measure.value(statistics.sum(axis=0)))
 
     def majority(self) -> float:
         """The metric of the best constant answer, 0..1."""
-        return FAMILIES[self.task.family].majority(self.rows, self.encoded, self.task, self.language)
+        return self.task.family.majority(self.rows, self.encoded, self.task, self.language)
 
 
 def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:
@@ -125,8 +126,7 @@ def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int |
     chosen = _chosen(task, rows, limit)
     if chosen is not None:
         rows, encoded = [rows[index] for index in chosen], subset(encoded, chosen)
-    pooled = RANKING.pool(rows) if task.family == RANKING.name else rows
-    return Sample(task, language, pooled, encoded, whole, chosen)
+    return Sample(task, language, list(task.family.pool(rows)), encoded, whole, chosen)
 
 
 def sampled_units(samples: Mapping[str, Sample]) -> dict[str, Ids]:
@@ -137,9 +137,9 @@ def sampled_units(samples: Mapping[str, Sample]) -> dict[str, Ids]:
 
 def _chosen(task: Task, rows: Sequence[Row], limit: int | None) -> NDArray[np.int64] | None:
     """The rows of a sample, or None where it is all of them. What is searched is never left out."""
-    if limit is None or task.family == MINING.name:
+    if limit is None:
         return None
-    searched = np.array([task.family == RANKING.name and row["query"] is None for row in rows], dtype=np.bool_)
+    searched = np.array([not task.family.may_be_left_out(row) for row in rows], dtype=np.bool_)
     others = np.flatnonzero(~searched)
     if limit >= len(others):
         return None

@@ -40,6 +40,7 @@ from sweep.planning.resolve import informed, look_up, make_plan, shaped
 from sweep.planning.spec import Budget, Runtime, Study
 from sweep.planning.study_file import load
 from sweep.planning.summary import summary
+from sweep.plugins import code_folders
 from sweep.stock import Stock
 from sweep.store import Store, disk_error
 from sweep.tracking import Tracker
@@ -159,9 +160,16 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     targets = (plan.tasks[name] for name in plan.study.axes.target)
     languages = dict.fromkeys(language for task in targets for language in task.languages)
     found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpus > 0))
-    text = sorted(name for name, task in plan.tasks.items() if task.family == "masked")
+    text = sorted(name for name, task in plan.tasks.items() if task.family.raw_text)
     shared, gpu = sorted(plan.overlaps), plan.study.runtime.gpus > 0
-    return {**found, "languages": list(languages), "overlaps": shared, "text": text, "gpu": gpu}
+    return {
+        **found,
+        "languages": list(languages),
+        "overlaps": shared,
+        "text": text,
+        "gpu": gpu,
+        **({"code": code} if (code := code_folders()) else {}),
+    }
 
 
 def no_study(results: Path) -> StudyError:

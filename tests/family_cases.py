@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sweep.tasks import TASKS, VECTORS
+from sweep.tasks import TASKS
 from sweep.tasks.base import IGNORED, Encoded, Family, Prediction, Row, Task
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.masked import MASKED
@@ -73,16 +73,14 @@ def predicted(
     family: Family, outputs: Outputs, encoded: Encoded, rows: list[Row], labels: tuple[str, ...] = ()
 ) -> tuple[list[Prediction], list[Row]]:
     """What outputs say of rows, and the rows as a judge wants them."""
-    found = (
-        DeviceVectors(np.array(outputs, dtype=np.float32), torch.device("cpu")) if family.name in VECTORS else outputs
-    )
+    found = DeviceVectors(np.array(outputs, dtype=np.float32), torch.device("cpu")) if family.vectors else outputs
     known = RANKING.pool(rows) if family is RANKING else rows
     return family.predict(found, encoded, known, labels), known
 
 
 def task_of(family: Family, labels: tuple[str, ...] = (), normaliser: str = "squad") -> Task:
     """A task of the family; its source is never read."""
-    return Task("case", family.name, TASKS["world/nli"].source, ("en",), labels=labels, normaliser=normaliser)
+    return Task("case", family, TASKS["world/nli"].source, ("en",), labels=labels, normaliser=normaliser)
 
 
 def text(length: int) -> str:

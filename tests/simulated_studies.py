@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from sweep.reporting.statistics import Run, Scores, average, scores_of
-from sweep.tasks import FAMILIES
+from sweep.tasks.families import FAMILIES
 
 Floats = NDArray[np.float64]
 LANGUAGES = 2

@@ -11,7 +11,6 @@ from family_cases import BIO, UPOS, WORDS, statistics, task_of, text
 from small_tokenizers import KINDS, small_tokenizer
 from tokenizers import normalizers
 
-from sweep.official.writing import labels_text, predictions_text
 from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Row
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.encoding import from_sequences
@@ -197,7 +196,7 @@ def test_a_word_without_tag_is_read_and_neither_trained_nor_scored(tokenizer: An
     task = task_of(TOKEN, BIO)
     assert TOKEN.judge(found, rows, task, "en").tolist() == [[1, 1, 1], [0, 0, 0]]  # B-PER I-PER: one entity
     assert TOKEN.majority(rows, encoded, task, "en") == 0.0
-    assert predictions_text(found, rows, task) == labels_text(rows, task) == "B-PER\nI-PER\n\n"
+    assert TOKEN.predictions_text(found, rows, task) == TOKEN.labels_text(rows, task) == "B-PER\nI-PER\n\n"
 
 
 def test_a_tag_is_on_the_first_subword_of_its_word(tokenizer: Any) -> None:

@@ -16,7 +16,7 @@ from hub_folders import repository as write_repository
 from hub_rows import ANSWERS, NLI
 
 from sweep.errors import DataError, StudyError
-from sweep.tasks import FAMILIES, HUB, TASKS
+from sweep.tasks import HUB, TASKS
 from sweep.tasks.base import Size
 from sweep.tasks.check import check
 from sweep.tasks.sources import hub_task
@@ -66,7 +66,7 @@ def test_class_labels_are_read_by_name(xnli):
 
 def test_a_check_reads_the_splits_of_all_languages(xnli):
     task = offline("xnli", {"facebook/xnli": xnli}, languages=["en", "de"])
-    assert check(task, FAMILIES["sequence"]).rows == 3 + 1 + 1 + 2
+    assert check(task).rows == 3 + 1 + 1 + 2
 
 
 def test_xquad_is_trained_on_squad_and_tested_in_its_own_languages(repository):

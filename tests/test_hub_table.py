@@ -7,7 +7,7 @@ import pytest
 from hub_folders import hub_folders, offline, parts_of
 from hub_rows import EXPECTED
 
-from sweep.tasks import FAMILIES, HUB, TASKS
+from sweep.tasks import HUB, TASKS
 from sweep.tasks.benchmarks import BENCHMARKS
 from sweep.tasks.parts import PartedSource
 
@@ -36,7 +36,7 @@ def outer_languages(name):
 
 @pytest.mark.parametrize("name", HUB)
 def test_every_part_of_a_task_is_read_from_the_hubs_columns(name, tmp_path):
-    family = FAMILIES[TASKS[name].family]
+    family = TASKS[name].family
     for (split, language), rows in read(name, tmp_path, set(outer_languages(name))).items():
         for row in rows:
             assert family.check(row, TASKS[name].labels) is None, (split, language, row)

@@ -16,18 +16,20 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # A module imports only from a lower layer, or from its left in its own. A new file gets its place here.
 LAYERS = (
     # 0  errors and identity
-    "errors fingerprint names heartbeat terminal",
+    "errors fingerprint names plugins heartbeat terminal",
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
-    """tasks.base tasks.subwords tasks.classify tasks.schemes tasks.token tasks.normalise tasks.qa tasks.vectors
-    tasks.retrieval tasks.mining tasks.ranking tasks.masked tasks.encoding tasks.units tasks.share
+    """tasks.parquet tasks.treebank tasks.files tasks.formats tasks.prediction_files tasks.base tasks.schemes
+    tasks.mapping tasks.metrics tasks.subwords tasks.normalise tasks.vectors
+    tasks.classify tasks.token tasks.qa tasks.retrieval tasks.mining tasks.ranking tasks.masked tasks.families
+    tasks.encoding tasks.units tasks.share
     tasks.world tasks.synthetic_rows tasks.synthetic tasks.resources
     tasks.languages tasks.benchmarks
-    tasks.english tasks.targets tasks.publishers tasks.treebank
-    tasks.parquet tasks.files tasks.formats tasks.retrieval_formats tasks.mapping tasks.parts tasks.local tasks.hub
+    tasks.english tasks.targets tasks.publishers
+    tasks.retrieval_formats tasks.parts tasks.local tasks.hub
     tasks.described tasks.overlap tasks.check tasks.sources tasks.provided
     tasks tasks.listing""",
     # official files: written, read, scored
-    """official official.layout official.writing official.reading official.archive official.scores
+    """official official.layout official.archive official.scores
     official.table""",
     # 2  what the study says, what will run, what it costs
     """planning planning.notation planning.model planning.phase_settings planning.axes

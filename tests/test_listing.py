@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sweep.cli import main
-from sweep.tasks import FAMILIES, TASKS
+from sweep.tasks import TASKS
 from sweep.tasks.overlap import overlap
 from sweep.terminal import WIDTH
 
@@ -26,7 +26,7 @@ def test_all_tasks_are_listed_within_the_width_of_a_pipe(capsys):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_described_within_the_width_of_a_pipe(name, capsys):
     lines = listed(capsys, name).splitlines()
-    assert lines[0].startswith(f"{name}: {TASKS[name].family}, {FAMILIES[TASKS[name].family].metric}")
+    assert lines[0].startswith(f"{name}: {TASKS[name].family}, {TASKS[name].family.metric}")
     assert max(map(len, lines)) <= WIDTH
 
 

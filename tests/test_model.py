@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from tiny_models import CLASSES, HEADS, MASK, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
 from sweep.errors import StoreError, StudyError
-from sweep.tasks.base import IGNORED
+from sweep.tasks.base import IGNORED, HeadSpec
 from sweep.tasks.encoding import concatenate
 from sweep.training.batching import DeviceData
 from sweep.training.encoders import cpu_weights, load_encoder, load_weights, random_encoder
-from sweep.training.heads import HeadSpec, mask_tokens
+from sweep.training.heads import mask_tokens
 from sweep.training.model import Chainable
 from sweep.training.neighbours import DeviceVectors
 from sweep.training.scoring import score, score_all

@@ -10,16 +10,13 @@ from family_cases import CASES, predicted, task_of
 from official_files import EXPECTED, GOLDEN, official_folder
 from small_tokenizers import KINDS, small_tokenizer
 
-from sweep.official.layout import SUFFIXES
-from sweep.official.reading import read_pair
-from sweep.official.scores import Scores, TaskScores, averages, headline, score
+from sweep.official.scores import Scores, TaskScores, averages, headline, read_pair, score
 from sweep.official.table import scores_text
-from sweep.official.writing import labels_text, predictions_text
 from sweep.tasks.benchmarks import BENCHMARKS, GROUPS
 from sweep.tasks.encoding import from_sequences
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.family.name in SUFFIXES])
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.family.suffix])
 def test_predictions_of_any_family_are_judged_alike_before_and_after_they_were_files(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     tokenizer = small_tokenizer(KINDS[0], [" ".join(map(str, case.rows))])
@@ -28,8 +25,8 @@ def test_predictions_of_any_family_are_judged_alike_before_and_after_they_were_f
     for model in (case.perfect, case.guess):
         predictions, rows = predicted(case.family, model(data, case.rows), data, case.rows, case.labels)
         files = (tmp_path / "predictions", tmp_path / "labels")
-        files[0].write_text(predictions_text(predictions, rows, task), encoding="utf-8")
-        files[1].write_text(labels_text(rows, task), encoding="utf-8")
+        files[0].write_text(case.family.predictions_text(predictions, rows, task), encoding="utf-8")
+        files[1].write_text(case.family.labels_text(rows, task), encoding="utf-8")
         pair = read_pair(*files, task)
         before = case.family.judge(predictions, rows, task, "en").sum(axis=0)
         after = case.family.judge(pair.predictions, pair.rows, pair.task, "en").sum(axis=0)
@@ -41,8 +38,8 @@ def test_questions_that_share_an_id_are_kept_apart(tmp_path: Path) -> None:
     rows = [{"id": "1", "answers": [{"text": text, "start": 0}]} for text in ("a b", "c", "d")]
     task = task_of(CASES["span"].family)
     files = (tmp_path / "predictions", tmp_path / "labels")
-    files[0].write_text(predictions_text(["a b", "c", "x"], rows, task))
-    files[1].write_text(labels_text(rows, task))
+    files[0].write_text(task.family.predictions_text(["a b", "c", "x"], rows, task))
+    files[1].write_text(task.family.labels_text(rows, task))
     pair = read_pair(*files, task)
     assert pair.predictions == ["a b", "c", "x"]
 

@@ -32,11 +32,11 @@ from sweep.chain.trial import run
 from sweep.cli import main
 from sweep.errors import StudyError
 from sweep.store import Store
-from sweep.tasks.base import IGNORED
+from sweep.tasks.base import IGNORED, HeadSpec
 from sweep.tasks.encoding import EncodedSequence, from_sequences
 from sweep.training.batching import DeviceData
 from sweep.training.encoders import load_encoder
-from sweep.training.heads import HeadSpec, MaskedHead
+from sweep.training.heads import MaskedHead
 from sweep.training.model import Chainable
 from sweep.training.published import load_published_head
 

@@ -25,8 +25,8 @@ from sweep.reporting.results import results
 from sweep.reporting.retention import estimate_retention
 from sweep.stock import Stock
 from sweep.store import Store
-from sweep.tasks import FAMILIES
 from sweep.tasks.base import Size
+from sweep.tasks.families import FAMILIES, measure_of
 from sweep.training.heads import Head
 from sweep.training.probe import fit_head
 from sweep.training.scoring import score_all
@@ -150,7 +150,7 @@ def test_an_intermediate_task_of_any_family_is_scored_before_and_after_with_both
     for head in ("before", "saved_head", "fresh_head"):
         table = statistics[f"retention/{intermediate}/{head}"]
         assert len(table) == 50
-        assert entry[head] == FAMILIES[entry["family"]].value(table.sum(axis=0))
+        assert entry[head] == measure_of(entry["family"], entry["metric"]).value(table.sum(axis=0))
 
 
 def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):

@@ -11,18 +11,27 @@ from family_cases import CASES
 
 from sweep.errors import DataError
 from sweep.tasks.base import IGNORED
+from sweep.tasks.classify import SEQUENCE
+from sweep.tasks.qa import SPAN
 from sweep.tasks.share import drawn, held
 from sweep.tasks.sources import local_task
+from sweep.tasks.token import TOKEN
 
 TENTH = Fraction(1, 10)
+FAMILY_WITH = {"context": SPAN, "tags": TOKEN, "text": SEQUENCE}
 
 
 def texts(*labels: int):
     return [{"text": f"text {number}", "pair": None, "label": label} for number, label in enumerate(labels)]
 
 
+def shape_of(rows):
+    """The family that has such rows."""
+    return next(family for column, family in FAMILY_WITH.items() if column in rows[0])
+
+
 def dev_of(rows, share=TENTH):
-    return [row for row, is_dev in zip(rows, drawn(rows, share).tolist(), strict=True) if is_dev]
+    return [row for row, is_dev in zip(rows, drawn(shape_of(rows), rows, share).tolist(), strict=True) if is_dev]
 
 
 @pytest.mark.parametrize("every", [2, 5, 10])
@@ -43,10 +52,10 @@ def test_the_parts_of_small_labels_add_up_to_the_share():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_share_of_any_family_is_about_its_size_and_the_same_every_time(name):
-    rows = CASES[name].rows
-    dev = drawn(rows, TENTH)
+    rows, family = CASES[name].rows, CASES[name].family
+    dev = drawn(family, rows, TENTH)
     assert held(len(rows), TENTH) * 0.9 <= dev.sum() <= held(len(rows), TENTH) * 1.1
-    assert (drawn(rows, TENTH) == dev).all()
+    assert (drawn(family, rows, TENTH) == dev).all()
 
 
 @pytest.mark.parametrize("share", [TENTH, Fraction(1, 2), Fraction(9, 10)])
@@ -71,7 +80,7 @@ def test_sentences_of_a_document_stay_together_and_rare_tags_have_their_part():
 
 def test_rows_that_say_the_same_stay_together():
     rows = [{"text": f"Text  {n // 2}" if n % 2 else f"text {n // 2}", "pair": None, "label": n % 2} for n in range(80)]
-    chosen = drawn(rows, TENTH)
+    chosen = drawn(shape_of(rows), rows, TENTH)
     assert (chosen[::2] == chosen[1::2]).all()
 
 

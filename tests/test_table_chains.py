@@ -18,7 +18,7 @@ from sweep.tasks import HUB, TASKS
 
 PAPER = ("anli_plus", "mnli", "qqp", "squad2", "squad", "hellaswag", "ccg", "cosmos_qa", "commonsense_qa")
 BEYOND = ("siqa", "paws", "snli")
-ON_HUB = tuple(name for name in HUB if len(TASKS[name].languages) > 1 and TASKS[name].family != "masked")
+ON_HUB = tuple(name for name in HUB if len(TASKS[name].languages) > 1 and not TASKS[name].family.raw_text)
 TEXTS = [f"the river runs to town number {number} and back to the {number % 7} hills" for number in range(200)]
 CCG = "The\tNP/N\nriver\tN\nruns\tS\\NP\n\nIt\tNP\nends\tS\\NP\n\n"
 OWN_CCG = {

@@ -37,7 +37,6 @@ from sweep.data import training_data
 from sweep.errors import StoreError
 from sweep.stock import Stock
 from sweep.store import CHECKPOINT, Store
-from sweep.tasks import FAMILIES
 from sweep.training.encoders import random_encoder
 
 TARGETS = ("world/rte", "world/paraphrase", "world/copa", "world/ner", "world/qa_small", "world/retrieval")
@@ -75,7 +74,7 @@ def test_a_target_of_any_family_is_scored_in_all_its_languages(target, store, tm
     assert set(score.languages) == set(statistics) == set(task.languages)
     for language, entry in score.languages.items():
         assert len(statistics[language]) == entry["examples"] == 50
-        assert entry["value"] == FAMILIES[task.family].value(statistics[language].sum(axis=0))
+        assert entry["value"] == task.family.value(statistics[language].sum(axis=0))
         assert 0 <= entry["value"] <= 1
         assert 0 <= entry["majority"] <= 1
     trained = ["pretrain"] if target == "world/retrieval" else ["pretrain", "target"]

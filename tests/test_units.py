@@ -9,14 +9,25 @@ import pytest
 
 from sweep.data import sample, sampled_units
 from sweep.tasks.base import EncodedSequence
+from sweep.tasks.classify import SEQUENCE
 from sweep.tasks.encoding import from_sequences
+from sweep.tasks.qa import SPAN
+from sweep.tasks.retrieval import EMBEDDING
 from sweep.tasks.sources import local_task
 from sweep.tasks.units import marks, units
 
 
+def shape_of(rows):
+    """The family that has such rows."""
+    return SPAN if "context" in rows[0] else SEQUENCE if "label" in rows[0] else EMBEDDING
+
+
 def numbered(**rows):
     """Unit numbers as lists, by language."""
-    return {language: found.tolist() for language, found in units({k: marks(v) for k, v in rows.items()}).items()}
+    return {
+        language: found.tolist()
+        for language, found in units({k: marks(shape_of(v), v) for k, v in rows.items()}).items()
+    }
 
 
 def question(name: str, context: str):

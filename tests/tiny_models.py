@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence
+from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, HeadSpec
 from sweep.tasks.encoding import from_sequences
 from sweep.training.encoders import random_encoder
-from sweep.training.heads import HeadSpec
 from sweep.training.model import Chainable
 
 VOCABULARY, PAD, MASK, FIRST_WORD, CLASSES = 60, 0, 4, 5, 3
@@ -43,11 +42,11 @@ SHAPES = {
     },
 }
 HEADS = {
-    "sequence": HeadSpec("sequence", CLASSES),
-    "choice": HeadSpec("choice"),
+    "sequence": HeadSpec("text", CLASSES),
+    "choice": HeadSpec("choice", 1),
     "token": HeadSpec("token", CLASSES),
-    "span": HeadSpec("span"),
-    "embedding": HeadSpec("embedding"),
+    "span": HeadSpec("span", 2),
+    "embedding": HeadSpec("vector"),
     "masked": HeadSpec("masked", mask_id=MASK),
 }
 

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,6 @@ from sweep.store import Store
 from sweep.tasks.base import Task
 from sweep.training.cpu_kernels import kernels_in_use
 from sweep.training.encoders import load_encoder, load_weights, random_encoder
-from sweep.training.heads import HeadSpec
 from sweep.training.memory import keep_to_share
 from sweep.training.model import Chainable, has_bf16
 from sweep.training.published import load_parents_head, load_published_head
@@ -140,7 +139,7 @@ def _model(
         encoder = random_encoder(config, len(tokenizer), tokenizer.pad_token_id, seed, dropout)
         if weights is not None:
             load_weights(encoder, weights)
-    heads = {task.name: HeadSpec(task.family, len(task.labels), tokenizer.mask_token_id) for task in tasks}
+    heads = {task.name: replace(task.family.head(task.labels), mask_id=tokenizer.mask_token_id) for task in tasks}
     pooling = cast(Literal["mean", "cls"], source.pooling)
     model = Chainable(
         encoder, heads, seed=seed, pad_id=tokenizer.pad_token_id, pooling=pooling, dropout=dropout,

@@ -42,7 +42,7 @@ class DevSets:
     @classmethod
     def read(cls, bench: Bench, tasks: Sequence[Task], phase: Phase) -> DevSets:
         """Encodes what is not encoded yet."""
-        judging = [task for task in tasks if task.family != "masked"] or tasks
+        judging = [task for task in tasks if not task.family.raw_text] or tasks
         return cls(bench, phase, [_sample(bench, task, phase) for task in judging])
 
     def evaluate(self, model: Chainable, heard: Callable[[], None]) -> float:

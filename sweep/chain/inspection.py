@@ -17,21 +17,27 @@ from sweep.planning.first_use import asked_families, unchecked_encoders
 from sweep.planning.plan import Plan
 from sweep.planning.registry import shape_of
 from sweep.planning.shapes import EncoderSource
+from sweep.tasks.base import Family
 from sweep.training.encoders import check_shape, check_weights, configuration, load_configuration
+from sweep.training.heads import head_class
 from sweep.training.tokenizer import check_tokenizer, load_tokenizer
 
 
 def check_encoders(plan: Plan, facts: Facts) -> Facts:
     """Facts on encoders that no earlier run has looked at, the shapes of hub encoders among them. Raises StudyError."""
     families, found, mistakes = asked_families(plan), NO_FACTS, Mistakes()
-    for source in unchecked_encoders(plan, facts):
+    unchecked = unchecked_encoders(plan, facts)
+    for task in plan.tasks.values() if unchecked else ():
         with mistakes.part():
-            found |= _check(source, families).with_encoder_checked(source.digest, families)
+            head_class(task.family.head(task.labels))
+    for source in unchecked:
+        with mistakes.part():
+            found |= _check(source, families).with_encoder_checked(source.digest, [family.name for family in families])
     mistakes.raise_first()
     return found
 
 
-def _check(source: EncoderSource, families: list[str]) -> Facts:
+def _check(source: EncoderSource, families: list[Family]) -> Facts:
     if source.location is None:
         where = f"encoders.{source.name}.random_init"
         check_shape(configuration(json.loads(source.config or "{}"), source.vocab_size, 0, where), where)

@@ -20,7 +20,7 @@ def steps_of(bench: Bench, phase: Phase, mixture: Mixture) -> int:
     settings, flops = phase.recipe.settings, phase.recipe.flops
     if flops is None:
         return settings.steps or mixture.steps_for(settings.epochs or 0)
-    masked = {name for name in phase.recipe.tasks if bench.plan.tasks[name].family == "masked"}
+    masked = {name for name in phase.recipe.tasks if bench.plan.tasks[name].family.raw_text}
     steps, left = 0, flops
     for task, padded, attended in mixture.fed():
         left -= (cost := step_flops(bench.encoder.shape, padded, attended, task in masked))

@@ -49,7 +49,7 @@ class Logbook:
         self.bench, self.phase = bench, phase
         self._flops_before = log["flops"] - bench.meter.flops
         self._seconds_before = log["seconds"] - bench.meter.device_seconds
-        self._masked = {name for name in phase.recipe.tasks if bench.plan.tasks[name].family == "masked"}
+        self._masked = {name for name in phase.recipe.tasks if bench.plan.tasks[name].family.raw_text}
 
     def note(self, progress: Progress, by_task: Mapping[str, float]) -> None:
         """Keeps what the step cost and, every so often, its loss; `by_task` are the dev scores, where it has some."""

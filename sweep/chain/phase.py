@@ -160,7 +160,7 @@ def _read(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[Stream, ..
             digest = bench.plan.rows[task.name, "train", language]
             by_language[language] = bench.reader.encoded(task, digest, "train", language, settings.max_length)
         facts |= sizes(task, "train", by_language)
-        for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family == "masked"):
+        for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family.raw_text):
             streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))
             bench.meter.beat()
     bench.meter.report(0, 0, facts=facts, preparing=True)

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from sweep.chain.bench import Bench, model_with_heads
 from sweep.chain.meter import encoded_flops
 from sweep.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
-from sweep.planning.budget import LINEAR, probe_examples
+from sweep.planning.budget import probe_examples
 from sweep.planning.chains import INTERMEDIATE, Chain, Phase
-from sweep.tasks import FAMILIES
 from sweep.tasks.base import Encoded, Size, Task
 from sweep.training.model import Chainable
 from sweep.training.probe import fit_head
@@ -66,7 +65,7 @@ def measure(bench: Bench, chain: Chain) -> Retention:
     after = model_with_heads(bench, tasks, last, phase)
     bench.meter.beat()
     _score(bench, found, after, samples, SAVED_HEAD)
-    linear = [one for one in samples if one.task.family in LINEAR]
+    linear = [one for one in samples if one.task.family.probe]
     for one in linear:
         _fit(bench, found, after, one.task, phase)
         bench.meter.beat()
@@ -88,9 +87,8 @@ def _score(bench: Bench, found: Retention, model: Chainable, samples: Sequence[S
 
 def _facts(one: Sample) -> dict[str, Any]:
     split, language = one.task.held_out
-    family = FAMILIES[one.task.family]
     return {
-        "family": family.name, "metric": family.metric, "split": split, "language": language,
+        "family": one.task.family.name, "metric": one.task.metric_name, "split": split, "language": language,
         "examples": len(one.rows), "majority": one.majority(), FRESH_HEAD: None,
     }  # fmt: skip
 

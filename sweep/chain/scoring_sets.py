@@ -18,9 +18,7 @@ from sweep.heartbeat import Heartbeat
 from sweep.planning.plan import Rows
 from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
 from sweep.tasks.encoding import concatenate
-from sweep.tasks.mining import MINING
-from sweep.tasks.ranking import RANKING
-from sweep.tasks.units import Ids, asking
+from sweep.tasks.units import Ids
 
 POOL = "pool"
 
@@ -51,14 +49,13 @@ class ScoringSets:
             return sample(encoded, task, split, language, limit)
 
         tests = {language: read("test", language, examples) for language in (*task.languages, *task.pool)}
-        calibrated = task.languages if task.family == MINING.name else ()
-        devs = {language: read("dev", language, None) for language in calibrated}
-        return cls(task, _linked(tests) if task.family == RANKING.name else tests, devs)
+        devs = {language: read("dev", language, None) for language in task.calibrated_in}
+        return cls(task, _linked(task, tests) if task.family.pools else tests, devs)
 
     @cached_property
     def encoded(self) -> dict[str, Encoded]:
         """What is to be scored, by name."""
-        if self.task.family == RANKING.name:
+        if self.task.family.pools:
             return {POOL: concatenate([one.encoded for one in self.tests.values()])}
         return self.by_language | {f"dev {language}": one.encoded for language, one in self.devs.items()}
 
@@ -88,26 +85,26 @@ class ScoringSets:
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
         """[N, K] of the rows that ask something: what is only searched is no example."""
         one = self.tests[language]
-        return one.statistics(predictions)[asking(self.task.family, one.rows)]
+        return one.statistics(predictions)[one.asking(one.rows)]
 
     def _predictions(
         self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat
     ) -> tuple[dict[str, list[Prediction]], dict[str, float]]:
-        if self.task.family == RANKING.name:
+        if self.task.family.pools:
             return self._ranked(outputs[POOL]), {}
         predictions, thresholds = dict[str, list[Prediction]](), dict[str, float]()
         for language, one in self.tests.items():
             predictions[language] = one.predictions(outputs[language])
             heartbeat.beat()
         for language, one in self.devs.items():
-            thresholds[language] = MINING.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
-            predictions[language] = MINING.above(predictions[language], thresholds[language])
+            thresholds[language] = self.task.family.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
+            predictions[language] = self.task.family.above(predictions[language], thresholds[language])
             heartbeat.beat()
         return predictions, thresholds
 
     def _ranked(self, outputs: Outputs) -> dict[str, list[Prediction]]:
         rows = [row for one in self.tests.values() for row in one.rows]
-        found = RANKING.predict(outputs, self.encoded[POOL], rows, ())
+        found = self.task.family.predict(outputs, self.encoded[POOL], rows, self.task.labels)
         ends = np.cumsum([len(one.rows) for one in self.tests.values()]).tolist()
         return {
             language: found[end - len(one.rows) : end]
@@ -115,7 +112,7 @@ class ScoringSets:
         }
 
 
-def _linked(tests: Mapping[str, Sample]) -> dict[str, Sample]:
+def _linked(task: Task, tests: Mapping[str, Sample]) -> dict[str, Sample]:
     """The same samples, every query with its right candidates in all languages."""
-    rows = iter(RANKING.pool([row for one in tests.values() for row in one.rows]))
+    rows = iter(task.family.pool([row for one in tests.values() for row in one.rows]))
     return {language: replace(one, rows=[next(rows) for _ in one.rows]) for language, one in tests.items()}

@@ -19,7 +19,6 @@ from sweep.planning.chains import TARGET, Chain
 from sweep.planning.plan import SCORE_VERSION
 from sweep.planning.reading import read_layers, scoring_settings
 from sweep.records import ScoreRecord
-from sweep.tasks import FAMILIES
 from sweep.training.scoring import score
 
 
@@ -51,8 +50,8 @@ def score_chain(bench: Bench, chain: Chain, keep: bool) -> None:
     del model
     again = measure(bench, chain)
     record = ScoreRecord(
-        key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family,
-        metric=FAMILIES[task.family].metric, train_language=task.train_language, settings=settings,
+        key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family.name,
+        metric=task.metric_name, train_language=task.train_language, settings=settings,
         languages=_entries(sets, first), layers=_by_layer(sets, settings, [first, *others]),
         flops=float(flops + again.flops), device_seconds=bench.meter.device_seconds - spent, started=started,
         ended=time.time(), files={}, retention=again.tasks, **bench.made,
@@ -78,7 +77,7 @@ def _release(bench: Bench, chain: Chain, key: str) -> None:
 def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> str:
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
-    known = description(task.family, task.labels, task.normaliser)
+    known = description(task)
     key = fingerprint([SCORE_VERSION, known, bench.plan.tests[task.name], examples])
     with bench.store.made_once("labels", key, bench.meter) as folder:
         if not folder.exists():

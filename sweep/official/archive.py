@@ -15,7 +15,6 @@ from pathlib import Path
 
 from sweep.errors import StoreError
 from sweep.official.layout import DESCRIPTION, description, test_file
-from sweep.official.writing import labels_text, predictions_text
 from sweep.tasks.base import Prediction, Row, Task
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
@@ -27,7 +26,7 @@ def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[s
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for language, found in predictions.items():
             entry = zipfile.ZipInfo(test_file(task.family, language), EPOCH)
-            archive.writestr(entry, predictions_text(found, rows[language], task), zipfile.ZIP_DEFLATED)
+            archive.writestr(entry, task.family.predictions_text(found, rows[language], task), zipfile.ZIP_DEFLATED)
     return content.getvalue()
 
 
@@ -37,9 +36,9 @@ def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) ->
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for language, gold in rows.items():
-        text = labels_text(gold, task)
+        text = task.family.labels_text(gold, task)
         (unfinished / test_file(task.family, language)).write_text(text, encoding="utf-8")
-    known = description(task.family, task.labels, task.normaliser)
+    known = description(task)
     (unfinished / DESCRIPTION).write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
     unfinished.replace(folder)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,23 +17,22 @@ from typing import Any
 
 from sweep.errors import DataError, nearest
 from sweep.names import file_name
-from sweep.tasks import FAMILIES, TASKS
-from sweep.tasks.base import Row, Size, Task
+from sweep.plugins import is_reference
+from sweep.tasks import TASKS
+from sweep.tasks.base import Family, Row, Size, Task
+from sweep.tasks.families import FAMILIES, family_of
 from sweep.tasks.normalise import NORMALISERS
 
 PREDICTIONS, LABELS, DESCRIPTION = "predictions", "labels", "submission.json"
-SUFFIXES = {
-    "sequence": "tsv", "choice": "jsonl", "token": "tsv", "span": "json", "embedding": "tsv", "mining": "tsv",
-    "ranking": "json",
-}  # fmt: skip
 
 # Tasks of the benchmarks whose data no table names; their files say enough.
 UNLISTED = {"bucc2018": "mining", "lareqa": "ranking", "mewslix": "ranking"}
 
 
-def test_file(family: str, language: str) -> str:
-    """The name of a language's files. A masked task, which is never a target, has none."""
-    return f"test-{file_name(language)}.{SUFFIXES[family]}"
+def test_file(family: Family, language: str) -> str:
+    """The name of a language's files. A family that is never a target has none."""
+    assert family.suffix is not None
+    return f"test-{file_name(language)}.{family.suffix}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Folder:
 
     def _files(self, side: str, task: Task) -> dict[str, Path]:
         """Language -> file."""
-        described, ending = self._described.get(task.name), f".{SUFFIXES[task.family]}"
+        described, ending = self._described.get(task.name), f".{task.family.suffix}"
         languages = described.get("languages", ()) if isinstance(described, dict) else ()
         known = {file_name(str(language)): str(language) for language in languages}
         paths = self._place(side, task.name).glob(f"test-*{ending}")
@@ -112,9 +111,9 @@ class Folder:
         if name in self._described:
             return _task(name, self._described[name], self.root / DESCRIPTION)
         if name not in TASKS and name in UNLISTED:
-            return Task(name, UNLISTED[name], NoRows(), ())
-        if name not in TASKS or TASKS[name].family not in SUFFIXES:
-            known = [*UNLISTED, *(name for name, task in TASKS.items() if task.family in SUFFIXES)]
+            return Task(name, FAMILIES[UNLISTED[name]], NoRows(), ())
+        if name not in TASKS or TASKS[name].family.suffix is None:
+            known = [*UNLISTED, *(name for name, task in TASKS.items() if task.family.suffix)]
             wanted = f"a task of the table, or one that {DESCRIPTION} describes, is expected"
             raise DataError(self._place(PREDICTIONS, name), f"the unknown task {name!r}", wanted, nearest(name, known))
         return TASKS[name]
@@ -131,22 +130,32 @@ class Folder:
             raise DataError(path, f"something unreadable ({error})", wanted) from error
 
 
-def description(family: str, labels: Sequence[str], normaliser: str) -> dict[str, Any]:
+def description(task: Task) -> dict[str, Any]:
     """What DESCRIPTION says of a task."""
-    return {"family": family, "labels": list(labels), "normaliser": normaliser}
+    own = {"metric": task.metric_name} if task.metric else {}
+    return {"family": task.family.name, "labels": list(task.labels), "normaliser": task.normaliser, **own}
+
+
+def family_with_files(name: object, where: object) -> Family:
+    """The family of a description. Raises DataError where it is none that has prediction files."""
+    known = [family.name for family in FAMILIES.values() if family.suffix]
+    found = family_of(name, where) if isinstance(name, str) and (name in known or is_reference(name)) else None
+    if found is None or found.suffix is None:
+        raise DataError(where, f"the family {str(name)!r}", f"one of {', '.join(known)} is expected")
+    return found
 
 
 def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
     try:
-        family, normaliser = str(described["family"]), str(described["normaliser"])
+        family_name, normaliser = str(described["family"]), str(described["normaliser"])
         labels = tuple(str(label) for label in described["labels"])
     except (KeyError, TypeError) as error:
         wanted = f"family, labels and normaliser of {name} are expected"
         raise DataError(path, f"an incomplete description ({error})", wanted) from error
-    if family not in SUFFIXES or family not in FAMILIES:
-        raise DataError(path, f"the family {family!r} of {name}", f"one of {', '.join(SUFFIXES)} is expected")
+    family = family_with_files(family_name, path)
     if normaliser not in NORMALISERS:
         raise DataError(
             path, f"the normaliser {normaliser!r} of {name}", f"one of {', '.join(NORMALISERS)} is expected"
         )
-    return Task(name, family, NoRows(), (), None, labels=labels, normaliser=normaliser)
+    metric = family.metric_of(str(described["metric"]), path, labels=labels) if "metric" in described else None
+    return Task(name, family, NoRows(), (), None, labels=labels, normaliser=normaliser, metric=metric)

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import DataError, nearest
 from sweep.official.layout import LABELS, PREDICTIONS, Folder
-from sweep.official.reading import read_pair
-from sweep.tasks import FAMILIES
-from sweep.tasks.base import Task
+from sweep.tasks.base import Pair, Task
 from sweep.tasks.benchmarks import BENCHMARKS, GROUPS, languages_of
 
 PERCENT = 100.0
@@ -45,7 +43,7 @@ class TaskScores:
         return {name: sum(one[name] for one in values) / len(values) for name in values[0]}
 
     def _metrics(self, sums: NDArray[np.float64]) -> Metrics:
-        return {name: PERCENT * float(value) for name, value in FAMILIES[self.task.family].details(sums).items()}
+        return {name: PERCENT * float(value) for name, value in self.task.measure.details(sums).items()}
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,19 @@ def score(root: Path, version: str | None = None) -> Scores:
         sums = {}
         for language in _languages(folder, task, version):
             pair = read_pair(folder.file(PREDICTIONS, task, language), folder.file(LABELS, task, language), task)
-            statistics = FAMILIES[task.family].judge(pair.predictions, pair.rows, pair.task, language)
+            statistics = task.measure.judge(pair.predictions, pair.rows, pair.task, language)
             sums[language] = statistics.sum(axis=0)
             scores.notes.extend(pair.notes)
         scores.tasks[name] = TaskScores(task, sums)
     return scores
+
+
+def read_pair(predictions: Path, labels: Path, task: Task) -> Pair:
+    """Both files of a language. Raises DataError."""
+    pair = task.family.read_files(predictions, labels, task)
+    if not pair.rows:
+        raise DataError(labels, "nothing to score", "at least one label is expected")
+    return pair
 
 
 def averages(scores: Scores, version: str) -> Averages:

@@ -24,7 +24,6 @@ from sweep.tasks.base import Size, Task
 TRAINING = 3
 PADDING = 1.04  # padded over real tokens with length buckets; what was really fed is counted when it runs
 
-LINEAR = ("sequence", "choice", "token", "span")  # families whose head is one matrix, which can be fitted alone
 PROBE_EXAMPLES = 2000  # enough for a linear head; its features are kept in memory while it is fitted
 PROBE_VECTORS = 200_000
 
@@ -56,7 +55,7 @@ def probe_examples(task: Task, train: Size) -> int:
 
     A text and an option are one vector, words and spans one per token; the same number for encoders of all sizes.
     """
-    vectors = train.tokens if task.family in ("token", "span") else 1.0
+    vectors = train.tokens if task.family.probe == "tokens" else 1.0
     return max(min(PROBE_EXAMPLES, int(PROBE_VECTORS / max(vectors, 1.0)), train.examples), 1)
 
 
@@ -97,8 +96,7 @@ class Costs:
         if memo not in self._memo:
             task = self.plan.tasks[cell.target]
             sizes = [self.size(task, "test", language) for language in (*task.languages, *task.pool)]
-            if task.family == "mining":  # whose threshold is calibrated on dev
-                sizes += [self.size(task, "dev", language) for language in task.languages]
+            sizes += [self.size(task, "dev", language) for language in task.calibrated_in]
             limit = self.plan.study.scoring.examples or math.inf
             self._memo[memo] = sum(self._forward(cell, task, min(size.examples, limit), size) for size in sizes)
         return self._memo[memo]
@@ -110,7 +108,7 @@ class Costs:
             task, limit = self.plan.tasks[name], self.plan.study.scoring.examples or math.inf
             split, language = task.held_out
             held_out, train = self.size(task, split, language), self.size(task, "train", language)
-            linear = task.family in LINEAR
+            linear = task.family.probe is not None
             passes = (3 if linear else 2) * self._forward(cell, task, min(held_out.examples, limit), held_out)
             fitted = probe_examples(task, train) if linear else 0
             self._memo[memo] = passes + self._forward(cell, task, fitted, train)
@@ -181,7 +179,7 @@ class Costs:
             part = fed * share
             attended = part * _length(self.plan.tasks[name], sizes[name])
             total += forward_flops(shape, part, attended, part / settings.batch_tokens)
-            if self.plan.tasks[name].family == "masked":
+            if self.plan.tasks[name].family.raw_text:
                 total += masked_head_flops(shape, part)
         return TRAINING * total
 
@@ -215,8 +213,7 @@ class Costs:
 
 
 def _length(task: Task, size: Size) -> float:
-    # An example of these families is several sequences: the options of a choice, the two sides of a pair.
-    return size.tokens / (size.sequences or {"choice": 3.0, "embedding": 2.0}.get(task.family, 1.0))
+    return size.tokens / (size.sequences or task.family.sequences)
 
 
 @dataclass(frozen=True)

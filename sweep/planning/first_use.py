@@ -16,7 +16,7 @@ from sweep.planning import data_facts
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import Named
 from sweep.planning.shapes import EncoderSource
-from sweep.tasks import FAMILIES
+from sweep.tasks.base import Family
 from sweep.tasks.check import Checked, check
 from sweep.tasks.hub import HubSource, version_of
 from sweep.tasks.local import LocalSource
@@ -59,7 +59,7 @@ def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> 
     def checked(name: str) -> Checked:
         if name not in read:
             task = plan.tasks[name]
-            read[name] = check(task, FAMILIES[task.family], data_facts.sources(plan, name))
+            read[name] = check(task, data_facts.sources(plan, name))
         return read[name]
 
     chosen, mistakes = list(plan.tasks if names is None else names), Mistakes()
@@ -89,16 +89,17 @@ def check_small_data(plan: Plan, facts: Facts) -> Facts:
         return NO_FACTS
 
 
-def asked_families(plan: Plan) -> list[str]:
+def asked_families(plan: Plan) -> list[Family]:
     """The families that every encoder of the study must be able to do."""
     axes = plan.study.axes
     names = {*axes.target, *(name for names in axes.intermediate for name in names)}
-    return sorted({plan.tasks[name].family for name in names if name in plan.tasks})
+    return sorted({plan.tasks[name].family for name in names if name in plan.tasks}, key=str)
 
 
 def unchecked_encoders(plan: Plan, facts: Facts) -> list[EncoderSource]:
     """Encoders that no earlier run has looked at for these families (sweep/chain/inspection.py does)."""
-    families, distinct = asked_families(plan), {source.digest: source for source in _checkpoints(plan.encoders)}
+    families = [family.name for family in asked_families(plan)]
+    distinct = {source.digest: source for source in _checkpoints(plan.encoders)}
     return [source for digest, source in distinct.items() if not facts.is_encoder_checked(digest, families)]
 
 

@@ -41,7 +41,7 @@ def _check_ratios(ratios: Mapping[str, float], phases: Sequence[tuple[str, ...]]
 
 
 def _check_text(text: Text, tasks: Sequence[Task], where: str) -> None:
-    raw = [task for task in tasks if task.family == "masked"]
+    raw = [task for task in tasks if task.family.raw_text]
     if text != Text() and not raw:
         raise StudyError(where, "settings of raw text", "a masked task among the phase's tasks is expected")
     for task in raw:

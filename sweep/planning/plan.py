@@ -181,7 +181,7 @@ class Plan:
             read = zip(tasks, languages, strict=True)
             data = tuple(self._training_digest(self.tasks[task], spoken) for task, spoken in read)
             # Languages are said per task, and raw text's settings count where there is raw text.
-            text = chosen.text.temperature if any(self.tasks[task].family == "masked" for task in tasks) else 1.0
+            text = chosen.text.temperature if any(self.tasks[task].family.raw_text for task in tasks) else 1.0
             chosen = chosen.model_copy(update={"text": Text(temperature=text)})
             precision = self.study.runtime.precision
             self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops, precision)
@@ -217,11 +217,11 @@ class Plan:
 
     def _test_digest(self, task: Task) -> str:
         read = [self.rows[task.name, "test", language] for language in (*task.languages, *task.pool)]
-        read += [self.rows[task.name, "dev", language] for language in task.languages if task.family == "mining"]
+        read += [self.rows[task.name, "dev", language] for language in task.calibrated_in]
         return fingerprint({"rows": read, "languages": task.languages, "pool": task.pool})
 
     def _languages(self, task: Task, source: str, text: Text) -> tuple[str, ...]:
-        return text.languages or task.trained_in if task.family == "masked" else trained_in(task, source)
+        return text.languages or task.trained_in if task.family.raw_text else trained_in(task, source)
 
     def _lengths(self, cell: Cell, recipe: Recipe) -> tuple[Recipe, ...]:
         """Runs of several lengths that begin with the same steps, shortest first; most runs share none."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sweep.fingerprint import fingerprint
-from sweep.planning.budget import LINEAR, Costs
+from sweep.planning.budget import Costs
 from sweep.planning.chains import TARGET, Chain
 from sweep.planning.phase_settings import Phases, PhaseSettings, Warmup
 from sweep.planning.plan import Plan
@@ -34,7 +34,7 @@ SHORT = {
 def ranked_targets(plan: Plan) -> tuple[str, ...]:
     """The targets whose settings can be ranked; of the others, all settings have to be tried."""
     tasks = (plan.tasks[name] for name in plan.study.axes.target)
-    return tuple(task.name for task in tasks if task.family in LINEAR and task.trained_in)
+    return tuple(task.name for task in tasks if task.family.probe and task.trained_in)
 
 
 def short_plan(plan: Plan) -> Plan:

@@ -12,7 +12,6 @@ from typing import Any
 
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.spec import Study
-from sweep.tasks import VECTORS
 from sweep.tasks.base import Task
 
 
@@ -26,10 +25,8 @@ def scoring_settings(study: Study, task: Task, encoder: EncoderSource) -> dict[s
 
     The first layer is the one that counts; the others are shown beside it.
     """
-    settings: dict[str, Any] = {"examples": study.scoring.examples}
-    if task.family == "span":
-        settings["normaliser"] = task.normaliser
-    if task.family not in VECTORS:
+    settings: dict[str, Any] = {"examples": study.scoring.examples, **task.family.scoring_settings(task)}
+    if not task.family.vectors:
         return settings
     last = encoder.shape.layers
     if task.trained_in:

@@ -24,7 +24,7 @@ from sweep.planning.plan import Plan, Rows
 from sweep.planning.registry import GUESS
 from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
 from sweep.planning.spec import Study
-from sweep.tasks import TASKS, VECTORS
+from sweep.tasks import TASKS
 from sweep.tasks.base import Task
 from sweep.tasks.hub import HubSource
 from sweep.tasks.parts import PartedSource
@@ -137,12 +137,11 @@ def _row_digests(task: Task) -> dict[tuple[str, str, str], str]:
     """(task, split, language) -> digest of its rows and of what they mean: all that a study can read of a task."""
     found = {}
     trained = tuple(dict.fromkeys((*task.trained_in, *task.sources)))
-    dev = task.languages if task.family == "mining" else trained
+    dev = task.calibrated_in or trained
     for split, languages in (("train", trained), ("dev", dev), ("test", (*task.languages, *task.pool))):
         for language in languages:
             read = task.source.identity(split, language)
-            known = {"rows": read, "family": task.family, "labels": task.labels}
-            found[task.name, split, language] = fingerprint(known)
+            found[task.name, split, language] = fingerprint({"rows": read, **task.identity()})
     return found
 
 
@@ -168,7 +167,7 @@ def _tasks(study: Study, path: Path, mistakes: Mistakes) -> dict[str, Task]:
     known = {**TASKS, **dict.fromkeys(study.tasks)}
     for name, description in study.tasks.items():
         with mistakes.part():
-            known[name] = own_task(name, description, root, f"{path}: tasks.{name}")
+            known[name] = own_task(name, description, root, f"{path}: tasks.{name}", path.parent.resolve())
     found = {}
     for where, name, used in _named(study):
         with mistakes.part():
@@ -207,13 +206,15 @@ def _named(study: Study) -> Iterator[tuple[str, str, bool]]:
 
 
 def _check_use(task: Task, where: str, study: Study) -> None:
-    if where.endswith((".task", ".text")) and task.family != "masked":
+    if where.endswith((".task", ".text")) and not task.family.raw_text:
         raise StudyError(where, f"{task.name}, a {task.family} task", "a masked task (raw text) is expected")
     if ".intermediate[" in where and not task.trained_in:
         raise StudyError(where, f"{task.name}, which has no training data", "a task with training data is expected")
     if "axes.target[" in where:
-        if task.family == "masked":
-            raise StudyError(where, f"{task.name}, a masked task", "a task with labels or sentence pairs is expected")
+        if task.family.suffix is None:
+            raise StudyError(
+                where, f"{task.name}, a {task.family} task", "a task with labels or sentence pairs is expected"
+            )
         if task.trained_in and study.target is None:
             raise StudyError(
                 f"{where.partition(': ')[0]}: target", "nothing", "the settings of the target phase are expected"
@@ -270,7 +271,7 @@ def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path
 
 
 def _check_readings(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
-    read = [name for name in study.axes.target if tasks[name].family in VECTORS and not tasks[name].trained_in]
+    read = [name for name in study.axes.target if tasks[name].family.vectors and not tasks[name].trained_in]
     for name in study.scoring.overrides:
         if name not in read:
             wanted = "a retrieval target that is not trained is expected"

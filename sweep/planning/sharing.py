@@ -27,15 +27,15 @@ def works(plan: Plan, chain: Chain, missing: Sequence[Phase], scored: bool) -> l
 def phase_work(plan: Plan, encoder: str, phase: Phase) -> str:
     """The name of training a phase, its dev evaluations included."""
     settings, runtime = phase.recipe.settings, plan.study.runtime
-    families = "+".join(sorted({plan.tasks[name].family for name in phase.recipe.tasks}))
+    families = "+".join(sorted({plan.tasks[name].family.name for name in phase.recipe.tasks}))
     batch = f"{runtime.micro_batch_tokens or settings.batch_tokens} of {settings.max_length or 'usual'}"
     return f"{encoder}, {phase.kind} {families}, {batch}, {runtime.score_batch_tokens}, {runtime.precision}"
 
 
 def score_work(plan: Plan, chain: Chain) -> str:
     """The name of scoring a chain's target, and its intermediate tasks again where that is asked for."""
-    runtime, family = plan.study.runtime, plan.tasks[chain.cell.target].family
-    again = "+".join(sorted({plan.tasks[name].family for name in plan.retained(chain.cell)}))
+    runtime, family = plan.study.runtime, plan.tasks[chain.cell.target].family.name
+    again = "+".join(sorted({plan.tasks[name].family.name for name in plan.retained(chain.cell)}))
     return f"{chain.cell.encoder}, score {family} {again}, {runtime.score_batch_tokens}, {runtime.precision}"
 
 

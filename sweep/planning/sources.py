@@ -21,7 +21,7 @@ Pair = tuple[tuple[str, ...], str]  # the tasks of an intermediate phase and the
 
 def trained_in(task: Task, source: str) -> tuple[str, ...]:
     """The languages that a phase trains the task in; none where the task has no training data in the source."""
-    if task.family == "masked" or source == OWN:
+    if task.family.raw_text or source == OWN:
         return task.trained_in
     if source == ALL:
         return task.sources
@@ -30,7 +30,7 @@ def trained_in(task: Task, source: str) -> tuple[str, ...]:
 
 def judged_in(task: Task, languages: Sequence[str]) -> str:
     """The language of the dev data of a task that is trained in `languages`."""
-    return languages[0] if task.family == "masked" else task.trained_in[0]
+    return languages[0] if task.family.raw_text else task.trained_in[0]
 
 
 def having(task: Task) -> tuple[str, ...]:
@@ -94,4 +94,4 @@ def _canonical(tasks: Sequence[Task], source: str) -> str | None:
 def _translatable(study: Study, tasks: Mapping[str, Task]) -> list[Task]:
     """The intermediate tasks that a source language makes a difference to, in the study's order."""
     names = dict.fromkeys(name for setting in study.axes.intermediate for name in setting)
-    return [tasks[name] for name in names if tasks[name].family != "masked"]
+    return [tasks[name] for name in names if not tasks[name].family.raw_text]

@@ -33,7 +33,7 @@ from sweep.reporting.statistics import (
     scores_of,
 )
 from sweep.store import Store
-from sweep.tasks import FAMILIES
+from sweep.tasks.families import measure_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +158,7 @@ def _by_language(members: Sequence[Result], store: Store) -> dict[str, Scores]:
     found = {}
     for language in sorted({language for result in members for language in result.score.languages}):
         having = [result for result in members if language in result.score.languages]
-        value = FAMILIES[having[0].score.family].value
+        value = measure_of(having[0].score.family, having[0].score.metric).value
         rows = [tables[result.score.key][language] for result in having]
         drawn = [units[result.score.key].get(language) for result in having]
         found[language] = scores_of([_run(result) for result in having], rows, value, drawn)

@@ -12,6 +12,7 @@ from sweep.planning.groups import groups_of
 from sweep.planning.ledger import opened_to_read
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load
+from sweep.plugins import add_folder
 from sweep.reporting import report
 from sweep.reporting.answers import first_sentence, leading_table
 from sweep.reporting.submissions import publish_submissions
@@ -25,6 +26,8 @@ def publish(results: Path) -> str:
     study = _study(results)
     with opened_to_read(results / books.FILE) as ledger:
         facts, chains = ledger.facts(), ledger.chains()
+    for folder in facts.plan.get("code", ()):
+        add_folder(folder)
     store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
     found = report.read(study.study, chains, store, groups, facts.plan, overlapping=overlapping, facts=facts)
     page = report.save(found, results)

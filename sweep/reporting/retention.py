@@ -18,7 +18,7 @@ from sweep.reporting.gains import grouped
 from sweep.reporting.results import Result
 from sweep.reporting.statistics import Floats, Integers, Model, Scores, fitted, ratio, scores_of
 from sweep.store import Store
-from sweep.tasks import FAMILIES
+from sweep.tasks.families import measure_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +107,8 @@ def _scores(having: Sequence[Result], kept: Kept, task: str, head: str) -> Score
     known = [r for r in having if r.score.retention[task][head] is not None]
     judged = [kept[r.score.key][0][f"retention/{task}/{head}"] for r in known]
     units = [kept[r.score.key][1].get(f"retention/{task}") for r in known]
-    value = FAMILIES[having[0].score.retention[task]["family"]].value
+    about = having[0].score.retention[task]
+    value = measure_of(about["family"], about["metric"]).value
     return scores_of([(_cell(r), r.chain.seed) for r in known], judged, value, units)
 
 

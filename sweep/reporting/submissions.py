@@ -18,9 +18,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sweep.errors import SweepError
 from sweep.names import file_name
 from sweep.official.archive import unpack
-from sweep.official.layout import DESCRIPTION, LABELS, PREDICTIONS, SUFFIXES, test_file
+from sweep.official.layout import DESCRIPTION, LABELS, PREDICTIONS, family_with_files, test_file
 from sweep.records import ScoreRecord
 from sweep.reporting.results import Result
 from sweep.store import PREDICTIONS as ARCHIVE
@@ -88,17 +89,20 @@ def _published(place: Path, scores: Mapping[str, ScoreRecord]) -> Tasks | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         marked = all(content[name] == value for name, value in MARK.items())
         tasks: Tasks = content["tasks"]
-        known = all(task["family"] in SUFFIXES and task.keys() >= {"score", "languages"} for task in tasks.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        known = all(task.keys() >= {"score", "languages"} for task in tasks.values())
+        for task in tasks.values():
+            family_with_files(task["family"], path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SweepError):
         return None
     return tasks if marked and known else None
 
 
 def _files(place: Path, name: str, task: Mapping[str, Any]) -> Iterator[Path]:
     """What we write of a task. Names come from functions that cannot leave the folder, whatever a description says."""
+    family = family_with_files(task["family"], place)
     for side in (PREDICTIONS, LABELS):
         for language in task["languages"]:
-            yield place / side / file_name(name) / test_file(task["family"], str(language))
+            yield place / side / file_name(name) / test_file(family, str(language))
 
 
 def _withdraw(place: Path, name: str, task: Mapping[str, Any]) -> None:

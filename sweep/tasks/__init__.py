@@ -6,23 +6,12 @@ long the examples, so that a plan needs no network. No commit is pinned: a study
 
 from __future__ import annotations
 
-from sweep.tasks.base import Family, Task
-from sweep.tasks.classify import CHOICE, SEQUENCE
+from sweep.tasks.base import Task
 from sweep.tasks.english import ENGLISH
-from sweep.tasks.masked import MASKED
-from sweep.tasks.mining import MINING
 from sweep.tasks.provided import PROVIDED
-from sweep.tasks.qa import SPAN
-from sweep.tasks.ranking import RANKING
-from sweep.tasks.retrieval import EMBEDDING
 from sweep.tasks.sources import hub_task
 from sweep.tasks.synthetic import TASKS as EMBEDDED
 from sweep.tasks.targets import TARGETS
-from sweep.tasks.token import TOKEN
-
-_FAMILIES: tuple[Family, ...] = (SEQUENCE, CHOICE, TOKEN, SPAN, EMBEDDING, MINING, RANKING, MASKED)
-FAMILIES = {family.name: family for family in _FAMILIES}
-VECTORS = (EMBEDDING.name, MINING.name, RANKING.name)  # families whose outputs are sweep.tasks.vectors.Vectors
 
 HUB = {**{name: {"languages": ["en"], **row} for name, row in ENGLISH.items()}, **TARGETS}
 

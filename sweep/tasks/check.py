@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sweep.errors import DataError, Mistakes
-from sweep.tasks.base import Family, Row, Task
-from sweep.tasks.classify import SEQUENCE
+from sweep.tasks.base import Row, Task
 from sweep.tasks.hub import HubSource
 from sweep.tasks.local import LocalSource
 from sweep.tasks.overlap import Places, own_overlap
-from sweep.tasks.schemes import RAW, notation
-from sweep.tasks.token import TOKEN, tagged
+from sweep.tasks.schemes import RAW
 from sweep.tasks.units import content, digest
 
 FEW_DEV = 20  # rows of which a handful of lucky answers is a score
@@ -43,13 +41,13 @@ class _Seen:
 
     def add(self, task: Task, row: Row) -> None:
         self.rows += 1
-        self.labels.update(_labels(task, row))
-        self.answers.add(_answer(row))
-        if row.get("query", "") is not None and row.get("side") != "pair":
-            self.digests.append(digest(content(row)))
+        self.labels.update(task.family.classes(row))
+        self.answers.add(task.family.answer(row))
+        if task.family.asks(row):
+            self.digests.append(digest(content(task.family, row)))
 
 
-def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
+def check(task: Task, sources: Iterable[str] = ()) -> Checked:
     """Reads all splits in all languages. Raises DataError with the place of a bad row, and the first of every file.
 
     Train is read in `sources` too, the languages that a study trains it in beside the usual ones. Embedded tasks make
@@ -61,11 +59,11 @@ def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
     wanted = [("test", language) for language in (*task.languages, *task.pool)]
     wanted += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
     wanted += [("dev", language) for language in task.trained_in]
-    wanted += [("dev", language) for language in task.languages if task.family == "mining"]
+    wanted += [("dev", language) for language in task.calibrated_in]
     seen, mistakes = dict[tuple[str, str], _Seen](), Mistakes()
     for split, language in wanted:
         with mistakes.part():
-            seen[split, language] = _read(task, family, source, split, language)
+            seen[split, language] = _read(task, source, split, language)
     mistakes.raise_first()
     places = {where: np.array(found.digests, dtype=np.int64) for where, found in seen.items()}
     rows, notes = sum(found.rows for found in seen.values()), tuple(_notes(task, source.where))
@@ -74,34 +72,21 @@ def check(task: Task, family: Family, sources: Iterable[str] = ()) -> Checked:
     return Checked(rows, notes, doubts, places, train)
 
 
-def _read(task: Task, family: Family, source: LocalSource | HubSource, split: str, language: str) -> _Seen:
-    found, place = _Seen(), source.where
+def _read(task: Task, source: LocalSource | HubSource, split: str, language: str) -> _Seen:
+    found, place, family = _Seen(), source.where, task.family
     for place, row in source.located(split, language):
-        if problem := family.check(row, task.labels) or _one_sided(split, row):
+        if problem := family.check(row, task.labels) or (split == "train" and family.check_to_train(row)):
             raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
         found.add(task, row)
-    if task.family == TOKEN.name and not found.labels:
+    if family.scheme(task.labels) is not None and not found.labels:
         part = place.rpartition(":")[0]
-        raise DataError(part, f"no word with a tag in the {split} data", "data whose tags are not hidden would do")
+        found_none = f"no {family.classed} with a tag in the {split} data"
+        raise DataError(part, found_none, "data whose tags are not hidden would do")
     return found
 
 
-def _labels(task: Task, row: Row) -> list[int]:
-    """The classes that a row or its words are of; a choice has none."""
-    if task.family == TOKEN.name:
-        return tagged(row)
-    return [row["label"]] if task.family == SEQUENCE.name else []
-
-
-def _answer(row: Row) -> str | None:
-    if "label" in row:
-        return f"label {row['label']}"
-    return "no answer" if row.get("answers") == [] else None
-
-
 def _notes(task: Task, where: str) -> Iterator[str]:
-    if task.family == TOKEN.name:
-        scheme = notation(task.labels).scheme
+    if (scheme := task.family.scheme(task.labels)) is not None:
         read = f"entities in {scheme}" if scheme != RAW else "no entity tags; a run of equal ones is one chunk"
         yield f"{where}.labels: {read}"
 
@@ -117,26 +102,19 @@ def _unlearned(task: Task, where: str, seen: Mapping[tuple[str, str], _Seen]) ->
         if unknown:
             named = ", ".join(f"{task.labels[label]} ({count})" for label, count in unknown.most_common())
             languages = ", ".join(language for language, counts in labels.items() if set(counts) & set(unknown))
-            what = "words" if task.family == TOKEN.name else "rows"
             yield (
-                f"{where}.{split}: {what} of labels that no training row has, in {languages}: {named}; no model"
-                " learns these: correct the data, or leave such rows out with `skip`"
+                f"{where}.{split}: {task.family.classed}s of labels that no training row has, in {languages}: {named};"
+                " no model learns these: correct the data, or leave such rows out with `skip`"
             )
 
 
 def _blind(task: Task, where: str, seen: Mapping[tuple[str, str], _Seen]) -> Iterator[str]:
     """Dev sets that cannot tell a phase that learned something from one that did not."""
     for (split, language), found in seen.items():
-        if split != "dev" or task.family == "masked":
+        if split != "dev" or task.family.raw_text:
             continue
         if len(found.answers) == 1 and None not in found.answers:
             told = f"one answer is right for all {found.rows} rows"
             yield f"{where}.dev: {told} in {language}: it cannot tell a phase that learned nothing, and selects nothing"
         elif found.rows < FEW_DEV:
             yield f"{where}.dev: {found.rows} rows in {language} can hardly tell a phase that learned nothing"
-
-
-def _one_sided(split: str, row: Row) -> str | None:
-    if split != "train" or "query" not in row or None not in (row["query"], row["candidate"]):
-        return None
-    return "a training row with one side; a query and its candidate belong into one"

@@ -1,18 +1,24 @@
 """The families whose answer is one of a few: `sequence` (class of a text or pair) and `choice` (one of its options).
 
-Their statistics are (correct, 1) and their metric is accuracy. Labels are integers by now, names the source's business.
+Their statistics are (correct, 1) and their metric is accuracy; metrics of classes are there for `sequence`. Labels are
+integers by now, names the source's business.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.errors import DataError
+from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Measure, Metric, Prediction, Row, Task
+from sweep.tasks.mapping import Columns
+from sweep.tasks.metrics import ClassMetric, class_metrics
+from sweep.tasks.prediction_files import numbered
 from sweep.tasks.subwords import frame, slices, subwords
 
 MIN_OPTIONS = 2
@@ -28,10 +34,6 @@ def right_or_wrong(predictions: Sequence[int], gold: Sequence[int]) -> NDArray[n
     """[N, 2] (correct, 1)."""
     correct = np.asarray(predictions, dtype=np.int64) == np.asarray(gold, dtype=np.int64)
     return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
-
-
-def _most_frequent(labels: Sequence[int]) -> float:
-    return Counter(labels).most_common(1)[0][1] / len(labels) if labels else 0.0
 
 
 def _label_problem(label: object, count: int) -> str | None:
@@ -50,10 +52,10 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     return (half, room - half) if first <= second else (room - half, half)
 
 
-class _OneOfAFew:
+class _OneOfAFew(Family):
     """How an answer that is one of a few is judged."""
 
-    metric = "accuracy"
+    probe = "texts"
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
@@ -65,21 +67,47 @@ class _OneOfAFew:
         """Accuracy."""
         return accuracy(sums)
 
-    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Accuracy."""
-        return {self.metric: self.value(sums)}
-
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """Share of the most frequent class, or position of the answer."""
-        return _most_frequent([row["label"] for row in rows])
+    def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
+        """Every class, or position of the answer, that is right for some row."""
+        yield from ([label] * len(rows) for label in sorted({row["label"] for row in rows}))
 
 
 class SequenceFamily(_OneOfAFew):
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] where a row has a pair; ends are cut, the longer text first."""
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] where a row has a pair; ends are cut, the longer text first.
+
+    Row: text: str, pair: str | None, label: int. Target: [label]. Output: [C] class logits. Prediction: int, the class.
+    """
 
     name = "sequence"
-    required: tuple[str, ...] = ("text", "label")
-    default_max_length = 128
+    columns = ("text", "label")
+    optional_columns = ("pair",)
+    labels = "named"
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row:
+        """Text, pair or None, and the label's integer."""
+        pair = columns.text(raw, "pair", where) if "pair" in columns.columns else None
+        label = columns.label(columns.value(raw, "label", where), where)
+        return {"text": columns.text(raw, "text", where), "pair": pair, "label": label}
+
+    def classes(self, row: Row) -> Sequence[int]:
+        """Its label."""
+        return (row["label"],)
+
+    def metrics(self, labels: Sequence[str] | None = None) -> Sequence[Metric]:
+        """Those of classes."""
+        return class_metrics(self, labels)
+
+    def counts(self) -> Measure:
+        """Of classes."""
+        return ClassMetric(self)
+
+    def line(self, prediction: Prediction, task: Task) -> str:
+        """The name of a class."""
+        return task.labels[prediction]
+
+    def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
+        """The integers of names."""
+        return numbered(lines, {name.strip(): number for number, name in enumerate(task.labels)}, path)
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
@@ -91,19 +119,7 @@ class SequenceFamily(_OneOfAFew):
 
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
         """One sequence per row."""
-        single, double = frame(tokenizer, pair=False), frame(tokenizer, pair=True)
-        for start, part in slices(rows):
-            texts = subwords(tokenizer, [row["text"] for row in part])
-            pairs = iter(subwords(tokenizer, [row["pair"] for row in part if row.get("pair") is not None]))
-            for number, (row, text) in enumerate(zip(part, texts, strict=True), start):
-                if row.get("pair") is None:
-                    shown, around = [text[: single.room(max_length)]], single
-                else:
-                    pair = next(pairs)
-                    first, second = longest_first(len(text), len(pair), double.room(max_length))
-                    shown, around = [text[:first], pair[:second]], double
-                segments = around.segments(*map(len, shown))
-                yield EncodedSequence(around.join(*shown), number, [row["label"]], segments)
+        return one_sequence_each(rows, [row["label"] for row in rows], tokenizer, max_length)
 
     def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
@@ -113,15 +129,61 @@ class SequenceFamily(_OneOfAFew):
         return classes
 
 
+def one_sequence_each(
+    rows: Sequence[Row], targets: Sequence[int], tokenizer: Any, max_length: int
+) -> Iterator[EncodedSequence]:
+    """One sequence of `text`, and `pair` where there is one, for each row, with its target; the longer text is cut."""
+    single, double = frame(tokenizer, pair=False), frame(tokenizer, pair=True)
+    for start, part in slices(rows):
+        texts = subwords(tokenizer, [row["text"] for row in part])
+        pairs = iter(subwords(tokenizer, [row["pair"] for row in part if row.get("pair") is not None]))
+        for number, (row, text) in enumerate(zip(part, texts, strict=True), start):
+            if row.get("pair") is None:
+                shown, around = [text[: single.room(max_length)]], single
+            else:
+                pair = next(pairs)
+                first, second = longest_first(len(text), len(pair), double.room(max_length))
+                shown, around = [text[:first], pair[:second]], double
+            segments = around.segments(*map(len, shown))
+            yield EncodedSequence(around.join(*shown), number, [targets[number]], segments)
+
+
 class ChoiceFamily(_OneOfAFew):
     """Every option is encoded with the prompt, [CLS] prompt [SEP] option [SEP], and the highest score wins.
 
     What does not fit is cut from the front of the prompt, whose end is nearest to the option.
+
+    Row: prompt: str, options: list[str] (2 or more), label: int. Targets: [label] on the first option's sequence, [] on
+    the others. Output: [1] score of the option. Prediction: int, the option.
     """
 
     name = "choice"
-    required: tuple[str, ...] = ("prompt", "options", "label")
-    default_max_length = 128
+    columns = ("prompt", "options", "label")
+    labels = "numbered"
+    sequences = 3.0
+    suffix = "jsonl"
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row:
+        """Prompt, options and the right one's position."""
+        options = columns.texts(raw, "options", where)
+        label = columns.label(columns.value(raw, "label", where), where)
+        return {"prompt": columns.text(raw, "prompt", where), "options": options, "label": label}
+
+    def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
+        """The prompt with each option."""
+        return [(row["prompt"], option) for option in row["options"]]
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """A score of each option."""
+        return HeadSpec("choice", 1)
+
+    def line(self, prediction: Prediction, task: Task) -> str:
+        """{"label": option}."""
+        return f'{{"label": {prediction}}}'
+
+    def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
+        """The numbers of options."""
+        return [_option(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
@@ -159,6 +221,17 @@ class ChoiceFamily(_OneOfAFew):
         order = np.lexsort((-np.concatenate(outputs), encoded.example))  # stable: equal scores keep their order
         options: list[Prediction] = (order[firsts] - firsts).tolist()
         return options
+
+
+def _option(line: str, where: str) -> int:
+    try:
+        option = json.loads(line)["label"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        option = line
+    if type(option) is not int or option < 0:
+        wanted = '{"label": option} with the number of an option, counted from 0, is expected'
+        raise DataError(where, repr(option), wanted)
+    return option
 
 
 SEQUENCE = SequenceFamily()

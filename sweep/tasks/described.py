@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from sweep.errors import StudyError, nearest
-from sweep.tasks.base import SPLITS
-from sweep.tasks.mapping import COLUMNS, LABELLED, PLACEHOLDER, Columns, spelling
+from sweep.tasks.base import SPLITS, Family, Metric
+from sweep.tasks.families import FAMILIES, family_of
+from sweep.tasks.mapping import PLACEHOLDER, Columns, spelling
 from sweep.tasks.normalise import FORMS, NORMALISERS
-from sweep.tasks.schemes import notation
-
-OF_FAMILY = {"omit": "token", "omit_empty": "token", "skip_misplaced": "span", "normal_form": "span"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Section:
     own: Mapping[str, Any]
     where: str
     outer: Section | None = None
+    folder: Path | None = None  # of the study file, beside which a user's own Python may lie
 
     def get(self, key: str) -> Any:
         """The value of a key, its own or the task's, or None."""
@@ -117,13 +117,16 @@ def sizes(task: Section) -> tuple[dict[str, dict[str, int]], float | None]:
     return rows, None if tokens is None else float(tokens)
 
 
-def family(task: Section) -> str:
+def family(task: Section) -> Family:
     """The task's family."""
-    name = text(task, "family")
-    if name not in COLUMNS:
-        wanted = f"one of {', '.join(COLUMNS)} is expected"
-        raise StudyError(task.place("family"), repr(name), wanted, nearest(name, COLUMNS))
-    return name
+    return family_of(text(task, "family"), task.place("family"), task.folder)
+
+
+def metric(task: Section) -> Metric | None:
+    """What the task is judged by; None: by its family's own metric."""
+    if (name := optional_text(task, "metric")) is None:
+        return None
+    return family(task).metric_of(name, task.place("metric"), task.folder, label_names(task))
 
 
 def normaliser(task: Section) -> str:
@@ -138,10 +141,8 @@ def normaliser(task: Section) -> str:
 def label_names(task: Section) -> tuple[str, ...]:
     """The task's labels in the order of their integers; entity tags as their scheme writes them."""
     names = _given_names(task)
-    if family(task) != "token":
-        return names
     try:
-        return notation(names).labels
+        return family(task).label_names(names)
     except ValueError as error:
         wanted = "O and the tags of one scheme are expected, or other names for them: {NAME: [as the file spells it]}"
         raise StudyError(task.place("labels"), str(error), wanted) from None
@@ -150,7 +151,7 @@ def label_names(task: Section) -> tuple[str, ...]:
 def _given_names(task: Section) -> tuple[str, ...]:
     labels = task.get("labels")
     if labels is None:
-        if family(task) in LABELLED:
+        if family(task).labels == "named":
             raise StudyError(task.place("labels"), "nothing", "a list of labels, or {label: [spellings]}, is expected")
         return ()
     return tuple(name for name, _ in _spelled(labels, task.place("labels")))
@@ -158,12 +159,12 @@ def _given_names(task: Section) -> tuple[str, ...]:
 
 def spellings(part: Section) -> dict[str, int]:
     """Label as the files of this part spell it -> integer. A label may always be written as it is named."""
-    kind, names = family(part.task), _given_names(part.task)
-    if kind not in (*LABELLED, "choice") or (kind == "choice" and part.get("labels") is None):
+    kind, names = family(part.task).labels, _given_names(part.task)
+    if kind == "none" or (kind == "numbered" and part.get("labels") is None):
         return {}
     place = part.place("labels")
     labels = _spelled(part.get("labels"), place)
-    order = [name for name, _ in labels] if kind == "choice" else list(names)
+    order = [name for name, _ in labels] if kind == "numbered" else list(names)
     found: dict[str, int] = {}
     for name, ways in labels:
         if name not in order:
@@ -207,10 +208,10 @@ def trained_in(task: Section) -> tuple[str, ...]:
 def languages(part: Section, split: str) -> dict[str, str]:
     """The languages of a part: its own, else those of the task for test and the trained ones for train and dev.
 
-    The dev data of a mining task calibrates what is tested, and has the languages of test.
+    Dev data that calibrates what is tested has the languages of test.
     """
     codes = {} if part.get("languages") is None else language_codes(part.get("languages"), part.place("languages"))
-    if split == "test" or part.own.get("languages") is not None or family(part.task) == "mining":
+    if split == "test" or part.own.get("languages") is not None or family(part.task).calibrates:
         if not codes:
             raise StudyError(part.place("languages"), "nothing", "the languages of the test data are expected")
         return codes
@@ -228,7 +229,7 @@ def one_file_each(templates: Iterable[str], codes: Mapping[str, str], where: str
 def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Columns:
     """How rows of a part are read. `has`: the raw columns where they are known; `default`: canonical -> raw column."""
     kind = family(part.task)
-    required, optional = COLUMNS[kind]
+    required, optional = kind.columns, kind.optional_columns
     given, place = part.get("columns") or {}, part.place("columns")
     if not isinstance(given, Mapping):
         raise StudyError(place, repr(given), "a mapping such as {text: name of a column} is expected")
@@ -244,13 +245,15 @@ def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Co
         if has and raw not in has:
             raise StudyError(at, f"no column {raw!r}", f"the columns are {', '.join(has)}", nearest(raw, has))
     read = Columns(
-        kind, taken, spellings(part), keep, skip, label_names(part.task) if kind == "token" else (),
+        kind, taken, spellings(part), keep, skip, kind.labels_to_read(label_names(part.task)),
         strings(part, "omit"), bool(flag(part, "omit_empty")), bool(flag(part, "skip_misplaced")), normal_form(part),
         unit,
     )  # fmt: skip
-    for key, of in OF_FAMILY.items():
-        if part.get(key) and kind != of:
-            raise StudyError(part.place(key), f"a key of {of} tasks", f"a {kind} task has no use for it: leave it out")
+    for other in FAMILIES.values():
+        for key in other.reading_keys:
+            if part.get(key) and key not in kind.reading_keys:
+                wanted = f"a {kind} task has no use for it: leave it out"
+                raise StudyError(part.place(key), f"a key of {other} tasks", wanted)
     return read
 
 

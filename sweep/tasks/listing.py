@@ -10,13 +10,13 @@ from typing import Any
 
 from sweep import terminal
 from sweep.errors import DataError, StudyError, nearest
-from sweep.tasks import FAMILIES, TASKS
+from sweep.tasks import TASKS
 from sweep.tasks.base import SPLITS, Task
 from sweep.tasks.benchmarks import BENCHMARKS
 from sweep.tasks.hub import HubSource
 from sweep.tasks.overlap import overlap
 from sweep.tasks.provided import MissingSource
-from sweep.tasks.schemes import RAW, notation
+from sweep.tasks.schemes import RAW
 
 HEADER = ("task", "family", "languages", "train", "dev", "test", "metric")
 
@@ -28,9 +28,9 @@ def facts(name: str) -> dict[str, Any]:
     task = TASKS[name]
     return {
         "task": name,
-        "family": task.family,
-        "metric": FAMILIES[task.family].metric,
-        "scheme": notation(task.labels).scheme if task.family == "token" else None,
+        "family": task.family.name,
+        "metric": task.metric_name,
+        "scheme": task.family.scheme(task.labels),
         "languages": list(task.languages),
         "train_languages": list(task.sources or task.trained_in),
         "benchmarks": {version: list(tasks[name]) for version, tasks in BENCHMARKS.items() if name in tasks},

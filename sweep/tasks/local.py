@@ -16,14 +16,13 @@ from pathlib import Path
 from sweep.errors import DataError
 from sweep.fingerprint import file_digest, fingerprint
 from sweep.tasks import parquet
-from sweep.tasks.base import Row, Size
+from sweep.tasks.base import Size
 from sweep.tasks.files import DAMAGED, open_bytes
 from sweep.tasks.formats import Layout, Raw, read
 from sweep.tasks.mapping import Located, fill
 from sweep.tasks.parts import Part, PartedSource
 from sweep.tasks.retrieval_formats import ALL_READERS
 
-BYTES_PER_TOKEN = 4.2  # UTF-8 bytes per subword of English text; other scripts differ, and what is loaded corrects it
 SAMPLE = 64  # rows that are looked at to guess the mean length
 CHUNK = 1 << 20
 PATTERNS = {"gaps": (b"\n\n", b"\n\r\n"), "questions": (b'"question"',)}
@@ -73,7 +72,7 @@ class LocalSource(PartedSource[Files]):
         sample = [row for part in parts for _, row in islice(self.part_rows(part, language), SAMPLE)]
         if not sample:
             raise self.without_rows(split, language)
-        tokens = self.tokens or sum(map(guess_tokens, sample)) / len(sample)
+        tokens = self.tokens or sum(map(parts[0].columns.family.guess_tokens, sample)) / len(sample)
         options = [len(row["options"]) for row in sample if "options" in row]
         sequences = sum(options) / len(options) if options else None
         return Size(max(self.portion(split, examples), 1), tokens, sequences)
@@ -156,23 +155,6 @@ def _joined(rows: Iterator[tuple[str, Raw]], join: Join, path: Path) -> Iterator
         if (identifier := str(raw[join.on])) not in others:
             raise DataError(where, f"{join.on} {identifier!r}", f"{path} must have a row with it")
         yield where, {**others[identifier], **raw}
-
-
-def guess_tokens(row: Row) -> float:
-    """Subword tokens of a row, all its sequences together, guessed from its UTF-8 bytes."""
-
-    def tokens(*texts: str | None) -> float:
-        return 3 + sum(len(text.encode()) for text in texts if text) / BYTES_PER_TOKEN
-
-    if "options" in row:
-        return sum(tokens(row["prompt"], option) for option in row["options"])
-    if "words" in row:
-        return 2 + sum(max(1.0, len(word.encode()) / BYTES_PER_TOKEN) for word in row["words"])
-    if "context" in row:
-        return tokens(row["context"], row["question"])
-    if "query" in row:
-        return sum(tokens(row[side]) for side in ("query", "candidate") if row[side])
-    return tokens(row["text"], row.get("pair"))
 
 
 def _state(path: Path) -> tuple[Path, int, int]:

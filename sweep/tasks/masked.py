@@ -12,18 +12,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Prediction, Row, Task
 from sweep.tasks.classify import accuracy
+from sweep.tasks.mapping import Columns
 from sweep.tasks.subwords import frame, slices, subwords
 
 
-class MaskedFamily:
-    """[CLS] text [SEP]; a long line becomes several sequences of the same example, so that nothing is lost."""
+class MaskedFamily(Family):
+    """[CLS] text [SEP]; a long line becomes several sequences of the same example, so that nothing is lost.
+
+    Row: text: str. Targets: one per token. Output: [2] correctly predicted masked tokens, masked tokens. Prediction:
+    (int, int), the same of the whole row.
+    """
 
     name = "masked"
     metric = "masked_accuracy"
-    required: tuple[str, ...] = ("text",)
-    default_max_length = 128
+    columns = ("text",)
+    raw_text = True
+    suffix = None
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row:
+        """A line of text."""
+        return {"text": columns.text(raw, "text", where)}
+
+    def tokenizer_lacks(self, tokenizer: Any) -> tuple[str, str] | None:
+        """A mask token."""
+        if tokenizer.mask_token_id is not None:
+            return None
+        wanted = "a masked task needs one: name it as mask_token in its tokenizer_config.json, or leave the task out"
+        return "no mask token", wanted
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """The masked token's word."""
+        return HeadSpec("masked")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
@@ -62,10 +83,6 @@ class MaskedFamily:
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of masked tokens guessed right; 0 where none was masked."""
         return accuracy(sums)
-
-    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """The share of masked tokens guessed right."""
-        return {self.metric: self.value(sums)}
 
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """Share of the most frequent token among those that may be masked: what guessing it every time is worth."""

@@ -13,13 +13,17 @@ Source: third_party/utils_retrieve.py of google-research/xtreme.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.errors import DataError
+from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Pair, Prediction, Row, Task
+from sweep.tasks.mapping import Columns
+from sweep.tasks.prediction_files import file_lines
 from sweep.tasks.retrieval import Text, text_sequences
 from sweep.tasks.token import micro_scores
 from sweep.tasks.vectors import Ids, Neighbours, Vectors
@@ -28,13 +32,45 @@ SIDES = ("text", "pair")
 NEIGHBOURS = 4
 
 
-class MiningFamily:
-    """One sequence per row."""
+class MiningFamily(Family):
+    """One sequence per row, without targets.
+
+    Row: id: str, side: "text" (foreign) or "pair" (pivot), text: str, links: list[str] (of side text: ids of its
+    translations on the other side). Prediction: {id of a translation on the other side: its score}; empty: none, and of
+    side pair always.
+    """
 
     name = "mining"
     metric = "f1"
-    required: tuple[str, ...] = ("id", "side", "text", "links")
+    columns = ("id", "side", "text", "links")
     default_max_length = 512
+    vectors = True
+    calibrates = True
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row:
+        """A sentence of one side, and the ids of its translations."""
+        return {
+            "id": str(columns.value(raw, "id", where)),
+            "side": columns.text(raw, "side", where),
+            "text": columns.text(raw, "text", where),
+            "links": columns.texts(raw, "links", where),
+        }
+
+    def contents(self, row: Row) -> Iterable[str]:
+        """Its sentence."""
+        return (row["text"],)
+
+    def asks(self, row: Row) -> bool:
+        """Foreign sentences do."""
+        return bool(row["side"] == "text")
+
+    def may_be_left_out(self, row: Row) -> bool:
+        """None: both sides are searched."""
+        return False
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """The encoder's own vectors."""
+        return HeadSpec("vector")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
@@ -113,6 +149,34 @@ class MiningFamily:
         """One right pair: the same translation for all, which only one of them can keep."""
         gold = sum(len(set(row["links"])) for row in rows if row["side"] == "text")
         return 2 / (1 + gold) if gold else 0.0
+
+    def gold(self, row: Row, number: int) -> Prediction:
+        """The ids of a foreign sentence's translations."""
+        return row["links"] if self.asks(row) else ()
+
+    def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
+        """id TAB id a line."""
+        pairs = zip(rows, predictions, strict=True)
+        return "".join([f"{row['id']}\t{other}\n" for row, found in pairs for other in found])
+
+    def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
+        """The same."""
+        gold, found = (_links(path) for path in (labels, predictions))
+        rows: list[Row] = [
+            {"id": one, "side": "text", "text": "", "links": list(gold.get(one, {}))} for one in {**gold, **found}
+        ]
+        return Pair(task, rows if gold else [], [found.get(row["id"], {}) for row in rows])
+
+
+def _links(path: Path) -> dict[str, dict[str, float]]:
+    """id -> ids it is paired with. A pair that stands twice counts once, as in the official scorer."""
+    links: dict[str, dict[str, float]] = {}
+    for number, line in enumerate(file_lines(path), start=1):
+        one, tab, other = line.partition("\t")
+        if not tab or "\t" in other:
+            raise DataError(f"{path}:{number}", repr(line[:60]), "two ids with a tab between them are expected")
+        links.setdefault(one, {})[other] = 1.0
+    return links
 
 
 def _distinct(rows: Sequence[Row], side: str) -> Ids:

@@ -81,7 +81,7 @@ class PartedSource(ABC, Generic[AnyPart]):
         if not located:
             return iter(())
         try:
-            dev = drawn([row for _, row in located], share)
+            dev = drawn(self.parts(split, language)[0].columns.family, [row for _, row in located], share)
         except ValueError as error:
             place = self.part_place(self.parts(split, language)[0], language)
             found = f"rows that belong together, {len(located)} of them, which no share can divide"

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from sweep.errors import DataError
 from sweep.tasks.base import Row, Size, Task
 from sweep.tasks.benchmarks import languages_of
+from sweep.tasks.families import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class MissingSource:
 
 CCG = Task(
     name="ccg",
-    family="token",
+    family=FAMILIES["token"],
     source=MissingSource(
         "tasks.ccg",
         "describe your own files of CCGbank (LDC2005T13) there, as `family: token, format: conll, labels: FILE` with a"
@@ -58,7 +59,7 @@ def _published(name: str, family: str, languages: tuple[str, ...], why: str, **r
     """A task of the benchmarks that the hub does not have as its score needs it."""
     wanted = "describe them there as {format: xtreme, path: folder}; sweep/tasks/publishers.py says which files"
     source = MissingSource(f"tasks.{name}", wanted, why)
-    return Task(name, family, source, languages, licence="as its publishers state", **rest)
+    return Task(name, FAMILIES[family], source, languages, licence="as its publishers state", **rest)
 
 
 XQUAD_R = languages_of("xquad")[:-1]  # it has no Romanian

@@ -8,14 +8,30 @@ as it was written. Statistics are (F1, exact match, 1); the metric is mean F1. H
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
-from sweep.tasks.normalise import NORMALISERS, answer_scores, forms_apart
+from sweep.errors import DataError
+from sweep.tasks.base import (
+    Encoded,
+    EncodedSequence,
+    Family,
+    HeadSpec,
+    Pair,
+    Prediction,
+    Row,
+    Task,
+)
+from sweep.tasks.formats import read
+from sweep.tasks.mapping import Columns
+from sweep.tasks.normalise import NORMALISERS, answer_scores, forms_apart, in_form
+from sweep.tasks.prediction_files import coverage_notes, each_once, json_object, object_text
 from sweep.tasks.subwords import frame, slices, subwords, subwords_with_offsets
 
 STRIDE = 128  # tokens from the start of a window to that of the next
@@ -66,16 +82,72 @@ def _located(answers: Sequence[dict[str, Any]], offsets: list[tuple[int, int]]) 
     return (touched[0], touched[-1]) if touched else None
 
 
-class SpanFamily:
+class SpanFamily(Family):
     """[CLS] question [SEP] window of the context [SEP], as many windows as the context needs.
 
     Targets are the answer's first and last token, or (0, 0), the position of [CLS], in a window that lacks part of it.
+
+    Row: id: str, context: str, question: str, answers: list[{"text": str, "start": int}] (empty: unanswerable). Output:
+    [len, 2] start and end logits. Prediction: str, the answer as it stands in the context; empty: no answer; None:
+    nothing was said, which scores 0.
     """
 
     name = "span"
     metric = "f1"
-    required: tuple[str, ...] = ("id", "context", "question", "answers")
+    further_metrics = ("exact_match",)
+    columns = ("context", "question", "answers")
+    optional_columns = ("id",)
+    reading_keys = ("skip_misplaced", "normal_form")
     default_max_length = 384
+    probe = "tokens"
+    own_words = True
+    suffix = "json"
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
+        """Id, context, question and answers, in the normal form that is asked for."""
+        context = columns.value(raw, "context", where)
+        if not isinstance(context, str):
+            raise DataError(where, f"{type(context).__name__} as context", "text is expected")
+        row: Row = {
+            "id": str(columns.value(raw, "id", where)) if "id" in columns.columns else where,
+            "context": context,  # never stripped: answers are offsets into it
+            "question": columns.text(raw, "question", where),
+            "answers": _read_answers(columns.value(raw, "answers", where), where),
+        }
+        row = row if columns.normal_form is None else in_form(row, columns.normal_form)
+        misplaced = columns.skip_misplaced and any(_misplaced(row["context"], answer) for answer in row["answers"])
+        return None if misplaced else row
+
+    def answer(self, row: Row) -> str | None:
+        """That there is none."""
+        return None if row["answers"] else "no answer"
+
+    def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
+        """Question and context; windows are a matter of length."""
+        return [(row["question"], row["context"])]
+
+    def tokenizer_lacks(self, tokenizer: Any) -> tuple[str, str] | None:
+        """A first token, which stands for no answer."""
+        if frame(tokenizer, pair=True).gaps[0]:
+            return None
+        wanted = "a span task needs one, to answer that there is no answer: leave such tasks out"
+        return "no special token at the beginning of a text", wanted
+
+    def unit(self, row: Row) -> str | None:
+        """Its passage."""
+        return f"text {row['context']}"
+
+    def strata(self, rows: Sequence[Row]) -> Sequence[int]:
+        """Whether there is an answer."""
+        return [len(row["answers"]) > 0 for row in rows]
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """Start and end of each token."""
+        return HeadSpec("span", 2)
+
+    def scoring_settings(self, task: Task) -> dict[str, object]:
+        """How answers are compared."""
+        return {"normaliser": task.normaliser}
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
@@ -167,8 +239,69 @@ class SpanFamily:
         answers = [[""] * len(asked), [row["context"] for row in asked]]
         for count in (2**power for power in range(6)):
             answers += [[" ".join(one[:count]) for one in words], [" ".join(one[-count:]) for one in words]]
-        sums = np.stack([self.judge(answer, asked, task, language).sum(axis=0) for answer in answers])
-        return float(self.value(sums).max())
+        sums = np.stack([task.measure.judge(answer, asked, task, language).sum(axis=0) for answer in answers])
+        return float(task.measure.value(sums).max())
+
+    def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
+        """{id: answer}."""
+        return object_text(zip(_ids(rows), predictions, strict=True))
+
+    def labels_text(self, rows: Sequence[Row], task: Task) -> str:
+        """A SQuAD file without texts."""
+        questions = []
+        for name, row in zip(_ids(rows), rows, strict=True):
+            answers = [{"text": gold["text"], "answer_start": gold["start"]} for gold in row["answers"]]
+            questions.append({"id": name, "question": "", "answers": answers})
+        document = {"version": "1.1", "data": [{"paragraphs": [{"context": "", "qas": questions}]}]}
+        return json.dumps(document, ensure_ascii=False) + "\n"
+
+    def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
+        """The same."""
+        rows: list[Row] = []
+        for _, raw in read(labels, "squad"):
+            try:
+                gold = [{"text": str(answer["text"])} for answer in raw["answers"]]
+                rows.append({"id": str(raw["id"]), "answers": gold})
+            except (KeyError, TypeError) as error:
+                raise DataError(
+                    labels, f"question {raw['id']} with no {error}", "answers[].text is expected"
+                ) from error
+        ids = [row["id"] for row in rows]
+        each_once(ids, labels)
+        found = json_object(predictions)
+        for name, answer in found.items():
+            if not isinstance(answer, str):
+                raise DataError(predictions, f"{answer!r} for {name!r}", "the text of an answer is expected")
+        return Pair(task, rows, [found.get(name) for name in ids], coverage_notes(found, ids, predictions))
+
+
+def _ids(rows: Iterable[Row]) -> list[str]:
+    """The id of each row; one that stands again gets a number, since a JSON object has each key once."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for row in rows:
+        seen[row["id"]] += 1
+        ids.append(row["id"] if seen[row["id"]] == 1 else f"{row['id']}#{seen[row['id']]}")
+    return ids
+
+
+def _misplaced(context: str, answer: Mapping[str, Any]) -> bool:
+    """Whether the answer is not where its offset says, as in some machine-translated data."""
+    text, start = answer["text"], answer["start"]
+    return not text or start < 0 or not context.startswith(text, start)
+
+
+def _read_answers(value: Any, where: str) -> list[dict[str, Any]]:
+    """SQuAD files have a list of {text, answer_start}; the hub has one {text: [...], answer_start: [...]}."""
+    try:
+        if isinstance(value, Mapping):
+            pairs = list(zip(value["text"], value["answer_start"], strict=True))
+        else:
+            pairs = [(answer["text"], answer["answer_start"]) for answer in value]
+        return [{"text": str(text), "start": int(start)} for text, start in pairs]
+    except (KeyError, TypeError, ValueError) as error:
+        wanted = "answers are a list of {text, answer_start}, or {text: [...], answer_start: [...]}"
+        raise DataError(where, f"answers that cannot be read ({error})", wanted) from error
 
 
 def _apart(context: str, answer: Mapping[str, Any]) -> str:

@@ -10,14 +10,18 @@ Source: third_party/utils_lareqa.py and utils_mewslix.py of google-research/xtre
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.errors import DataError
+from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Pair, Prediction, Row, Task
 from sweep.tasks.classify import accuracy
+from sweep.tasks.mapping import Columns
+from sweep.tasks.prediction_files import coverage_notes, json_object, object_text
 from sweep.tasks.retrieval import Text, identity, text_sequences
 from sweep.tasks.vectors import Vectors
 
@@ -35,13 +39,59 @@ def average_precision(ranked: Sequence[str], right: set[str]) -> float:
     return total / min(len(right), DEPTH) if right else 0.0
 
 
-class RankingFamily:
-    """One sequence for a row's query, then one for its candidate; a row has one of them, or both."""
+class RankingFamily(Family):
+    """One sequence for a row's query, then one for its candidate; a row has one of them, or both.
+
+    Row: id: str, query: str | None, candidate: str | None, links: list[str] (of a query: ids of right candidates; of a
+    candidate: ids of queries that it answers; either will do). A training row has both sides. Targets: as of embedding,
+    where a row has both sides; else []. Prediction: ids of candidates, the best first, at most 20; empty for a row
+    without a query.
+    """
 
     name = "ranking"
     metric = "map@20"
-    required: tuple[str, ...] = ("id", "query", "candidate", "links")
+    columns = ("id",)
+    optional_columns = ("query", "candidate", "links")
     default_max_length = 256
+    vectors = True
+    pools = True
+    suffix = "json"
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row:
+        """A query, a candidate, or both, and the ids that it is linked with."""
+        row: Row = {"id": str(columns.value(raw, "id", where)), "query": None, "candidate": None, "links": []}
+        for side in ("query", "candidate"):
+            if side in columns.columns and columns.value(raw, side, where) is not None:
+                row[side] = columns.text(raw, side, where)
+        if "links" in columns.columns:
+            row["links"] = columns.texts(raw, "links", where)
+        return row
+
+    def check_to_train(self, row: Row) -> str | None:
+        """That it lacks a side."""
+        if None not in (row["query"], row["candidate"]):
+            return None
+        return "a training row with one side; a query and its candidate belong into one"
+
+    def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
+        """Each side that it has."""
+        return [(row[side],) for side in ("query", "candidate") if row[side]]
+
+    def contents(self, row: Row) -> Iterable[str]:
+        """Its query, or else its candidate."""
+        return (row["candidate"] if row["query"] is None else row["query"],)
+
+    def asks(self, row: Row) -> bool:
+        """Rows with a query do."""
+        return row["query"] is not None
+
+    def may_be_left_out(self, row: Row) -> bool:
+        """Candidates alone are searched."""
+        return self.asks(row)
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """The encoder's own vectors."""
+        return HeadSpec("vector")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
@@ -107,10 +157,6 @@ class RankingFamily:
         """Mean of AP@20."""
         return accuracy(sums)
 
-    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Mean of AP@20."""
-        return {self.metric: self.value(sums)}
-
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """mAP@20 of showing every query the candidates that are right most often."""
         right = [set(row["links"]) for row in self.pool(rows) if row["query"] is not None]
@@ -118,6 +164,29 @@ class RankingFamily:
             candidate for candidate, _ in Counter(key for links in right for key in sorted(links)).most_common(DEPTH)
         ]
         return sum(average_precision(shown, links) for links in right) / len(right) if right else 0.0
+
+    def gold(self, row: Row, number: int) -> Prediction:
+        """The ids of its right candidates."""
+        return row["links"]
+
+    def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
+        """{id: [ids, the best first]}."""
+        pairs = zip(rows, predictions, strict=True)
+        return object_text((row["id"], list(ids)) for row, ids in pairs if self.asks(row))
+
+    def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
+        """The same."""
+        gold, found = (json_object(path) for path in (labels, predictions))
+        for path, side in ((labels, gold), (predictions, found)):
+            for name, ids in side.items():
+                if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+                    raise DataError(path, f"{ids!r} for {name!r}", "a list of ids is expected")
+        rows: list[Row] = [
+            {"id": name, "query": "", "candidate": None, "links": [one.strip() for one in ids]}
+            for name, ids in gold.items()
+        ]
+        known = [found.get(name, []) for name in gold]
+        return Pair(task, rows, known, coverage_notes(found, list(gold), predictions))
 
 
 def _own(row: Row) -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Prediction, Row, Task
+from sweep.errors import DataError
+from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Prediction, Row, Task, guess_tokens
 from sweep.tasks.classify import accuracy, right_or_wrong
+from sweep.tasks.mapping import Columns
 from sweep.tasks.subwords import frame, slices, subwords
 from sweep.tasks.vectors import Vectors
 
@@ -39,17 +42,44 @@ def identity(text: str) -> int:
     return zlib.crc32(text.encode()) >> 1
 
 
-class EmbeddingFamily:
-    """Two sequences per row, the foreign side first."""
+class EmbeddingFamily(Family):
+    """Two sequences per row, the foreign side first.
+
+    Row: text: str (foreign side), pair: str (pivot side); row i of the sides are translations of each other, unless
+    `match: int` says which row's foreign side translates the pivot side. Targets: [identity of the text] on the pair's
+    sequence, [] on the other: equal ones are no negatives. Prediction: int, the row whose foreign side is nearest to
+    this row's pivot side.
+    """
 
     name = "embedding"
-    metric = "accuracy"
-    required: tuple[str, ...] = ("text", "pair")
+    columns = ("text", "pair")
     default_max_length = 512
+    sequences = 2.0
+    vectors = True
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row:
+        """Both sides."""
+        return {name: columns.text(raw, name, where) for name in self.columns}
+
+    def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
+        """Each side."""
+        return [(row["text"],), (row["pair"],)]
+
+    def guess_tokens(self, row: Row) -> float:
+        """Of both sides as if they were one sequence: so plans have always counted it."""
+        return guess_tokens(row["text"], row["pair"])
+
+    def unit(self, row: Row) -> str | None:
+        """Its pivot side, the same text in every language."""
+        return f"text {row['pair']}"
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """The encoder's own vectors."""
+        return HeadSpec("vector")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
-        for column in self.required:
+        for column in self.columns:
             if not isinstance(row[column], str) or not row[column].strip():
                 return f"empty {column}"
         return None
@@ -82,13 +112,25 @@ class EmbeddingFamily:
         """Accuracy."""
         return accuracy(sums)
 
-    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Accuracy."""
-        return {self.metric: self.value(sums)}
-
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """1/N: the same foreign sentence for every query is right once."""
         return 1.0 / len(rows) if rows else 0.0
+
+    def gold(self, row: Row, number: int) -> Prediction:
+        """Its own foreign side, or that of the row that it says."""
+        return row.get("match", number)
+
+    def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
+        """The row of the foreign side on each line."""
+        for number, line in enumerate(lines, start=1):
+            if not line.isdecimal():
+                wanted = "the number of a sentence, counted from 0, is expected"
+                raise DataError(f"{path}:{number}", repr(line[:60]), wanted)
+        return [int(line) for line in lines]
+
+    def from_gold(self, gold: Prediction) -> Row:
+        """The row that it matches."""
+        return {"match": gold}
 
 
 EMBEDDING = EmbeddingFamily()

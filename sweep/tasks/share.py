@@ -15,7 +15,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import IGNORED, Row
+from sweep.tasks.base import Family, Row
 from sweep.tasks.units import content, group
 
 DRAW = 1  # part of what train and dev rows depend on; raised when other rows would be drawn
@@ -27,15 +27,17 @@ def held(examples: int, share: Fraction) -> int:
     return ceil(examples * share)
 
 
-def drawn(rows: Sequence[Row], share: Fraction) -> NDArray[np.bool_]:
+def drawn(family: Family, rows: Sequence[Row], share: Fraction) -> NDArray[np.bool_]:
     """[N] which rows are dev: not all, and at least one. Raises ValueError where all rows are one unit."""
     numbers: dict[str, int] = {}
-    unit = [numbers.setdefault(group(row) or f"row {content(row)}", len(numbers)) for row in rows]
-    if len(numbers) < 2 <= len(rows) and group(rows[0]) is None:  # all say the same: it does not matter which is where
+    unit = [numbers.setdefault(group(family, row) or f"row {content(family, row)}", len(numbers)) for row in rows]
+    if (
+        len(numbers) < 2 <= len(rows) and group(family, rows[0]) is None
+    ):  # all say the same: it does not matter which is where
         unit, numbers = list(range(len(rows))), {str(number): number for number in range(len(rows))}
     if len(numbers) < 2:
         raise ValueError("a unit is not divided")
-    strata = _strata(rows)
+    strata = family.strata(rows)
     wanted = _quotas(Counter(strata), held(len(rows), share))
     within: list[Counter[int]] = [Counter() for _ in numbers]
     for number, stratum in zip(unit, strata, strict=True):
@@ -50,17 +52,6 @@ def drawn(rows: Sequence[Row], share: Fraction) -> NDArray[np.bool_]:
     if len(chosen) in (0, len(numbers)):  # a few large units: one of the smallest is on the side that has none
         chosen ^= {min(order, key=lambda number: within[number].total())}
     return np.isin(unit, list(chosen))
-
-
-def _strata(rows: Sequence[Row]) -> list[int]:
-    """A row's label; the rarest tag of a sentence; whether a question has an answer; else the same for all."""
-    if "tags" in rows[0]:
-        known = [[tag for tag in row["tags"] if tag != IGNORED] for row in rows]
-        counts = Counter(tag for tags in known for tag in tags)
-        return [min(tags, key=lambda tag: (counts[tag], tag), default=IGNORED) for tags in known]
-    if "answers" in rows[0]:
-        return [len(row["answers"]) > 0 for row in rows]
-    return [row.get("label", 0) for row in rows]
 
 
 def _quotas(counts: Counter[int], total: int) -> dict[int, int]:

@@ -2,9 +2,13 @@
 
 Checks all that can be known without opening a file; each mistake is a StudyError with its place in the YAML. Keys:
 
-    family, labels (a list, {label: [spellings]}, or a file with one on each line), languages, train_language or
+    family             a name of the table; or module:Class, a family of a Python file beside the study file
+    labels (a list, {label: [spellings]}, or a file with one on each line), languages, train_language or
                        train_languages, corpora, licence
     pool               ranking only: languages of the test data whose candidates are searched but that are not scored
+    metric             how predictions are judged, where not by the family's own metric: accuracy, micro_f1, macro_f1,
+                       weighted_f1, binary_f1 or matthews of classes; or module:function of a Python file beside the
+                       study file
     normaliser         span only: how answers are compared, squad or mlqa
     train, dev, test   each a path (hub: the name of a split); a mapping {path, ...} with reading keys that hold for
                        this part alone; or a list of these. dev may also be a share of train such as 0.1
@@ -45,6 +49,7 @@ COMMON_KEYS = (
     "train_languages",
     "corpora",
     "normaliser",
+    "metric",
     "pool",
     "licence",
     "sizes",
@@ -77,29 +82,33 @@ BESIDE = {
 NUMBERED_COLUMNS = {"conllu": {"words": "2", "tags": "4"}, "conll": {"words": "1", "tags": "2"}}
 
 
-def own_task(name: str, description: Mapping[str, Any], data_root: Path, where: str) -> Task:
+def own_task(
+    name: str, description: Mapping[str, Any], data_root: Path, where: str, folder: Path | None = None
+) -> Task:
     """A task that a study describes: on the hub where the description or a part of it says `hub`, else on local files.
 
-    Raises StudyError.
+    `folder` is that of the study file, beside which a user's own Python may lie. Raises StudyError.
     """
     parts = [part for split in SPLITS for part in _listed(description.get(split))]
     if any("hub" in section for section in (description, *parts) if isinstance(section, Mapping)):
-        return hub_task(name, description, where)
-    return local_task(name, description, data_root, where)
+        return hub_task(name, description, where, folder)
+    return local_task(name, description, data_root, where, folder)
 
 
 def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def local_task(name: str, description: Mapping[str, Any], data_root: Path, where: str) -> Task:
+def local_task(
+    name: str, description: Mapping[str, Any], data_root: Path, where: str, folder: Path | None = None
+) -> Task:
     """A task on local files. Raises StudyError with a place below `where`, such as `tasks.topics.columns.label`."""
     if description.get("format") == publishers.FORMAT:
         whole = local_task(name, publishers.description(name, description, where), data_root, where)
         return _limited(whole, description.get("languages"), f"{where}.languages")
     if isinstance(description.get("labels"), str):
         description = {**description, "labels": _listed_labels(data_root / description["labels"], f"{where}.labels")}
-    task = Section(description, where)
+    task = Section(description, where, folder=folder)
     described.known_keys(description, (*COMMON_KEYS, *LOCAL_KEYS), where)
     splits = {
         split: tuple(_local_part(part, split) for part in parts) for split, parts in _splits(task, LOCAL_KEYS, "path")
@@ -115,9 +124,9 @@ def _listed_labels(path: Path, where: str) -> list[str]:
     return [line.strip() for _, line in text_lines(path) if line.strip()]
 
 
-def hub_task(name: str, description: Mapping[str, Any], where: str) -> Task:
+def hub_task(name: str, description: Mapping[str, Any], where: str, folder: Path | None = None) -> Task:
     """A task on hub data sets, or on local folders laid out like one. Raises StudyError. Touches no network."""
-    task = Section(description, where)
+    task = Section(description, where, folder=folder)
     described.known_keys(description, (*COMMON_KEYS, *HUB_KEYS), where)
     splits = {
         split: tuple(_hub_part(part, split) for part in parts) for split, parts in _splits(task, HUB_KEYS, "split")
@@ -135,7 +144,7 @@ def _pool(task: Section, languages: tuple[str, ...]) -> tuple[str, ...]:
     """The languages of the test data that are searched and not scored."""
     pool = described.strings(task, "pool")
     for language in pool:
-        if described.family(task) != "ranking" or language not in languages:
+        if not described.family(task).pools or language not in languages:
             wanted = f"a language of a ranking task's test data is expected: {', '.join(languages)}"
             raise StudyError(task.place("pool"), repr(language), wanted, nearest(language, languages))
     return pool
@@ -152,7 +161,8 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
         found = f"no part for {', '.join(sorted(lacking))}"
         raise StudyError(task.place("train"), found, "one with it in its `languages` is expected")
     tested, pool = _languages(test), _pool(task, _languages(test))
-    if described.family(task) == "mining" and (lacking := set(tested) - set(_languages(source.splits.get("dev", ())))):
+    calibrates = described.family(task).calibrates
+    if calibrates and (lacking := set(tested) - set(_languages(source.splits.get("dev", ())))):
         found = f"no dev data for {', '.join(sorted(lacking))}"
         raise StudyError(task.place("dev"), found, "the threshold of a mining task is calibrated on it")
     dev = train if source.dev_share else source.splits.get("dev", ())
@@ -170,6 +180,7 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
         train_languages=trained if task.get("train_languages") else (),
         sources=sources if set(sources) - set(trained) else (),
         normaliser=described.normaliser(task),
+        metric=described.metric(task),
     )
 
 

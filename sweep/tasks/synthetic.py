@@ -30,7 +30,8 @@ from random import Random
 
 from sweep.errors import DataError, nearest
 from sweep.tasks import synthetic_rows as rows
-from sweep.tasks.base import SPLITS, Row, Size, Task
+from sweep.tasks.base import SPLITS, Family, Row, Size, Task
+from sweep.tasks.families import FAMILIES
 from sweep.tasks.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Language, World, world
 
 GENERATOR_VERSION = 1  # raise it whenever a row may change: it is part of every key
@@ -49,6 +50,12 @@ class Design:
     row: Callable[[World, rows.Meaning, Language], Row]
     labels: tuple[str, ...] = ()
     translated: tuple[str, ...] = ()  # languages beside the pivot that train and dev are translated into
+    foreign: bool = False  # rows translate a foreign sentence into the pivot, which has none of its own
+
+    @property
+    def shape(self) -> Family:
+        """The family as such."""
+        return FAMILIES[self.family]
 
 
 FOREIGN = tuple(language.code for language in LANGUAGES if language is not PIVOT)  # the nearest first
@@ -64,7 +71,7 @@ DESIGNS = {
     "ner": Design("token", 60, 150, 200, rows.draw_sentence, rows.ner_row, rows.NER_LABELS),
     "qa": Design("span", 10000, 200, 200, rows.draw_qa, rows.qa_row, translated=FOREIGN[:3]),
     "qa_small": Design("span", 100, 200, 200, rows.draw_qa_small, rows.qa_row),
-    "retrieval": Design("embedding", 0, 0, 300, rows.draw_pair, rows.pair_row),
+    "retrieval": Design("embedding", 0, 0, 300, rows.draw_pair, rows.pair_row, foreign=True),
     "raw": Design("masked", PIVOT.raw, 100, 100, rows.draw_story, rows.story_row),
 }
 
@@ -92,12 +99,12 @@ class EmbeddedSource:
         """
         self._check(split, language)
         design, examples = DESIGNS[self.task], self.examples(split, language)
-        if split == "train" and design.family == "masked":  # a language's own; all else is translated
+        if split == "train" and design.shape.raw_text:  # a language's own; all else is translated
             meanings = tuple(islice(_meanings(self.task, self.seed, split, language), examples))
         else:
             meanings = _translated(self.task, self.seed, split)[:examples]
         found = [design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
-        if design.family == "span":
+        if "id" in design.shape.optional_columns:
             return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(found)]
         return found
 
@@ -105,9 +112,9 @@ class EmbeddedSource:
         """Rows of a split, without making them."""
         design = DESIGNS[self.task]
         count = {"train": design.train, "dev": design.dev, "test": design.test}[split]
-        if design.family == "masked":
+        if design.shape.raw_text:
             return LANGUAGE[language].raw if split == "train" else count
-        if design.family == "embedding" and language == PIVOT.code:
+        if design.foreign and language == PIVOT.code:
             return 0
         return count if split == "test" or language in (PIVOT.code, *design.translated) else 0
 
@@ -150,21 +157,14 @@ def _split(meaning: rows.Meaning) -> str:
 def _mean_tokens(task: str, seed: int, split: str) -> float:
     meanings = islice(_meanings(task, seed, split, PIVOT.code), SAMPLE)
     made = [DESIGNS[task].row(world(seed), meaning, PIVOT) for meaning in meanings]
-    return sum(_length(DESIGNS[task].family, row) for row in made) / SAMPLE
+    return sum(_length(DESIGNS[task].shape, row) for row in made) / SAMPLE
 
 
-def _length(family: str, row: Row) -> int:
+def _length(family: Family, row: Row) -> int:
     """Words, punctuation marks and special tokens, as a word-level tokenizer counts [CLS] A [SEP] B [SEP]."""
-    if family == "token":
+    if "words" in row:
         return len(row["words"]) + 2
-    if family == "choice":
-        return sum(_count(row["prompt"]) + _count(option) + 3 for option in row["options"])
-    if family == "span":
-        return _count(row["question"]) + _count(row["context"]) + 3
-    if family == "embedding":
-        return _count(row["text"]) + _count(row["pair"]) + 4
-    pair = row.get("pair")
-    return _count(row["text"]) + 2 + (_count(pair) + 1 if pair else 0)
+    return sum(sum(map(_count, texts)) + len(texts) + 1 for texts in family.texts(row))
 
 
 def _count(text: str) -> int:
@@ -175,13 +175,13 @@ def _task(name: str, design: Design) -> Task:
     codes = tuple(language.code for language in LANGUAGES)
     return Task(
         name=f"world/{name}",
-        family=design.family,
+        family=design.shape,
         source=EmbeddedSource(name),
-        languages=codes[1:] if design.family == "embedding" else codes,
+        languages=codes[1:] if design.foreign else codes,
         train_language=PIVOT.code if design.train else None,
         labels=design.labels,
         corpora=(f"world/{name}",),
-        train_languages=codes if design.family == "masked" else (),
+        train_languages=codes if design.shape.raw_text else (),
         sources=(PIVOT.code, *design.translated) if design.translated else (),
     )
 

@@ -9,14 +9,35 @@ one. No tag of a training sentence is lost: what is too long becomes several seq
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Prediction, Row, Task
-from sweep.tasks.schemes import OUTSIDE, Scheme
+from sweep.errors import DataError
+from sweep.tasks.base import (
+    BYTES_PER_TOKEN,
+    IGNORED,
+    Encoded,
+    EncodedSequence,
+    Family,
+    HeadSpec,
+    Metric,
+    Pair,
+    Prediction,
+    Row,
+    Task,
+)
+from sweep.tasks.formats import LINES
+from sweep.tasks.mapping import Columns, spelling
+from sweep.tasks.metrics import ClassMetric
+from sweep.tasks.prediction_files import file_lines, numbered, same_length
+from sweep.tasks.schemes import OUTSIDE, STRICT, Scheme, notation
 from sweep.tasks.subwords import frame, slices, subwords
 
 
@@ -76,13 +97,82 @@ def _split(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
     yield start, len(lengths)
 
 
-class TokenFamily:
-    """[CLS] subwords of the words [SEP]; the tag is on the first subword of its word, IGNORED elsewhere."""
+class TokenFamily(Family):
+    """[CLS] subwords of the words [SEP]; the tag is on the first subword of its word, IGNORED elsewhere.
+
+    Row: words: list[str], tags: list[int] (IGNORED: a word without tag, which is read and not scored). Targets: one per
+    token. Output: [len] predicted tag of every token. Prediction: a tag for every word that has one, array or list.
+    """
 
     name = "token"
     metric = "f1"
-    required: tuple[str, ...] = ("words", "tags")
-    default_max_length = 128
+    further_metrics = ("precision", "recall")
+    columns = ("words", "tags")
+    reading_keys = ("omit", "omit_empty")
+    labels = "named"
+    classed = "word"
+    probe = "tokens"
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
+        """Words and the integers of their tags, without those that are to be omitted."""
+        tags = columns.value(raw, "tags", where)
+        if not isinstance(tags, (list, tuple)):
+            raise DataError(where, f"{type(tags).__name__} {tags!r} as tags", "a list of them is expected")
+        words = columns.texts(raw, "words", where)
+        if len(words) != len(tags):
+            raise DataError(where, f"{len(words)} words but {len(tags)} tags", "a tag for every word is expected")
+        kept, numbers = list[int](), list[int]()
+        for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
+            if spelling(tag) in columns.omit or (columns.omit_empty and not word.strip()):
+                continue
+            at = _of_word(raw, where, number)
+            if not word:
+                wanted = "give it a word, or leave such words out with `omit_empty: true` beside `columns`"
+                raise DataError(at, f"an empty word, number {number + 1} of its sentence", wanted)
+            kept.append(number)
+            numbers.append(columns.tag(tag, at))
+        _refuse_misfit(columns.labels, numbers, [_of_word(raw, where, number) for number in kept])
+        if (columns.omit or columns.omit_empty) and not kept:
+            return None
+        return {"words": [words[number] for number in kept], "tags": numbers}
+
+    def label_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Entity tags as their scheme writes them."""
+        return notation(names).labels
+
+    def labels_to_read(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """All of them: what tags make an entity depends on the scheme."""
+        return labels
+
+    def scheme(self, labels: tuple[str, ...]) -> str | None:
+        """IOB, IOE, IOBES, BILOU, or that they follow none."""
+        return notation(labels).scheme
+
+    def classes(self, row: Row) -> Sequence[int]:
+        """The tags of its words that have one."""
+        return tagged(row)
+
+    def guess_tokens(self, row: Row) -> float:
+        """Of its words, each at least one."""
+        return 2 + sum(max(1.0, len(word.encode()) / BYTES_PER_TOKEN) for word in row["words"])
+
+    def contents(self, row: Row) -> Iterable[str]:
+        """Its sentence."""
+        return (" ".join(row["words"]),)
+
+    def strata(self, rows: Sequence[Row]) -> Sequence[int]:
+        """The rarest tag of each sentence."""
+        known = [tagged(row) for row in rows]
+        counts = Counter(tag for tags in known for tag in tags)
+        return [min(tags, key=lambda tag: (counts[tag], tag), default=IGNORED) for tags in known]
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """A class of each token."""
+        return HeadSpec("token", len(labels))
+
+    def metrics(self, labels: Sequence[str] | None = None) -> Sequence[Metric]:
+        """Precision and recall of chunks, accuracy of words."""
+        return [*super().metrics(labels), ClassMetric(self, "accuracy")]
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
         """What is wrong with a row, or None."""
@@ -147,13 +237,80 @@ class TokenFamily:
         """F1, precision and recall of chunks."""
         return micro_scores(sums)
 
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """F1 of tagging every word with the most frequent tag; 0 where that is O."""
-        gold, sentence = flat([tagged(row) for row in rows])
-        if not len(gold):
-            return 0.0
-        constant = np.full_like(gold, np.bincount(gold).argmax())
-        return float(self.value(chunk_counts(constant, gold, sentence, len(rows), task.labels).sum(axis=0)))
+    def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
+        """Every word with the most frequent tag."""
+        tags = [tagged(row) for row in rows]
+        gold, _ = flat(tags)
+        if len(gold):
+            most = int(np.bincount(gold).argmax())
+            yield [[most] * len(one) for one in tags]
+
+    def gold(self, row: Row, number: int) -> Prediction:
+        """The tags of its words that have one."""
+        return tagged(row)
+
+    def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
+        """A tag a line, a blank line between sentences."""
+        lines = [f"{label}\n" for label in task.labels]
+        return "\n".join("".join([lines[tag] for tag in sentence]) for sentence in predictions)
+
+    def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
+        """The same. Tags that the task's labels lack are scored, too."""
+        gold, found = file_lines(labels), file_lines(predictions)
+        _same_sentences(found, predictions, gold, labels)
+        names = list(dict.fromkeys([*task.labels, *sorted(set(gold) - {""}), NO_ENTITY]))
+        try:
+            notation(tuple(names))
+        except ValueError as error:
+            wanted = "the tags of one scheme are expected, such as B-PER and I-PER"
+            raise DataError(labels, str(error), wanted) from error
+        numbers = {name.strip(): number for number, name in enumerate(names)}
+        words = np.array([bool(tag) for tag in gold], dtype=np.bool_)
+        # Blank line b is followed by sentence b + 1, which begins after the words before it.
+        cuts = np.cumsum(words)[~words]
+        tags = [
+            np.split(np.array(numbered([tag for tag in side if tag], numbers, path, side), dtype=np.int64), cuts)
+            for side, path in ((gold, labels), (found, predictions))
+        ]
+        rows: list[Row] = [{"tags": sentence} for sentence in tags[0]] if gold else []
+        return Pair(replace(task, labels=tuple(names)), rows, tags[1])
+
+
+NO_ENTITY = "O"  # the official taggers have it as a class, whatever the tag set
+
+
+def _of_word(raw: Row, where: str, number: int) -> str:
+    """The place of a word where the file has each on a line of its own, else that of its row."""
+    return f"{where.rpartition(':')[0]}:{raw[LINES][number]}" if LINES in raw else where
+
+
+def _refuse_misfit(labels: tuple[str, ...], tags: Sequence[int], places: Sequence[str]) -> None:
+    """Refuses tags that make no entity in a scheme whose entities have an end."""
+    scheme = notation(labels).scheme
+    if scheme not in STRICT:
+        return
+    shown = [(tag, at) for tag, at in zip(tags, places, strict=True) if tag != IGNORED]
+    misfit = _scheme(labels).misfit([tag for tag, _ in shown])
+    if misfit is not None:
+        tag, at = shown[misfit]
+        wanted = (
+            f"an entity in {scheme} is {STRICT[scheme]}, all of one type: correct the file, or spell its tags as those"
+            " of IOB2 in `labels`, such as {B-PER: [B-PER, S-PER, U-PER], I-PER: [I-PER, E-PER, L-PER]}"
+        )
+        raise DataError(at, f"the tag {labels[tag]} outside of an entity", wanted)
+
+
+@lru_cache(maxsize=16)
+def _scheme(labels: tuple[str, ...]) -> Scheme:
+    return Scheme.of(labels)
+
+
+def _same_sentences(found: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
+    for number, (tag, wanted) in enumerate(zip(found, gold, strict=False), start=1):
+        if (not tag) != (not wanted):
+            what, instead = ("a tag", "a blank line") if tag else ("a blank line", "a tag")
+            raise DataError(f"{predictions}:{number}", what, f"{instead} is expected, as at {labels}:{number}")
+    same_length(found, predictions, gold, labels)
 
 
 TOKEN = TokenFamily()

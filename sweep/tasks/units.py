@@ -12,7 +12,7 @@ of one language to each other is none of translations, and is not made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from unicodedata import normalize
@@ -20,7 +20,7 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Row
+from sweep.tasks.base import Family, Row
 
 Ids = NDArray[np.int64]
 
@@ -36,53 +36,26 @@ class Marks:
     own: bool  # groups are called in this language's words: translations of them are called otherwise
 
 
-def marks(rows: Sequence[Row]) -> Marks:
+def marks(family: Family, rows: Sequence[Row]) -> Marks:
     """The marks of all rows of a test set in one language, in their order."""
-    named = [group(row) for row in rows]
+    named = [group(family, row) for row in rows]
     groups = [digest(str(position) if name is None else name) for position, name in enumerate(named)]
     ids = [digest(row["id"]) for row in rows if "id" in row]
     items = np.array(ids, dtype=np.int64) if len(ids) == len(rows) else None
-    # The pivot side of a sentence pair is the same text in every language.
-    own = any(row.get("unit") is not None or "context" in row for row in rows)
+    own = any(family.own_words or row.get("unit") is not None for row in rows)
     return Marks(np.array(groups, dtype=np.int64), items, own)
 
 
-# Rows of these families that ask nothing are searched only, and are no examples of a score.
-_ASKING: Mapping[str, Callable[[Row], bool]] = {
-    "mining": lambda row: bool(row["side"] == "text"),
-    "ranking": lambda row: row["query"] is not None,
-}
-
-
-def asking(family: str, rows: Sequence[Row]) -> NDArray[np.bool_]:
-    """[N] which rows ask something and are scored."""
-    asks = _ASKING.get(family)
-    return np.array([asks is None or asks(row) for row in rows], dtype=np.bool_)
-
-
-def group(row: Row) -> str | None:
+def group(family: Family, row: Row) -> str | None:
     """What a row shares with the others of its unit, or None."""
     if (unit := row.get("unit")) is not None:
         return f"unit {unit}"
-    if "context" in row:
-        return f"text {row['context']}"
-    if "pair" in row and "label" not in row:
-        return f"text {row['pair']}"
-    return None
+    return family.unit(row)
 
 
-def content(row: Row) -> str:
-    """What a row says, its label apart: its texts without differences of case, blanks and Unicode form, in any order.
-
-    A row that asks for a candidate is its query.
-    """
-    columns = ("query",) if row.get("query") is not None else _TEXTS
-    texts = [row[column] for column in columns if row.get(column) is not None]
-    texts += [*row.get("options", ()), *([" ".join(row["words"])] if "words" in row else [])]
-    return "\n".join(sorted(" ".join(normalize("NFKC", text).casefold().split()) for text in texts))
-
-
-_TEXTS = ("text", "pair", "prompt", "context", "question", "candidate")
+def content(family: Family, row: Row) -> str:
+    """What a row says, its label apart: its texts in any order, whatever their case, blanks and Unicode form."""
+    return "\n".join(sorted(" ".join(normalize("NFKC", text).casefold().split()) for text in family.contents(row)))
 
 
 def digest(text: str) -> int:

@@ -1,4 +1,4 @@
-"""One head per output shape: from hidden states to a summed loss, and to what `Family.predict` reads.
+"""The heads that families name: from hidden states to a summed loss, and to what `Family.predict` reads.
 
 A head belongs to the phase that trained it; the encoder that travels is not in here. Losses are *sums* in fp32, and
 `count` says what to divide by, so that a batch cut into parts has the same gradient as a whole one.
@@ -8,6 +8,7 @@ Shapes: S sequences, L longest, H hidden size, E examples, C classes, V vocabula
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweep.tasks import VECTORS
-from sweep.tasks.base import IGNORED
+from sweep.errors import StudyError
+from sweep.plugins import imported
+from sweep.tasks.base import IGNORED, HeadSpec
 from sweep.training.batching import Batch, sent
 from sweep.training.cpu_kernels import Projection
 
@@ -33,27 +35,36 @@ TEMPERATURE = 0.01
 
 
 @dataclass(frozen=True)
-class HeadSpec:
-    """What a head needs to know about its task."""
+class Part:
+    """What a linear head reads of some examples: vectors, and what is to be predicted from them."""
 
-    family: str
-    labels: int = 0  # classes of a sequence or token task
-    mask_id: int | None = None  # the tokenizer's mask token, of a masked task
+    vectors: Tensor  # [V, H] fp32
+    targets: Tensor  # [V] classes; or [G, K] rows of `vectors`
+    group: Tensor | None = None  # [V] the group of each vector; None: each vector is classified
 
 
-class Head(nn.Module):
-    """What all heads share; a subclass says what is lost and what is put out."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What a head may use of the encoder that it is put on."""
 
-    def __init__(self, hidden: int, outputs: int, pooling: Pooling, dropout: float) -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(hidden, outputs)
+    hidden: int
+    embeddings: Tensor  # [V, D]
+    pooling: Pooling
+    dropout: float
+    epsilon: float  # of the encoder's norms
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[..., H] to [..., outputs] logits, fp32."""
-        logits: Tensor = self.linear(self.dropout(hidden))
-        return logits.float()
+
+class AnyHead(nn.Module):
+    """A head, whatever it reads. A user's own is a subclass of Head."""
+
+    @classmethod
+    def made(cls, spec: HeadSpec, around: Surroundings) -> AnyHead:
+        """The head of a task, its weights not drawn yet."""
+        raise NotImplementedError
+
+    def prepare(self, batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
+        """The batch as the loss reads it."""
+        return batch
 
     def count(self, batch: Batch) -> Tensor | int:
         """How many terms the loss of this batch sums."""
@@ -64,19 +75,58 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
-        """One array per sequence, as base.Family says."""
+        """One array per sequence, as base.Outputs says."""
         raise NotImplementedError
 
 
-class SequenceHead(Head):
-    """Pooled vector to class logits."""
+class Head(AnyHead):
+    """A head with one matrix; a subclass says what is lost and what is put out."""
+
+    def __init__(self, hidden: int, outputs: int, pooling: Pooling, dropout: float) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, outputs)
+
+    @classmethod
+    def made(cls, spec: HeadSpec, around: Surroundings) -> Head:
+        return cls(around.hidden, spec.outputs, around.pooling, around.dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., H] to [..., outputs] logits, fp32."""
+        logits: Tensor = self.linear(self.dropout(hidden))
+        return logits.float()
+
+    def features(self, hidden: Tensor, batch: Batch) -> Part:
+        """What a linear head reads and predicts where this one does. Raises ValueError where none can."""
+        raise ValueError(f"a {type(self).__name__} is no linear head")
+
+
+def classified(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Summed cross entropy of [E, C] logits."""
+    return functional.cross_entropy(outputs, targets, ignore_index=IGNORED, reduction="sum")
+
+
+class TextHead(Head):
+    """Pooled vector to class logits, or to what the family's own loss compares with a target."""
+
+    terms: Callable[[Tensor, Tensor], Tensor] = staticmethod(classified)
+
+    @classmethod
+    def made(cls, spec: HeadSpec, around: Surroundings) -> TextHead:
+        head = cls(around.hidden, spec.outputs, around.pooling, around.dropout)
+        head.terms = spec.loss or classified
+        return head
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        logits = self(pool(hidden, batch.attention_mask, self.pooling))
-        return functional.cross_entropy(logits, batch.targets[:, 0], ignore_index=IGNORED, reduction="sum")
+        return self.terms(self(pool(hidden, batch.attention_mask, self.pooling)), batch.targets[:, 0])
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
+
+    def features(self, hidden: Tensor, batch: Batch) -> Part:
+        """The class of a text."""
+        return Part(pool(hidden, batch.attention_mask, self.pooling), batch.targets[:, 0])
 
 
 class ChoiceHead(Head):
@@ -94,6 +144,12 @@ class ChoiceHead(Head):
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
 
+    def features(self, hidden: Tensor, batch: Batch) -> Part:
+        """Which option of an example is right."""
+        first = torch.from_numpy(batch.first[:-1]).to(hidden.device)
+        right = first + batch.targets[first, 0]
+        return Part(pool(hidden, batch.attention_mask, self.pooling), right[:, None], batch.example)
+
 
 class TokenHead(Head):
     """Every token's class; words are scored at their first subword."""
@@ -107,6 +163,11 @@ class TokenHead(Head):
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return _unpadded(self(hidden).argmax(dim=-1), batch)
+
+    def features(self, hidden: Tensor, batch: Batch) -> Part:
+        """The class of a word."""
+        shown = batch.targets != IGNORED
+        return Part(hidden[shown].float(), batch.targets[shown])
 
 
 class SpanHead(Head):
@@ -124,8 +185,16 @@ class SpanHead(Head):
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return _unpadded(self(hidden), batch)
 
+    def features(self, hidden: Tensor, batch: Batch) -> Part:
+        """The first and last token of a span, in each window."""
+        lengths = torch.from_numpy(batch.lengths).to(hidden.device)
+        real = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
+        windows = torch.arange(len(lengths), device=hidden.device)
+        first = lengths.cumsum(0) - lengths
+        return Part(hidden[real].float(), first[:, None] + batch.targets, windows.repeat_interleave(lengths))
 
-class VectorHead(nn.Module):
+
+class VectorHead(AnyHead):
     """No parameters: what is scored and trained is the encoder's own pooled vector.
 
     An example to train on is a pair of sequences. Each first one is to find its second one among those of the batch, by
@@ -136,8 +205,9 @@ class VectorHead(nn.Module):
         super().__init__()
         self.pooling = pooling
 
-    def count(self, batch: Batch) -> Tensor | int:
-        return batch.examples
+    @classmethod
+    def made(cls, spec: HeadSpec, around: Surroundings) -> VectorHead:  # noqa: ARG003  text heads read it
+        return cls(around.pooling)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         return self.compare(self.vectors(hidden, batch), batch)
@@ -158,7 +228,7 @@ class VectorHead(nn.Module):
         return pool(hidden, batch.attention_mask, self.pooling)
 
 
-class MaskedHead(nn.Module):
+class MaskedHead(AnyHead):
     """BERT's masked token head: a transform, then the input embeddings as output matrix. Reads a batch of `mask_batch`.
 
     Logits exist at masked positions only: [masked, V] instead of [S, L, V].
@@ -172,6 +242,14 @@ class MaskedHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.project = Projection()
         self._tied = (embeddings,)  # a tuple: the matrix is the encoder's, and is neither stored nor trained twice
+
+    @classmethod
+    def made(cls, spec: HeadSpec, around: Surroundings) -> MaskedHead:  # noqa: ARG003  text heads read it
+        return cls(around.hidden, around.embeddings, around.epsilon)
+
+    def prepare(self, batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
+        """The batch with masks drawn from `seed`."""
+        return mask_batch(batch, spec, vocabulary, seed)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[masked, H] to [masked, V] logits, fp32."""
@@ -206,7 +284,21 @@ class MaskedHead(nn.Module):
         return list(counts.cpu().numpy())
 
 
-AnyHead = Head | VectorHead | MaskedHead
+HEADS: dict[str, type[AnyHead]] = {
+    "text": TextHead, "choice": ChoiceHead, "token": TokenHead, "span": SpanHead, "vector": VectorHead,
+    "masked": MaskedHead,
+}  # fmt: skip
+
+
+def head_class(spec: HeadSpec) -> type[AnyHead]:
+    """The class of a head of the table, or of a user's own. Raises StudyError."""
+    if spec.head in HEADS:
+        return HEADS[spec.head]
+    kind = imported(spec.head, f"head {spec.head}")
+    if not isinstance(kind, type) or not issubclass(kind, AnyHead):
+        wanted = f"one of {', '.join(HEADS)} is expected, or a subclass of sweep.training.heads.Head"
+        raise StudyError(f"head {spec.head}", repr(kind), wanted)
+    return kind
 
 
 def make_head(
@@ -219,23 +311,17 @@ def make_head(
     *,
     epsilon: float = 1e-12,
 ) -> AnyHead:
-    """The head of a family, its weights drawn from `seed` alone (normal, 0.02; biases 0).
+    """The head that a spec names, its weights drawn from `seed` alone (normal, 0.02; biases 0).
 
     `epsilon` is that of the encoder's norms, which its own masked head shares.
     """
-    if spec.family in VECTORS:
-        return VectorHead(pooling)
-    head: AnyHead
-    if spec.family == "masked":
-        head = MaskedHead(hidden, embeddings, epsilon)
+    around = Surroundings(hidden, embeddings, pooling, dropout, epsilon)
+    if spec.head in HEADS:
+        head = HEADS[spec.head].made(spec, around)
     else:
-        kind, outputs = {
-            "sequence": (SequenceHead, spec.labels),
-            "choice": (ChoiceHead, 1),
-            "token": (TokenHead, spec.labels),
-            "span": (SpanHead, 2),
-        }[spec.family]
-        head = kind(hidden, outputs, pooling, dropout)
+        with torch.random.fork_rng(devices=[]):  # what is no linear layer is drawn from this seed, too
+            torch.manual_seed(seed)
+            head = head_class(spec).made(spec, around)
     generator = torch.Generator().manual_seed(seed)
     for module in head.modules():
         if isinstance(module, nn.Linear):

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from sweep.planning.registry import DEFAULT_EPSILON, HEAD_DROPOUT, NORM_EPSILON, model_type
+from sweep.tasks.base import HeadSpec
 from sweep.training.batching import Batch
 from sweep.training.cpu_kernels import Kernels, use_cpu_kernels
-from sweep.training.heads import AnyHead, HeadSpec, MaskedHead, Outputs, Pooling, VectorHead, make_head, mask_batch
+from sweep.training.heads import AnyHead, MaskedHead, Outputs, Pooling, VectorHead, make_head
 
 Precision = Literal["fp32", "bf16"]
 
@@ -76,8 +77,7 @@ class Chainable(nn.Module):
 
     def prepare(self, batch: Batch, task: str, seed: int) -> Batch:
         """The batch as the loss reads it: a masked task draws its masks here, from `seed`."""
-        spec = self.specs[task]
-        return mask_batch(batch, spec, len(self.embeddings), seed) if spec.family == "masked" else batch
+        return self.head(task).prepare(batch, self.specs[task], len(self.embeddings), seed)
 
     def count(self, batch: Batch, task: str) -> Tensor | int:
         """How many terms `loss` sums over a prepared batch."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweep.tasks.base import Encoded
-from sweep.training.features import Part, parts
-from sweep.training.heads import Head
+from sweep.training.features import parts
+from sweep.training.heads import Head, Part
 from sweep.training.model import Chainable, Precision
 
 ITERATIONS = 200
@@ -27,7 +27,7 @@ def fit_head(model: Chainable, task: str, encoded: Encoded, *, batch_tokens: int
     """Replaces the weights of the task's head. Raises ValueError for a family without a linear head."""
     head = model.head(task)
     if not isinstance(head, Head):
-        raise ValueError(f"a {model.specs[task].family} task has no linear head")
+        raise ValueError(f"a {model.specs[task].head} task has no linear head")
     part = _joined(list(parts(model, task, encoded, batch_tokens, precision)))
     part.vectors.nan_to_num_(0.0, 0.0, 0.0)  # a run that blew up leaves vectors without numbers, which say nothing
     mean, scale = part.vectors.mean(dim=0), part.vectors.std(dim=0, unbiased=False).clamp(min=1e-6)

@@ -14,11 +14,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from sweep.tasks import VECTORS
 from sweep.tasks.base import Encoded, Outputs
 from sweep.tasks.encoding import concatenate
 from sweep.training.batching import Batch, DeviceData, Ids, scoring_batches
-from sweep.training.heads import Pooling, mask_tokens
+from sweep.training.heads import MaskedHead, Pooling, VectorHead, mask_tokens
 from sweep.training.memory import in_parts
 from sweep.training.model import Chainable, Precision
 from sweep.training.neighbours import DeviceVectors
@@ -56,7 +55,7 @@ def score(
     whole = concatenate([_masked(model, data, task, seed) for data in encoded.values()])
     data, firsts = DeviceData(whole, model.device, model.pad_id), whole.example_bounds()
     ends = np.cumsum([len(part.lengths()) for part in encoded.values()])
-    vectors = model.specs[task].family in VECTORS
+    vectors = isinstance(model.head(task), VectorHead)
     kept = _Vectors(model, task, ends, layers, pooling) if vectors else _Arrays(model, task, ends)
     done, total, part_tokens = 0, len(whole.tokens), None
     for ids in scoring_batches(whole, batch_tokens):
@@ -139,7 +138,7 @@ def inference(model: Chainable) -> Iterator[None]:
 def _masked(model: Chainable, encoded: Encoded, task: str, seed: int) -> Encoded:
     """Masked text, by (text, seed) alone: all models are asked the same."""
     spec = model.specs[task]
-    if spec.family != "masked":
+    if not isinstance(model.head(task), MaskedHead):
         return encoded
     tokens, maskable = torch.from_numpy(encoded.tokens.copy()).long(), torch.from_numpy(encoded.targets == 1)
     inputs, targets = mask_tokens(tokens, maskable, spec, len(model.embeddings), seed)

@@ -14,7 +14,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from sweep.errors import StudyError
 from sweep.planning.registry import Shape, model_type
-from sweep.tasks.subwords import frame
+from sweep.tasks.base import Family
 
 LOADED = ("AutoConfig", "AutoModel", "AutoModelForMaskedLM", "AutoTokenizer")  # what encoders are loaded through
 
@@ -61,7 +61,7 @@ def _class_references(named: object) -> Iterator[str]:
 
 
 def check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, kind: str, pad_id: int | None, shape: Shape, families: Collection[str]
+    tokenizer: PreTrainedTokenizerBase, kind: str, pad_id: int | None, shape: Shape, families: Collection[Family]
 ) -> None:
     """Whether text of these families, so tokenized, can be fed to an encoder of this model type, pad token and shape.
 
@@ -78,9 +78,6 @@ def check_tokenizer(
     if len(tokenizer) > shape.vocabulary:
         found = f"{len(tokenizer)} tokens for an encoder that has embeddings of {shape.vocabulary}"
         raise StudyError(where, found, "the tokenizer that belongs to the encoder is expected")
-    if "masked" in families and tokenizer.mask_token_id is None:
-        wanted = "a masked task needs one: name it as mask_token in its tokenizer_config.json, or leave the task out"
-        raise StudyError(where, "no mask token", wanted)
-    if "span" in families and not frame(tokenizer, pair=True).gaps[0]:
-        wanted = "a span task needs one, to answer that there is no answer: leave such tasks out"
-        raise StudyError(where, "no special token at the beginning of a text", wanted)
+    for family in families:
+        if (lacking := family.tokenizer_lacks(tokenizer)) is not None:
+            raise StudyError(where, *lacking)

@@ -1,0 +1,44 @@
+"""The table of families: what a study may write as `family` beside a class of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.errors import StudyError, nearest
+from sweep.plugins import is_reference
+from sweep.tasks.base import Family, Measure, own_family
+from sweep.tasks.classify import CHOICE, SEQUENCE
+from sweep.tasks.masked import MASKED
+from sweep.tasks.mining import MINING
+from sweep.tasks.qa import SPAN
+from sweep.tasks.ranking import RANKING
+from sweep.tasks.retrieval import EMBEDDING
+from sweep.tasks.token import TOKEN
+
+_ALL: tuple[Family, ...] = (
+    SEQUENCE,
+    CHOICE,
+    TOKEN,
+    SPAN,
+    EMBEDDING,
+    MINING,
+    RANKING,
+    MASKED,
+)
+FAMILIES = {family.name: family for family in _ALL}
+
+
+def family_of(name: str, where: object = "", folder: Path | None = None) -> Family:
+    """The family of a name, or of `module:Class`. Raises StudyError with the place `where` that names it."""
+    if is_reference(name):
+        return own_family(name, folder, where=where)
+    if name not in FAMILIES:
+        wanted = f"one of {', '.join(FAMILIES)} is expected, or module:Class"
+        raise StudyError(where or f"family {name}", repr(name), wanted, nearest(name, FAMILIES))
+    return FAMILIES[name]
+
+
+def measure_of(family: str, metric: str) -> Measure:
+    """How a record's statistics become a score, from the names that it has. Raises StudyError."""
+    known = family_of(family)
+    return known.metric_of(metric, f"metric {metric}") or known
