@@ -24,9 +24,10 @@ from inline import in_turn
 from tiny import TINY
 
 from sweep.admission import Admission
+from sweep.paths import LEDGER
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.chains import TARGET
-from sweep.planning.ledger import FILE, ChainRow, Ledger
+from sweep.planning.ledger import ChainRow, Ledger
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.planning.summary import summary
@@ -89,7 +90,7 @@ def _tune(path: Path, results: Path, prepared: Store | None) -> Tuned:
     if prepared is not None:
         _copy(prepared, store)
     plan = resolve(load(path), path)
-    ledger, costs = Ledger(results / FILE), Costs(plan)
+    ledger, costs = Ledger(results / LEDGER), Costs(plan)
     admission = Admission(plan, Stock(store), ledger, costs)
     for _ in in_turn(admission, store):
         pass

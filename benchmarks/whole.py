@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pandas as pd
 
-from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.chain.trial import run
+from sweep.paths import ENCODER_WEIGHTS
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.ledger import Ledger
 from sweep.planning.resolve import resolve

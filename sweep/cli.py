@@ -113,17 +113,17 @@ def plan(options: argparse.Namespace) -> int:
 
 def _standing(planned: Plan) -> Standing | None:
     """What the study's results folder has of the plan; None where there is none."""
-    from sweep.planning.ledger import FILE, opened_to_read
+    from sweep import paths
+    from sweep.planning.ledger import opened_to_read
 
     results = planned.study.results_folder
-    if not (results / FILE).is_file():
+    if not (results / paths.LEDGER).is_file():
         return None
     from sweep.standing import standing
     from sweep.store import Store
-    from sweep.study import STORE
 
-    with opened_to_read(results / FILE) as ledger:
-        return standing(planned, ledger.chains(), Store(results / STORE))
+    with opened_to_read(results / paths.LEDGER) as ledger:
+        return standing(planned, ledger.chains(), Store(results / paths.STORE))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep import paths
 from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
 from sweep.heartbeat import UNHEARD, Heartbeat
@@ -38,7 +39,7 @@ class Reader:
         family = task.family
         length = min(max_length or family.default_max_length, self.longest)
         key = fingerprint([ENCODING_VERSION, digest, family.name, split, language, length, self._tokenizer_digest])
-        with self.store.made_once("data", f"{key}.arrow", self.heartbeat) as path:
+        with self.store.made_once(paths.DATA, f"{key}.arrow", self.heartbeat) as path:
             if not path.exists():
                 encode(family, task.source.rows(split, language), self.tokenizer, length, path, self.heartbeat)
         self.heartbeat.beat()

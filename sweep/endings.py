@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sweep import paths
 from sweep.planning.chains import REPLICA, Chain, Phase
 from sweep.planning.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, STOPPED, Ledger, row_of
 from sweep.planning.rungs import TRAINED
 from sweep.stock import Stock
-from sweep.store import LOGS
 
 
 class Endings:
@@ -57,7 +57,7 @@ class Endings:
 
     def fail(self, chain: Chain, reason: str) -> None:
         """It cannot be done; a later run tries again. What it has said is in its log."""
-        reason = f"{reason} ({LOGS}/{self._stock.store.log(chain.key).name})"
+        reason = f"{reason} ({paths.LOGS}/{self._stock.store.log(chain.key).name})"
         self.failed.append((chain, reason))
         self._ledger.close_chain(chain.key, FAILED, None, self._clock(), reason)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.planning import ledger as books
+from sweep import paths
 from sweep.planning.axes import Cell
 from sweep.planning.chains import TARGET
 from sweep.planning.ledger import OVER, ChainRow, opened_to_read
@@ -25,7 +25,7 @@ from sweep.planning.preview import previews, short_plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.store import Store
-from sweep.study import STORE, no_study, prepared
+from sweep.study import no_study, prepared
 from sweep.terminal import table
 
 
@@ -44,13 +44,14 @@ def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garb
     Raises SweepError.
     """
     study = load(path)
-    if not (study.results_folder / books.FILE).exists():
+    if not (study.results_folder / paths.LEDGER).exists():
         raise no_study(study.results_folder)
     if not delete:  # whoever only looks changes nothing, and may do so beside a run
-        with opened_to_read(study.results_folder / books.FILE) as ledger:
-            return _found(resolve(study, path, ledger.facts()), ledger.chains(), Store(study.results_folder / STORE))
+        store = Store(study.results_folder / paths.STORE)
+        with opened_to_read(study.results_folder / paths.LEDGER) as ledger:
+            return _found(resolve(study, path, ledger.facts()), ledger.chains(), store)
     with prepared(path) as (plan, ledger, folder):
-        store = Store(folder / STORE)
+        store = Store(folder / paths.STORE)
         garbage = _found(plan, ledger.chains(), store)
         for key in (*garbage.outdated, *(garbage.finished if finished else ())):
             store.release(key)
@@ -61,14 +62,14 @@ def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garb
 
 def _found(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Garbage:
     asked, needed = _phases(plan, plan.cells) | _previewed(plan), _phases(plan, _left(plan, rows))
-    records = [record for key in store.keys("phases") if (record := store.phase(key)) is not None]
+    records = [record for key in store.keys(paths.PHASES) if (record := store.phase(key)) is not None]
     held = {record.key: size for record in records if (size := store.bytes_held(record))}
     runtime = plan.study.runtime
     won = {key for row in rows if row.selected and runtime.keep_winners for key in row.phases[-1:]}
     wanted = {one.key for one in records if one.kind == TARGET and (runtime.keep_target_weights or one.key in won)}
     return Garbage(
         outdated={key: size for key, size in held.items() if key not in asked},
-        half_done={key: store.bytes_begun(key) for key in store.keys("scratch") if key not in needed},
+        half_done={key: store.bytes_begun(key) for key in store.keys(paths.SCRATCH) if key not in needed},
         finished={key: size for key, size in held.items() if key in asked - needed - wanted},
     )
 

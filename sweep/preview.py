@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweep import paths
 from sweep.chain.meter import Event
 from sweep.chain.preview import measure
 from sweep.errors import StudyError
@@ -31,7 +32,7 @@ from sweep.purse import Purse, Running
 from sweep.reporting.preview import preview_frame
 from sweep.stock import Stock
 from sweep.store import Store
-from sweep.study import STORE, prepared
+from sweep.study import prepared
 from sweep.terminal import table
 
 
@@ -50,7 +51,7 @@ class Outcome:
 def preview(path: Path) -> Outcome:
     """Makes what is missing of the previews of a study. Raises SweepError for what its user can mend."""
     with prepared(path) as (plan, ledger, results):
-        short, store = _rankable(plan, path), Store(results / STORE)
+        short, store = _rankable(plan, path), Store(results / paths.STORE)
         chains, before = list(previews(short)), ledger.spent()
         entries = [_entry(chain) for chain in chains]
         ledger.remember(NO_FACTS.with_previews(entries))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sweep import paths
 from sweep.planning.chains import Chain, Phase
 from sweep.planning.rungs import rung_step
-from sweep.store import CHECKPOINT, Store
+from sweep.store import Store
 
 
 def _saved_step(checkpoint: Path) -> int | None:
@@ -43,7 +44,7 @@ class Stock:
 
     def look_again(self, chain: Chain) -> None:
         """What another node has written may show late on a network's file system; opening a folder asks its server."""
-        for kind, keys in (("phases", [phase.key for phase in chain.phases]), ("scores", [chain.score])):
+        for kind, keys in ((paths.PHASES, [phase.key for phase in chain.phases]), (paths.SCORES, [chain.score])):
             self.store.keys(kind)
             for key in keys:
                 self.learn(key)
@@ -95,7 +96,7 @@ class Stock:
         missing = self.to_train(chain)
         if not missing:
             return "has trained all its phases and goes on with its scores"
-        phase, step = missing[0], _saved_step(self.store.root / "scratch" / missing[0].key / CHECKPOINT)
+        phase, step = missing[0], _saved_step(self.store.root / paths.SCRATCH / missing[0].key / paths.CHECKPOINT)
         kind = f"{phase.recipe.kind} phase"
         return f"begins its {kind} anew" if step is None else f"resumes from step {step} of its {kind}"
 

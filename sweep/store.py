@@ -1,14 +1,7 @@
 """Finished phases and scores, by key. What has no record does not exist; what does not match its record is an error.
 
-    <root>/phases/<key>/record.json  encoder.safetensors  heads.safetensors, or checkpoint.safetensors of a trunk
-    <root>/scores/<key>/record.json  statistics.npz  units.npz  predictions.zip
-    <root>/previews/<key>/record.json
-    <root>/labels/<key>/             what is right in a test set, shared by all scores on it; made once
-    <root>/scratch/<key>/            a phase that is half done, with its last checkpoint
-    <root>/data/, <root>/encoders/   made once per key by whoever comes first, under a lock
-
-A folder is filled in scratch, its record written last, and the whole renamed: a kill leaves either all of it or
-nothing. The store knows neither torch nor what the files mean.
+Its folders are listed in sweep/paths.py. One is filled under another name, its record written last, and the whole
+renamed: a kill leaves either all of it or nothing. The store knows neither torch nor what the files mean.
 """
 
 from __future__ import annotations
@@ -33,23 +26,19 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from sweep import paths
 from sweep.errors import StoreError
 from sweep.fingerprint import KEY_LENGTH, file_digest
 from sweep.heartbeat import UNHEARD, Heartbeat
 from sweep.records import PhaseRecord, PreviewRecord, ScoreRecord
 
-RECORD, CHECKSUM = "record.json", "checksum"
+CHECKSUM = "checksum"  # in a record
 OWNER_ALONE = 0o600
-CHECKPOINT = "checkpoint.safetensors"
-LOCK = ".lock"
-MARKER = "study.json"  # in the root: whose store it is
-LOGS = "logs"  # beside the root
 TURN_SECONDS = 0.2  # so often whoever waits for a lock says so
 FULL, REFUSED = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.(\d+)@(.+)$")
 DAY = 86400.0  # seconds
-STATISTICS, UNITS, PREDICTIONS = "statistics.npz", "units.npz", "predictions.zip"
 
 
 Record = TypeVar("Record", PhaseRecord, ScoreRecord, PreviewRecord)
@@ -63,11 +52,11 @@ class Store:
 
     def log(self, chain: str) -> Path:
         """The file of what a chain has said."""
-        return self.root.parent / LOGS / f"{chain}.log"
+        return self.root.parent / paths.LOGS / f"{chain}.log"
 
     def claim(self, study: str) -> str:
         """Marks the root as this study's, where it has no mark yet; returns what its workers have to find there."""
-        path = self.root / MARKER
+        path = self.root / paths.OWNER
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps({"study": study, "store": uuid.uuid4().hex}))
@@ -75,14 +64,15 @@ class Store:
 
     def tidy(self) -> None:
         """Removes what processes that were killed have begun here, and the results folder of the driver, to write."""
-        for folder in (self.root.parent, self.root, self.root / "phases", self.root / "scores", self.root / "previews"):
+        made = (self.root / kind for kind in (paths.PHASES, paths.SCORES, paths.PREVIEWS))
+        for folder in (self.root.parent, self.root, *made):
             for path in folder.glob(".*@*") if folder.is_dir() else ():
                 if _is_abandoned(path):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def check(self, mark: str) -> None:
         """Raises StoreError where this process does not see the store that the driver has claimed."""
-        path, node = self.root / MARKER, f"node {socket.gethostname()}"
+        path, node = self.root / paths.OWNER, f"node {socket.gethostname()}"
         wanted = "a results folder that all nodes see under the same path is expected (`results:`)"
         try:
             found = path.read_text(encoding="utf-8")
@@ -93,7 +83,7 @@ class Store:
 
     def phase(self, key: str) -> PhaseRecord | None:
         """The record of a finished phase, or None. Raises StoreError where the record cannot be read."""
-        return _read(self.root / "phases" / key, PhaseRecord)
+        return _read(self.root / paths.PHASES / key, PhaseRecord)
 
     def history(self, key: str) -> tuple[PhaseRecord, ...]:
         """Records of a finished phase and, before it, of the trunk segments that it went on from; () where it is not.
@@ -109,11 +99,11 @@ class Store:
 
     def score(self, key: str) -> ScoreRecord | None:
         """The record of finished scores, or None. Raises StoreError where the record cannot be read."""
-        return _read(self.root / "scores" / key, ScoreRecord)
+        return _read(self.root / paths.SCORES / key, ScoreRecord)
 
     def preview(self, key: str) -> PreviewRecord | None:
         """The record of a finished preview, or None. Raises StoreError where the record cannot be read."""
-        return _read(self.root / "previews" / key, PreviewRecord)
+        return _read(self.root / paths.PREVIEWS / key, PreviewRecord)
 
     def has_weights(self, key: str) -> bool:
         """Whether a child can start from this phase."""
@@ -127,7 +117,7 @@ class Store:
 
     def weights(self, key: str) -> Path:
         """Folder of a finished phase, every file verified against its checksum. Raises StoreError."""
-        folder = self.root / "phases" / key
+        folder = self.root / paths.PHASES / key
         record = self.phase(key)
         if record is None or record.released or record.dead_end:
             raise StoreError(folder, "no weights", f"run the study again: it trains what is missing ({key})")
@@ -138,7 +128,7 @@ class Store:
         """(FLOPs, device-seconds) of all that has a record; what was begun and not finished is in none."""
         found = [
             record
-            for kind, of in (("phases", self.phase), ("scores", self.score), ("previews", self.preview))
+            for kind, of in ((paths.PHASES, self.phase), (paths.SCORES, self.score), (paths.PREVIEWS, self.preview))
             for key in self.keys(kind)
             if (record := of(key)) is not None
         ]
@@ -151,16 +141,16 @@ class Store:
 
     def bytes_begun(self, key: str) -> int:
         """What a half-done phase takes on disk."""
-        return sum(path.stat().st_size for path in (self.root / "scratch" / key).iterdir())
+        return sum(path.stat().st_size for path in (self.root / paths.SCRATCH / key).iterdir())
 
     def bytes_held(self, record: PhaseRecord) -> int:
         """What the weights of a finished phase take on disk."""
-        paths = (self.root / "phases" / record.key / name for name in record.files)
-        return sum(path.stat().st_size for path in paths if path.exists())
+        files = (self.root / paths.PHASES / record.key / name for name in record.files)
+        return sum(path.stat().st_size for path in files if path.exists())
 
     def statistics(self, score_key: str) -> dict[str, NDArray[np.float64]]:
         """language -> [examples, K] per-example statistics, verified. Raises StoreError."""
-        return self._arrays(score_key, STATISTICS)
+        return self._arrays(score_key, paths.STATISTICS)
 
     def units(self, score_key: str) -> dict[str, NDArray[np.int64]]:
         """language -> [examples] units, in the order of the statistics, verified. Raises StoreError.
@@ -169,10 +159,10 @@ class Store:
         "retention/<task>" names those of an intermediate task's held-out set. {} of scores from before there were any.
         """
         record = self.score(score_key)
-        return self._arrays(score_key, UNITS) if record is None or UNITS in record.files else {}
+        return self._arrays(score_key, paths.UNITS) if record is None or paths.UNITS in record.files else {}
 
     def _arrays(self, score_key: str, name: str) -> dict[str, NDArray[Any]]:
-        folder = self.root / "scores" / score_key
+        folder = self.root / paths.SCORES / score_key
         record = self.score(score_key)
         if record is None:
             raise StoreError(folder, "no scores", "run the study again: it scores what is missing")
@@ -182,21 +172,21 @@ class Store:
 
     def predictions(self, score_key: str) -> Path:
         """The archive with the prediction files of finished scores, verified. Raises StoreError."""
-        folder, record = self.root / "scores" / score_key, self.score(score_key)
-        _verify(folder, {PREDICTIONS: record.files.get(PREDICTIONS, "") if record is not None else ""})
-        return folder / PREDICTIONS
+        folder, record = self.root / paths.SCORES / score_key, self.score(score_key)
+        _verify(folder, {paths.PREDICTIONS: record.files.get(paths.PREDICTIONS, "") if record is not None else ""})
+        return folder / paths.PREDICTIONS
 
     def labels(self, score_key: str) -> Path:
         """The folder with the label files of finished scores. Raises StoreError."""
         record = self.score(score_key)
-        folder = self.root / "labels" / (record.labels if record is not None else "")
+        folder = self.root / paths.LABELS / (record.labels if record is not None else "")
         if record is None or not record.labels or not folder.is_dir():
-            raise StoreError(folder, "no labels", _repair(self.root / "scores" / score_key))
+            raise StoreError(folder, "no labels", _repair(self.root / paths.SCORES / score_key))
         return folder
 
     def scratch(self, key: str) -> Path:
         """Folder where a phase is trained; what an interrupted run left in it is still there."""
-        folder = self.root / "scratch" / key
+        folder = self.root / paths.SCRATCH / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -206,23 +196,23 @@ class Store:
 
         The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds.
         """
-        with _locked(self.scratch(key) / LOCK, f"phase {key}", heartbeat):
+        with _locked(self.scratch(key) / paths.LOCK, f"phase {key}", heartbeat):
             scratch = self.scratch(key)  # whoever held the lock before may have removed it
             for path in scratch.glob(".*"):  # what a kill has left of a checkpoint that was being written
-                if not path.name.startswith(LOCK):
+                if not path.name.startswith(paths.LOCK):
                     path.unlink()
             yield scratch
         if self.is_trained(key):
-            shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
+            shutil.rmtree(self.root / paths.SCRATCH / key, ignore_errors=True)
 
     def commit_phase(self, record: PhaseRecord, files: Mapping[str, Path]) -> PhaseRecord:
         """Moves `files` (name -> path, usually in scratch) and the record into place; drops the scratch folder."""
         complete = replace(record, files={name: file_digest(path) for name, path in sorted(files.items())})
-        with self._new_folder(self.root / "phases" / record.key) as folder:
+        with self._new_folder(self.root / paths.PHASES / record.key) as folder:
             for name, path in files.items():
                 put(path, folder / name)
             _write_record(folder, complete)
-        shutil.rmtree(self.root / "scratch" / record.key, ignore_errors=True)
+        shutil.rmtree(self.root / paths.SCRATCH / record.key, ignore_errors=True)
         return complete
 
     def commit_score(
@@ -238,13 +228,13 @@ class Store:
         """
         if any(name in statistics and len(statistics[name]) != len(found) for name, found in units.items()):
             raise ValueError("every example has a unit")
-        with self._new_folder(self.root / "scores" / record.key) as folder:
-            for name, arrays in ((STATISTICS, statistics), (UNITS, units)):
+        with self._new_folder(self.root / paths.SCORES / record.key) as folder:
+            for name, arrays in ((paths.STATISTICS, statistics), (paths.UNITS, units)):
                 if arrays:
                     with (folder / name).open("wb") as stream:
                         np.savez_compressed(stream, **dict(arrays))  # type: ignore[arg-type]
             if predictions is not None:
-                (folder / PREDICTIONS).write_bytes(predictions)
+                (folder / paths.PREDICTIONS).write_bytes(predictions)
             written = sorted(folder.iterdir())
             for path in written:
                 _sync(path)
@@ -254,7 +244,7 @@ class Store:
 
     def commit_preview(self, record: PreviewRecord) -> None:
         """Writes the record."""
-        with self._new_folder(self.root / "previews" / record.key) as folder:
+        with self._new_folder(self.root / paths.PREVIEWS / record.key) as folder:
             _write_record(folder, record)
 
     def release(self, key: str) -> None:
@@ -262,14 +252,14 @@ class Store:
         record = self.phase(key)
         if record is None or record.released:
             return
-        folder = self.root / "phases" / key
+        folder = self.root / paths.PHASES / key
         _write_record(folder, replace(record, files={}, released=True))
         for name in record.files:
             (folder / name).unlink(missing_ok=True)
 
     def abandon(self, key: str) -> None:
         """Deletes what a phase has in scratch: nobody will train it further."""
-        shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
+        shutil.rmtree(self.root / paths.SCRATCH / key, ignore_errors=True)
 
     @contextmanager
     def made_once(self, kind: str, name: str, heartbeat: Heartbeat = UNHEARD) -> Iterator[Path]:
@@ -291,7 +281,7 @@ class Store:
         folder.mkdir()
         try:
             yield folder
-            if (final / RECORD).exists() and not _is_released(final):
+            if (final / paths.RECORD).exists() and not _is_released(final):
                 return
             shutil.rmtree(final, ignore_errors=True)
             folder.rename(final)
@@ -412,13 +402,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _is_released(folder: Path) -> bool:
-    return bool(json.loads((folder / RECORD).read_text(encoding="utf-8")).get("released"))
+    return bool(json.loads((folder / paths.RECORD).read_text(encoding="utf-8")).get("released"))
 
 
 def _write_record(folder: Path, record: PhaseRecord | ScoreRecord | PreviewRecord) -> None:
     content = json.loads(json.dumps(asdict(record)))
     written = {**content, CHECKSUM: _checksum(content)}
-    write_atomically(folder / RECORD, json.dumps(written, indent=1, ensure_ascii=False))
+    write_atomically(folder / paths.RECORD, json.dumps(written, indent=1, ensure_ascii=False))
 
 
 def _checksum(content: object) -> str:
@@ -427,7 +417,7 @@ def _checksum(content: object) -> str:
 
 
 def _read(folder: Path, kind: type[Record]) -> Record | None:
-    path = folder / RECORD
+    path = folder / paths.RECORD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         checksum = content.pop(CHECKSUM, None)  # records of earlier versions have none

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from sweep import paths
 from sweep.admission import Admission
 from sweep.display import Display, duration
 from sweep.errors import Mistakes, StudyError, SweepError
 from sweep.facts import NO_FACTS, Facts
 from sweep.forecast import least_budget
-from sweep.planning import ledger as books
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.chains import Chain
 from sweep.planning.first_use import check_data, resolve_revisions, unchecked_encoders
@@ -50,10 +50,7 @@ if TYPE_CHECKING:
 
     from sweep.cluster import Room
 
-STORE = "store"
-STUDY_COPY = "study.yaml"
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOCK = ".lock"  # held by the one run that may be at work in a results folder
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def run(path: Path) -> Outcome:
     with prepared(path) as (plan, ledger, results):
         costs = Costs(plan, ledger.facts().sizes)
         ledger.remember(NO_FACTS.with_plan(plan_facts(plan, costs)))
-        admission = Admission(plan, Stock(Store(results / STORE)), ledger, costs)
+        admission = Admission(plan, Stock(Store(results / paths.STORE)), ledger, costs)
         interrupted = _execute(admission, results)
         admission.endings.note_checkpoints()
         overdue, least = admission.purse.overdue, least_budget(admission)
@@ -146,9 +143,9 @@ def _check_encoders(plan: Plan, facts: Facts) -> Facts:
 
         return check_encoders(plan, facts)
     command = [sys.executable, "-P", "-m", "sweep.chain.inspection"]
-    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     asked = pickle.dumps((plan, facts))
-    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env={**os.environ, **paths}, check=True)
+    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=True)
     found: Facts | SweepError = pickle.loads(done.stdout)  # noqa: S301  our own process wrote it
     if isinstance(found, SweepError):
         raise found
@@ -179,13 +176,13 @@ def no_study(results: Path) -> StudyError:
 
 def tracking_uri(study: Study, results: Path) -> str:
     """Where MLflow's records go: the study's own choice, or a SQLite file in the results folder."""
-    return study.tracking or f"sqlite:///{results / 'mlflow.sqlite'}"
+    return study.tracking or f"sqlite:///{results / paths.MLFLOW}"
 
 
 @contextmanager
 def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
     """The results folder, for this study and this process alone."""
-    lock = FileLock(results / LOCK)
+    lock = FileLock(results / paths.LOCK)
     try:
         results.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -195,7 +192,7 @@ def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
         found = f"no folder that can be written ({failure.strerror})"
         raise StudyError(f"{path}: results", f"{results}, {found}", "one that can be is expected") from failure
     try:
-        ledger = Ledger(results / books.FILE)
+        ledger = Ledger(results / paths.LEDGER)
         try:
             _claim(ledger, results, study, path)
             yield ledger
@@ -211,9 +208,9 @@ def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
         wanted = f"a folder of the study {study.study!r}, or an empty one, is expected"
         raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", wanted)
     if owner is None and ledger.spent() == (0, 0):
-        _charge_lost(ledger, Store(results / STORE))
+        _charge_lost(ledger, Store(results / paths.STORE))
     ledger.remember(NO_FACTS.with_study(study.study))
-    shutil.copyfile(path, results / STUDY_COPY)
+    shutil.copyfile(path, results / paths.STUDY_FILE)
 
 
 def _charge_lost(ledger: Ledger, store: Store) -> None:
@@ -237,7 +234,7 @@ def _execute(admission: Admission, results: Path) -> bool:
         display = Display(admission, room.devices or study.runtime.devices, sys.stderr)
         if room.lacking:
             display.say(room.lacking)
-        uri, store = tracking_uri(study, results), Store(results / STORE)
+        uri, store = tracking_uri(study, results), Store(results / paths.STORE)
         tracker = Tracker(uri, study.study, results, store, groups_of(study), display.say)
         tracker.start()
         try:
@@ -254,12 +251,12 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
     from sweep.worker import chain_trial
 
     runtime = admission.plan.study.runtime
-    store = Store(results / STORE)
+    store = Store(results / paths.STORE)
     store.tidy()
     mark = store.claim(admission.plan.study.study)
     admission.purse.queued = room.chains is None or runtime.shares
     admission.places.devices = room.devices
-    trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / STORE), mark=mark)
+    trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / paths.STORE), mark=mark)
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
     with _interruptible(admission, display):
         tuner = tune.Tuner(

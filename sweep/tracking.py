@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep import mirror
+from sweep import mirror, paths
 from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
 from sweep.mirror import Point
@@ -31,7 +31,6 @@ from sweep.planning.ledger import (
     COLLAPSED,
     DONE,
     FAILED,
-    FILE,
     LOSER,
     OVER,
     PAUSED,
@@ -46,7 +45,6 @@ from sweep.store import Store, write_atomically
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MEMORY = "tracking.json"
 STUDY = "study"  # stands among the keys of chains in the memory, for the state of the study
 SQLITE = "sqlite:///"
 DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
@@ -188,7 +186,7 @@ class _Memory:
 
     @classmethod
     def read(cls, results: Path, uri: str) -> _Memory:
-        path, sent = results / MEMORY, {}
+        path, sent = results / paths.MLFLOW_SENT, {}
         with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
             sent = json.loads(path.read_text(encoding="utf-8")).get(uri, {})
         return cls(path, uri, dict(sent))
@@ -218,7 +216,7 @@ def _experiment(client: MlflowClient, name: str, results: Path | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         # A server keeps artifacts where it wants; the embedded store would put them into the working directory.
-        location = (results.resolve() / "artifacts").as_uri() if results else None
+        location = (results.resolve() / paths.MLFLOW_ARTIFACTS).as_uri() if results else None
         return str(client.create_experiment(name, artifact_location=location))
     if found.lifecycle_stage != "active":
         client.restore_experiment(found.experiment_id)
@@ -322,7 +320,7 @@ class Tracker:
         _, _, results = self._study
         try:
             # A connection of its own: SQLite transactions belong to a connection, not to a thread.
-            ledger = Ledger(results / FILE)
+            ledger = Ledger(results / paths.LEDGER)
             try:
                 change = ledger.change()
                 chains = ledger.chains(after=0 if closing else self._seen)

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
+from sweep import paths
 from sweep.errors import StudyError
 from sweep.tracking import ENVIRONMENT
 
@@ -43,7 +44,8 @@ def open_ui(results: Path, uri: str, port: int = 5000) -> int:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise StudyError("--port", f"port {port} in use", f"a free port is expected, as {port + 1}")
     command = [sys.executable, "-c", WATCHED + SERVER, "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(results.resolve() / "artifacts")]
+    artifacts = results.resolve() / paths.MLFLOW_ARTIFACTS
+    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(artifacts)]
     environment = {**ENVIRONMENT, **os.environ}
     with _ending():
         server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from sweep.fingerprint import fingerprint
+from sweep.paths import LEDGER
 from sweep.planning.axes import Arm, Cell
-from sweep.planning.ledger import COLLAPSED, DONE, FILE, ChainRow, Ledger
+from sweep.planning.ledger import COLLAPSED, DONE, ChainRow, Ledger
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting.gains import Asked, Estimates, estimate
 from sweep.reporting.results import results
@@ -62,7 +63,7 @@ class FinishedStudy:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.store = Store(self.folder / "store")
-        self.ledger = Ledger(self.folder / FILE)
+        self.ledger = Ledger(self.folder / LEDGER)
 
     def chain(
         self,

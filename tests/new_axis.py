@@ -50,7 +50,7 @@ def widen() -> None:
 def reported(folder: Path) -> Iterator[tuple[str, object]]:
     import cell_tables
 
-    from sweep import mirror
+    from sweep import mirror, paths
     from sweep.planning.axes import Arm
     from sweep.reporting import figures, html, process_figures, report, retention, spending, tradeoffs
     from sweep.reporting.answers import leading_table
@@ -69,7 +69,7 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
     for name in ("cells", "languages", "groups", "overall", "contrasts", "arms"):
         yield f"frame of {name}", getattr(found.estimates, name).to_csv()
     encoders = labels(["one/base"])
-    yield "page", (folder / report.PAGE).read_text()
+    yield "page", (folder / paths.PAGE).read_text()
     yield "table of cells", html.cell_table(found.estimates.cells, encoders).to_csv()
     yield "table of languages", html.language_table(found.estimates.languages, encoders).to_csv()
     yield "table of contrasts", html.contrast_table(found.estimates.contrasts, encoders).to_csv()

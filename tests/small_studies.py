@@ -19,10 +19,11 @@ from sweep.admission import Admission
 from sweep.chain.meter import Event
 from sweep.chain.trial import run
 from sweep.heartbeat import Cancelled
+from sweep.paths import LEDGER
 from sweep.planning.budget import Costs
 from sweep.planning.chains import Chain
 from sweep.planning.groups import groups_of
-from sweep.planning.ledger import FILE, Ledger
+from sweep.planning.ledger import Ledger
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
@@ -153,7 +154,7 @@ def cut(study: Path, folder: Path, axes: dict[str, Any]) -> Path:
 def reported(path: Path, results: Path) -> tuple[Report, int]:
     """The report of a study whose chains ran in this process as a run would admit them, and how many were done."""
     plan, store = plan_of(path), Store(results / "store")
-    ledger, costs = Ledger(results / FILE), Costs(plan)
+    ledger, costs = Ledger(results / LEDGER), Costs(plan)
     admission = Admission(plan, Stock(store), ledger, costs)
     while (chain := admission.next()) is not None:
         run(chain, plan, store, partial(hear, admission, chain), until=admission.until(chain.key))

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from small_studies import chains_of, finish, plan_of, study_file, with_encoder_of
 from tiny_models import toy
 
-from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.errors import StudyError
+from sweep.paths import ENCODER_WEIGHTS
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.coverage import coverage_order
 from sweep.planning.summary import summary

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweep.chain.checkpoint import CHECKPOINT, CheckpointWriter, read_checkpoint
+from sweep.chain.checkpoint import CheckpointWriter, read_checkpoint
 from sweep.errors import StoreError
+from sweep.paths import CHECKPOINT
 from sweep.training.train import State
 
 

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from small_studies import chains_of, events_of, finish, plan_of, stopped_when, study_file, unmeasured, with_data_of
 
-from sweep.chain.bench import ENCODER_WEIGHTS
 from sweep.chain.dev import is_collapsed
 from sweep.chain.trial import run
 from sweep.errors import StoreError, StudyError
+from sweep.paths import ENCODER_WEIGHTS
 from sweep.planning.chains import attempt_seed
 from sweep.stock import Stock
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sweep.facts import NO_FACTS, Reached, RowsRead, TaskData
 from sweep.fingerprint import fingerprint
-from sweep.planning.ledger import FILE, Ledger, opened_to_read
+from sweep.paths import LEDGER
+from sweep.planning.ledger import Ledger, opened_to_read
 from sweep.planning.registry import Shape
 from sweep.tasks.base import Size
 from sweep.tasks.overlap import Shared
@@ -67,10 +68,10 @@ def test_facts_have_the_names_and_texts_that_results_folders_hold():
 
 
 def test_every_fact_is_read_from_a_ledger_as_it_was_written(tmp_path: Path):
-    ledger = Ledger(tmp_path / FILE)
+    ledger = Ledger(tmp_path / LEDGER)
     ledger.remember(ALL)
     ledger.close()
-    with opened_to_read(tmp_path / FILE) as read:
+    with opened_to_read(tmp_path / LEDGER) as read:
         facts = read.facts()
     assert (facts.study, facts.plan, facts.previews) == ("nine_tasks", {"cells": 3}, [{"target": "xnli", "key": "abc"}])
     assert facts.data_commit("facebook/xnli@main or refs/convert/parquet") == "c0ffee"

@@ -25,12 +25,13 @@ from sweep.chainlog import add, place, spoken_into
 from sweep.cli import main
 from sweep.cluster import cluster, workplace
 from sweep.errors import DataError, StoreError, StudyError
+from sweep.paths import CHECKPOINT
 from sweep.planning.budget import Costs
 from sweep.planning.ledger import FAILED, STOPPED, Ledger
 from sweep.planning.spec import Runtime
 from sweep.search import ChainSearcher, read, written
 from sweep.stock import Stock
-from sweep.store import CHECKPOINT, Store, disk_error
+from sweep.store import Store, disk_error
 from sweep.tasks import TASKS
 from sweep.training.encoders import random_encoder
 from sweep.worker import chain_trial, leaves_device_unusable

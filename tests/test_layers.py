@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # A module imports only from a lower layer, or from its left in its own. A new file gets its place here.
 LAYERS = (
     # 0  errors and identity
-    "errors fingerprint names plugins heartbeat terminal",
+    "errors fingerprint names paths plugins heartbeat terminal",
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
     """tasks.parquet tasks.treebank tasks.files tasks.formats tasks.prediction_files tasks.base tasks.schemes
     tasks.mapping tasks.metrics tasks.subwords tasks.normalise tasks.vectors

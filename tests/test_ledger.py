@@ -16,25 +16,26 @@ from small_studies import study_file
 from sweep.cli import main
 from sweep.errors import StoreError
 from sweep.facts import NO_FACTS, Facts
-from sweep.planning.ledger import FILE, Ledger, opened_to_read
+from sweep.paths import LEDGER
+from sweep.planning.ledger import Ledger, opened_to_read
 from sweep.reporting.publish import publish
 from sweep.study import prepared
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     """Name -> (size, time of change) of the ledger's files."""
-    return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob(f"{FILE}*")}
+    return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob(f"{LEDGER}*")}
 
 
 @pytest.mark.parametrize("writing", [True, False])
 def test_whoever_reads_changes_no_file_beside_a_run_and_without_one(writing: bool, tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / FILE)
+    ledger = Ledger(tmp_path / LEDGER)
     ledger.remember(NO_FACTS.with_study("one"))
     if not writing:
         ledger.close()
     before = listing(tmp_path)
     tmp_path.chmod(0o500)
-    with opened_to_read(tmp_path / FILE) as read:
+    with opened_to_read(tmp_path / LEDGER) as read:
         assert read.facts().study == "one"
     tmp_path.chmod(0o700)
     assert listing(tmp_path) == before
@@ -63,7 +64,7 @@ def both(commit: str) -> Facts:
 
 def test_what_is_read_beside_a_run_is_of_one_moment(tmp_path: Path) -> None:
     """Two facts that are always written together, by a writer that checkpoints all the time."""
-    ledger, over = Ledger(tmp_path / FILE), threading.Event()
+    ledger, over = Ledger(tmp_path / LEDGER), threading.Event()
     ledger._db.execute("pragma wal_autocheckpoint=2")
     ledger.remember(both(""))
 
@@ -80,7 +81,7 @@ def test_what_is_read_beside_a_run_is_of_one_moment(tmp_path: Path) -> None:
     try:
         found = []
         for _ in range(20):
-            with opened_to_read(tmp_path / FILE) as read:
+            with opened_to_read(tmp_path / LEDGER) as read:
                 found.append(read.facts())
     finally:
         over.set()
@@ -114,11 +115,11 @@ def test_what_is_no_sound_ledger_is_one_line_for_readers_and_writers(name: str, 
     study = study_file(tmp_path, results=str(tmp_path / "results"))
     (tmp_path / "results" / "study.yaml").write_bytes(study.read_bytes())
     damage, said = DAMAGE[name]
-    damage(tmp_path / "results" / FILE)
+    damage(tmp_path / "results" / LEDGER)
     for command in (["plan", str(study)], ["report", str(tmp_path / "results")], ["run", str(study)]):
         assert main(command) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"results/{FILE}: found " in line
+        assert f"results/{LEDGER}: found " in line
         assert said in line
 
 
@@ -131,7 +132,7 @@ def test_what_a_lost_ledger_knew_of_costs_is_charged_from_the_records_once(
     made.ledger.close()
     records = [store.phase(key) for key in store.keys("phases")] + [store.score(key) for key in store.keys("scores")]
     spent = sum(record.flops for record in records), sum(record.device_seconds for record in records)
-    lose(results / FILE)
+    lose(results / LEDGER)
     for said in ("the ledger is gone", ""):
         with prepared(study_file(tmp_path, results=str(results))) as (_, ledger, _):
             assert ledger.spent() == pytest.approx(spent)

@@ -15,9 +15,10 @@ from sweep.cli import main
 from sweep.data import SAMPLE_SEED, training_data
 from sweep.errors import StudyError
 from sweep.facts import NO_FACTS
+from sweep.paths import LEDGER
 from sweep.planning.budget import Costs
 from sweep.planning.chains import INTERMEDIATE, PRETRAIN
-from sweep.planning.ledger import FILE, Ledger
+from sweep.planning.ledger import Ledger
 from sweep.planning.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
 from sweep.preview import preview
 from sweep.records import PreviewRecord
@@ -185,7 +186,7 @@ def test_the_command_charges_the_study_and_a_second_call_spends_nothing(small_st
     assert first.flops > 0
     assert second.flops == 0
     assert second.ranking.equals(first.ranking)
-    ledger = Ledger(tmp_path / "runs/small" / FILE)
+    ledger = Ledger(tmp_path / "runs/small" / LEDGER)
     assert ledger.spent()[0] == first.flops
     assert ledger.chains() == []
     assert len(ledger.facts().previews) == 2

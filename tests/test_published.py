@@ -27,10 +27,11 @@ from small_studies import (
 from small_tokenizers import small_tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from sweep.chain.bench import HEAD_WEIGHTS, model_to_train, set_up
+from sweep.chain.bench import model_to_train, set_up
 from sweep.chain.trial import run
 from sweep.cli import main
 from sweep.errors import StudyError
+from sweep.paths import HEAD_WEIGHTS
 from sweep.store import Store
 from sweep.tasks.base import IGNORED, HeadSpec
 from sweep.tasks.encoding import EncodedSequence, from_sequences

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from finished_study import FinishedStudy, estimated, the_row, usual
 
+from sweep import paths
 from sweep.planning.axes import Arm
 from sweep.reporting import report, spending
 from sweep.reporting.answers import first_sentence, leading_table, points
@@ -325,7 +326,7 @@ def test_the_page_has_its_parts_and_closes_what_it_opens(study: FinishedStudy) -
 
 def test_pictures_are_standalone_documents(study: FinishedStudy) -> None:
     report.save(read(study), study.folder)
-    for name in report.PICTURES.values():
+    for name in paths.PICTURES.values():
         assert ElementTree.parse(study.folder / name).getroot().tag.endswith("svg")
 
 

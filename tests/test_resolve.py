@@ -12,8 +12,9 @@ from small_studies import TINY, study_file
 
 from sweep.cli import main
 from sweep.errors import StudyError
+from sweep.paths import LEDGER
 from sweep.planning import resolve
-from sweep.planning.ledger import FILE, opened_to_read
+from sweep.planning.ledger import opened_to_read
 from sweep.planning.registry import Shape
 from sweep.planning.shapes import EncoderSource
 from sweep.study import prepared
@@ -120,7 +121,7 @@ def test_what_the_first_run_learns_of_a_hub_encoder_is_in_its_plan_and_in_the_le
             assert (source.revision, source.shape, source.guessed) == ("c0ffee", shape, False)
             assert not [flag for flag in plan.flags if "planned as if" in flag]
         assert {name: counted[name] for name in STEPS} == dict.fromkeys(STEPS, 1)
-    with opened_to_read(results / FILE) as ledger:
+    with opened_to_read(results / LEDGER) as ledger:
         assert ledger.facts().encoder_commit("somebody/their-encoder") == "c0ffee"
         assert ledger.facts().shape("somebody/their-encoder", "c0ffee") == shape
 

@@ -18,8 +18,9 @@ from sweep.admission import Admission
 from sweep.chain.bench import model_with_heads, set_up
 from sweep.chain.trial import run
 from sweep.errors import StudyError
+from sweep.paths import LEDGER
 from sweep.planning.budget import Costs, probe_examples
-from sweep.planning.ledger import FILE, Ledger
+from sweep.planning.ledger import Ledger
 from sweep.reporting import report
 from sweep.reporting.results import results
 from sweep.reporting.retention import estimate_retention
@@ -255,7 +256,7 @@ def test_a_setting_that_is_no_yes_or_no_is_a_mistake_at_its_place(tmp_path):
 def reported(prepared, tmp_path_factory):
     """(report of a study of two seeds with a multi-task phase, its folder)"""
     folder = tmp_path_factory.mktemp("reported")
-    made, ledger = with_data_of(prepared, folder / "store"), Ledger(folder / FILE)
+    made, ledger = with_data_of(prepared, folder / "store"), Ledger(folder / LEDGER)
     axes = {"intermediate": ["none", "world/pos", ["world/rte", "world/pos"]], "seed": [1, 2]}
     path = study_file(folder, axes, scoring=ASKED, intermediate={"steps": 30, "learning_rate": 1e-2})
     plan = plan_of(path)
@@ -308,7 +309,7 @@ def test_the_page_shows_what_is_left_of_the_intermediate_tasks(reported):
 
 
 def test_a_study_that_does_not_ask_has_neither_section_nor_file(store, tmp_path):
-    made, ledger = store, Ledger(tmp_path / FILE)
+    made, ledger = store, Ledger(tmp_path / LEDGER)
     plan = plan_of(study_file(tmp_path, {"intermediate": ["world/pos"]}))
     admission = Admission(plan, Stock(made), ledger, Costs(plan))
     chain = admission.next()

@@ -15,12 +15,13 @@ from small_studies import finish, study_file, with_data_of, with_encoder_of
 from sweep.errors import StoreError
 from sweep.names import file_name
 from sweep.official.scores import score
+from sweep.paths import PREDICTIONS
 from sweep.planning.axes import Arm
 from sweep.planning.chains import Chain
 from sweep.planning.ledger import DONE, ChainRow, row_of
 from sweep.reporting.results import Result, results
 from sweep.reporting.submissions import publish_submissions
-from sweep.store import PREDICTIONS, Store
+from sweep.store import Store
 
 TARGETS = ("world/rte", "world/copa", "world/pos", "world/ner", "world/qa", "world/retrieval")
 FOLDER = "submissions/tiny__none__-/seed-1"

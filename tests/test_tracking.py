@@ -258,11 +258,12 @@ def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedSt
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from sweep.planning.ledger import FILE, Ledger
+        from sweep.planning.ledger import Ledger
+        from sweep.paths import LEDGER
         from sweep.store import Store
         from sweep.tracking import sync
         folder = Path({str(study.folder)!r})
-        chains, groups = Ledger(folder / FILE).chains(), {{"tiny": {{"far": ("sw",)}}}}
+        chains, groups = Ledger(folder / LEDGER).chains(), {{"tiny": {{"far": ("sw",)}}}}
         print("begin", flush=True)
         sync({default_uri(study.folder)!r}, "a study", folder, chains, Store(folder / "store"), groups)
         """

@@ -31,12 +31,13 @@ from small_studies import (
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
-from sweep.chain.bench import ENCODER_WEIGHTS, set_up
+from sweep.chain.bench import set_up
 from sweep.chain.trial import run
 from sweep.data import training_data
 from sweep.errors import StoreError
+from sweep.paths import CHECKPOINT, ENCODER_WEIGHTS
 from sweep.stock import Stock
-from sweep.store import CHECKPOINT, Store
+from sweep.store import Store
 from sweep.training.encoders import random_encoder
 
 TARGETS = ("world/rte", "world/paraphrase", "world/copa", "world/ner", "world/qa_small", "world/retrieval")

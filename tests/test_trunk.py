@@ -22,10 +22,9 @@ from small_studies import (
 )
 from test_admission import Lab
 
-from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS
-from sweep.chain.checkpoint import CHECKPOINT
 from sweep.chain.trial import run
 from sweep.errors import StoreError
+from sweep.paths import CHECKPOINT, ENCODER_WEIGHTS, HEAD_WEIGHTS
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.summary import summary
 from sweep.store import Store

@@ -19,12 +19,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
-from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS
+from sweep import paths
 from sweep.planning.chains import Chain
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.store import Store
-from sweep.study import STORE
 from sweep.training.encoders import configuration
 from sweep.training.tokenizer import load_tokenizer
 
@@ -43,7 +42,7 @@ def main() -> None:
     """Writes a folder per seed beside the study file."""
     path = Path(sys.argv[1])
     plan = resolve(load(path), path)
-    store = Store(plan.study.results_folder / STORE)
+    store = Store(plan.study.results_folder / paths.STORE)
     for chain in plan.planned_chains():
         source = plan.encoders[chain.cell.encoder]
         tokenizer = load_tokenizer(str(store.root / "encoders" / source.digest))
@@ -63,8 +62,8 @@ def main() -> None:
 
 def _weights(chain: Chain, store: Store) -> dict[str, torch.Tensor]:
     folder = store.weights(chain.phases[-1].key)
-    encoder = {f"bert.{name}": tensor for name, tensor in load_file(folder / ENCODER_WEIGHTS).items()}
-    head = {HEAD[name.removeprefix("0.")]: tensor for name, tensor in load_file(folder / HEAD_WEIGHTS).items()}
+    encoder = {f"bert.{name}": tensor for name, tensor in load_file(folder / paths.ENCODER_WEIGHTS).items()}
+    head = {HEAD[name.removeprefix("0.")]: tensor for name, tensor in load_file(folder / paths.HEAD_WEIGHTS).items()}
     return {**encoder, **head}
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from sweep import paths
 from sweep.chain.meter import Listener, Meter, ignore
 from sweep.data import Reader
 from sweep.planning.chains import TARGET, Chain, Phase
@@ -30,9 +31,6 @@ from sweep.training.model import Chainable, has_bf16
 from sweep.training.published import load_parents_head, load_published_head
 from sweep.training.tokenizer import load_tokenizer
 from sweep.training.vocabulary import Algorithm, train_tokenizer
-
-ENCODER_WEIGHTS = "encoder.safetensors"
-HEAD_WEIGHTS = "heads.safetensors"
 
 Precision = Literal["fp32", "bf16"]
 
@@ -103,7 +101,7 @@ def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int)
     model = _model(bench, tasks, phase.parent, seed, phase.recipe.settings.dropout)
     for head in model.masked_heads:
         if phase.parent is not None:
-            load_parents_head(head, bench.store.weights(phase.parent) / HEAD_WEIGHTS)
+            load_parents_head(head, bench.store.weights(phase.parent) / paths.HEAD_WEIGHTS)
         elif bench.encoder.location is not None:
             load_published_head(head.cpu(), bench.encoder.location, bench.encoder.revision)
     return model.to(bench.device)
@@ -113,7 +111,7 @@ def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
     """The encoder of a chain's last phase; with its head where that is a target phase, whatever its task is called."""
     model = _model(bench, [task], last.key if last is not None else None, seed=0)
     if last is not None and last.recipe.kind == TARGET:
-        load_weights(model.heads, bench.store.weights(last.key) / HEAD_WEIGHTS)
+        load_weights(model.heads, bench.store.weights(last.key) / paths.HEAD_WEIGHTS)
     return model
 
 
@@ -123,7 +121,7 @@ def model_with_heads(bench: Bench, tasks: Sequence[Task], encoder: Phase, heads:
     `tasks` are all tasks of the phase that trained the heads, in its order.
     """
     model = _model(bench, tasks, encoder.key, seed=0)
-    load_weights(model.heads, bench.store.weights(heads.key) / HEAD_WEIGHTS)
+    load_weights(model.heads, bench.store.weights(heads.key) / paths.HEAD_WEIGHTS)
     return model
 
 
@@ -131,7 +129,7 @@ def _model(
     bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float | None = None
 ) -> Chainable:
     source, tokenizer = bench.encoder, bench.reader.tokenizer
-    weights = bench.store.weights(parent) / ENCODER_WEIGHTS if parent is not None else None
+    weights = bench.store.weights(parent) / paths.ENCODER_WEIGHTS if parent is not None else None
     if source.location is not None:
         encoder = load_encoder(source.location, source.revision, weights, dropout)
     else:
@@ -170,7 +168,7 @@ def _processor() -> str:
 def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource, meter: Meter) -> Any:
     if encoder.location is not None:
         return _loaded_tokenizer(encoder.location, encoder.revision)
-    with store.made_once("encoders", encoder.digest, meter) as folder:
+    with store.made_once(paths.ENCODERS, encoder.digest, meter) as folder:
         if not folder.exists():
             task = plan.tasks[encoder.text or ""]
             texts = (row["text"] for language in task.trained_in for row in task.source.rows("train", language))

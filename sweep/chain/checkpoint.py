@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sweep import paths
 from sweep.errors import StoreError
-from sweep.store import CHECKPOINT, put
+from sweep.store import put
 from sweep.training.train import State
 
 
@@ -27,7 +28,7 @@ def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
 
     There is a log without a state where an attempt has collapsed and the next one is to begin.
     """
-    path = folder / CHECKPOINT
+    path = folder / paths.CHECKPOINT
     if not path.exists():
         return None, {}
     try:
@@ -83,9 +84,9 @@ class CheckpointWriter:
 
 
 def _replace(folder: Path, tensors: dict[str, Tensor], header: str) -> None:
-    unfinished = folder / f".{CHECKPOINT}"
+    unfinished = folder / f".{paths.CHECKPOINT}"
     save_file(tensors, unfinished, metadata={"values": header, "checksum": _checksum(tensors, header)})
-    put(unfinished, folder / CHECKPOINT)
+    put(unfinished, folder / paths.CHECKPOINT)
 
 
 def _checksum(tensors: Mapping[str, Tensor], header: str) -> str:

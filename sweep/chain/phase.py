@@ -19,7 +19,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from sweep.chain.bench import ENCODER_WEIGHTS, HEAD_WEIGHTS, Bench, model_to_train
+from sweep import paths
+from sweep.chain.bench import Bench, model_to_train
 from sweep.chain.checkpoint import CheckpointWriter, read_checkpoint, write_checkpoint
 from sweep.chain.dev import DevSets, has_collapsed
 from sweep.chain.length import steps_of, trunk_end
@@ -30,7 +31,6 @@ from sweep.facts import NO_FACTS, Reached
 from sweep.planning.chains import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, rung_step
 from sweep.records import PhaseRecord
-from sweep.store import CHECKPOINT
 from sweep.tasks.base import Encoded, Task
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
@@ -70,7 +70,7 @@ def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> None:
         write_checkpoint(scratch, state, log)
     book = Logbook(bench, phase, log)
     _steps(book, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
-    bench.store.commit_phase(_record(book), {CHECKPOINT: scratch / CHECKPOINT})
+    bench.store.commit_phase(_record(book), {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
     bench.meter.report(end, end, committed=True)
 
 
@@ -122,7 +122,7 @@ def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[
     try:
         state, log = read_checkpoint(scratch)
     except StoreError as damage:
-        (scratch / CHECKPOINT).unlink()
+        (scratch / paths.CHECKPOINT).unlink()
         state, log = None, {}
         said = f"begins its {phase.kind} phase anew: {damage.where}, {damage.found}"
         bench.meter.report(0, 0, preparing=True, said=said)
@@ -194,9 +194,9 @@ def _commit(book: Logbook, model: Chainable, dev: DevSets, scratch: Path) -> Non
     )  # fmt: skip
     files = {}
     if not record.dead_end:
-        files = {ENCODER_WEIGHTS: scratch / ENCODER_WEIGHTS, HEAD_WEIGHTS: scratch / HEAD_WEIGHTS}
-        save_file(cpu_weights(model.encoder), files[ENCODER_WEIGHTS])
-        save_file(cpu_weights(model.heads), files[HEAD_WEIGHTS])
+        files = {name: scratch / name for name in (paths.ENCODER_WEIGHTS, paths.HEAD_WEIGHTS)}
+        save_file(cpu_weights(model.encoder), files[paths.ENCODER_WEIGHTS])
+        save_file(cpu_weights(model.heads), files[paths.HEAD_WEIGHTS])
     book.bench.store.commit_phase(record, files)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sweep import paths
 from sweep.chain.bench import Bench, model_to_score
 from sweep.chain.meter import encoded_flops
 from sweep.chain.retention import measure
@@ -79,7 +80,7 @@ def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> str:
     task = sets.task
     known = description(task)
     key = fingerprint([SCORE_VERSION, known, bench.plan.tests[task.name], examples])
-    with bench.store.made_once("labels", key, bench.meter) as folder:
+    with bench.store.made_once(paths.LABELS, key, bench.meter) as folder:
         if not folder.exists():
             write_labels(folder, task, sets.rows)
     return key

@@ -21,7 +21,6 @@ from sweep.facts import Facts
 from sweep.planning.axes import CELL_COLUMNS, Cell
 from sweep.planning.chains import REPLICA, Chain
 
-FILE = "ledger.sqlite"
 COPIES = 20  # attempts to copy it while a run writes
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweep import paths
 from sweep.facts import NO_FACTS, Facts
 from sweep.planning.budget import Speed
-from sweep.planning.ledger import FILE, opened_to_read
+from sweep.planning.ledger import opened_to_read
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Measured:
 
 def measured(results: Path) -> Measured:
     """What the ledger in a results folder knows; nothing where there is none."""
-    if not (results / FILE).is_file():
+    if not (results / paths.LEDGER).is_file():
         return Measured()
-    with opened_to_read(results / FILE) as ledger:
+    with opened_to_read(results / paths.LEDGER) as ledger:
         work = tuple((row.cell.encoder, row.flops, row.device_seconds) for row in ledger.chains())
         facts = ledger.facts()
         return Measured(facts, work)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sweep.planning import ledger as books
+from sweep import paths
 from sweep.planning.groups import groups_of
 from sweep.planning.ledger import opened_to_read
 from sweep.planning.spec import Study
@@ -17,18 +17,18 @@ from sweep.reporting import report
 from sweep.reporting.answers import first_sentence, leading_table
 from sweep.reporting.submissions import publish_submissions
 from sweep.store import Store
-from sweep.study import LOCK, STORE, STUDY_COPY, no_study, tracking_uri
+from sweep.study import no_study, tracking_uri
 from sweep.tracking import mend
 
 
 def publish(results: Path) -> str:
     """Writes report, score tables and submissions; returns the text for the terminal. Raises SweepError."""
     study = _study(results)
-    with opened_to_read(results / books.FILE) as ledger:
+    with opened_to_read(results / paths.LEDGER) as ledger:
         facts, chains = ledger.facts(), ledger.chains()
     for folder in facts.plan.get("code", ()):
         add_folder(folder)
-    store, groups, overlapping = Store(results / STORE), groups_of(study), study.report.overlapping
+    store, groups, overlapping = Store(results / paths.STORE), groups_of(study), study.report.overlapping
     found = report.read(study.study, chains, store, groups, facts.plan, overlapping=overlapping, facts=facts)
     page = report.save(found, results)
     said = publish_submissions(results, found.results, store)
@@ -43,15 +43,15 @@ def mirror(results: Path, say: Callable[[str], None], seconds: float | None = No
     reasons is said.
     """
     study = _study(results)
-    uri, lock = tracking_uri(study, results.absolute()), FileLock(results / LOCK)
+    uri, lock = tracking_uri(study, results.absolute()), FileLock(results / paths.LOCK)
     try:
         lock.acquire(timeout=0)
     except (Timeout, OSError):  # somebody's run, or somebody's folder
         return uri
     try:
-        with opened_to_read(results / books.FILE) as ledger:
+        with opened_to_read(results / paths.LEDGER) as ledger:
             chains = ledger.chains()
-        store = Store(results / STORE)
+        store = Store(results / paths.STORE)
         mend(uri, study.study, results.absolute(), chains, store, groups_of(study), say=say, seconds=seconds)
     finally:
         lock.release()
@@ -59,7 +59,7 @@ def mirror(results: Path, say: Callable[[str], None], seconds: float | None = No
 
 
 def _study(results: Path) -> Study:
-    copy = results / STUDY_COPY
-    if not copy.exists() or not (results / books.FILE).exists():
+    copy = results / paths.STUDY_FILE
+    if not copy.exists() or not (results / paths.LEDGER).exists():
         raise no_study(results)
     return load(copy)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep import paths
 from sweep.facts import NO_FACTS, Facts
 from sweep.planning.axes import CELL_COLUMNS
 from sweep.planning.ledger import DONE, ChainRow
@@ -27,9 +28,6 @@ from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PAGE = "report.html"
-PICTURES = {"gains": "report-gains.svg", "profiles": "report-languages.svg"}  # that are files of their own too
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def save(report: Report, results_dir: Path) -> Path:
     write_groups(report.estimates.groups, results_dir)
     write_retention(retention_frame(report.study, report.results), results_dir)
     pictures = _pictures(report)
-    for name, file in PICTURES.items():
+    for name, file in paths.PICTURES.items():
         if pictures[name]:
             (results_dir / file).write_text(pictures[name], encoding="utf-8")
     tuned = spending.tuning(report.chains)
@@ -109,8 +107,8 @@ def save(report: Report, results_dir: Path) -> Path:
         tradeoff_group=tradeoffs.shown_group(report.estimates.groups),
         candidates_per_cell=_candidates(tuned),
     )
-    (results_dir / PAGE).write_text(text, encoding="utf-8")
-    return results_dir / PAGE
+    (results_dir / paths.PAGE).write_text(text, encoding="utf-8")
+    return results_dir / paths.PAGE
 
 
 def _state(report: Report) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep import paths
 from sweep.facts import Reached
 from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, Arm
 from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
@@ -137,13 +138,13 @@ def frame_of(study: str, found: Iterable[Result], over: Iterable[Ended] = ()) ->
 
 def write_scores(frame: pd.DataFrame, folder: Path) -> None:
     """scores.csv and scores.parquet; equal frames give equal bytes in the CSV file."""
-    frame.to_csv(folder / "scores.csv", index=False, float_format="%.10g", lineterminator="\n")
-    frame.to_parquet(folder / "scores.parquet", index=False)
+    frame.to_csv(folder / paths.SCORES_CSV, index=False, float_format="%.10g", lineterminator="\n")
+    frame.to_parquet(folder / paths.SCORES_PARQUET, index=False)
 
 
 def write_groups(frame: pd.DataFrame, folder: Path) -> None:
     """groups.csv: means over groups of languages and their gains, with intervals, as the report's table has them."""
-    frame.to_csv(folder / "groups.csv", index=False, float_format="%.10g", lineterminator="\n")
+    frame.to_csv(folder / paths.GROUPS_CSV, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def chain_order(chain: ChainRow) -> tuple[object, ...]:

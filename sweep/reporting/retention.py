@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sweep import paths
 from sweep.planning.axes import Arm, Cell
 from sweep.reporting.gains import grouped
 from sweep.reporting.results import Result
@@ -27,7 +28,6 @@ BEFORE = "before"
 HEADS = (BEFORE, "saved_head", "fresh_head")
 RATIOS = {"kept": "saved_head", "fresh_kept": "fresh_head"}  # to before
 WHAT = (*HEADS, *RATIOS)
-FILE = "retention.csv"
 Kept = Mapping[str, tuple[Mapping[str, Floats], Mapping[str, Integers]]]
 """key of scores -> statistics and units by name"""
 
@@ -52,7 +52,7 @@ def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
 def write_retention(frame: pd.DataFrame, folder: Path) -> None:
     """retention.csv; nothing where no chain was asked."""
     if not frame.empty:
-        frame.to_csv(folder / FILE, index=False, float_format="%.10g", lineterminator="\n")
+        frame.to_csv(folder / paths.RETENTION_CSV, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def estimate_retention(found: Sequence[Result], store: Store) -> pd.DataFrame:

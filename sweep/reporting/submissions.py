@@ -18,16 +18,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sweep import paths
 from sweep.errors import SweepError
 from sweep.names import file_name
 from sweep.official.archive import unpack
 from sweep.official.layout import DESCRIPTION, LABELS, PREDICTIONS, family_with_files, test_file
 from sweep.records import ScoreRecord
 from sweep.reporting.results import Result
-from sweep.store import PREDICTIONS as ARCHIVE
 from sweep.store import Store, write_atomically
 
-FOLDER = "submissions"
 MARK = {"made by": "sweep"}
 SHOWN = 3  # files in a sentence
 Tasks = dict[str, dict[str, Any]]
@@ -38,10 +37,10 @@ def publish_submissions(folder: Path, found: Iterable[Result], store: Store) -> 
 
     Raises StoreError where kept predictions are damaged.
     """
-    root = folder / FOLDER
+    root = folder / paths.SUBMISSIONS
     submissions: defaultdict[Path, dict[str, ScoreRecord]] = defaultdict(dict)
     for result in found:
-        if result.chain.selected and ARCHIVE in result.score.files:
+        if result.chain.selected and paths.PREDICTIONS in result.score.files:
             place = root / result.arm.folder / f"seed-{result.chain.seed}"
             submissions[place][result.score.task] = result.score
     for path in root.glob(f"*/seed-*/{DESCRIPTION}"):
