@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn import metrics
-from small_studies import finish, plan_of, study_file, with_encoder_of
+from small_studies import chains_of, plan_of, study_file, with_encoder_of
 
 from sweep import plugins
+from sweep.chain.trial import run
 from sweep.errors import StudyError
 from sweep.official.scores import score
 from sweep.planning.ledger import FILE, opened_to_read
@@ -155,7 +156,8 @@ def test_a_chain_is_judged_by_the_metric_that_its_task_names(toy: Path, small_st
     store = with_encoder_of(small_store, tmp_path / "store")
     for metric in ("macro_f1", "my_metric:mean_recall"):
         path = labelled(toy.parent, metric=metric)
-        [chain] = finish(path, store)
+        chain, plan = next(chains_of(path))
+        run(chain, plan, store)
         record = store.score(chain.score)
         assert record is not None
         assert record.metric == metric
