@@ -20,7 +20,8 @@ LAYERS = (
     # 1  tasks: the contract, families, encoded data, the embedded benchmark, sources, the table
     """tasks.parquet tasks.treebank tasks.files tasks.formats tasks.prediction_files tasks.base tasks.schemes
     tasks.mapping tasks.metrics tasks.subwords tasks.normalise tasks.vectors
-    tasks.classify tasks.token tasks.qa tasks.retrieval tasks.mining tasks.ranking tasks.masked tasks.families
+    tasks.classify tasks.token tasks.qa tasks.retrieval tasks.mining tasks.ranking tasks.masked tasks.regression
+    tasks.families
     tasks.encoding tasks.units tasks.share
     tasks.world tasks.synthetic_rows tasks.synthetic tasks.resources
     tasks.languages tasks.benchmarks

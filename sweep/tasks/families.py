@@ -12,6 +12,7 @@ from sweep.tasks.masked import MASKED
 from sweep.tasks.mining import MINING
 from sweep.tasks.qa import SPAN
 from sweep.tasks.ranking import RANKING
+from sweep.tasks.regression import REGRESSION
 from sweep.tasks.retrieval import EMBEDDING
 from sweep.tasks.token import TOKEN
 
@@ -24,6 +25,7 @@ _ALL: tuple[Family, ...] = (
     MINING,
     RANKING,
     MASKED,
+    REGRESSION,
 )
 FAMILIES = {family.name: family for family in _ALL}
 
