@@ -217,7 +217,7 @@ def test_words_are_counted_where_tags_are_judged_by_accuracy() -> None:
         ({"family": "mood:Modo"}, "did you mean 'Mood'?"),
         ({"family": "mood:"}, "tasks.mood.family: found 'mood:'; module:name is expected"),
         ({"family": "mood:np"}, "a complete subclass of sweep.tasks.base.Family is expected"),
-        ({"family": "empty:Empty"}, "which lacks check, encode, judge, predict, value"),
+        ({"family": "empty:Empty"}, "which lacks check, encode, judge, predict, value, columns;"),
         ({"family": "broken:Family"}, "the module 'broken', which cannot be imported (ZeroDivisionError"),
         ({"family": "json:Mood"}, "another name for your own is expected"),
         (

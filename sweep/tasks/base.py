@@ -208,7 +208,7 @@ class Detail:
 
 
 @dataclass(frozen=True)
-class OwnMeasure:
+class OwnMetric:
     """A metric of a user's own: a function `module:name` of summed statistics.
 
     It gets those of the family's `counts`, [..., K], and returns [...]. For families of classes K is [C, 3], flat: per
@@ -251,7 +251,7 @@ class HeadSpec:
 
     head: str  # text, choice, token, span, vector, masked; or module:Class, a subclass of sweep.training.heads.Head
     outputs: int = 0  # of the head's matrix
-    # Of a text head: [E] targets and [E, outputs] fp32 tensors to the summed loss; None: cross entropy of classes.
+    # Of a text head: summed loss of [E, outputs] fp32 and [E] integer targets; None: cross entropy of classes.
     loss: Callable[[Any, Any], Any] | None = None
     mask_id: int | None = None  # the tokenizer's mask token, of a masked head
 
@@ -292,7 +292,8 @@ class Family(ABC):
     sequences: float = 1.0  # mean per example where its data does not say so
     raw_text: bool = False  # a language's own, mixed in to keep an encoder multilingual: no translation, never a target
     vectors: bool = False  # outputs are sweep.tasks.vectors.Vectors, read at a layer where no target phase trains them
-    # What a linear head of its own reads: a vector per text or per token; None: no such head, and so no previews.
+    # What a linear head that predicts its classes reads, a vector per text or per token; None: there is no such head:
+    # what is left of the task after a target phase is shown without a fresh head, and no preview ranks settings for it.
     probe: Literal["texts", "tokens"] | None = None
     pools: bool = False  # the rows of all languages are searched together
     calibrates: bool = False  # predictions of test rows depend on a threshold that dev rows of the language give
@@ -466,7 +467,7 @@ class Family(ABC):
         if is_reference(name):
             imported(name, where, folder)
             module = name.partition(":")[0]
-            return OwnMeasure(self.counts(), name, module_folder(module), module_digest(module))
+            return OwnMetric(self.counts(), name, module_folder(module), module_digest(module))
         known = {metric.name: metric for metric in self.metrics(labels)}
         if name not in (self.metric, *known):
             wanted = f"a {self.name} task has {', '.join((self.metric, *known))}, or module:function"
@@ -474,7 +475,7 @@ class Family(ABC):
         return known.get(name)
 
     def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
-        """Predictions that are the same for every row, the best of them for any metric among them."""
+        """Predictions that are the same for every row, the best of any metric among them; none: chance is 0."""
         return iter(())
 
     def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
@@ -522,12 +523,13 @@ class Family(ABC):
 
 def own_family(name: str, folder: Path | None, digest: str | None = None, where: object = "") -> Family:
     """A user's own family, from where `module:Class` is found. Raises StudyError; with `digest` as `restored` does."""
-    kind = imported(name, where or f"family {name}", folder) if digest is None else restored(name, folder, digest)
-    if not isinstance(kind, type) or not issubclass(kind, Family) or (missing := kind.__abstractmethods__):
-        lacks = (
-            f", which lacks {', '.join(sorted(missing))}" if isinstance(kind, type) and issubclass(kind, Family) else ""
-        )
-        raise StudyError(where, f"{name!r}{lacks}", "a complete subclass of sweep.tasks.base.Family is expected")
+    where = where or f"family {name}"
+    kind = imported(name, where, folder) if digest is None else restored(name, folder, digest)
+    wanted = "a complete subclass of sweep.tasks.base.Family is expected"
+    if not isinstance(kind, type) or not issubclass(kind, Family):
+        raise StudyError(where, repr(name), wanted)
+    if lacking := sorted(kind.__abstractmethods__) + [name for name in ("columns",) if not hasattr(kind, name)]:
+        raise StudyError(where, f"{name!r}, which lacks {', '.join(lacking)}", wanted)
     family: Family = kind()
     family.name = name
     return family
