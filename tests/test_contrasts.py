@@ -11,7 +11,7 @@ from finished_study import GAINS, FinishedStudy, estimated, the_row
 from sweep.planning.axes import Arm
 from sweep.reporting import report
 from sweep.reporting.answers import contrast_sentences, first_sentence, leading_table
-from sweep.reporting.contrasts import SOURCE, TEXT, references
+from sweep.reporting.gains import SOURCE, TEXT, references
 from sweep.reporting.statistics import HELPS, UNDECIDED
 
 BASE = {"en": 0.9, "de": 0.75, "sw": 0.6}

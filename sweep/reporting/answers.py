@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweep.planning.axes import NONE, Arm
-from sweep.reporting.contrasts import SOURCE
-from sweep.reporting.gains import Estimates
+from sweep.reporting.gains import SOURCE, Estimates
 from sweep.reporting.results import arms_in, labels
 from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED
 from sweep.terminal import split_table

@@ -2,19 +2,23 @@
 
 How an interval is made is in statistics. A run whose target phase collapsed is counted, marked and kept, and what is
 left without such runs stands beside it; one that ended before its target phase has no scores, and is counted.
+
+A translated or multilingual intermediate phase is measured against the same tasks in their own language, a phase with
+raw text mixed in against the same labelled tasks alone. Both sides have the same volume, and the means are over the
+same languages, those that the target phase has not seen; that some of them were seen in the intermediate phase is what
+is compared.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from sweep.planning.axes import Arm
-from sweep.reporting.contrasts import references
 from sweep.reporting.results import Ended, Result
 from sweep.reporting.statistics import (
     HELPS,
@@ -42,9 +46,9 @@ Name = TypeVar("Name", bound=Hashable)
 Row = dict[str, Any]
 Groups = Mapping[str, Mapping[str, tuple[str, ...]]]
 """encoder -> name of a group -> its languages; a group such as `unseen` differs between encoders."""
-
 ZERO_SHOT = "zero_shot"
 ENDS = ("", "_low", "_high")
+SOURCE, TEXT = "source language", "raw text"
 
 
 @dataclass(frozen=True)
@@ -328,3 +332,23 @@ def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterat
     for member in members:
         found.setdefault(name(member), []).append(member)
     yield from found.items()
+
+
+# ---- what a setting is compared with beside no intermediate phase ----------------------------------------------------
+
+
+def references(arm: Arm, known: Collection[Arm], text: Set[str]) -> Iterator[tuple[str, Arm]]:
+    """(what differs, the arm without it) as far as `known` has it. `text` holds the masked tasks."""
+    labelled = tuple(task for task in arm.intermediate if task not in text)
+    without = []
+    if arm.says("source"):
+        without.append((SOURCE, arm.without("source")))
+    if labelled and labelled != arm.intermediate:
+        without.append((TEXT, replace(arm, intermediate=labelled)))
+    for what, reference in without:
+        yield from ((what, other) for other in known if _in_any_order(other) == _in_any_order(reference))
+
+
+def _in_any_order(arm: Arm) -> Arm:
+    """The arm whatever order a study names its tasks in."""
+    return replace(arm, intermediate=tuple(sorted(arm.intermediate)))
