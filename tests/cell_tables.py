@@ -15,7 +15,7 @@ from sweep.facts import NO_FACTS
 from sweep.planning.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
 from sweep.planning.ledger import ChainRow
 from sweep.records import PreviewRecord
-from sweep.reporting import collapse, figures, html, process_figures, readings, report, retention, spending, tradeoffs
+from sweep.reporting import collapse, figures, html, readings, report, retention, spending
 from sweep.reporting.answers import leading_table
 from sweep.reporting.preview import preview_table
 from sweep.reporting.results import labels
@@ -114,14 +114,14 @@ def hold(found: report.Report) -> None:
 def tradeoff(found: report.Report) -> Iterator[list[object]]:
     """The places of the points of each line: two at one place would be two cells on one line."""
     styles = figures.arm_styles(found.estimates.cells)
-    figure = tradeoffs.tradeoff(found.estimates.groups, styles)
+    figure = figures.tradeoff(found.estimates.groups, styles)
     for axes in figure.axes if figure is not None else ():
         for line in axes.containers:
             yield list(line.lines[0].get_xdata())
 
 
 def retained(found: report.Report) -> Iterator[list[object]]:
-    figure = process_figures.retention(found.retention)
+    figure = figures.retention(found.retention)
     assert figure is not None
     yield [axes.get_title() for axes in figure.axes if axes.get_title()]
     yield from ([tick.get_text() for tick in axes.get_yticklabels()] for axes in figure.axes)

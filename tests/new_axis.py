@@ -52,7 +52,7 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
 
     from sweep import mirror, paths
     from sweep.planning.axes import Arm
-    from sweep.reporting import figures, html, process_figures, report, retention, spending, tradeoffs
+    from sweep.reporting import figures, html, report, retention, spending
     from sweep.reporting.answers import leading_table
     from sweep.reporting.preview import preview_table
     from sweep.reporting.results import labels
@@ -88,9 +88,9 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
     drawn = {
         "gains": figures.gains_map(found.estimates),
         "languages": figures.profiles(found.estimates.languages, found.estimates.cells),
-        "trade-off": tradeoffs.tradeoff(found.estimates.groups, styles),
-        "curves": process_figures.curves(found.results, styles),
-        "retention": process_figures.retention(found.retention),
+        "trade-off": figures.tradeoff(found.estimates.groups, styles),
+        "curves": figures.curves(found.results, styles),
+        "retention": figures.retention(found.retention),
     }
     for name, figure in drawn.items():
         assert figure is not None

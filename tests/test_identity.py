@@ -24,7 +24,7 @@ from sweep.planning import plan as planning_plan
 from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
 from sweep.planning.chains import Chain
 from sweep.planning.shapes import encoder_source
-from sweep.reporting import figures, process_figures, report, retention, spending
+from sweep.reporting import figures, report, retention, spending
 from sweep.reporting.results import arms_in, results, write_groups, write_scores
 from sweep.reporting.submissions import publish_submissions
 from sweep.store import Store
@@ -61,7 +61,7 @@ def test_pictures_label_every_setting_and_every_panel_once(everything):
         assert sum(text.startswith("[") for text in texts) == len(settings) * (targets + 1)
     assert {text for texts in blocks for text in texts} >= {"one/base", "other/base"}
     panels = figures.profiles(found.estimates.languages, cells)
-    curves = process_figures.curves(found.results, figures.arm_styles(cells))
+    curves = figures.curves(found.results, figures.arm_styles(cells))
     for figure, wanted in ((panels, encoders * targets), (curves, encoders * (targets - 1 + 1))):
         assert figure is not None
         titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]

@@ -54,8 +54,7 @@ LAYERS = (
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.statistics
     reporting.gains reporting.retention reporting.preview reporting.answers reporting.spending reporting.figures
-    reporting.process_figures reporting.tradeoffs reporting.html reporting.page reporting.report
-    reporting.submissions reporting.publish preview garbage""",
+    reporting.html reporting.page reporting.report reporting.submissions reporting.publish preview garbage""",
     # 8  the command line
     "cli __main__",
 )
@@ -65,12 +64,12 @@ DOORS = {
     "datasets": "tasks.hub",
     "huggingface_hub": "tasks.hub planning.first_use training.encoders",
     "jinja2": "reporting.page",
-    "matplotlib": "reporting.figures reporting.process_figures reporting.tradeoffs",
+    "matplotlib": "reporting.figures",
     "mlflow": "tracking",
     "optuna": "tuning",
     "pandas": """reporting.results reporting.readings reporting.collapse reporting.gains reporting.retention
-    reporting.answers reporting.spending reporting.figures reporting.process_figures reporting.tradeoffs
-    reporting.html reporting.page reporting.preview reporting.report preview""",
+    reporting.answers reporting.spending reporting.figures reporting.html reporting.page
+    reporting.preview reporting.report preview""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": """planning.notation planning.model planning.phase_settings planning.axes planning.spec
     planning.study_file""",

@@ -11,8 +11,7 @@ from small_studies import cut, plan_of, reported
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.summary import summary
 from sweep.reporting import report
-from sweep.reporting.figures import arm_styles
-from sweep.reporting.tradeoffs import tradeoff
+from sweep.reporting.figures import arm_styles, tradeoff
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
 TWINS = STUDIES / "miniature"

@@ -1,7 +1,7 @@
-"""Pictures of scores and gains: frames in, matplotlib figures out; and how a figure becomes SVG text.
+"""Pictures of the report: frames in, matplotlib figures out; and how a figure becomes SVG text.
 
 No pyplot and no global state, so pictures can be drawn in any thread. Colours are safe for the colour-blind: brown to
-teal around zero for gains, the palette of Okabe and Ito for arms. Curves and spending are drawn in process_figures.
+teal around zero for gains, the palette of Okabe and Ito for arms.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib
 import numpy as np
@@ -20,10 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from sweep.planning.axes import NONE, Arm
+from sweep.planning.axes import AMOUNTS, AXES, NONE, NOTHING, Arm
+from sweep.planning.chains import PRETRAIN, TARGET
+from sweep.records import PhaseRecord
 from sweep.reporting.answers import interval, points
-from sweep.reporting.gains import Estimates
-from sweep.reporting.results import arms_in, labels
+from sweep.reporting.gains import ZERO_SHOT, Estimates
+from sweep.reporting.results import Ended, Result, arms_in, labels
+from sweep.reporting.spending import amount
 from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
 
 if TYPE_CHECKING:
@@ -55,6 +58,22 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "svg.fonttype": "none",  # text stays text: small files, readable by search and screen readers
     "svg.hashsalt": "sweep",  # equal figures give equal bytes
+}
+LOW_RESOURCE = "low_resource"  # a study with a group of this name asks about it
+LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+ASIDE = 0.02  # of the distance between two places: intervals do not cover each other
+HEADS = {  # column -> label, colour, marker
+    "before": ("before the target phase", GREY, "o"),
+    "saved_head": ("after it, with the saved head", "#0072B2", "s"),
+    "fresh_head": ("after it, with a fresh head", "#E69F00", "D"),
+}
+KIND_COLOURS = {
+    "pretrain": "#bbbbbb",
+    "trunk": "#56B4E9",
+    "intermediate": "#0072B2",
+    "target": "#E69F00",
+    "stopped at a rung": "#D55E00",
+    "scoring": "#009E73",
 }
 
 
@@ -284,3 +303,229 @@ def legend(
     for name, marker in (shapes or {}).items():
         handles.append(Line2D([], [], label=name, color=INK, marker=marker, linestyle="none"))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), frameon=False)
+
+
+# ---- score by volume or budget ---------------------------------------------------------------------------------------
+
+
+def shown_group(groups: pd.DataFrame) -> str:
+    """The group of languages whose scores are drawn: low-resource ones where the study names them, else all unseen."""
+    return LOW_RESOURCE if len(groups) and (groups["group"] == LOW_RESOURCE).any() else ZERO_SHOT
+
+
+def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
+    """Score by budget, else by volume; one panel per target, a line per encoder and arm but for that axis.
+
+    None with one point each.
+    """
+    texts = {name: [arm.text(name) for arm in styles] for name in reversed(AMOUNTS)}
+    axis = next((name for name, found in texts.items() if len({*found} - {NOTHING}) > 1), None)
+    if axis is None or groups.empty:
+        return None
+    shown = groups[groups["group"] == shown_group(groups)]
+    panels = list(shown.groupby("target", sort=True))
+    encoders = sorted(set(shown["encoder"]))
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, 3.1 * rows + 0.6), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
+        lines, places = styles_without(styles, axis), _places(texts[axis])
+        for axes, (target, group) in zip(grid, panels, strict=False):
+            for index, encoder in enumerate(encoders):
+                _draw_tradeoff(axes, group[group["encoder"] == encoder], axis, lines, places, (index, len(encoders)))
+            axes.set_xticks(list(places.values()), list(places))
+            axes.set_xlim(-0.4, len(places) - 0.6)
+            axes.set_title(str(target))
+            axes.set(xlabel=AXES[axis].amount, ylabel="score")
+            axes.grid(color=PALE, linewidth=0.6)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        _tradeoff_legend(figure, lines, list(labels(encoders).values()))
+    return figure
+
+
+def _draw_tradeoff(
+    axes: Axes, group: pd.DataFrame, axis: str, lines: Styles, places: Mapping[str, int], encoder: tuple[int, int]
+) -> None:
+    """The lines of an encoder, which is the one with this index among so many."""
+    index, encoders = encoder
+    arms = drawn_arms(group)
+    group = group.assign(x=[float(places.get(arm.text(axis), "nan")) for arm in arms])
+    line_of, order, count = [arm.without(axis) for arm in arms], list(lines), len(lines) * encoders
+    for line in dict.fromkeys(line_of):
+        rows = group[[other == line for other in line_of]]
+        look: dict[str, Any] = {**lines[line], **_of_encoder(index), "linewidth": 1.2}
+        known = rows.dropna(subset=["x"]).sort_values("x")
+        if known.empty:  # volumes: no intermediate phase has none
+            level = 100 * float(rows["value"].iloc[0])
+            axes.axhline(level, color=look["color"], linestyle=look["linestyle"], linewidth=1.2)
+            continue
+        aside = (order.index(line) * encoders + index - (count - 1) / 2) * min(ASIDE, 0.5 / count)
+        look |= {"markersize": 5, "elinewidth": 0.8}
+        axes.errorbar(known["x"] + aside, 100 * known["value"], error_bars(known), **look)
+
+
+def _places(values: Sequence[str]) -> dict[str, int]:
+    """Even places, because `full` is a number that only the data know; smallest first."""
+    known = sorted({value for value in values if value != NOTHING}, key=_size)
+    return {value: place for place, value in enumerate(known)}
+
+
+def _size(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("inf")
+
+
+def _of_encoder(index: int) -> dict[str, Any]:
+    """How the lines of an encoder differ from those of another."""
+    hollow = {"markerfacecolor": "white"} if index // len(LINES) % 2 else {}
+    return {"linestyle": LINES[index % len(LINES)], **hollow}
+
+
+def _tradeoff_legend(figure: Figure, lines: Styles, encoders: Sequence[str]) -> None:
+    handles = [Line2D([], [], label=arm.label, markersize=5, **look) for arm, look in lines.items()]
+    for index, name in enumerate(encoders) if len(encoders) > 1 else ():
+        handles.append(Line2D([], [], label=name, color=INK, marker="o", markersize=4, **_of_encoder(index)))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), frameon=False)
+
+
+# ---- how results came about: curves, retention, spending -------------------------------------------------------------
+
+
+def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
+    """Dev score (or loss, where a phase has no dev data) by step; a panel per kind of phase, target and encoder.
+
+    All seeds; a colour per arm, whatever its volume and budget.
+    """
+    encoders = labels(result.chain.cell.encoder for result in found)
+    panels: dict[tuple[str, str, str], dict[str, tuple[Arm, PhaseRecord]]] = {}  # by kind, target and encoder
+    for result in found:
+        cell = result.chain.cell
+        arm = cell.arm.without("encoder", *AMOUNTS)
+        for phase in result.phases:
+            target = cell.target if phase.kind == TARGET else ""
+            lines = panels.setdefault((phase.kind, target, encoders[cell.encoder]), {})
+            known = lines.get(phase.key, (arm, phase))[0]
+            # A phase that several arms share, as pretraining, belongs to none of them.
+            lines[phase.key] = (known if known == arm else Arm(), phase)
+    names = [name for name in panels if any(phase.dev or phase.curve for _, phase in panels[name].values())]
+    if not names:
+        return None
+    names.sort(key=lambda name: (name[0] == TARGET, name[0] != PRETRAIN, name))
+    shown = styles_without(styles, *AMOUNTS)
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, (2.3 if len(encoders) == 1 else 2.5) * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, name in zip(grid, names, strict=False):
+            kind, target, encoder = name
+            title = [f"{kind}: {target}" if target else kind, *([encoder] if len(encoders) > 1 else [])]
+            _draw_curves(axes, "\n".join(title), list(panels[name].values()), shown)
+        for axes in grid[len(names) :]:
+            axes.set_axis_off()
+        legend(figure, list(shown), shown)
+    return figure
+
+
+def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
+    """Steps, values and what they are."""
+    if phase.dev:
+        return [point["step"] for point in phase.dev], [100 * point["value"] for point in phase.dev], "dev score"
+    return [point["step"] for point in phase.curve], [point["loss"] for point in phase.curve], "loss"
+
+
+def _draw_curves(axes: Axes, title: str, lines: Sequence[tuple[Arm, PhaseRecord]], shown: Styles) -> None:
+    names = set()
+    for arm, phase in lines:
+        steps, values, name = _points(phase)
+        names.add(name)
+        # An arm that only ever collapsed has no cell, and no colour of its own.
+        look: dict[str, Any] = {**shown.get(arm, {"color": GREY, "marker": "o"}), "markersize": 2.5}
+        if len(steps) >= 12:
+            look["marker"] = ""
+        axes.plot(steps, values, linewidth=1.1, alpha=0.8, **look)
+        if phase.collapsed and steps:
+            axes.plot(steps[-1], values[-1], marker="x", color=INK, markersize=6)
+    axes.set_title(title, size=9)
+    axes.set(xlabel="step", ylabel=" / ".join(sorted(names)))
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.locator_params(axis="x", nbins=4)
+
+
+def retention(estimated: pd.DataFrame) -> Figure | None:
+    """Scores of intermediate tasks before and after the target phase, one panel per encoder and task."""
+    if estimated.empty:
+        return None
+    panels = list(estimated.groupby(["encoder", "task"], sort=True))
+    names, ticks = labels(estimated["encoder"]), [_trained(group) for _, group in panels]
+    widest = max(len(tick) for group in ticks for tick in group) * CHARACTER
+    columns = max(min(3, len(panels), int(PAGE_WIDTH / (widest + 2.4))), 1)
+    heights = [1.0 + 0.3 * max(map(len, ticks[start : start + columns])) for start in range(0, len(panels), columns)]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, sum(heights) + 0.5), layout="constrained")
+        grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flatten()
+        for axes, ((encoder, task), group), shown in zip(grid, panels, ticks, strict=False):
+            _draw_retention(axes, group, shown)
+            axes.set_title(task if len(names) == 1 else f"{task}, {names[str(encoder)]}")
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        handles = [Line2D([], [], label=label, color=colour, marker=mark) for label, colour, mark in HEADS.values()]
+        handles.append(Line2D([], [], label="best constant answer", color=INK, linestyle=":", linewidth=1))
+        figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False)
+    return figure
+
+
+def _trained(group: pd.DataFrame) -> list[str]:
+    """What was trained before which target, in a row each."""
+    arms = [arm.label for arm in arms_in(group)]
+    shown = arms if len(set(arms)) > 1 else [""] * len(arms)
+    return [f"{name} → {target}".strip() for name, target in zip(shown, group["target"], strict=True)]
+
+
+def _draw_retention(axes: Axes, group: pd.DataFrame, ticks: Sequence[str]) -> None:
+    place = np.arange(len(group))
+    for number, (head, (_, colour, mark)) in enumerate(HEADS.items()):
+        rows = group.rename(columns={head: "value", f"{head}_low": "value_low", f"{head}_high": "value_high"})
+        look: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none", "markersize": 5}
+        axes.errorbar(100 * rows["value"], place + 0.18 * (number - 1), xerr=error_bars(rows), **look)
+    axes.vlines(100 * group["majority"], place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1)
+    axes.set_yticks(place, ticks, size=8)
+    axes.set(ylim=(len(group) - 0.4, -0.6), xlabel="score")
+    axes.grid(axis="x", color=PALE, linewidth=0.6)
+
+
+def spending(saved: pd.DataFrame) -> Figure | None:
+    """Two bars per unit: every chain trained alone, and every phase trained once."""
+    if saved.empty:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PAGE_WIDTH, 2.0), layout="constrained")
+        grid = figure.subplots(1, 2, sharey=True)
+        for axes, unit, name in zip(grid, ("flops", "device_seconds"), ("compute", "device time"), strict=True):
+            _draw_bars(axes, saved, unit)
+            axes.set_title(name)
+        handles = [matplotlib.patches.Patch(color=KIND_COLOURS[kind], label=kind) for kind in saved["kind"]]
+        figure.legend(handles=handles, loc="outside lower left", ncols=len(KIND_COLOURS), frameon=False)
+    return figure
+
+
+def _draw_bars(axes: Axes, saved: pd.DataFrame, unit: str) -> None:
+    totals = {how: float(saved[f"{unit}_{how}"].sum()) for how in ("unshared", "shared")}
+    for place, how in ((1, "unshared"), (0, "shared")):
+        left = 0.0
+        for row in saved.to_dict("records"):
+            axes.barh(place, row[f"{unit}_{how}"], left=left, color=KIND_COLOURS[row["kind"]], height=0.62)
+            left += row[f"{unit}_{how}"]
+        text = amount(totals[how], unit)
+        if how == "shared" and totals["unshared"]:
+            text += f" ({1 - totals['shared'] / totals['unshared']:.0%} saved)"
+        axes.annotate(text, (left, place), (5, 0), textcoords="offset points", va="center", size=9)
+    axes.set_yticks([1, 0], ["one chain at a time", "phases shared"])
+    axes.set_xlim(0, 1.45 * max(totals.values()) or 1)
+    axes.set_xticks([])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)

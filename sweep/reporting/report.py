@@ -18,11 +18,12 @@ from sweep.facts import NO_FACTS, Facts
 from sweep.planning.axes import CELL_COLUMNS
 from sweep.planning.ledger import DONE, ChainRow
 from sweep.records import PhaseRecord, ScoreRecord
-from sweep.reporting import collapse, figures, html, page, preview, process_figures, readings, spending, tradeoffs
+from sweep.reporting import collapse, figures, html, page, preview, readings, spending
 from sweep.reporting.answers import contrast_sentences, first_sentence
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
 from sweep.reporting.results import Ended, Result, ended, frame_of, labels, losers, results, write_groups, write_scores
 from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
+from sweep.reporting.spending import amount
 from sweep.reporting.statistics import HELPS, HURTS, ONE_SEED, UNDECIDED
 from sweep.store import Store
 
@@ -104,7 +105,7 @@ def save(report: Report, results_dir: Path) -> Path:
         sentences=_sentences(report),
         overlapping=report.overlapping,
         languages_in_order=bool(report.plan.get("languages")),
-        tradeoff_group=tradeoffs.shown_group(report.estimates.groups),
+        tradeoff_group=figures.shown_group(report.estimates.groups),
         candidates_per_cell=_candidates(tuned),
     )
     (results_dir / paths.PAGE).write_text(text, encoding="utf-8")
@@ -116,7 +117,7 @@ def _state(report: Report) -> str:
     compared = sum(verdicts[name] for name in (HELPS, HURTS, UNDECIDED, ONE_SEED))
     counts = f"{verdicts[HELPS]} show a gain, {verdicts[HURTS]} a loss, {verdicts[UNDECIDED]} no difference"
     counts += f", {verdicts[ONE_SEED]} have one seed" if verdicts[ONE_SEED] else ""
-    spent = process_figures.amount(sum(chain.device_seconds for chain in report.chains), "device_seconds")
+    spent = amount(sum(chain.device_seconds for chain in report.chains), "device_seconds")
     told = f" Of {compared} comparisons with no intermediate phase {counts}." if compared else ""
     return f"{report.progress}; {spent} of device time spent.{told}"
 
@@ -131,10 +132,10 @@ def _pictures(report: Report) -> dict[str, str]:
     drawn = {
         "gains": figures.gains_map(estimates),
         "profiles": figures.profiles(estimates.languages, cells, report.plan.get("languages", ())),
-        "retention": process_figures.retention(report.retention),
-        "tradeoff": tradeoffs.tradeoff(estimates.groups, styles),
-        "curves": process_figures.curves(selected, styles),
-        "spending": process_figures.spending(_saved(report)),
+        "retention": figures.retention(report.retention),
+        "tradeoff": figures.tradeoff(estimates.groups, styles),
+        "curves": figures.curves(selected, styles),
+        "spending": figures.spending(_saved(report)),
     }
     return {name: figures.svg(figure) for name, figure in drawn.items()}
 

@@ -217,3 +217,16 @@ def _uncompared(estimates: Estimates, encoders: Mapping[str, str], overlapping: 
         done = "counted in mean gains, as the study asks" if overlapping else "left out of mean gains"
         sentences.append(f"Training data overlaps with the target's, {done}: {', '.join(names)}.")
     return sentences
+
+
+def amount(value: float, unit: str) -> str:
+    """FLOPs or device-seconds in words."""
+    if unit == "flops":
+        for size, name in ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+            if value >= size:
+                return f"{value / size:.3g} {name}"
+        return f"{value:.3g} FLOP"
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if value >= 1.5 * size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:.3g} seconds"
