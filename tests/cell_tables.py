@@ -15,10 +15,19 @@ from sweep.facts import NO_FACTS
 from sweep.planning.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
 from sweep.planning.ledger import ChainRow
 from sweep.records import PreviewRecord
-from sweep.reporting import collapse, figures, html, readings, report, retention, spending
-from sweep.reporting.answers import leading_table
-from sweep.reporting.preview import preview_table
-from sweep.reporting.results import labels
+from sweep.reporting import figures, report, retention
+from sweep.reporting.results import labels, tuning_frame
+from sweep.reporting.tables import (
+    cell_table,
+    contrast_table,
+    language_table,
+    layer_table,
+    leading_table,
+    phase_table,
+    preview_table,
+    retention_table,
+    tuning_table,
+)
 
 # Names that are hard to keep apart: equal basenames, and targets that are called as columns are.
 VALUES = {
@@ -80,22 +89,22 @@ def tables(found: report.Report) -> Iterator[tuple[str, Names, int]]:
     yield "cells", named(estimates.cells, *CELL_COLUMNS), len(cells)
     yield "groups", named(estimates.groups, *CELL_COLUMNS), len(cells)
     yield "overall", named(estimates.overall, *ARM_COLUMNS), len({cell[:-1] for cell in compared})
-    yield "page", named(html.cell_table(estimates.cells, encoders), *shown), len(cells)
-    languages = html.language_table(estimates.languages, encoders)
+    yield "page", named(cell_table(estimates.cells, encoders), *shown), len(cells)
+    languages = language_table(estimates.languages, encoders)
     yield "languages", named(languages, *shown, "language"), len(found.scores)
-    yield "contrasts", named(html.contrast_table(estimates.contrasts, encoders), *shown), len(estimates.contrasts)
-    yield "tuning", named(html.tuning_table(spending.tuning(found.chains), encoders), *shown), len(cells)
+    yield "contrasts", named(contrast_table(estimates.contrasts, encoders), *shown), len(estimates.contrasts)
+    yield "tuning", named(tuning_table(tuning_frame(found.chains), encoders), *shown), len(cells)
     tasks = sum(1 + cell[1].count("+") for cell in compared)
-    kept = retention.retention_table(found.retention, encoders)
+    kept = retention_table(found.retention, encoders)
     yield "retention.csv", named(retention.retention_frame("study", found.results), *CELL_COLUMNS, "task"), tasks
     yield "retention", named(kept, "encoder", "trained", "target", "task"), tasks
-    layers = readings.layer_table(found.results, encoders)
+    layers = layer_table(found.results, encoders)
     yield "layers", named(layers, *shown, "layer"), 2 * sum(cell[-1] == "mean" for cell in cells)
     places = [place for place, name in enumerate(CELL_COLUMNS) if name not in AMOUNTS]
     guessed = {tuple(cell[place] for place in places) for cell in cells}
     yield "preview", named(preview_table(found.previews, encoders), *shown), len(guessed)
     fell = [cell for cell in compared if cell[1] == "nli" and cell[-1] == "intermediate"]
-    yield "collapsed", named(collapse.phase_table(found.results, ()), "encoder", "phase", "cells"), len(fell)
+    yield "collapsed", named(phase_table(found.results, ()), "encoder", "phase", "cells"), len(fell)
     yield "mlflow", Counter((mirror.tags(chain, ())["mlflow.runName"],) for chain in found.chains), len(cells)
     yield "parameters", Counter(tuple(mirror.parameters(chain).items()) for chain in found.chains), len(cells)
 

@@ -52,11 +52,18 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
 
     from sweep import mirror, paths
     from sweep.planning.axes import Arm
-    from sweep.reporting import figures, html, report, retention, spending
-    from sweep.reporting.answers import leading_table
-    from sweep.reporting.preview import preview_table
-    from sweep.reporting.results import labels
+    from sweep.reporting import figures, report
+    from sweep.reporting.results import labels, tuning_frame
     from sweep.reporting.submissions import publish_submissions
+    from sweep.reporting.tables import (
+        cell_table,
+        contrast_table,
+        language_table,
+        leading_table,
+        preview_table,
+        retention_table,
+        tuning_table,
+    )
 
     cell_tables.VALUES[AXIS] = VALUES
     study = cell_tables.made(folder, ("volume", "source", "target", AXIS))
@@ -70,12 +77,12 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
         yield f"frame of {name}", getattr(found.estimates, name).to_csv()
     encoders = labels(["one/base"])
     yield "page", (folder / paths.PAGE).read_text()
-    yield "table of cells", html.cell_table(found.estimates.cells, encoders).to_csv()
-    yield "table of languages", html.language_table(found.estimates.languages, encoders).to_csv()
-    yield "table of contrasts", html.contrast_table(found.estimates.contrasts, encoders).to_csv()
-    yield "table of retention", retention.retention_table(found.retention, encoders).to_csv()
-    yield "tuning", spending.tuning(found.chains).to_csv()
-    yield "table of tuning", html.tuning_table(spending.tuning(found.chains), encoders).to_csv()
+    yield "table of cells", cell_table(found.estimates.cells, encoders).to_csv()
+    yield "table of languages", language_table(found.estimates.languages, encoders).to_csv()
+    yield "table of contrasts", contrast_table(found.estimates.contrasts, encoders).to_csv()
+    yield "table of retention", retention_table(found.retention, encoders).to_csv()
+    yield "tuning", tuning_frame(found.chains).to_csv()
+    yield "table of tuning", tuning_table(tuning_frame(found.chains), encoders).to_csv()
     yield "table in the terminal", leading_table(found.estimates)
     yield "preview", found.previews.to_csv()
     yield "table of previews", preview_table(found.previews, encoders).to_csv()

@@ -10,9 +10,10 @@ from finished_study import GAINS, FinishedStudy, estimated, the_row
 
 from sweep.planning.axes import Arm
 from sweep.reporting import report
-from sweep.reporting.answers import contrast_sentences, first_sentence, leading_table
 from sweep.reporting.gains import SOURCE, TEXT, references
 from sweep.reporting.statistics import HELPS, UNDECIDED
+from sweep.reporting.tables import leading_table
+from sweep.reporting.text import contrast_sentences, first_sentence
 
 BASE = {"en": 0.9, "de": 0.75, "sw": 0.6}
 SHIFTS = {**GAINS, "nli in de": 0.14, "nli in all languages": 0.08, "nli+raw": 0.02, "nli+raw in de": 0.2}

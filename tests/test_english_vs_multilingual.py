@@ -9,8 +9,8 @@ from small_studies import cut, plan_of, reported
 
 from sweep.planning.plan import Plan
 from sweep.reporting import report
-from sweep.reporting.answers import contrast_sentences
 from sweep.reporting.gains import SOURCE, TEXT
+from sweep.reporting.text import contrast_sentences
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
 REAL, TWIN = STUDIES / "english_vs_multilingual.yaml", STUDIES / "miniature" / "english_vs_multilingual.yaml"

@@ -24,9 +24,10 @@ from sweep.planning import plan as planning_plan
 from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
 from sweep.planning.chains import Chain
 from sweep.planning.shapes import encoder_source
-from sweep.reporting import figures, report, retention, spending
+from sweep.reporting import figures, report, retention
 from sweep.reporting.results import arms_in, results, write_groups, write_scores
 from sweep.reporting.submissions import publish_submissions
+from sweep.reporting.text import distrust
 from sweep.store import Store
 from sweep.training.model import NATIVE_BF16
 
@@ -254,7 +255,7 @@ def test_a_report_distrusts_what_was_computed_differently(tmp_path):
     def doubts(gpu: bool = False, **changes: object) -> list[str]:
         first, *others = found.results
         changed = [replace(first, score=replace(first.score, **changes)), *others]
-        return spending.distrust(found.chains, changed, (), found.estimates, {"gpu": gpu})
+        return distrust(found.chains, changed, (), found.estimates, {"gpu": gpu})
 
     alike = {"precision": "fp32", "device": "cpu: A", "versions": {"sweep": "1", "torch": "2.13.0"}}
     others = [replace(one, score=replace(one.score, **alike)) for one in found.results]

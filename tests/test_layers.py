@@ -52,9 +52,9 @@ LAYERS = (
     # 6  what may start, what goes on; the policies know no Ray
     "chainlog tuning cells places purse winners endings admission forecast search scheduler worker",
     # 7  the study at work, and what comes of it
-    """cluster display study reporting reporting.results reporting.readings reporting.collapse reporting.statistics
-    reporting.gains reporting.retention reporting.preview reporting.answers reporting.spending reporting.figures
-    reporting.html reporting.page reporting.report reporting.submissions reporting.publish preview garbage""",
+    """cluster display study reporting reporting.results reporting.statistics reporting.gains reporting.retention
+    reporting.preview reporting.cost reporting.text reporting.tables reporting.figures reporting.page
+    reporting.report reporting.submissions reporting.publish preview garbage""",
     # 8  the command line
     "cli __main__",
 )
@@ -67,9 +67,8 @@ DOORS = {
     "matplotlib": "reporting.figures",
     "mlflow": "tracking",
     "optuna": "tuning",
-    "pandas": """reporting.results reporting.readings reporting.collapse reporting.gains reporting.retention
-    reporting.answers reporting.spending reporting.figures reporting.html reporting.page
-    reporting.preview reporting.report preview""",
+    "pandas": """reporting.results reporting.gains reporting.retention reporting.cost reporting.text reporting.tables
+    reporting.figures reporting.page reporting.preview reporting.report preview""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": """planning.notation planning.model planning.phase_settings planning.axes planning.spec
     planning.study_file""",

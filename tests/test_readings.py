@@ -9,8 +9,9 @@ import pytest
 from finished_study import FinishedStudy
 
 from sweep.reporting import report
-from sweep.reporting.readings import layer_table, sentences
 from sweep.reporting.results import Result, results
+from sweep.reporting.tables import layer_table
+from sweep.reporting.text import vector_sentences
 
 ENCODERS = {"small": "small"}
 
@@ -36,13 +37,13 @@ def found(tmp_path: Path) -> list[Result]:
 def test_the_layer_that_counts_is_said_once_per_target_and_encoder(found: list[Result]) -> None:
     read = [read_at(one, {"8": 0.5}) if one.chain.cell.target == "bitext" else one for one in found]
     wanted = "bitext: vectors of layer 8 of small (0: its embeddings), mean pooling."
-    assert list(sentences(read, ENCODERS)) == [wanted]
+    assert list(vector_sentences(read, ENCODERS)) == [wanted]
 
 
 def test_thresholds_are_said_with_their_range(found: list[Result]) -> None:
     mined = [one for one in found if one.chain.cell.target == "bitext"]
     read = [read_at(one, {"8": 0.5}, threshold=1 + 0.01 * number) for number, one in enumerate(mined)]
-    (sentence,) = sentences(read, ENCODERS)
+    (sentence,) = vector_sentences(read, ENCODERS)
     assert "margins from 1.000 to 1.030 chosen on dev data" in sentence
 
 
@@ -59,7 +60,7 @@ def test_layers_stand_side_by_side_with_the_one_that_counts_marked(found: list[R
 def test_one_layer_alone_needs_no_table(found: list[Result]) -> None:
     assert layer_table([read_at(one, {"8": 0.5}) for one in found], ENCODERS).empty
     assert layer_table(found, ENCODERS).empty
-    assert list(sentences(found, ENCODERS)) == []
+    assert list(vector_sentences(found, ENCODERS)) == []
 
 
 def test_the_page_shows_both(tmp_path: Path) -> None:

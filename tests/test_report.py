@@ -13,9 +13,11 @@ from finished_study import FinishedStudy, estimated, the_row, usual
 
 from sweep import paths
 from sweep.planning.axes import Arm
-from sweep.reporting import report, spending
-from sweep.reporting.answers import first_sentence, leading_table, points
+from sweep.reporting import report
+from sweep.reporting.cost import savings
 from sweep.reporting.results import results, scores_frame
+from sweep.reporting.tables import leading_table
+from sweep.reporting.text import distrust, first_sentence, points
 
 COLUMNS = (
     "study encoder intermediate volume source chain_budget target language seed metric value is_source flops"
@@ -159,7 +161,7 @@ def test_savings_count_every_phase_once_against_once_per_chain(tmp_path: Path) -
     study = FinishedStudy(tmp_path)
     for target in ("topic", "pos", "para"):
         study.chain("nli", target)
-    saved = spending.savings(results(study.chains(), study.store))
+    saved = savings(results(study.chains(), study.store))
     row = the_row(saved, kind="intermediate")
     assert (row["count_unshared"], row["count_shared"]) == (3, 1)
     assert (row["device_seconds_unshared"], row["device_seconds_shared"]) == (90.0, 30.0)
@@ -215,7 +217,7 @@ def test_targets_that_offer_no_choice_are_not_unequally_tuned(tmp_path: Path) ->
 
 
 def _doubts(found: report.Report) -> list[str]:
-    return spending.distrust(found.chains, found.results, found.ended, found.estimates, found.plan)
+    return distrust(found.chains, found.results, found.ended, found.estimates, found.plan)
 
 
 def lossy(folder: Path, seeds: int = 3) -> FinishedStudy:
@@ -297,7 +299,7 @@ def test_a_study_where_every_chain_collapsed_has_a_page(tmp_path: Path) -> None:
 
 def test_costs_count_phases_that_ended_their_chains(tmp_path: Path) -> None:
     found = read(lossy(tmp_path))
-    saved = spending.savings(found.results, found.ended)
+    saved = savings(found.results, found.ended)
     assert the_row(saved, kind="intermediate")["count_shared"] == 6
 
 

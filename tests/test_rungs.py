@@ -19,8 +19,8 @@ from sweep.planning.budget import Costs, Speed
 from sweep.planning.rungs import Stage, planned_end, rung_step, stages
 from sweep.planning.spec import Scoring, Tuning
 from sweep.planning.summary import summary
-from sweep.reporting.spending import savings
-from sweep.reporting.spending import tuning as tuning_frame
+from sweep.reporting.cost import savings
+from sweep.reporting.results import tuning_frame
 from sweep.stock import Stock
 from sweep.store import Store
 

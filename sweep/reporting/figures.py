@@ -23,11 +23,11 @@ from matplotlib.patches import Rectangle
 from sweep.planning.axes import AMOUNTS, AXES, NONE, NOTHING, Arm
 from sweep.planning.chains import PRETRAIN, TARGET
 from sweep.records import PhaseRecord
-from sweep.reporting.answers import interval, points
+from sweep.reporting.cost import amount
 from sweep.reporting.gains import ZERO_SHOT, Estimates
 from sweep.reporting.results import Ended, Result, arms_in, labels
-from sweep.reporting.spending import amount
 from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
+from sweep.reporting.text import interval, points
 
 if TYPE_CHECKING:
     import pandas as pd

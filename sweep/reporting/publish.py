@@ -14,8 +14,9 @@ from sweep.planning.spec import Study
 from sweep.planning.study_file import load
 from sweep.plugins import add_folder
 from sweep.reporting import report
-from sweep.reporting.answers import first_sentence, leading_table
 from sweep.reporting.submissions import publish_submissions
+from sweep.reporting.tables import leading_table
+from sweep.reporting.text import first_sentence
 from sweep.store import Store
 from sweep.study import no_study, tracking_uri
 from sweep.tracking import mend

@@ -18,13 +18,36 @@ from sweep.facts import NO_FACTS, Facts
 from sweep.planning.axes import CELL_COLUMNS
 from sweep.planning.ledger import DONE, ChainRow
 from sweep.records import PhaseRecord, ScoreRecord
-from sweep.reporting import collapse, figures, html, page, preview, readings, spending
-from sweep.reporting.answers import contrast_sentences, first_sentence
+from sweep.reporting import figures, page, preview
+from sweep.reporting.cost import SCORING, STOPPED, amount, savings, weights_held
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
-from sweep.reporting.results import Ended, Result, ended, frame_of, labels, losers, results, write_groups, write_scores
-from sweep.reporting.retention import estimate_retention, retention_frame, retention_table, write_retention
-from sweep.reporting.spending import amount
+from sweep.reporting.results import (
+    Ended,
+    Result,
+    ended,
+    frame_of,
+    labels,
+    losers,
+    results,
+    tuning_frame,
+    write_groups,
+    write_scores,
+)
+from sweep.reporting.retention import estimate_retention, retention_frame, write_retention
 from sweep.reporting.statistics import HELPS, HURTS, ONE_SEED, UNDECIDED
+from sweep.reporting.tables import (
+    cell_table,
+    contrast_table,
+    group_table,
+    language_table,
+    layer_table,
+    phase_table,
+    preview_table,
+    regret_table,
+    retention_table,
+    tuning_table,
+)
+from sweep.reporting.text import contrast_sentences, distrust, first_sentence, vector_sentences
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -82,7 +105,7 @@ def read(
     scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store)
     known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
     guesses = preview.preview_frame(facts.previews, store, estimates.cells)
-    held = spending.held([*found, *over, *beaten], store)
+    held = weights_held([*found, *over, *beaten], store)
     return Report(study_name, *known, scores, estimates, kept, guesses, held, plan, overlapping)
 
 
@@ -95,7 +118,7 @@ def save(report: Report, results_dir: Path) -> Path:
     for name, file in paths.PICTURES.items():
         if pictures[name]:
             (results_dir / file).write_text(pictures[name], encoding="utf-8")
-    tuned = spending.tuning(report.chains)
+    tuned = tuning_frame(report.chains)
     text = page.fill(
         study=report.study,
         answer=first_sentence(report.estimates, report.progress),
@@ -144,41 +167,41 @@ def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Name in the template -> frame of texts."""
     estimates, encoders = report.estimates, labels([*report.scores["encoder"], *report.previews["encoder"]])
     return {
-        "groups": html.group_table(estimates.groups, encoders),
-        "cells": html.cell_table(estimates.cells, encoders),
-        "contrasts": html.contrast_table(estimates.contrasts, encoders),
-        "languages": html.language_table(estimates.languages, encoders),
-        "layers": readings.layer_table(report.results, encoders),
+        "groups": group_table(estimates.groups, encoders),
+        "cells": cell_table(estimates.cells, encoders),
+        "contrasts": contrast_table(estimates.contrasts, encoders),
+        "languages": language_table(estimates.languages, encoders),
+        "layers": layer_table(report.results, encoders),
         "retention": retention_table(report.retention, encoders),
-        "regrets": preview.regret_table(preview.regrets(report.previews, estimates.models), encoders),
-        "previews": preview.preview_table(report.previews, encoders),
-        "collapsed": collapse.phase_table(report.results, report.ended),
-        "tuning": html.tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
+        "regrets": regret_table(preview.regrets(report.previews, estimates.models), encoders),
+        "previews": preview_table(report.previews, encoders),
+        "collapsed": phase_table(report.results, report.ended),
+        "tuning": tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
     }
 
 
 def _sentences(report: Report) -> dict[str, list[str]]:
     """Name in the template -> sentences."""
     encoders = labels([*report.scores["encoder"], *report.previews["encoder"]])
-    doubts = spending.distrust(
+    doubts = distrust(
         report.chains, report.results, report.ended, report.estimates, report.plan, overlapping=report.overlapping
     )
     return {
         "contrasts": list(contrast_sentences(report.estimates)),
         "cost": list(_cost(_saved(report), report.held)),
         "doubts": doubts,
-        "made": [*_made(report), *readings.sentences(report.results, encoders)],
+        "made": [*_made(report), *vector_sentences(report.results, encoders)],
     }
 
 
 def _saved(report: Report) -> pd.DataFrame:
-    return spending.savings(report.results, (*report.ended, *report.losers))
+    return savings(report.results, (*report.ended, *report.losers))
 
 
 def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> Iterator[str]:
-    phases = saved[~saved["kind"].isin([spending.SCORING, spending.STOPPED])]
+    phases = saved[~saved["kind"].isin([SCORING, STOPPED])]
     alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
-    stopped = int(saved.loc[saved["kind"] == spending.STOPPED, "count_shared"].sum())
+    stopped = int(saved.loc[saved["kind"] == STOPPED, "count_shared"].sum())
     yield f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."
     if stopped:
         yield f"Beside them {stopped} target phases were stopped at a rung."

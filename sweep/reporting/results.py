@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sweep import paths
 from sweep.facts import Reached
 from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, Arm
-from sweep.planning.ledger import COLLAPSED, DONE, LOSER, ChainRow
+from sweep.planning.ledger import COLLAPSED, DONE, LOSER, SUPERSEDED, ChainRow
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import Store
 
@@ -28,6 +28,7 @@ COLUMNS = (
     *("collapsed", "majority", "retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
     "state",
 )
+SHOWN_CELLS = 6  # names in a sentence
 
 
 @dataclass(frozen=True)
@@ -203,3 +204,33 @@ def mean_retention(score: ScoreRecord) -> tuple[float, float, float]:
     whole = [entry for entry in score.retention.values() if all(entry[head] is not None for head in heads)]
     means = [sum(entry[head] for entry in whole) / len(whole) if whole else float("nan") for head in heads]
     return means[0], means[1], means[2]
+
+
+def cells_text(chains: Iterable[ChainRow], encoders: Mapping[str, str]) -> str:
+    """Cells of these chains in a sentence, a few at most."""
+    names = sorted({cell_text(chain.cell.columns(), encoders) for chain in chains})
+    return ", ".join(names[:SHOWN_CELLS]) + (
+        f" and {len(names) - SHOWN_CELLS} more" if len(names) > SHOWN_CELLS else ""
+    )
+
+
+def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
+    """One row per tuning candidate: its cell's names, number, learning rate per phase, dev score, state, selected."""
+    import pandas as pd
+
+    asked = (chain for chain in chains if chain.role == "candidate" and chain.state != SUPERSEDED)
+    candidates = sorted(asked, key=chain_order)
+    rows = [
+        {
+            **chain.cell.columns(),
+            "candidate": chain.candidate,
+            **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
+            "dev": chain.dev,
+            "state": chain.message if chain.state == LOSER else chain.state,
+            "selected": chain.selected,
+        }
+        for chain in candidates
+    ]
+    frame = pd.DataFrame(rows)
+    rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
+    return frame[[*CELL_COLUMNS, "candidate", *rates, "dev", "state", "selected"]] if rows else frame

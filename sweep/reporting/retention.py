@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -118,32 +118,3 @@ def _estimated(cell: Cell, models: Mapping[str, Model | None]) -> Iterator[tuple
         level = model.level(arm, share=name in HEADS) if model is not None else None
         low, high = (max(level.low, 0.0), level.high) if level else (np.nan, np.nan)
         yield from ((name, level.value if level else np.nan), (f"{name}_low", low), (f"{name}_high", high))
-
-
-def retention_table(estimated: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """The same as texts, in points; what is kept in per cent of before."""
-    import pandas as pd
-
-    rows = [
-        {
-            **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
-            "trained": Arm.of(row).label,
-            "target": row["target"],
-            "task": row["task"],
-            "before": _text(row, "before"),
-            "after, saved head": _text(row, "saved_head"),
-            "after, fresh head": _text(row, "fresh_head"),
-            "kept with the saved head, %": _text(row, "kept"),
-            "kept with a fresh head, %": _text(row, "fresh_kept"),
-            "best constant answer": f"{100 * row['majority']:.1f}",
-            "seeds": row["seeds"],
-        }
-        for row in estimated.to_dict("records")
-    ]
-    return pd.DataFrame(rows)
-
-
-def _text(row: Mapping[Any, Any], name: str) -> str:
-    if row[name] != row[name]:
-        return "–"
-    return f"{100 * row[name]:.1f} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"

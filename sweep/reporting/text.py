@@ -1,85 +1,127 @@
-"""What the study cost, what sharing saved, how each cell was tuned, and what a reader should distrust.
-
-Frames and sentences; no pictures, no statistics of scores.
-"""
+"""Sentences of the report: the study's answer, what weakens it, and how vectors were read. Frames in, text out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweep.planning.axes import CELL_COLUMNS
+from sweep.planning.axes import Arm
 from sweep.planning.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
 from sweep.records import PhaseRecord, ScoreRecord
-from sweep.reporting.collapse import doubts
-from sweep.reporting.gains import Estimates
-from sweep.reporting.results import Ended, Result, cell_text, chain_order, labels
-from sweep.store import Store
+from sweep.reporting.gains import SOURCE, Estimates
+from sweep.reporting.results import Ended, Result, cell_text, cells_text, chain_order, labels
+from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, ONE_SEED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORING = "scoring"
-STOPPED = "stopped at a rung"  # target phases of candidates that were beaten on their way
-KINDS = ("pretrain", "trunk", "intermediate", "target", STOPPED, SCORING)
 FEW_EXAMPLES = 500
 FEW_SEEDS = 3
 
 
-def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame:
-    """Per kind of phase: number, FLOPs and device-seconds of the chains one at a time, and each phase only once.
+def points(value: float) -> str:
+    """A gain in 0..1 as signed points."""
+    return f"{100 * value:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
 
-    Of the chains that are done, and of those that are `over` without scores; what the latter have of a target phase
-    that was stopped is a kind of its own.
 
-    Columns kind, then count, flops, device_seconds with the suffixes _unshared and _shared; one row per kind, in the
-    order of `KINDS`.
+def interval(low: float, high: float) -> str:
+    """An interval of gains as signed points."""
+    return f"[{points(low)}, {points(high)}]"
+
+
+def gain_text(row: Mapping[Any, Any]) -> str:
+    """Gain with interval, of a row that has gain, low and high; a dash where there is none."""
+    return "–" if row["gain"] != row["gain"] else f"{points(row['gain'])} {interval(row['low'], row['high'])}"
+
+
+def first_sentence(estimates: Estimates, progress: str = "no pair of chains is done") -> str:
+    """Which setting gains most on average, and whether that is more than noise.
+
+    A setting that was compared on less than half as many targets as another is not called best: a mean over one easy
+    target is no answer. `progress` ends the sentence of a study that has nothing to compare yet.
     """
-    import pandas as pd
-
-    runs: list[Result | Ended] = [*found, *over]
-    parts = [(phase.kind, phase.key, phase.flops, phase.device_seconds) for r in runs for phase in r.phases]
-    parts += [(SCORING, r.score.key, r.score.flops, r.score.device_seconds) for r in found]
-    stopped = [(run.chain.phases[-1], run.stopped) for run in over if run.stopped is not None]
-    parts += [(STOPPED, key, part.flops, part.device_seconds) for key, part in stopped]
-    frame = pd.DataFrame(parts, columns=["kind", "count", "flops", "device_seconds"])
-    how = {"count": "count", "flops": "sum", "device_seconds": "sum"}
-    unshared = frame.groupby("kind").agg(how)
-    shared = frame.drop_duplicates("count").groupby("kind").agg(how)
-    joined = unshared.add_suffix("_unshared").join(shared.add_suffix("_shared"))
-    return joined.reindex([kind for kind in KINDS if kind in joined.index]).reset_index()
-
-
-def held(runs: Iterable[Result | Ended], store: Store) -> dict[str, int]:
-    """Bytes of the weights that the store keeps of these chains' phases, by kind, in the order of `KINDS`."""
-    phases = {phase.key: phase for run in runs for phase in run.phases}
-    found: Counter[str] = Counter()
-    for phase in phases.values():
-        found[phase.kind] += store.bytes_held(phase)
-    return {kind: found[kind] for kind in KINDS if found[kind]}
+    overall = estimates.overall
+    known = overall[overall["gain"].notna()] if len(overall) else overall
+    if known.empty:
+        return f"Nothing can be compared with no intermediate phase yet: {progress}."
+    most = int(known["targets"].max())
+    wide = known[2 * known["targets"] >= most]
+    best = wide.sort_values("gain", ascending=False, kind="stable").iloc[0]
+    targets = f"{best['targets']} targets" if best["targets"] == most else f"{best['targets']} of {most} targets"
+    where = f"on average over {targets}" if best["targets"] > 1 else f"on {_only_target(estimates, best)}"
+    number = f"{points(best['gain'])} points {interval(best['low'], best['high'])} ({_basis(estimates, len(known))})"
+    choice = f", the best of {len(wide)} settings," if len(wide) > 1 else ""
+    subject = f"{_setting(best.to_dict(), estimates.cells)}{choice}"
+    if best["verdict"] == HELPS:
+        return f"Training on {subject} before the target phase helps zero-shot transfer {where}: {number}."
+    change = f"{subject} changes zero-shot scores by {number}{_clearest(estimates)}"
+    if best["verdict"] == ONE_SEED:
+        return f"One seed shows nothing about training noise: {where} {change}."
+    if best["verdict"] == HURTS:
+        return f"No intermediate phase helps {where}: even {change}."
+    return f"No intermediate phase is shown to help {where}: {change}."
 
 
-def tuning(chains: Sequence[ChainRow]) -> pd.DataFrame:
-    """One row per tuning candidate: its cell's names, number, learning rate per phase, dev score, state, selected."""
-    import pandas as pd
+def _only_target(estimates: Estimates, best: pd.Series) -> str:
+    cells = estimates.cells
+    arm = Arm.of(best.to_dict())
+    rows = [row for row in cells[cells["counted"]].to_dict("records") if Arm.of(row) == arm]
+    return str(rows[0]["target"])
 
-    asked = (chain for chain in chains if chain.role == "candidate" and chain.state != SUPERSEDED)
-    candidates = sorted(asked, key=chain_order)
-    rows = [
-        {
-            **chain.cell.columns(),
-            "candidate": chain.candidate,
-            **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
-            "dev": chain.dev,
-            "state": chain.message if chain.state == LOSER else chain.state,
-            "selected": chain.selected,
-        }
-        for chain in candidates
-    ]
-    frame = pd.DataFrame(rows)
-    rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
-    return frame[[*CELL_COLUMNS, "candidate", *rates, "dev", "state", "selected"]] if rows else frame
+
+def _basis(estimates: Estimates, settings: int) -> str:
+    seeds = int(estimates.cells["paired"].max())
+    corrected = f"; what is claimed allows for the choice among {settings}" if settings > 1 and seeds > 1 else ""
+    return f"{CONFIDENCE:.0%} interval over {f'{seeds} seeds and ' if seeds > 1 else ''}test examples{corrected}"
+
+
+def _setting(row: Mapping[Any, Any], cells: pd.DataFrame) -> str:
+    encoders = labels(cells["encoder"])
+    named = Arm.of(row).label
+    return named if len(encoders) == 1 else f"{named} with {encoders[row['encoder']]}"
+
+
+def _clearest(estimates: Estimates) -> str:
+    """The single cell that helps most, where the mean over targets shows no help."""
+    cells = estimates.cells
+    sure = cells[(cells["verdict"] == HELPS) & cells["counted"]]
+    if sure.empty or cells["target"].nunique() < 2:
+        return ""
+    best = sure.sort_values("gain", ascending=False, kind="stable").iloc[0]
+    return f"; on {best['target']} alone {_setting(best.to_dict(), cells)} gains {gain_text(best.to_dict())}"
+
+
+def contrast_sentences(estimates: Estimates) -> Iterator[str]:
+    """What another source language or mixed-in text changes, one sentence per setting, with seeds and interval."""
+    for row in estimates.arms.to_dict("records"):
+        subject = _setting(row, estimates.cells)
+        if row["gain"] != row["gain"]:
+            yield f"{subject} cannot be compared with {row['against']} yet."
+            continue
+        other = f"instead of {row['against']}" + ("" if row["differs"] == SOURCE else " alone")
+        seeds = "1 seed" if row["paired"] == 1 else f"{row['paired']} seeds"
+        where = f"on average over {row['targets']} targets" if row["targets"] > 1 else "on one target"
+        yield f"{subject} {other}: {gain_text(row)} points {where} ({seeds}; {row['verdict']})."
+
+
+def vector_sentences(results: Sequence[Result], encoders: Mapping[str, str]) -> Iterator[str]:
+    """One sentence per retrieval target and encoder: the layer that counts, and the thresholds that dev data gave."""
+    found: dict[tuple[str, str], Result] = {}
+    for result in results:
+        if result.score.layers:
+            found.setdefault((result.chain.cell.target, result.chain.cell.encoder), result)
+    for (target, encoder), result in sorted(found.items()):
+        settings = result.score.settings
+        where = f"{target}: vectors of layer {settings['layers'][0]} of {encoders[encoder]} (0: its embeddings)"
+        yield f"{where}, {settings['pooling']} pooling{_thresholds(results, target, encoder)}."
+
+
+def _thresholds(results: Sequence[Result], target: str, encoder: str) -> str:
+    mine = (result for result in results if (result.chain.cell.target, result.chain.cell.encoder) == (target, encoder))
+    entries = [entry for result in mine for entry in result.score.languages.values()]
+    values = [entry["threshold"] for entry in entries if "threshold" in entry]
+    return f", margins from {min(values):.3f} to {max(values):.3f} chosen on dev data" if values else ""
 
 
 def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
@@ -112,7 +154,7 @@ def distrust(
     """What weakens the study's answers, in sentences; empty where nothing was found."""
     sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
     encoders = labels(chain.cell.encoder for chain in chains)
-    sentences += [*doubts(found, over), *_unequal_tuning(chains), *_failed(chains, encoders)]
+    sentences += [*_collapsed(found, over), *_unequal_tuning(chains), *_failed(chains, encoders)]
     sentences += [*_uncompared(estimates, encoders, overlapping), *_mixed(found, over, gpu=plan.get("gpu", False))]
     return [*sentences, *plan.get("flags", ())]
 
@@ -219,14 +261,18 @@ def _uncompared(estimates: Estimates, encoders: Mapping[str, str], overlapping: 
     return sentences
 
 
-def amount(value: float, unit: str) -> str:
-    """FLOPs or device-seconds in words."""
-    if unit == "flops":
-        for size, name in ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
-            if value >= size:
-                return f"{value / size:.3g} {name}"
-        return f"{value:.3g} FLOP"
-    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if value >= 1.5 * size:
-            return f"{value / size:.3g} {name}"
-    return f"{value:.3g} seconds"
+def _collapsed(found: Sequence[Result], over: Sequence[Ended]) -> Iterator[str]:
+    """What collapsed phases do to the study's answers, in sentences."""
+    level = "dev score at the level of the best constant answer"
+    scored = [result for result in found if result.collapsed]
+    encoders = labels([*(run.chain.cell.encoder for run in found), *(run.chain.cell.encoder for run in over)])
+    if scored:
+        phases = {phase.key for result in scored for phase in result.phases if phase.collapsed}
+        kept = "kept in means; the table of all cells has gains without them"
+        names = cells_text((run.chain for run in scored), encoders)
+        yield f"{len(phases)} collapsed target phases ({level}), {kept}: {names}."
+    if over:
+        yield (
+            f"{len(over)} chains have no scores, because a phase before the target phase learned nothing ({level}): "
+            f"{cells_text((run.chain for run in over), encoders)}. Means are over their other seeds, if any."
+        )
