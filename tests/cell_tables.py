@@ -15,7 +15,7 @@ from sweep.facts import NO_FACTS
 from sweep.planning.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
 from sweep.planning.ledger import ChainRow
 from sweep.records import PreviewRecord
-from sweep.reporting import figures, report, retention
+from sweep.reporting import figures, page, retention
 from sweep.reporting.results import labels, tuning_frame
 from sweep.reporting.tables import (
     cell_table,
@@ -58,11 +58,11 @@ def made(folder: Path, axes: Collection[str]) -> FinishedStudy:
     return study
 
 
-def read(study: FinishedStudy) -> report.Report:
+def read(study: FinishedStudy) -> page.Report:
     chains = study.chains()
     entries = [previewed(study, chain) for chain in chains]
     facts = NO_FACTS.with_previews([dict(entry) for entry in dict.fromkeys(tuple(one.items()) for one in entries)])
-    return report.read("study", chains, study.store, {}, {}, facts=facts)
+    return page.read("study", chains, study.store, {}, {}, facts=facts)
 
 
 def previewed(study: FinishedStudy, chain: ChainRow) -> dict[str, str]:
@@ -78,7 +78,7 @@ def named(frame: pd.DataFrame, *columns: str) -> Names:
     return Counter(map(tuple, frame[[name for name in columns if name in frame]].to_numpy().tolist()))
 
 
-def tables(found: report.Report) -> Iterator[tuple[str, Names, int]]:
+def tables(found: page.Report) -> Iterator[tuple[str, Names, int]]:
     """Name of an output, what each of its rows is called, how many cells it should show."""
     cells = {tuple(chain.cell.columns().values()) for chain in found.chains}
     compared = {cell for cell in cells if cell[1] != "none"}
@@ -109,7 +109,7 @@ def tables(found: report.Report) -> Iterator[tuple[str, Names, int]]:
     yield "parameters", Counter(tuple(mirror.parameters(chain).items()) for chain in found.chains), len(cells)
 
 
-def hold(found: report.Report) -> None:
+def hold(found: page.Report) -> None:
     for name, rows, wanted in tables(found):
         assert (name, len(rows), rows.total()) == (name, wanted, wanted)
     for figure in (tradeoff(found), retained(found)):
@@ -120,7 +120,7 @@ def hold(found: report.Report) -> None:
     assert leading_table(found.estimates).count(" [") == sum(cells["intermediate"] != "none") + means
 
 
-def tradeoff(found: report.Report) -> Iterator[list[object]]:
+def tradeoff(found: page.Report) -> Iterator[list[object]]:
     """The places of the points of each line: two at one place would be two cells on one line."""
     styles = figures.arm_styles(found.estimates.cells)
     figure = figures.tradeoff(found.estimates.groups, styles)
@@ -129,7 +129,7 @@ def tradeoff(found: report.Report) -> Iterator[list[object]]:
             yield list(line.lines[0].get_xdata())
 
 
-def retained(found: report.Report) -> Iterator[list[object]]:
+def retained(found: page.Report) -> Iterator[list[object]]:
     figure = figures.retention(found.retention)
     assert figure is not None
     yield [axes.get_title() for axes in figure.axes if axes.get_title()]

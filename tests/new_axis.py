@@ -52,7 +52,7 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
 
     from sweep import mirror, paths
     from sweep.planning.axes import Arm
-    from sweep.reporting import figures, report
+    from sweep.reporting import figures, page
     from sweep.reporting.results import labels, tuning_frame
     from sweep.reporting.submissions import publish_submissions
     from sweep.reporting.tables import (
@@ -70,7 +70,7 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
     found = cell_tables.read(study)
     cell_tables.hold(found)
     assert len(found.chains) == 2**4 + 2 * 2, "both volumes, sources, targets and new values, and their baselines"
-    report.save(found, folder)
+    page.save(found, folder)
     for name in ("scores", "groups", "retention"):
         yield f"{name}.csv", (folder / f"{name}.csv").read_text()
     for name in ("cells", "languages", "groups", "overall", "contrasts", "arms"):

@@ -28,7 +28,7 @@ from sweep.planning.plan import Plan
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import load
 from sweep.records import PhaseRecord, ScoreRecord
-from sweep.reporting.report import Report, read
+from sweep.reporting.page import Report, read
 from sweep.stock import Stock
 from sweep.store import Store
 from sweep.study import plan_facts

@@ -9,7 +9,7 @@ import pytest
 from finished_study import GAINS, FinishedStudy, estimated, the_row
 
 from sweep.planning.axes import Arm
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.gains import SOURCE, TEXT, references
 from sweep.reporting.statistics import HELPS, UNDECIDED
 from sweep.reporting.tables import leading_table
@@ -118,23 +118,23 @@ def test_a_sentence_says_what_differs_by_how_much_and_from_how_many_seeds(study:
     assert len(sentences) == 5
 
 
-def page(study: FinishedStudy, overlapping: bool = False, **plan: object) -> str:
-    read = report.read("a study", study.chains(), study.store, {}, plan, overlapping=overlapping)
-    return report.save(read, study.folder).read_text()
+def html(study: FinishedStudy, overlapping: bool = False, **plan: object) -> str:
+    read = page.read("a study", study.chains(), study.store, {}, plan, overlapping=overlapping)
+    return page.save(read, study.folder).read_text()
 
 
 def test_the_page_has_a_section_on_arms_where_there_are_any(study: FinishedStudy, tmp_path: Path) -> None:
-    text = page(study, text=["raw"])
+    text = html(study, text=["raw"])
     assert "<h2>Source language and mixed-in text" in text
     assert "nli in de instead of nli" in text
     plain = FinishedStudy(tmp_path)
     for intermediate in ("none", "nli"):
         plain.chain(intermediate, "topic")
-    assert "mixed-in text" not in page(plain)
+    assert "mixed-in text" not in html(plain)
 
 
 def test_scores_name_the_source(study: FinishedStudy) -> None:
-    page(study)
+    html(study)
     head, *lines = (study.folder / "scores.csv").read_text().splitlines()
     place = head.split(",").index("source")
     assert {line.split(",")[place] for line in lines} == {"-", "own", "de", "all"}
@@ -156,7 +156,7 @@ def test_overlapping_cells_count_only_where_the_study_asks_for_them(study: Finis
 
 @pytest.mark.parametrize(("asked", "said"), [(False, "left out of"), (True, "counted in")])
 def test_the_page_says_what_became_of_overlapping_cells(study: FinishedStudy, asked: bool, said: str) -> None:
-    text = page(study, asked, overlaps=[["nli", "topic"]])
+    text = html(study, asked, overlaps=[["nli", "topic"]])
     assert f"overlaps with the target's: {said} the mean" in " ".join(text.split())
     assert f"overlaps with the target&#x27;s, {said} mean gains" in text
     assert "nli in de → topic" in text

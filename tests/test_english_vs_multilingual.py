@@ -8,7 +8,7 @@ import pytest
 from small_studies import cut, plan_of, reported
 
 from sweep.planning.plan import Plan
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.gains import SOURCE, TEXT
 from sweep.reporting.text import contrast_sentences
 
@@ -69,6 +69,6 @@ def test_the_twin_runs_from_the_file_to_the_sentences_about_its_arms(tmp_path):
     assert set(compared["paired"]) == {2}
     assert len(list(contrast_sentences(found.estimates))) == 17
     assert set(found.estimates.groups["group"]) == {"zero_shot", "near", "far"}
-    page = report.save(found, tmp_path).read_text(encoding="utf-8")
-    assert "world/qa+world/raw in svo85 (200) instead of world/qa in svo85 (200) alone" in page
-    assert "source vso10: world/qa has no training data in it" in page
+    html = page.save(found, tmp_path).read_text(encoding="utf-8")
+    assert "world/qa+world/raw in svo85 (200) instead of world/qa in svo85 (200) alone" in html
+    assert "source vso10: world/qa has no training data in it" in html

@@ -24,7 +24,7 @@ from sweep.planning import plan as planning_plan
 from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
 from sweep.planning.chains import Chain
 from sweep.planning.shapes import encoder_source
-from sweep.reporting import figures, report, retention
+from sweep.reporting import figures, page, retention
 from sweep.reporting.results import arms_in, results, write_groups, write_scores
 from sweep.reporting.submissions import publish_submissions
 from sweep.reporting.text import distrust
@@ -35,7 +35,7 @@ PAIRS = list(itertools.combinations(VALUES, 2))
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[FinishedStudy, report.Report]:
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[FinishedStudy, page.Report]:
     study = made(tmp_path_factory.mktemp("everything"), VALUES)
     return study, read(study)
 

@@ -54,7 +54,7 @@ LAYERS = (
     # 7  the study at work, and what comes of it
     """cluster display study reporting reporting.results reporting.statistics reporting.gains reporting.retention
     reporting.preview reporting.cost reporting.text reporting.tables reporting.figures reporting.page
-    reporting.report reporting.submissions reporting.publish preview garbage""",
+    reporting.submissions reporting.publish preview garbage""",
     # 8  the command line
     "cli __main__",
 )
@@ -68,7 +68,7 @@ DOORS = {
     "mlflow": "tracking",
     "optuna": "tuning",
     "pandas": """reporting.results reporting.gains reporting.retention reporting.cost reporting.text reporting.tables
-    reporting.figures reporting.page reporting.preview reporting.report preview""",
+    reporting.figures reporting.page reporting.preview preview""",
     "pyarrow": "tasks.encoding tasks.parquet",
     "pydantic": """planning.notation planning.model planning.phase_settings planning.axes planning.spec
     planning.study_file""",

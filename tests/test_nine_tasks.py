@@ -6,7 +6,7 @@ from pathlib import Path
 
 from small_studies import cut, plan_of, reported
 
-from sweep.reporting import report
+from sweep.reporting import page
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
 NINE, FAMILIES = STUDIES / "nine_tasks.yaml", STUDIES / "family_and_size.yaml"
@@ -45,13 +45,13 @@ def test_the_table_in_miniature_runs_from_the_file_to_the_page(tmp_path):
     assert set(found.scores["intermediate"]) == {cell.short_label for cell in plan_of(twin(NINE)).cells}
     gains = found.estimates.cells
     assert gains["gain"].notna().sum() == 6 * 4
-    page = report.save(found, tmp_path).read_text(encoding="utf-8")
-    assert "world/nli+world/paraphrase+world/qa+world/copa+world/pos" in page
+    html = page.save(found, tmp_path).read_text(encoding="utf-8")
+    assert "world/nli+world/paraphrase+world/qa+world/copa+world/pos" in html
 
 
 def test_the_families_in_miniature_run_from_the_file_to_the_page(tmp_path):
     found, done = reported(cut(twin(FAMILIES), tmp_path, SEED), tmp_path)
     assert done == 3 * 3 * 3
     assert set(found.scores["encoder"]) == {"bert_small", "bert_large", "modernbert_small"}
-    page = report.save(found, tmp_path).read_text(encoding="utf-8")
-    assert all(name in page for name in ("bert_small", "bert_large", "modernbert_small"))
+    html = page.save(found, tmp_path).read_text(encoding="utf-8")
+    assert all(name in html for name in ("bert_small", "bert_large", "modernbert_small"))

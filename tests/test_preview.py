@@ -22,7 +22,7 @@ from sweep.planning.ledger import Ledger
 from sweep.planning.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
 from sweep.preview import preview
 from sweep.records import PreviewRecord
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.preview import preview_frame, regrets
 from sweep.store import Store
 from sweep.training.features import Part, label_columns
@@ -246,12 +246,12 @@ def reported(folder, settings):
         for seed in range(2):
             study.chain(name, "topic", seed)
     facts = NO_FACTS.with_previews(entries(study.store))
-    found = report.read("a study", study.chains(), study.store, {}, {}, facts=facts)
-    return found, report.save(found, folder).read_text()
+    found = page.read("a study", study.chains(), study.store, {}, {}, facts=facts)
+    return found, page.save(found, folder).read_text()
 
 
 def test_the_regret_is_what_the_best_of_those_kept_lacks(tmp_path):
-    found, page = reported(tmp_path, VALUES)
+    found, html = reported(tmp_path, VALUES)
     frame = regrets(found.previews, found.estimates.models).set_index("kept")
     assert list(found.previews["intermediate"]) == ["qa", "nli", "same", "none"]
     assert frame.loc[1, "regret"] == pytest.approx(0.14, abs=0.01)
@@ -259,15 +259,15 @@ def test_the_regret_is_what_the_best_of_those_kept_lacks(tmp_path):
     assert 0 < frame.loc[1, "low"] < 0.14 < frame.loc[1, "high"] < 0.3
     assert 0 == frame.loc[2, "low"] <= frame.loc[2, "high"] < 0.05  # the best is kept, and what is not is far behind
     assert list(frame.index) == [1, 2]
-    section = page.split("The preview")[1].split("</section>")[0]
+    section = html.split("The preview")[1].split("</section>")[0]
     assert "1 of 3" in section
 
 
 def test_no_regret_is_told_where_a_setting_was_not_run(tmp_path):
-    found, page = reported(tmp_path, ["none", "nli", "qa"])
+    found, html = reported(tmp_path, ["none", "nli", "qa"])
     assert regrets(found.previews, found.estimates.models).empty
     assert found.previews["gain"].notna().sum() == 2
-    assert "The preview" in page
+    assert "The preview" in html
 
 
 def test_the_best_volume_of_a_setting_counts(tmp_path):
@@ -301,6 +301,6 @@ def test_a_preview_that_has_no_value_or_is_not_there_has_no_row(tmp_path):
 def test_a_study_without_a_preview_has_no_such_section(tmp_path):
     study = FinishedStudy(tmp_path)
     study.chain("none", "topic")
-    found = report.read("a study", study.chains(), study.store, {}, {})
+    found = page.read("a study", study.chains(), study.store, {}, {})
     assert found.previews.empty
-    assert "The preview" not in report.save(found, tmp_path).read_text()
+    assert "The preview" not in page.save(found, tmp_path).read_text()

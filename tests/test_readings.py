@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from finished_study import FinishedStudy
 
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.results import Result, results
 from sweep.reporting.tables import layer_table
 from sweep.reporting.text import vector_sentences
@@ -66,8 +66,8 @@ def test_one_layer_alone_needs_no_table(found: list[Result]) -> None:
 def test_the_page_shows_both(tmp_path: Path) -> None:
     study = FinishedStudy(tmp_path / "again", retrieval=("bitext",))
     study.chain("none", "bitext", 0)
-    made = report.read("a study", study.chains(), study.store, {}, {})
+    made = page.read("a study", study.chains(), study.store, {}, {})
     read = tuple(read_at(one, {"8": 0.5, "0": 0.25}) for one in made.results)
-    page = report.save(replace(made, results=read), tmp_path).read_text(encoding="utf-8")
-    assert "Retrieval by layer" in page
-    assert "vectors of layer 8" in page
+    html = page.save(replace(made, results=read), tmp_path).read_text(encoding="utf-8")
+    assert "Retrieval by layer" in html
+    assert "vectors of layer 8" in html

@@ -18,7 +18,7 @@ from sweep.planning.reading import default_layer, scoring_settings
 from sweep.planning.registry import CHECKPOINTS, MODEL_TYPES, Checkpoint, ModelType, Shape, hub_ids, shape_of
 from sweep.planning.resolve import resolve
 from sweep.planning.study_file import parse
-from sweep.reporting.report import save
+from sweep.reporting.page import save
 from sweep.tasks.resources import CLASSES
 from sweep.training.batching import DeviceData
 from sweep.training.tokenizer import check_tokenizer

@@ -13,7 +13,7 @@ from finished_study import FinishedStudy, estimated, the_row, usual
 
 from sweep import paths
 from sweep.planning.axes import Arm
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.cost import savings
 from sweep.reporting.results import results, scores_frame
 from sweep.reporting.tables import leading_table
@@ -31,8 +31,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
     return usual(tmp_path_factory.mktemp("study"), retrieval=("bitext",))
 
 
-def read(study: FinishedStudy, **plan: Any) -> report.Report:
-    return report.read("a study", study.chains(), study.store, {"tiny": {"far": ("sw",)}}, plan)
+def read(study: FinishedStudy, **plan: Any) -> page.Report:
+    return page.read("a study", study.chains(), study.store, {"tiny": {"far": ("sw",)}}, plan)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -65,13 +65,13 @@ def test_scores_do_not_depend_on_the_order_in_which_chains_ran(tmp_path: Path) -
     for study, order in ((forth, wanted), (back, wanted[::-1])):
         for intermediate, seed in order:
             study.chain(intermediate, "topic", seed)
-        report.save(read(study), study.folder)
+        page.save(read(study), study.folder)
     assert (forth.folder / "scores.csv").read_bytes() == (back.folder / "scores.csv").read_bytes()
 
 
 def test_means_over_groups_of_languages_are_a_file_too(study: FinishedStudy) -> None:
     found = read(study)
-    report.save(found, study.folder)
+    page.save(found, study.folder)
     written = pd.read_csv(study.folder / "groups.csv", keep_default_na=False)
     assert list(written["group"]) == list(found.estimates.groups["group"])
     assert "zero_shot" in set(written["group"])
@@ -81,14 +81,14 @@ def test_means_over_groups_of_languages_are_a_file_too(study: FinishedStudy) -> 
 
 def test_writing_twice_gives_equal_bytes(study: FinishedStudy) -> None:
     names = ("scores.csv", "report.html", "report-gains.svg", "report-languages.svg")
-    report.save(read(study), study.folder)
+    page.save(read(study), study.folder)
     first = {name: (study.folder / name).read_bytes() for name in names}
-    report.save(read(study), study.folder)
+    page.save(read(study), study.folder)
     assert {name: (study.folder / name).read_bytes() for name in names} == first
 
 
 def test_both_score_files_say_the_same(study: FinishedStudy) -> None:
-    report.save(read(study), study.folder)
+    page.save(read(study), study.folder)
     from_csv = pd.read_csv(study.folder / "scores.csv")
     pd.testing.assert_frame_equal(from_csv, pd.read_parquet(study.folder / "scores.parquet"), check_dtype=False)
 
@@ -182,8 +182,8 @@ def test_the_page_says_how_much_the_store_keeps_for_later_chains(tmp_path: Path)
     found = read(study)
     assert found.held["intermediate"] == 3_000_000
     assert list(found.held) == ["intermediate", "target"]
-    page = report.save(found, tmp_path).read_text(encoding="utf-8")
-    assert "Weights that later chains may begin from take 0.003 GB (intermediate 0.003, " in page
+    html = page.save(found, tmp_path).read_text(encoding="utf-8")
+    assert "Weights that later chains may begin from take 0.003 GB (intermediate 0.003, " in html
 
 
 def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_targets_that_offer_no_choice_are_not_unequally_tuned(tmp_path: Path) ->
     assert "Unequal tuning" not in " ".join(_doubts(read(study, chains=6, cells=4)))
 
 
-def _doubts(found: report.Report) -> list[str]:
+def _doubts(found: page.Report) -> list[str]:
     return distrust(found.chains, found.results, found.ended, found.estimates, found.plan)
 
 
@@ -274,16 +274,16 @@ def test_a_collapsed_baseline_run_is_left_out_of_the_gain_without(tmp_path: Path
 def test_the_page_shows_collapsed_phases_their_attempts_and_what_became_of_their_chains(tmp_path: Path) -> None:
     study = lossy(tmp_path)
     study.lost("nli", "pos", 2)
-    page = report.save(read(study), tmp_path).read_text()
-    section = page.split("Phases that learned nothing")[1].split("</section>")[0]
+    html = page.save(read(study), tmp_path).read_text()
+    section = html.split("Phases that learned nothing")[1].split("</section>")[0]
     rows = re.findall(r"<tr>(.*?)</tr>", section)
     assert len(rows) == 3
     (ended,) = (row for row in rows if "not passed on" in row)
     assert "50.0, 50.0, 50.0" in ended
     assert re.findall(r"<td[^>]*>(.*?)</td>", ended)[-1] == "2"  # chains that it ended
     assert sum("scored and marked" in row for row in rows) == 1
-    assert "2 chains have no scores" in page
-    assert "1 of 3, 1 without scores" in page
+    assert "2 chains have no scores" in html
+    assert "1 of 3, 1 without scores" in html
 
 
 def test_a_study_where_every_chain_collapsed_has_a_page(tmp_path: Path) -> None:
@@ -291,8 +291,8 @@ def test_a_study_where_every_chain_collapsed_has_a_page(tmp_path: Path) -> None:
     for seed in range(2):
         study.lost("nli", "topic", seed)
     found = read(study)
-    page = report.save(found, tmp_path).read_text()
-    assert "Phases that learned nothing" in page
+    html = page.save(found, tmp_path).read_text()
+    assert "Phases that learned nothing" in html
     assert len(found.scores) == 2
     assert (tmp_path / "scores.csv").is_file()
 
@@ -311,23 +311,23 @@ def test_a_sound_study_raises_no_doubts(tmp_path: Path) -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere(study: FinishedStudy) -> None:
-    page = report.save(read(study, chains=30, cells=8), study.folder).read_text()
-    assert "http" not in page
-    assert not re.search(r"<(script|link|img|iframe)\b|@import|url\((?!#)", page)
-    assert not re.findall(r'href="(?!#)', page)
+    html = page.save(read(study, chains=30, cells=8), study.folder).read_text()
+    assert "http" not in html
+    assert not re.search(r"<(script|link|img|iframe)\b|@import|url\((?!#)", html)
+    assert not re.findall(r'href="(?!#)', html)
 
 
 def test_the_page_has_its_parts_and_closes_what_it_opens(study: FinishedStudy) -> None:
-    page = report.save(read(study, chains=30, cells=8), study.folder).read_text()
+    html = page.save(read(study, chains=30, cells=8), study.folder).read_text()
     for title in ("Gain by intermediate", "Score by language", "Learning curves", "What it cost", "What to distrust"):
-        assert f"<h2>{title}" in page
+        assert f"<h2>{title}" in html
     for tag in ("section", "figure", "table", "details", "svg", "ul"):
-        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>")
-    assert first_sentence(estimated(study)) in page.replace("&#x27;", "'")
+        assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>")
+    assert first_sentence(estimated(study)) in html.replace("&#x27;", "'")
 
 
 def test_pictures_are_standalone_documents(study: FinishedStudy) -> None:
-    report.save(read(study), study.folder)
+    page.save(read(study), study.folder)
     for name in paths.PICTURES.values():
         assert ElementTree.parse(study.folder / name).getroot().tag.endswith("svg")
 
@@ -336,7 +336,7 @@ def test_names_of_users_are_text_in_the_page(tmp_path: Path) -> None:
     study = FinishedStudy(tmp_path, lambda *_: 0.7)
     for intermediate in ("none", "<b>&nli"):
         study.chain(intermediate, "topic")
-    assert "<b>" not in report.save(report.read("<b>", study.chains(), study.store, {}, {}), tmp_path).read_text()
+    assert "<b>" not in page.save(page.read("<b>", study.chains(), study.store, {}, {}), tmp_path).read_text()
 
 
 @pytest.mark.parametrize("chains", [(), ("none",), ("nli",), ("none", "nli")])
@@ -345,8 +345,8 @@ def test_any_state_of_a_run_can_be_reported(tmp_path: Path, chains: tuple[str, .
     for intermediate in chains:
         study.chain(intermediate, "topic", selected=intermediate == "none" or len(chains) > 1)
     found = read(study, chains=8, cells=4)
-    page = report.save(found, tmp_path).read_text()
-    assert f"{len(chains)} of 8 planned chains are done" in page
+    html = page.save(found, tmp_path).read_text()
+    assert f"{len(chains)} of 8 planned chains are done" in html
     assert (tmp_path / "scores.csv").read_text().startswith(",".join(COLUMNS.split()))
     assert len(pd.read_parquet(tmp_path / "scores.parquet")) == 3 * len(chains)
     assert leading_table(found.estimates)
@@ -359,8 +359,8 @@ def test_several_encoders_and_volumes_have_their_pictures(tmp_path: Path) -> Non
         for volume in ("1000", "full"):
             study.chain("nli", "topic", encoder=encoder, volume=volume)
     found = read(study)
-    page = report.save(found, tmp_path).read_text()
-    assert "<h2>What more data or compute buys" in page
-    assert "nli (1000)" in page
+    html = page.save(found, tmp_path).read_text()
+    assert "<h2>What more data or compute buys" in html
+    assert "nli (1000)" in html
     assert leading_table(found.estimates).count("encoder hub/") == 2
     assert "with small" in first_sentence(found.estimates) or "with big" in first_sentence(found.estimates)

@@ -21,7 +21,7 @@ from sweep.errors import StudyError
 from sweep.paths import LEDGER
 from sweep.planning.budget import Costs, probe_examples
 from sweep.planning.ledger import Ledger
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.results import results
 from sweep.reporting.retention import estimate_retention
 from sweep.stock import Stock
@@ -264,8 +264,8 @@ def reported(prepared, tmp_path_factory):
     while (chain := admission.next()) is not None:
         run(chain, plan, made, partial(hear, admission, chain))
         admission.ended(chain.key)
-    found = report.read("a study", ledger.chains(), made, {}, {})
-    report.save(found, folder)
+    found = page.read("a study", ledger.chains(), made, {}, {})
+    page.save(found, folder)
     return found, folder
 
 
@@ -301,8 +301,8 @@ def test_the_report_has_means_with_intervals_that_hold_them(reported):
 
 
 def test_the_page_shows_what_is_left_of_the_intermediate_tasks(reported):
-    page = (reported[1] / "report.html").read_text()
-    section = page.split("What is left of the intermediate tasks")[1].split("</section>")[0]
+    html = (reported[1] / "report.html").read_text()
+    section = html.split("What is left of the intermediate tasks")[1].split("</section>")[0]
     assert "<svg" in section
     assert section.count("<tr>") == 1 + 3
     assert "kept with a fresh head" in section
@@ -315,8 +315,8 @@ def test_a_study_that_does_not_ask_has_neither_section_nor_file(store, tmp_path)
     chain = admission.next()
     run(chain, plan, made)
     admission.ended(chain.key)
-    page = report.save(report.read("a study", ledger.chains(), made, {}, {}), tmp_path).read_text()
-    assert "What is left" not in page
+    html = page.save(page.read("a study", ledger.chains(), made, {}, {}), tmp_path).read_text()
+    assert "What is left" not in html
     assert not (tmp_path / "retention.csv").exists()
 
 

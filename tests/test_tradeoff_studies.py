@@ -10,7 +10,7 @@ from small_studies import cut, plan_of, reported
 
 from sweep.planning.budget import Costs, Speed
 from sweep.planning.summary import summary
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.figures import arm_styles, tradeoff
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
@@ -60,8 +60,8 @@ def test_the_twin_of_volumes_runs_from_the_file_to_its_curves(tmp_path):
     assert {phase.kind for result in found.results for phase in result.phases} == {
         *("pretrain", "trunk", "intermediate", "target")
     }
-    page = report.save(found, tmp_path).read_text(encoding="utf-8")
-    assert "Mean score of the languages in the group low_resource" in page
+    html = page.save(found, tmp_path).read_text(encoding="utf-8")
+    assert "Mean score of the languages in the group low_resource" in html
 
 
 def test_the_twin_of_budgets_runs_from_the_file_to_its_curves(tmp_path):
@@ -82,4 +82,4 @@ def test_the_twin_of_budgets_runs_from_the_file_to_its_curves(tmp_path):
         training = sum(phase.flops for phase in result.phases if phase.kind != "pretrain")
         phases = [phase for phase in result.phases if phase.kind != "pretrain"]
         assert not phases or 0.7 * result.chain.cell.chain_budget < training < 1.3 * result.chain.cell.chain_budget
-    assert "what it takes" in report.save(found, tmp_path).read_text(encoding="utf-8")
+    assert "what it takes" in page.save(found, tmp_path).read_text(encoding="utf-8")

@@ -1,25 +1,254 @@
-"""Report page: fills the template page.html.j2. Pictures come as SVG, numbers as frames of texts; nothing is computed.
+"""Report of a study, at any time of its run: score tables as files, two pictures, and one page.
 
-What the page says and how it looks is in the template alone. Whatever is put into it is escaped, but for pictures,
-whose texts matplotlib has escaped.
+Reads the ledger's rows and the store; trains nothing and changes nothing in them. What is said around numbers, tables
+and pictures, in which order, and how it looks, is in the template page.html.j2. Whatever is put into it is escaped, but
+for pictures, whose texts matplotlib has escaped.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweep.reporting.statistics import CONFIDENCE, LEVEL
+from sweep import paths
+from sweep.facts import NO_FACTS, Facts
+from sweep.planning.axes import CELL_COLUMNS
+from sweep.planning.ledger import DONE, ChainRow
+from sweep.records import PhaseRecord, ScoreRecord
+from sweep.reporting import figures, preview
+from sweep.reporting.cost import SCORING, STOPPED, amount, savings, weights_held
+from sweep.reporting.gains import Asked, Estimates, Groups, estimate
+from sweep.reporting.results import (
+    Ended,
+    Result,
+    ended,
+    frame_of,
+    labels,
+    losers,
+    results,
+    tuning_frame,
+    write_groups,
+    write_scores,
+)
+from sweep.reporting.retention import estimate_retention, retention_frame, write_retention
+from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED, UNDECIDED
+from sweep.reporting.tables import (
+    cell_table,
+    contrast_table,
+    group_table,
+    language_table,
+    layer_table,
+    phase_table,
+    preview_table,
+    regret_table,
+    retention_table,
+    tuning_table,
+)
+from sweep.reporting.text import contrast_sentences, distrust, first_sentence, vector_sentences
+from sweep.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEMPLATE = "page.html.j2"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a study now."""
+
+    study: str
+    chains: tuple[ChainRow, ...]
+    results: tuple[Result, ...]
+    ended: tuple[Ended, ...]  # chains that collapsed before their target phase
+    losers: tuple[Ended, ...]  # chains beaten by another candidate of their cell
+    scores: pd.DataFrame
+    estimates: Estimates
+    retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
+    previews: pd.DataFrame  # of intermediate settings, empty where none was asked for
+    held: Mapping[str, int]  # bytes of weights in the store, by kind of phase
+    plan: Mapping[str, Any]
+    overlapping: bool = False
+
+    @property
+    def progress(self) -> str:
+        """How far the study is, in words."""
+        done = sum(chain.state == DONE for chain in self.chains)
+        beaten = f" ({len(self.losers)} candidates were beaten and not scored)" if self.losers else ""
+        return f"{done + len(self.losers)} of {self.plan.get('chains', len(self.chains))} chains are done{beaten}"
+
+
+def read(
+    study_name: str,
+    chains: Sequence[ChainRow],
+    store: Store,
+    groups: Groups,
+    plan: Mapping[str, Any],
+    *,
+    overlapping: bool = False,
+    facts: Facts = NO_FACTS,
+) -> Report:
+    """Scores, gains and intervals. Raises StoreError.
+
+    `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains",
+    "cells", "encoders" and "flags", and where known "languages" in the order to show them, "text", the masked tasks,
+    "gpu", whether the study asks for one, and "overlaps", pairs (intermediate task, target) whose cells are marked
+    and, unless `overlapping`, left out of means. `facts` are
+    the ledger's: which previews `sweep preview` has asked for, and at which rungs target phases have paused.
+    """
+    found, over = results(chains, store), ended(chains, store)
+    overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
+    asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
+    estimates = estimate(found, store, asked, over)
+    beaten = losers(chains, store, facts.furthest)
+    scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store)
+    known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
+    guesses = preview.preview_frame(facts.previews, store, estimates.cells)
+    held = weights_held([*found, *over, *beaten], store)
+    return Report(study_name, *known, scores, estimates, kept, guesses, held, plan, overlapping)
+
+
+def save(report: Report, results_dir: Path) -> Path:
+    """Writes scores.parquet, scores.csv, groups.csv, two pictures and report.html; returns the page's path."""
+    write_scores(report.scores, results_dir)
+    write_groups(report.estimates.groups, results_dir)
+    write_retention(retention_frame(report.study, report.results), results_dir)
+    pictures = _pictures(report)
+    for name, file in paths.PICTURES.items():
+        if pictures[name]:
+            (results_dir / file).write_text(pictures[name], encoding="utf-8")
+    tuned = tuning_frame(report.chains)
+    html = _fill(
+        study=report.study,
+        answer=first_sentence(report.estimates, report.progress),
+        state=_state(report),
+        pictures=pictures,
+        tables=_tables(report, tuned),
+        sentences=_sentences(report),
+        overlapping=report.overlapping,
+        languages_in_order=bool(report.plan.get("languages")),
+        tradeoff_group=figures.shown_group(report.estimates.groups),
+        candidates_per_cell=_candidates(tuned),
+    )
+    (results_dir / paths.PAGE).write_text(html, encoding="utf-8")
+    return results_dir / paths.PAGE
+
+
+def _state(report: Report) -> str:
+    verdicts = Counter(report.estimates.cells["verdict"] if len(report.estimates.cells) else [])
+    compared = sum(verdicts[name] for name in (HELPS, HURTS, UNDECIDED, ONE_SEED))
+    counts = f"{verdicts[HELPS]} show a gain, {verdicts[HURTS]} a loss, {verdicts[UNDECIDED]} no difference"
+    counts += f", {verdicts[ONE_SEED]} have one seed" if verdicts[ONE_SEED] else ""
+    spent = amount(sum(chain.device_seconds for chain in report.chains), "device_seconds")
+    told = f" Of {compared} comparisons with no intermediate phase {counts}." if compared else ""
+    return f"{report.progress}; {spent} of device time spent.{told}"
+
+
+def _pictures(report: Report) -> dict[str, str]:
+    """Name in the template -> SVG, or "" where there is nothing to draw."""
+    estimates, cells = report.estimates, report.estimates.cells
+    styles = figures.arm_styles(cells) if len(cells) else {}
+    # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
+    selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
+    selected += report.ended
+    drawn = {
+        "gains": figures.gains_map(estimates),
+        "profiles": figures.profiles(estimates.languages, cells, report.plan.get("languages", ())),
+        "retention": figures.retention(report.retention),
+        "tradeoff": figures.tradeoff(estimates.groups, styles),
+        "curves": figures.curves(selected, styles),
+        "spending": figures.spending(_saved(report)),
+    }
+    return {name: figures.svg(figure) for name, figure in drawn.items()}
+
+
+def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Name in the template -> frame of texts."""
+    estimates, encoders = report.estimates, labels([*report.scores["encoder"], *report.previews["encoder"]])
+    return {
+        "groups": group_table(estimates.groups, encoders),
+        "cells": cell_table(estimates.cells, encoders),
+        "contrasts": contrast_table(estimates.contrasts, encoders),
+        "languages": language_table(estimates.languages, encoders),
+        "layers": layer_table(report.results, encoders),
+        "retention": retention_table(report.retention, encoders),
+        "regrets": regret_table(preview.regrets(report.previews, estimates.models), encoders),
+        "previews": preview_table(report.previews, encoders),
+        "collapsed": phase_table(report.results, report.ended),
+        "tuning": tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
+    }
+
+
+def _sentences(report: Report) -> dict[str, list[str]]:
+    """Name in the template -> sentences."""
+    encoders = labels([*report.scores["encoder"], *report.previews["encoder"]])
+    doubts = distrust(
+        report.chains, report.results, report.ended, report.estimates, report.plan, overlapping=report.overlapping
+    )
+    return {
+        "contrasts": list(contrast_sentences(report.estimates)),
+        "cost": list(_cost(_saved(report), report.held)),
+        "doubts": doubts,
+        "made": [*_made(report), *vector_sentences(report.results, encoders)],
+    }
+
+
+def _saved(report: Report) -> pd.DataFrame:
+    return savings(report.results, (*report.ended, *report.losers))
+
+
+def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> Iterator[str]:
+    phases = saved[~saved["kind"].isin([SCORING, STOPPED])]
+    alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
+    stopped = int(saved.loc[saved["kind"] == STOPPED, "count_shared"].sum())
+    yield f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."
+    if stopped:
+        yield f"Beside them {stopped} target phases were stopped at a rung."
+    if held:
+        parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
+        taken = f"take {sum(held.values()) / 1e9:.2g} GB ({parts})"
+        yield f"Weights that later chains may begin from {taken}; sweep gc says which nobody needs."
+
+
+def _candidates(tuned: pd.DataFrame) -> str:
+    """How many a cell has, or from how many to how many."""
+    if tuned.empty:
+        return ""
+    cells = tuned.groupby(list(CELL_COLUMNS))["candidate"].count()
+    low, high = cells.min(), cells.max()
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """What is known of the published encoders: licence, and what they were pretrained on."""
+    for name, entry in known.items():
+        parts = ("licence", entry["licence"]), ("pretrained on", entry["text"])
+        if stated := [f"{what} {value}" for what, value in parts if value]:
+            yield f"Encoder {name}: {', '.join(stated)}."
+
+
+def _made(report: Report) -> Iterator[str]:
+    seeds = sorted({result.chain.seed for result in report.results})
+    if seeds:
+        yield f"Seeds: {', '.join(map(str, seeds))}."
+    yield from _encoders(report.plan.get("encoders", {}))
+    versions: dict[str, set[str]] = {}
+    parts: list[PhaseRecord | ScoreRecord] = [result.score for result in report.results]
+    parts += [phase for result in report.results for phase in result.phases]
+    for name, version in (pair for part in parts for pair in part.versions.items()):
+        versions.setdefault(name, set()).add(version)
+    if places := sorted({f"{part.precision} on {part.device}" for part in parts if part.device}):
+        yield f"Computed in {', '.join(places)}."
+    if versions:
+        yield "Versions: " + ", ".join(
+            f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -38,7 +267,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def fill(
+def _fill(
     *,
     pictures: Mapping[str, str],
     tables: Mapping[str, pd.DataFrame],

@@ -13,7 +13,7 @@ from sweep.planning.ledger import opened_to_read
 from sweep.planning.spec import Study
 from sweep.planning.study_file import load
 from sweep.plugins import add_folder
-from sweep.reporting import report
+from sweep.reporting import page
 from sweep.reporting.submissions import publish_submissions
 from sweep.reporting.tables import leading_table
 from sweep.reporting.text import first_sentence
@@ -30,11 +30,11 @@ def publish(results: Path) -> str:
     for folder in facts.plan.get("code", ()):
         add_folder(folder)
     store, groups, overlapping = Store(results / paths.STORE), groups_of(study), study.report.overlapping
-    found = report.read(study.study, chains, store, groups, facts.plan, overlapping=overlapping, facts=facts)
-    page = report.save(found, results)
+    found = page.read(study.study, chains, store, groups, facts.plan, overlapping=overlapping, facts=facts)
+    path = page.save(found, results)
     said = publish_submissions(results, found.results, store)
     answer = leading_table(found.estimates), first_sentence(found.estimates, found.progress)
-    return "\n".join([*answer, *said, f"report: {page}"])
+    return "\n".join([*answer, *said, f"report: {path}"])
 
 
 def mirror(results: Path, say: Callable[[str], None], seconds: float | None = None) -> str:

@@ -12,12 +12,7 @@ from sweep.planning.ledger import ChainRow
 from sweep.records import PhaseRecord
 from sweep.reporting.gains import Estimates
 from sweep.reporting.results import Ended, Result, arms_in, cells_text, labels
-from sweep.reporting.statistics import (
-    CONFIDENCE,
-    HELPS,
-    HURTS,
-    LEVEL,
-)
+from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
 from sweep.reporting.text import gain_text
 from sweep.terminal import split_table
 
