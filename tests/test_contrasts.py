@@ -158,5 +158,5 @@ def test_overlapping_cells_count_only_where_the_study_asks_for_them(study: Finis
 def test_the_page_says_what_became_of_overlapping_cells(study: FinishedStudy, asked: bool, said: str) -> None:
     text = html(study, asked, overlaps=[["nli", "topic"]])
     assert f"overlaps with the target's: {said} the mean" in " ".join(text.split())
-    assert f"overlaps with the target&#x27;s, {said} mean gains" in text
+    assert f"overlaps with the target&#39;s, {said} mean gains" in text
     assert "nli in de → topic" in text

@@ -323,7 +323,7 @@ def test_the_page_has_its_parts_and_closes_what_it_opens(study: FinishedStudy) -
         assert f"<h2>{title}" in html
     for tag in ("section", "figure", "table", "details", "svg", "ul"):
         assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>")
-    assert first_sentence(estimated(study)) in html.replace("&#x27;", "'")
+    assert first_sentence(estimated(study)) in html.replace("&#39;", "'")
 
 
 def test_pictures_are_standalone_documents(study: FinishedStudy) -> None:
