@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,8 @@ from sweep import paths
 from sweep.facts import NO_FACTS, Facts
 from sweep.planning.axes import CELL_COLUMNS
 from sweep.planning.ledger import DONE, ChainRow
-from sweep.records import PhaseRecord, ScoreRecord
 from sweep.reporting import figures, preview
-from sweep.reporting.cost import SCORING, STOPPED, amount, savings, weights_held
+from sweep.reporting.cost import amount, savings, weights_held
 from sweep.reporting.gains import Asked, Estimates, Groups, estimate
 from sweep.reporting.results import (
     Ended,
@@ -50,7 +49,14 @@ from sweep.reporting.tables import (
     retention_table,
     tuning_table,
 )
-from sweep.reporting.text import contrast_sentences, distrust, first_sentence, vector_sentences
+from sweep.reporting.text import (
+    contrast_sentences,
+    cost_sentences,
+    distrust,
+    first_sentence,
+    made_sentences,
+    vector_sentences,
+)
 from sweep.store import Store
 
 if TYPE_CHECKING:
@@ -193,27 +199,17 @@ def _sentences(report: Report) -> dict[str, list[str]]:
     )
     return {
         "contrasts": list(contrast_sentences(report.estimates)),
-        "cost": list(_cost(_saved(report), report.held)),
+        "cost": list(cost_sentences(_saved(report), report.held)),
         "doubts": doubts,
-        "made": [*_made(report), *vector_sentences(report.results, encoders)],
+        "made": [
+            *made_sentences(report.results, report.plan.get("encoders", {})),
+            *vector_sentences(report.results, encoders),
+        ],
     }
 
 
 def _saved(report: Report) -> pd.DataFrame:
     return savings(report.results, (*report.ended, *report.losers))
-
-
-def _cost(saved: pd.DataFrame, held: Mapping[str, int]) -> Iterator[str]:
-    phases = saved[~saved["kind"].isin([SCORING, STOPPED])]
-    alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
-    stopped = int(saved.loc[saved["kind"] == STOPPED, "count_shared"].sum())
-    yield f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."
-    if stopped:
-        yield f"Beside them {stopped} target phases were stopped at a rung."
-    if held:
-        parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
-        taken = f"take {sum(held.values()) / 1e9:.2g} GB ({parts})"
-        yield f"Weights that later chains may begin from {taken}; sweep gc says which nobody needs."
 
 
 def _candidates(tuned: pd.DataFrame) -> str:
@@ -223,32 +219,6 @@ def _candidates(tuned: pd.DataFrame) -> str:
     cells = tuned.groupby(list(CELL_COLUMNS))["candidate"].count()
     low, high = cells.min(), cells.max()
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """What is known of the published encoders: licence, and what they were pretrained on."""
-    for name, entry in known.items():
-        parts = ("licence", entry["licence"]), ("pretrained on", entry["text"])
-        if stated := [f"{what} {value}" for what, value in parts if value]:
-            yield f"Encoder {name}: {', '.join(stated)}."
-
-
-def _made(report: Report) -> Iterator[str]:
-    seeds = sorted({result.chain.seed for result in report.results})
-    if seeds:
-        yield f"Seeds: {', '.join(map(str, seeds))}."
-    yield from _encoders(report.plan.get("encoders", {}))
-    versions: dict[str, set[str]] = {}
-    parts: list[PhaseRecord | ScoreRecord] = [result.score for result in report.results]
-    parts += [phase for result in report.results for phase in result.phases]
-    for name, version in (pair for part in parts for pair in part.versions.items()):
-        versions.setdefault(name, set()).add(version)
-    if places := sorted({f"{part.precision} on {part.device}" for part in parts if part.device}):
-        yield f"Computed in {', '.join(places)}."
-    if versions:
-        yield "Versions: " + ", ".join(
-            f"{name} {' and '.join(sorted(found))}" for name, found in sorted(versions.items())
-        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Finished chains with what the store knows of them, and the table of scores: one row per chain and language.
 
 Cost here is the cost of a chain *alone*, so it is the same however many chains shared its phases. Averages, intervals
-and comparisons are not here (gains), nor is what was really spent (spending).
+and comparisons are not here (gains), nor is what was really spent (cost).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sentences of the report: the study's answer, what weakens it, and how vectors were read. Frames in, text out."""
+"""Sentences of the report: the study's answer, what weakens it, what it cost, how it was made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.planning.axes import Arm
 from sweep.planning.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
 from sweep.records import PhaseRecord, ScoreRecord
+from sweep.reporting.cost import SCORING, STOPPED
 from sweep.reporting.gains import SOURCE, Estimates
 from sweep.reporting.results import Ended, Result, cell_text, cells_text, chain_order, labels
 from sweep.reporting.statistics import CONFIDENCE, HELPS, HURTS, ONE_SEED
@@ -276,3 +277,44 @@ def _collapsed(found: Sequence[Result], over: Sequence[Ended]) -> Iterator[str]:
             f"{len(over)} chains have no scores, because a phase before the target phase learned nothing ({level}): "
             f"{cells_text((run.chain for run in over), encoders)}. Means are over their other seeds, if any."
         )
+
+
+def cost_sentences(saved: pd.DataFrame, held: Mapping[str, int]) -> Iterator[str]:
+    """What sharing saved, and how many bytes the weights take that are `held`, by kind of phase."""
+    phases = saved[~saved["kind"].isin([SCORING, STOPPED])]
+    alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
+    stopped = int(saved.loc[saved["kind"] == STOPPED, "count_shared"].sum())
+    yield f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."
+    if stopped:
+        yield f"Beside them {stopped} target phases were stopped at a rung."
+    if held:
+        parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
+        taken = f"take {sum(held.values()) / 1e9:.2g} GB ({parts})"
+        yield f"Weights that later chains may begin from {taken}; sweep gc says which nobody needs."
+
+
+def made_sentences(found: Sequence[Result], published: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Seeds, published encoders, devices and versions of what the report shows."""
+    seeds = sorted({result.chain.seed for result in found})
+    if seeds:
+        yield f"Seeds: {', '.join(map(str, seeds))}."
+    yield from _encoders(published)
+    versions: dict[str, set[str]] = {}
+    parts: list[PhaseRecord | ScoreRecord] = [result.score for result in found]
+    parts += [phase for result in found for phase in result.phases]
+    for name, version in (pair for part in parts for pair in part.versions.items()):
+        versions.setdefault(name, set()).add(version)
+    if places := sorted({f"{part.precision} on {part.device}" for part in parts if part.device}):
+        yield f"Computed in {', '.join(places)}."
+    if versions:
+        yield "Versions: " + ", ".join(
+            f"{name} {' and '.join(sorted(known))}" for name, known in sorted(versions.items())
+        )
+
+
+def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """What is known of the published encoders: licence, and what they were pretrained on."""
+    for name, entry in known.items():
+        parts = ("licence", entry["licence"]), ("pretrained on", entry["text"])
+        if stated := [f"{what} {value}" for what, value in parts if value]:
+            yield f"Encoder {name}: {', '.join(stated)}."
