@@ -41,8 +41,9 @@ class Reader:
         key = fingerprint([ENCODING_VERSION, digest, family.name, split, language, length, self._tokenizer_digest])
         with self.store.made_once(paths.DATA, f"{key}.arrow", self.heartbeat) as path:
             if not path.exists():
+                self.heartbeat.beat(f"encoding {task.name} ({split}, {language})")
                 encode(family, task.source.rows(split, language), self.tokenizer, length, path, self.heartbeat)
-        self.heartbeat.beat()
+        self.heartbeat.beat(f"reading {task.name} ({split}, {language})")
         return open_encoded(path)
 
     @cached_property

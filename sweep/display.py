@@ -59,7 +59,7 @@ def chain_cells(running: Running, now: float, rate: float | None = None) -> tupl
     again = f" (collapsed, attempt {latest['attempt'] + 1})" if latest.get("attempt") else ""
     step = f" {latest['step']}/{latest['steps']}" if latest.get("steps") else ""
     pace = f", {rate:.3g} steps/s" if rate else ""
-    step = " loading" if latest.get("preparing") else step + pace
+    step = f" {latest.get('doing') or 'loading'}" if latest.get("preparing") else step + pace
     numbers = [f"{what} {latest[what]:.3f}" for what in ("loss", "dev") if latest.get(what) is not None]
     return name, f"{latest['phase']}{again}{step}", ", ".join(numbers), taken
 

@@ -14,8 +14,8 @@ class Cancelled(BaseException):
 class Heartbeat:
     """Heard by nobody, as it is; subclasses listen, and may raise what ends the work."""
 
-    def beat(self) -> None:
-        """A unit of work is done."""
+    def beat(self, doing: str = "") -> None:
+        """A unit of work is done. `doing` says what the next one does where it may take long without another beat."""
 
     def wait(self, reason: str, seconds: float) -> None:
         """Nothing was done for so many seconds, since the last such call if there was one: a lock is held by another.

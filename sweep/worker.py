@@ -6,9 +6,11 @@ Runs in a thread of a warm worker process, which keeps torch and transformers im
 from __future__ import annotations
 
 import re
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ from sweep.store import Store, disk_error
 if TYPE_CHECKING:
     from sweep.chain.meter import Event
 
+UNCHANGED = {"said": "", "committed": False, "facts": NO_FACTS}  # of a report that is made once more
 HANGS = 0.9  # of the silence after which a worker is ended: then its stacks go to the log
 # Of an accelerator or its libraries. From then on a process may get the same error from whatever it asks of the device:
 # CUDA's documentation says so of cudaErrorAssert, cudaErrorIllegalAddress, cudaErrorECCUncorrectable and others.
@@ -64,7 +67,10 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str, mark: str) 
 
 @dataclass
 class Reports:
-    """What the driver is told of an attempt, and when: milestones at once, else now and then."""
+    """What the driver is told of an attempt, and when: milestones at once, else now and then.
+
+    Tune stops an attempt by raising SystemExit in whatever thread reports to it.
+    """
 
     plan: Plan
     began: tuple[float, float]  # (time.time(), time.process_time())
@@ -73,20 +79,64 @@ class Reports:
         unspent = {"flops": 0.0, "device_seconds": 0.0, "seconds": 0.0, "phase": "", "key": ""}
         self.latest: dict[str, Any] = {"started": self.began[0], **unspent}
         self._sent, self._heard = 0.0, dict[str, Any]()  # time and content of the last report
+        self._taken, self._stopped, self._lock = time.time(), False, threading.Lock()
 
     def take(self, event: Event) -> None:
-        """A stop arrives as SystemExit in here."""
-        self.latest = {"started": self.began[0], **vars(event)}
-        if self.plan.study.runtime.shares and event.facts:
-            self.latest["facts"] = event.facts.with_cores_per_device(_cores_per_device())
-        milestone = event.committed or event.facts or event.said or event.dev is not None
-        if milestone or time.time() - self._sent > REPORT_SECONDS or self._dear():
-            tune.report(written(self.latest))
-            self._sent, self._heard = time.time(), self.latest
+        """Reports an event, or not yet. Raises SystemExit where the driver wants the attempt to end."""
+        with self._lock:
+            if self._stopped:
+                raise SystemExit
+            self.latest, self._taken = {"started": self.began[0], **vars(event)}, time.time()
+            if self.plan.study.runtime.shares and event.facts:
+                self.latest["facts"] = event.facts.with_cores_per_device(_cores_per_device())
+            milestone = event.committed or event.facts or event.said or event.dev is not None
+            if milestone or time.time() - self._sent > REPORT_SECONDS or self._dear():
+                self._send(self.latest)
 
     def end(self, **rest: Any) -> None:
         """The last report of an attempt, or the one before its process ends."""
-        tune.report(written({**self.latest, "said": "", "committed": False, "facts": NO_FACTS, **rest}))
+        with self._lock:
+            self._send({**self.latest, **UNCHANGED, **rest})
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """A thread vouches for work that is at something of which it said that it may take long, and for no other.
+
+        Not for longer than the study's `silence`: work that hangs there is found out after that time once more.
+        """
+        over = threading.Event()
+
+        def repeat() -> None:
+            while not over.wait(REPORT_SECONDS) and not self._stopped:
+                self._repeat()
+
+        thread = threading.Thread(target=repeat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _repeat(self) -> None:
+        with self._lock, suppress(SystemExit):  # the work is ended at its next event
+            now, runtime = time.time(), self.plan.study.runtime
+            if self.latest.get("doing") and REPORT_SECONDS < now - self._taken < runtime.silence:
+                spent = {"seconds": now - self.began[0]}
+                if not runtime.gpus:
+                    spent["device_seconds"] = time.process_time() - self.began[1]
+                self._send({**self.latest, **UNCHANGED, **spent})
+
+    def _send(self, report: dict[str, Any]) -> None:
+        """Waits until the driver has taken note."""
+        if self._stopped:
+            raise SystemExit
+        try:
+            tune.report(written(report))
+        except SystemExit:
+            self._stopped = True
+            raise
+        self._sent, self._heard = time.time(), report
 
     def _dear(self) -> bool:
         """Whether what was spent since the last report is a noticeable share of the budget."""
@@ -114,7 +164,7 @@ def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Calla
             note(event.said or f"{event.phase} {event.key} is in the store")
         reports.take(event)
 
-    with stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
+    with reports.repeated(), stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
         occupied = {"began": reports.began, "devices": config["devices"]}
         run(chain, plan, store, listen, until=config["until"], keep=config["keep"], **occupied)
     note("finished")

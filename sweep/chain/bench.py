@@ -32,6 +32,8 @@ from sweep.training.published import load_parents_head, load_published_head
 from sweep.training.tokenizer import load_tokenizer
 from sweep.training.vocabulary import Algorithm, train_tokenizer
 
+LOADING = "loading the encoder"
+
 Precision = Literal["fp32", "bf16"]
 
 
@@ -172,6 +174,7 @@ def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource, meter: Meter) -
         if not folder.exists():
             task = plan.tasks[encoder.text or ""]
             texts = (row["text"] for language in task.trained_in for row in task.source.rows("train", language))
+            meter.beat("training a tokenizer")
             tokenizer = train_tokenizer(texts, encoder.vocab_size, cast(Algorithm, encoder.algorithm))
             unfinished = folder.with_name(f".{folder.name}.new")
             tokenizer.save_pretrained(unfinished)

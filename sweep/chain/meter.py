@@ -37,6 +37,7 @@ class Event:
     collapsed: bool = False  # the committed phase has learned nothing
     committed: bool = False  # the phase or the scores are in the store now
     preparing: bool = False  # it loads, encodes, or waits for another worker: nothing is computed yet
+    doing: str = ""  # what it does until its next event, where that may take long
     said: str = ""  # a line for the user
     waits: str = ""  # for whose lock it waits now
     waited: float = 0.0  # seconds for which this attempt has waited so far, which cost nothing
@@ -84,9 +85,9 @@ class Meter(Heartbeat):
         """What is reported from now on is of this phase, or of the scores."""
         self.phase, self.key = phase, key
 
-    def beat(self) -> None:
-        """Reports that something was loaded or encoded: nothing is computed yet."""
-        self.report(0, 0, preparing=True)
+    def beat(self, doing: str = "") -> None:
+        """Reports that something was loaded or encoded, and what comes next: nothing is computed yet."""
+        self.report(0, 0, preparing=True, doing=doing)
 
     def wait(self, reason: str, seconds: float) -> None:
         """Reports for whose lock the attempt waits, at its first turn also as a line for the user."""

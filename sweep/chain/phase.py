@@ -20,7 +20,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sweep import paths
-from sweep.chain.bench import Bench, model_to_train
+from sweep.chain.bench import LOADING, Bench, model_to_train
 from sweep.chain.checkpoint import CheckpointWriter, read_checkpoint, write_checkpoint
 from sweep.chain.dev import DevSets, has_collapsed
 from sweep.chain.length import steps_of, trunk_end
@@ -60,6 +60,7 @@ def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> None:
 def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> None:
     tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
     streams = _read(bench, tasks, phase)
+    bench.meter.beat(LOADING)
     mixture, model = _mixture(phase, streams, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
     bench.meter.beat()
     settings = _settings(bench, phase, mixture)
@@ -83,6 +84,7 @@ def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> Non
     state, log = _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
+        bench.meter.beat(LOADING)
         model = model_to_train(bench, tasks, phase, seed)
         bench.meter.beat()
         book = Logbook(bench, phase, log)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.chain.bench import Bench, model_with_heads
+from sweep.chain.bench import LOADING, Bench, model_with_heads
 from sweep.chain.meter import encoded_flops
 from sweep.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
 from sweep.planning.budget import probe_examples
@@ -58,10 +58,12 @@ def measure(bench: Bench, chain: Chain) -> Retention:
     for task in tasks:
         samples.append(_held_out(bench, task, phase))
         found.units[units_name(task.name)] = sampled_units({"": samples[-1]})[""]
+    bench.meter.beat(LOADING)
     before = model_with_heads(bench, tasks, phase, phase)
     bench.meter.beat()
     _score(bench, found, before, samples, BEFORE)
     del before
+    bench.meter.beat(LOADING)
     after = model_with_heads(bench, tasks, last, phase)
     bench.meter.beat()
     _score(bench, found, after, samples, SAVED_HEAD)
@@ -108,6 +110,7 @@ def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Ph
     whole = bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
     chosen = training_data({language: whole}, examples, SAMPLE_SEED)
+    bench.meter.beat(f"fitting a head for {task.name}")
     fit_head(model, task.name, chosen, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision)
     bench.meter.flops += _flops(bench, chosen)
     found.flops += _flops(bench, chosen)

@@ -78,8 +78,9 @@ class ScoringSets:
         predictions, thresholds = self._predictions(outputs, heartbeat)
         statistics = {}
         for language in self.task.languages:
+            heartbeat.beat(f"judging {language}")
             statistics[language] = self._statistics(language, predictions[language])
-            heartbeat.beat()
+        heartbeat.beat()
         return Judged({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
@@ -91,15 +92,16 @@ class ScoringSets:
         self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat
     ) -> tuple[dict[str, list[Prediction]], dict[str, float]]:
         if self.task.family.pools:
+            heartbeat.beat("ranking all languages")
             return self._ranked(outputs[POOL]), {}
         predictions, thresholds = dict[str, list[Prediction]](), dict[str, float]()
         for language, one in self.tests.items():
+            heartbeat.beat(f"predicting {language}")
             predictions[language] = one.predictions(outputs[language])
-            heartbeat.beat()
         for language, one in self.devs.items():
+            heartbeat.beat(f"calibrating {language}")
             thresholds[language] = self.task.family.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
             predictions[language] = self.task.family.above(predictions[language], thresholds[language])
-            heartbeat.beat()
         return predictions, thresholds
 
     def _ranked(self, outputs: Outputs) -> dict[str, list[Prediction]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep import paths
-from sweep.chain.bench import Bench, model_to_score
+from sweep.chain.bench import LOADING, Bench, model_to_score
 from sweep.chain.meter import encoded_flops
 from sweep.chain.retention import measure
 from sweep.chain.scoring_sets import Judged, ScoringSets
@@ -32,6 +32,7 @@ def score_chain(bench: Bench, chain: Chain, keep: bool) -> None:
     task = bench.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
     meter.enter("score", chain.score)
+    meter.beat(LOADING)
     model = model_to_score(bench, task, last)
     meter.beat()
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
