@@ -64,7 +64,7 @@ def _module(name: str, where: object, folder: Path | None) -> ModuleType:
         if missing.name is None or not f"{name}.".startswith(f"{missing.name}."):
             raise StudyError(where, f"the module {name!r}, which needs {missing.name!r}", "install it") from missing
         known = [path.stem for path in folder.glob("*.py")] if folder is not None else []
-        beside = f"beside {folder} and " if folder is not None else ""
+        beside = f"in {folder} or " if folder is not None else ""
         raise StudyError(where, f"no module {name!r} {beside}on sys.path", EXPECTED, nearest(name, known)) from missing
     except Exception as fault:
         found = f"the module {name!r}, which cannot be imported ({type(fault).__name__}: {fault})"
