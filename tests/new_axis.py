@@ -51,7 +51,7 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
     import cell_tables
 
     from sweep import mirror, paths
-    from sweep.planning.axes import Arm
+    from sweep.planning.axes import AMOUNTS, Arm
     from sweep.reporting import figures, page
     from sweep.reporting.results import labels, tuning_frame
     from sweep.reporting.submissions import publish_submissions
@@ -102,6 +102,8 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
     for name, figure in drawn.items():
         assert figure is not None
         yield f"figure of {name}", figures.svg(figure)
+    curves = {line.get_color() for axes in drawn["curves"].axes for line in axes.lines}
+    assert curves >= {look["color"] for look in figures.styles_without(styles, *AMOUNTS).values()}
     one = Arm("tiny", ("nli",), **{AXIS: VALUES[1]})
     assert one.reference == Arm("tiny", **{AXIS: VALUES[1]})
     assert replace(one, intermediate=("qa",)).without(AXIS) == Arm("tiny", ("qa",))

@@ -27,6 +27,7 @@ from sweep.tasks.base import EncodedSequence
 from sweep.tasks.encoding import from_sequences
 
 KEY = "a" * 32
+CELL = Cell("e", target="t")
 
 
 def record(key: str = KEY) -> PhaseRecord:
@@ -167,7 +168,7 @@ def test_what_is_made_leaves_no_lock_behind(tmp_path):
 
 def row(key: str, role: str = "candidate", candidate: int = 0, seed: int = 1) -> ChainRow:
     return ChainRow(
-        key=key, cell=Cell("e", target="t"), seed=seed, candidate=candidate, role=role, selected=False,
+        key=key, cell=CELL, seed=seed, candidate=candidate, role=role, selected=False,
         rates={"target": 1e-3}, phases=("p",), score="s", state=RUNNING, dev=None, flops=0.0,
         device_seconds=0.0, started=1.0, ended=None,
     )  # fmt: skip
@@ -203,7 +204,7 @@ def test_the_winner_and_its_other_seeds_are_selected(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
     for one in (row("a"), row("b", candidate=1), row("c", "replica", candidate=1, seed=2)):
         ledger.open_chain(one)
-    ledger.select("cell", 1)
+    ledger.select(CELL.name, 1)
     assert {chain.key for chain in ledger.chains() if chain.selected} == {"b", "c"}
 
 
@@ -215,8 +216,8 @@ def test_the_ledger_says_which_chains_have_changed_since(tmp_path):
         lambda: ledger.charge("b", ledger.reserve("b", 10.0, started=1.0), flops=3.0, device_seconds=1.0),
         lambda: ledger.settle("b", 0, ended=2.0),
         lambda: ledger.close_chain("a", DONE, 0.7, ended=2.0),
-        lambda: ledger.select("cell", 1),
-        lambda: ledger.select("cell", 1),
+        lambda: ledger.select(CELL.name, 1),
+        lambda: ledger.select(CELL.name, 1),
         lambda: ledger.settle_all(ended=9.0),
     ):
         before = ledger.change()

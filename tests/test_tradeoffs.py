@@ -106,3 +106,10 @@ def test_a_study_of_one_volume_and_no_budget_has_no_such_picture(tmp_path):
 def test_pictures_of_budgets_are_the_same_bytes_every_time(budgets):
     assert svg(drawn(budgets)) == svg(drawn(budgets))
     assert "1e+16" in svg(profiles(budgets.languages, budgets.cells))
+
+
+def test_baselines_of_budgets_are_drawn_before_there_is_anything_to_compare_with_them(tmp_path):
+    study = FinishedStudy(tmp_path)
+    study.chain("none", "topic", chain_budget="1e+15")
+    found = estimated(study)
+    assert "none (1e+15 FLOPs)" in svg(profiles(found.languages, found.cells))
