@@ -266,7 +266,7 @@ class Store:
         """Path below <root>/<kind>; the caller makes it if it is not there, while others wait."""
         folder = self.root / kind
         folder.mkdir(parents=True, exist_ok=True)
-        path, lock = folder / name, folder / f".{name}.lock"
+        path, lock = folder / name, folder / f".{name}{paths.LOCK}"
         with _locked(lock, f"{kind}/{name}", heartbeat):
             yield path
             if path.exists():  # nobody will make it again; filelock never takes the lock of a file that is gone

@@ -241,12 +241,13 @@ def _as_known(source: EncoderSource, facts: Facts, where: str) -> EncoderSource:
 
 
 def _checkpoint_as_known(source: EncoderSource, facts: Facts) -> EncoderSource:
-    if source.location is None or not source.on_hub:
+    location = source.location
+    if location is None or not source.on_hub:
         return source
-    commit = facts.encoder_commit(source.location)
+    commit = facts.encoder_commit(location)
     if commit and source.revision is None:
         source = source.at(commit)
-    known = facts.shape(source.location, source.revision)
+    known = facts.shape(location, source.revision)
     return dataclasses.replace(source, shape=known, guessed=False) if known else source
 
 
