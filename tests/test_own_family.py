@@ -17,11 +17,11 @@ import pytest
 from sklearn import metrics
 from small_studies import chains_of, plan_of, study_file, with_encoder_of
 
-from sweep import plugins
+from sweep import paths, plugins
 from sweep.chain.trial import run
 from sweep.errors import StudyError
 from sweep.official.scores import score
-from sweep.planning.ledger import FILE, opened_to_read
+from sweep.planning.ledger import opened_to_read
 from sweep.store import Store
 from sweep.tasks import TASKS
 from sweep.tasks.base import Task
@@ -84,7 +84,7 @@ def test_a_family_in_one_file_goes_from_rows_to_report_and_official_files(toy: P
     done = sweep("run", toy, tmp_path / "away")
     assert done.returncode == 0, done.stderr
     results = tmp_path / "away" / "out"
-    with opened_to_read(results / FILE) as ledger:
+    with opened_to_read(results / paths.LEDGER) as ledger:
         chains = ledger.chains()
     assert [chain.state for chain in chains] == ["done"] * 4
     store, family = Store(results / "store"), plan_of(toy).tasks["mood"].family
