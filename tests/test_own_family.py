@@ -230,9 +230,7 @@ def test_words_are_counted_where_tags_are_judged_by_accuracy() -> None:
     ],
 )
 def test_a_mistake_about_ones_own_python_is_one_line(toy: Path, changes: dict[str, object], said: str) -> None:
-    (toy.parent / "empty.py").write_text(
-        "from sweep.tasks.base import Family\n\nclass Empty(Family):\n    columns = ()\n"
-    )
+    (toy.parent / "empty.py").write_text("from sweep.tasks.base import Family\n\nclass Empty(Family):\n    pass\n")
     (toy.parent / "broken.py").write_text("1 / 0\n")
     (toy.parent / "json.py").write_text("")
     with pytest.raises(StudyError) as mistake:
