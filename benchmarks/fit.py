@@ -40,7 +40,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sweep.planning.budget import TRAINING, forward_flops
 from sweep.planning.registry import shape_of
-from sweep.tasks.base import Encoded, EncodedSequence, HeadSpec
+from sweep.tasks.base import HeadSpec
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.families import FAMILIES
 from sweep.training.batching import Batch

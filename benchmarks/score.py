@@ -39,7 +39,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, HeadSpec, Outputs, Row, Task
+from sweep.tasks.base import HeadSpec, Outputs, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import IGNORED, Row
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.families import FAMILIES
 from sweep.tasks.synthetic import EmbeddedSource

@@ -27,7 +27,8 @@ from shapes import SIZES, VOCABULARY, xlm_r
 
 from sweep.facts import NO_FACTS, Facts
 from sweep.planning.sharing import crowd
-from sweep.tasks.base import Encoded, EncodedSequence, HeadSpec
+from sweep.tasks.base import HeadSpec
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.training.encoders import random_encoder
 from sweep.training.memory import keep_to_share, taken_memory, watch_memory

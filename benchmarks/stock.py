@@ -27,7 +27,9 @@ import numpy as np
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.planning.registry import shape_of
 from sweep.tasks import TASKS
-from sweep.tasks.base import Encoded, Row, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_encoded import Encoded
+from sweep.tasks.base_source import Row
 from sweep.tasks.encoding import from_sequences
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.schedule import FitSettings, rate

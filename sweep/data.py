@@ -18,7 +18,9 @@ from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
 from sweep.heartbeat import UNHEARD, Heartbeat
 from sweep.store import Store
-from sweep.tasks.base import ENCODING_VERSION, Encoded, Outputs, Prediction, Row, Size, Task
+from sweep.tasks.base import Outputs, Prediction, Task
+from sweep.tasks.base_encoded import ENCODING_VERSION, Encoded
+from sweep.tasks.base_source import Row, Size
 from sweep.tasks.encoding import concatenate, encode, open_encoded
 from sweep.tasks.units import Ids, Marks, marks, units
 

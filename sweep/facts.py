@@ -14,7 +14,7 @@ from typing import Any
 
 from sweep.fingerprint import fingerprint
 from sweep.planning.registry import Shape
-from sweep.tasks.base import Size
+from sweep.tasks.base_source import Size
 from sweep.tasks.overlap import Shared
 
 STUDY, PLAN, PREVIEWS, CORES = "study", "plan", "previews", "device:cores"

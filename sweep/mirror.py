@@ -52,7 +52,7 @@ def _named(phases: Sequence[PhaseRecord]) -> Iterator[tuple[str, PhaseRecord]]:
         yield phase.kind if seen[phase.kind] == 1 else f"{phase.kind}.{seen[phase.kind]}", phase
 
 
-def tags(chain: ChainRow, phases: Sequence[PhaseRecord], score: ScoreRecord | None = None) -> dict[str, str]:
+def chain_tags(chain: ChainRow, phases: Sequence[PhaseRecord], score: ScoreRecord | None = None) -> dict[str, str]:
     """What may change about a chain, and how the UI calls its run."""
     records: list[PhaseRecord | ScoreRecord] = [*phases, *([score] if score is not None else [])]
     cell = f"{chain.cell.label} → {chain.cell.target}, {chain.cell.encoder}"

@@ -23,10 +23,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep import mirror, paths
+from sweep import paths
 from sweep.errors import StudyError
 from sweep.fingerprint import fingerprint
-from sweep.mirror import Point
+from sweep.mirror import Point, chain_tags, metrics, milliseconds, parameters
 from sweep.planning.ledger import (
     COLLAPSED,
     DONE,
@@ -228,7 +228,7 @@ def _run(client: MlflowClient, experiment: str, key: str, started: float, tags: 
     found = client.search_runs([experiment], f"tags.`sweep.key` = '{key}'", max_results=1)
     if found:
         return str(found[0].info.run_id), True
-    run = client.create_run(experiment, mirror.milliseconds(started), {**tags, "sweep.key": key})
+    run = client.create_run(experiment, milliseconds(started), {**tags, "sweep.key": key})
     return str(run.info.run_id), False
 
 
@@ -244,14 +244,14 @@ def _send(
 
     phases = [record for key in chain.phases for record in store.history(key)]
     score = store.score(chain.score) if chain.state == DONE else None
-    tags = {**mirror.tags(chain, phases, score), "mlflow.parentRunId": parent}
+    tags = {**chain_tags(chain, phases, score), "mlflow.parentRunId": parent}
     run, known = _run(client, experiment, f"chain:{chain.key}", chain.started, tags)
-    params = [Param(name, value) for name, value in mirror.parameters(chain).items()]
+    params = [Param(name, value) for name, value in parameters(chain).items()]
     shown = [RunTag(name, value) for name, value in tags.items()] if known else []  # a new run has them
-    for batch in _chunks(mirror.metrics(chain, score, phases, groups)):  # never without one: a chain has costs
+    for batch in _chunks(metrics(chain, score, phases, groups)):  # never without one: a chain has costs
         client.log_batch(run, metrics=[Metric(*point) for point in batch], params=params, tags=shown)
         params, shown = [], []  # a call takes 10 ms and more, so they go with the first
-    client.set_terminated(run, STATUS[chain.state], mirror.milliseconds(chain.ended or chain.started))
+    client.set_terminated(run, STATUS[chain.state], milliseconds(chain.ended or chain.started))
 
 
 def _chunks(points: Iterable[Point]) -> Iterator[list[Point]]:
@@ -271,7 +271,7 @@ def _mark_study(client: MlflowClient, run: str, chains: Sequence[ChainRow], stat
         client.update_run(run, status="RUNNING")
     else:
         ended = max((chain.ended or chain.started for chain in chains), default=0.0)
-        client.set_terminated(run, STATUS[state], mirror.milliseconds(ended))
+        client.set_terminated(run, STATUS[state], milliseconds(ended))
 
 
 # ---- in the background of a run --------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 from finished_study import FinishedStudy
 
-from sweep import mirror
 from sweep.facts import NO_FACTS
+from sweep.mirror import chain_tags, parameters
 from sweep.planning.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
 from sweep.planning.ledger import ChainRow
 from sweep.records import PreviewRecord
@@ -105,8 +105,8 @@ def tables(found: page.Report) -> Iterator[tuple[str, Names, int]]:
     yield "preview", named(preview_table(found.previews, encoders), *shown), len(guessed)
     fell = [cell for cell in compared if cell[1] == "nli" and cell[-1] == "intermediate"]
     yield "collapsed", named(phase_table(found.results, ()), "encoder", "phase", "cells"), len(fell)
-    yield "mlflow", Counter((mirror.tags(chain, ())["mlflow.runName"],) for chain in found.chains), len(cells)
-    yield "parameters", Counter(tuple(mirror.parameters(chain).items()) for chain in found.chains), len(cells)
+    yield "mlflow", Counter((chain_tags(chain, ())["mlflow.runName"],) for chain in found.chains), len(cells)
+    yield "parameters", Counter(tuple(parameters(chain).items()) for chain in found.chains), len(cells)
 
 
 def hold(found: page.Report) -> None:

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from sweep.tasks import TASKS
-from sweep.tasks.base import IGNORED, Encoded, Family, Prediction, Row, Task
+from sweep.tasks.base import Family, Prediction, Task
+from sweep.tasks.base_encoded import Encoded
+from sweep.tasks.base_source import IGNORED, Row
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.masked import MASKED
 from sweep.tasks.mining import MINING

@@ -50,7 +50,8 @@ def widen() -> None:
 def reported(folder: Path) -> Iterator[tuple[str, object]]:
     import cell_tables
 
-    from sweep import mirror, paths
+    from sweep import paths
+    from sweep.mirror import chain_tags, parameters
     from sweep.planning.axes import AMOUNTS, Arm
     from sweep.reporting import figures, page
     from sweep.reporting.results import labels, tuning_frame
@@ -88,9 +89,9 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
     yield "table of previews", preview_table(found.previews, encoders).to_csv()
     publish_submissions(folder, found.results, study.store)
     yield "folders of submissions", [path.name for path in (folder / "submissions").iterdir()]
-    yield "parameters in MLflow", [list(mirror.parameters(chain).items()) for chain in found.chains]
-    yield "names in MLflow", [mirror.tags(chain, ())["mlflow.runName"] for chain in found.chains]
-    yield "cells in MLflow", [mirror.tags(chain, ())["sweep.cell"] for chain in found.chains]
+    yield "parameters in MLflow", [list(parameters(chain).items()) for chain in found.chains]
+    yield "names in MLflow", [chain_tags(chain, ())["mlflow.runName"] for chain in found.chains]
+    yield "cells in MLflow", [chain_tags(chain, ())["sweep.cell"] for chain in found.chains]
     styles = figures.arm_styles(found.estimates.cells)
     drawn = {
         "gains": figures.gains_map(found.estimates),

@@ -9,7 +9,8 @@ from tiny_models import HEADS, PAD, toy
 
 from sweep.data import subset
 from sweep.planning.phase_settings import Sampling
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import IGNORED
 from sweep.tasks.encoding import from_sequences
 from sweep.training.batching import DeviceData, epoch_batches, nested_pools, scoring_batches, split
 from sweep.training.mixture import BLOCK, Mixture, Stream

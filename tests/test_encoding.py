@@ -17,7 +17,7 @@ from small_tokenizers import small_tokenizer
 
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled, Heartbeat
-from sweep.tasks.base import Encoded, EncodedSequence
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
 from sweep.tasks.encoding import SEQUENCES_AT_ONCE, concatenate, encode, from_sequences, open_encoded
 
 

@@ -9,7 +9,7 @@ from sweep.fingerprint import fingerprint
 from sweep.paths import LEDGER
 from sweep.planning.ledger import Ledger, opened_to_read
 from sweep.planning.registry import Shape
-from sweep.tasks.base import Size
+from sweep.tasks.base_source import Size
 from sweep.tasks.overlap import Shared
 
 SHAPE = Shape(12, 768, 3072, 250_002, 512)

@@ -12,7 +12,8 @@ from family_cases import CASES, WORDS, Case
 from numpy.typing import NDArray
 from small_tokenizers import KINDS, small_tokenizer
 
-from sweep.tasks.base import IGNORED, Encoded, Row
+from sweep.tasks.base_encoded import Encoded
+from sweep.tasks.base_source import IGNORED, Row
 from sweep.tasks.encoding import from_sequences
 
 SHORT, LONG = 60, 4096

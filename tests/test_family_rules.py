@@ -11,7 +11,8 @@ from family_cases import BIO, UPOS, WORDS, statistics, task_of, text
 from small_tokenizers import KINDS, small_tokenizer
 from tokenizers import normalizers
 
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, Row
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import IGNORED, Row
 from sweep.tasks.classify import CHOICE, SEQUENCE
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.masked import MASKED

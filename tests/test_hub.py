@@ -17,7 +17,7 @@ from hub_rows import ANSWERS, NLI
 
 from sweep.errors import DataError, StudyError
 from sweep.tasks import HUB, TASKS
-from sweep.tasks.base import Size
+from sweep.tasks.base_source import Size
 from sweep.tasks.check import check
 from sweep.tasks.sources import hub_task
 

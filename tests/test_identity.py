@@ -17,8 +17,8 @@ from cell_tables import VALUES, hold, made, read
 from finished_study import FinishedStudy
 from small_studies import TINY, chains_of, finish, plan_of, stopped_when, study_file
 
-from sweep import mirror
 from sweep.chain import bench
+from sweep.mirror import chain_tags
 from sweep.planning import chains as planning_chains
 from sweep.planning import plan as planning_plan
 from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
@@ -275,7 +275,7 @@ def test_a_chain_in_mlflow_says_the_same_of_its_phases_and_scores(tmp_path):
     phases = [store_phase for key in chain.phases for store_phase in study.store.history(key)]
     score = replace(study.store.score(chain.score), precision="bf16", device="cuda: B", versions={"sweep": "2"})
     made = [replace(one, precision="fp32", device="cpu: A", versions={"sweep": "1"}) for one in phases]
-    tags = mirror.tags(chain, made, score)
+    tags = chain_tags(chain, made, score)
     assert tags["sweep.precision"] == "bf16 and fp32"
     assert tags["sweep.device"] == "cpu: A and cuda: B"
     assert tags["sweep.version"] == "1 and 2"

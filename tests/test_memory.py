@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_models import HEADS, PAD, tiny_model, toy
 
-from sweep.tasks.base import IGNORED
+from sweep.tasks.base_source import IGNORED
 from sweep.training.batching import DeviceData, split
 from sweep.training.features import parts
 from sweep.training.mixture import Mixture, Stream

@@ -7,7 +7,8 @@ import pytest
 import torch
 from family_cases import task_of
 
-from sweep.tasks.base import Encoded, Row
+from sweep.tasks.base_encoded import Encoded
+from sweep.tasks.base_source import Row
 from sweep.tasks.mining import MINING
 from sweep.training.neighbours import DeviceVectors
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from tiny_models import CLASSES, HEADS, MASK, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
 from sweep.errors import StoreError, StudyError
-from sweep.tasks.base import IGNORED, HeadSpec
+from sweep.tasks.base import HeadSpec
+from sweep.tasks.base_source import IGNORED
 from sweep.tasks.encoding import concatenate
 from sweep.training.batching import DeviceData
 from sweep.training.encoders import cpu_weights, load_encoder, load_weights, random_encoder

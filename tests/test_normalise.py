@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from family_cases import task_of
 
-from sweep.tasks.base import Row
+from sweep.tasks.base_source import Row
 from sweep.tasks.normalise import NORMALISERS, answer_scores, mlqa, squad
 from sweep.tasks.qa import SPAN
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import FIRST_WORD, HEADS, PAD, tiny_model
 
-from sweep.tasks.base import Encoded, EncodedSequence
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.families import FAMILIES
 from sweep.tasks.retrieval import EMBEDDING

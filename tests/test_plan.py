@@ -16,7 +16,7 @@ from sweep.planning.budget import Costs, Speed
 from sweep.planning.coverage import Coverage, coverage_order
 from sweep.planning.grids import spread
 from sweep.planning.summary import summary
-from sweep.tasks.base import Size
+from sweep.tasks.base_source import Size
 
 QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
 WIDE = {

@@ -33,7 +33,8 @@ from sweep.cli import main
 from sweep.errors import StudyError
 from sweep.paths import HEAD_WEIGHTS
 from sweep.store import Store
-from sweep.tasks.base import IGNORED, HeadSpec
+from sweep.tasks.base import HeadSpec
+from sweep.tasks.base_source import IGNORED
 from sweep.tasks.encoding import EncodedSequence, from_sequences
 from sweep.training.batching import DeviceData
 from sweep.training.encoders import load_encoder

@@ -7,7 +7,8 @@ import pytest
 import torch
 from family_cases import task_of
 
-from sweep.tasks.base import EncodedSequence, Row
+from sweep.tasks.base_encoded import EncodedSequence
+from sweep.tasks.base_source import Row
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.ranking import DEPTH, RANKING, average_precision
 from sweep.training.neighbours import DeviceVectors

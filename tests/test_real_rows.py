@@ -10,7 +10,7 @@ import pytest
 from family_cases import CASES, statistics
 from small_tokenizers import KINDS, small_tokenizer
 
-from sweep.tasks.base import Row
+from sweep.tasks.base_source import Row
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.qa import SPAN
 from sweep.tasks.token import TOKEN, chunk_counts

@@ -26,7 +26,7 @@ from sweep.reporting.results import results
 from sweep.reporting.retention import estimate_retention
 from sweep.stock import Stock
 from sweep.store import Store
-from sweep.tasks.base import Size
+from sweep.tasks.base_source import Size
 from sweep.tasks.families import FAMILIES, measure_of
 from sweep.training.heads import Head
 from sweep.training.probe import fit_head

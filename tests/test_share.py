@@ -10,7 +10,7 @@ import pytest
 from family_cases import CASES
 
 from sweep.errors import DataError
-from sweep.tasks.base import IGNORED
+from sweep.tasks.base_source import IGNORED
 from sweep.tasks.classify import SEQUENCE
 from sweep.tasks.qa import SPAN
 from sweep.tasks.share import drawn, held

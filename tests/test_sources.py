@@ -11,7 +11,7 @@ import pytest
 
 from sweep.errors import DataError, StudyError
 from sweep.fingerprint import fingerprint
-from sweep.tasks.base import IGNORED, Size
+from sweep.tasks.base_source import IGNORED, Size
 from sweep.tasks.check import check
 from sweep.tasks.sources import hub_task, local_task
 

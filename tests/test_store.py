@@ -23,7 +23,7 @@ from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.records import PhaseRecord, ScoreRecord
 from sweep.store import TURN_SECONDS, Store
 from sweep.tasks import TASKS
-from sweep.tasks.base import EncodedSequence
+from sweep.tasks.base_encoded import EncodedSequence
 from sweep.tasks.encoding import from_sequences
 
 KEY = "a" * 32

@@ -15,7 +15,7 @@ import pytest
 
 from sweep.errors import DataError
 from sweep.tasks import world as worlds
-from sweep.tasks.base import SPLITS
+from sweep.tasks.base_source import SPLITS
 from sweep.tasks.synthetic import TASKS, EmbeddedSource
 from sweep.tasks.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Fact, say, world
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweep.data import sample, sampled_units
-from sweep.tasks.base import EncodedSequence
+from sweep.tasks.base_encoded import EncodedSequence
 from sweep.tasks.classify import SEQUENCE
 from sweep.tasks.encoding import from_sequences
 from sweep.tasks.qa import SPAN

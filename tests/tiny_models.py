@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sweep.tasks.base import IGNORED, Encoded, EncodedSequence, HeadSpec
+from sweep.tasks.base import HeadSpec
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import IGNORED
 from sweep.tasks.encoding import from_sequences
 from sweep.training.encoders import random_encoder
 from sweep.training.model import Chainable

@@ -16,7 +16,8 @@ from sweep.facts import NO_FACTS, Facts
 from sweep.heartbeat import Heartbeat
 from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
 from sweep.planning.registry import Shape
-from sweep.tasks.base import Encoded, Outputs
+from sweep.tasks.base import Outputs
+from sweep.tasks.base_encoded import Encoded
 from sweep.training.scoring import ScoreProgress
 
 

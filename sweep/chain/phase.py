@@ -31,7 +31,8 @@ from sweep.facts import NO_FACTS, Reached
 from sweep.planning.chains import TARGET, Phase, attempt_seed
 from sweep.planning.rungs import TRAINED, rung_step
 from sweep.records import PhaseRecord
-from sweep.tasks.base import Encoded, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_encoded import Encoded
 from sweep.training.encoders import cpu_weights
 from sweep.training.mixture import Mixture, Stream
 from sweep.training.model import Chainable

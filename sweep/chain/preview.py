@@ -18,7 +18,8 @@ from sweep.planning.preview import EXAMPLES, target_settings
 from sweep.records import PreviewRecord
 from sweep.stock import Stock
 from sweep.store import Store
-from sweep.tasks.base import Encoded, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_encoded import Encoded
 from sweep.training.features import label_columns, parts
 from sweep.training.logme import Moments, log_evidence, moments
 from sweep.training.model import Chainable

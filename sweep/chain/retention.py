@@ -20,7 +20,9 @@ from sweep.chain.meter import encoded_flops
 from sweep.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
 from sweep.planning.budget import probe_examples
 from sweep.planning.chains import INTERMEDIATE, Chain, Phase
-from sweep.tasks.base import Encoded, Size, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_encoded import Encoded
+from sweep.tasks.base_source import Size
 from sweep.training.model import Chainable
 from sweep.training.probe import fit_head
 from sweep.training.scoring import score

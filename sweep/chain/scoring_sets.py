@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from sweep.data import Reader, Sample, sample, sampled_units
 from sweep.heartbeat import Heartbeat
 from sweep.planning.plan import Rows
-from sweep.tasks.base import Encoded, Outputs, Prediction, Row, Task
+from sweep.tasks.base import Outputs, Prediction, Task
+from sweep.tasks.base_encoded import Encoded
+from sweep.tasks.base_source import Row
 from sweep.tasks.encoding import concatenate
 from sweep.tasks.units import Ids
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from sweep.errors import StoreError
 from sweep.official.layout import DESCRIPTION, description, test_file
-from sweep.tasks.base import Prediction, Row, Task
+from sweep.tasks.base import Prediction, Task
+from sweep.tasks.base_source import Row
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
 

@@ -19,7 +19,8 @@ from sweep.errors import DataError, nearest
 from sweep.names import file_name
 from sweep.plugins import is_reference
 from sweep.tasks import TASKS
-from sweep.tasks.base import Family, Row, Size, Task
+from sweep.tasks.base import Family, Task
+from sweep.tasks.base_source import Row, Size
 from sweep.tasks.families import FAMILIES, family_of
 from sweep.tasks.normalise import NORMALISERS
 

@@ -17,7 +17,8 @@ from sweep.planning.plan import Plan
 from sweep.planning.registry import Shape
 from sweep.planning.rungs import TRAINED, planned_end
 from sweep.planning.spec import Budget
-from sweep.tasks.base import Size, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_source import Size
 
 # A backward pass costs two forward passes: one for the gradient of the inputs, one for that of the weights
 # (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).

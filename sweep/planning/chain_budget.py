@@ -15,7 +15,7 @@ from sweep.planning.plan import Plan
 from sweep.planning.spec import Study
 
 
-def check_lengths(study: Study, path: Path) -> None:
+def check_chain_budgets(study: Study, path: Path) -> None:
     """Raises StudyError where it is not said once how long a phase is."""
     budgeted = study.axes.chain_budget is not None
     for place, settings in (
@@ -58,7 +58,7 @@ def _least(costs: Costs, cell: Cell) -> float:
     return max((cost / share for cost, share in steps), default=0.0)
 
 
-def flags(study: Study) -> Iterator[str]:
+def budget_flags(study: Study) -> Iterator[str]:
     """What the plan says of an axis of chain budgets."""
     axis = study.axes.chain_budget
     if axis is None:

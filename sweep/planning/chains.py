@@ -10,7 +10,7 @@ from typing import Any
 from sweep.fingerprint import fingerprint
 from sweep.planning.axes import Cell
 from sweep.planning.phase_settings import PhaseSettings
-from sweep.tasks.base import ENCODING_VERSION
+from sweep.tasks.base_encoded import ENCODING_VERSION
 
 PHASE_VERSION = 7  # raised when the same recipe would give other weights
 

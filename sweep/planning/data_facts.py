@@ -16,7 +16,7 @@ from sweep.tasks.parts import PartedSource
 from sweep.tasks.synthetic import EmbeddedSource
 
 
-def sources(plan: Plan, name: str) -> list[str]:
+def training_languages(plan: Plan, name: str) -> list[str]:
     """The languages that the study's intermediate phases train a task in."""
     settings = {(cell.intermediate, cell.source): None for cell in plan.cells}
     used = [trained_in(plan.tasks[name], source) for names, source in settings if name in names]
@@ -26,16 +26,16 @@ def sources(plan: Plan, name: str) -> list[str]:
 def task_data(plan: Plan, name: str) -> TaskData:
     """All rows that the study reads of a task."""
     rows = fingerprint([digest for (read, *_), digest in plan.rows.items() if read == name])
-    return TaskData(name, rows, tuple(sources(plan, name)))
+    return TaskData(name, rows, tuple(training_languages(plan, name)))
 
 
 def training_data(plan: Plan, name: str) -> list[str]:
     """Digests of an intermediate task's training rows, language by language: a target may have some of them too."""
-    languages = dict.fromkeys([*plan.tasks[name].trained_in, *sources(plan, name)])
+    languages = dict.fromkeys([*plan.tasks[name].trained_in, *training_languages(plan, name)])
     return [plan.rows[name, "train", language] for language in languages]
 
 
-def pairs(plan: Plan) -> Iterator[tuple[str, str]]:
+def compared_pairs(plan: Plan) -> Iterator[tuple[str, str]]:
     """(intermediate task, target) of which both are read from data that somebody else has made."""
     read = [name for name, task in plan.tasks.items() if isinstance(task.source, PartedSource)]
     names = dict.fromkeys(name for setting in plan.study.axes.intermediate for name in setting)
@@ -43,7 +43,7 @@ def pairs(plan: Plan) -> Iterator[tuple[str, str]]:
     yield from ((name, target) for name in names for target in targets if name in read and name != target)
 
 
-def counted(plan: Plan, facts: Facts) -> dict[tuple[str, str], int]:
+def counted_examples(plan: Plan, facts: Facts) -> dict[tuple[str, str], int]:
     """(task, language) -> training examples, of data that was read and of what this program makes itself.
 
     What descriptions state and what a look at a file's bytes gives is not exact, and decides nothing.
@@ -71,7 +71,7 @@ def overlaps(plan: Plan, facts: Facts) -> dict[tuple[str, str], str]:
     return found
 
 
-def flags(plan: Plan, facts: Facts) -> Iterator[str]:
+def data_flags(plan: Plan, facts: Facts) -> Iterator[str]:
     """What weakens the study, as far as its data was read, in sentences."""
     done = "counted in means" if plan.study.report.overlapping else "left out of means"
     marked = overlaps(plan, facts)
@@ -85,6 +85,6 @@ def flags(plan: Plan, facts: Facts) -> Iterator[str]:
 
 
 def _shared(plan: Plan, facts: Facts) -> Iterator[tuple[tuple[str, str], Shared]]:
-    for name, target in pairs(plan):
+    for name, target in compared_pairs(plan):
         if shared := facts.shared_rows(training_data(plan, name), task_data(plan, target)):
             yield (name, target), shared

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sweep.errors import DataError, Mistakes, StudyError
 from sweep.facts import NO_FACTS, Facts, RowsRead
-from sweep.planning import data_facts
+from sweep.planning.data_facts import compared_pairs, task_data, training_data, training_languages
 from sweep.planning.plan import Plan
 from sweep.planning.resolve import Named
 from sweep.planning.shapes import EncoderSource
@@ -59,18 +59,18 @@ def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> 
     def checked(name: str) -> Checked:
         if name not in read:
             task = plan.tasks[name]
-            read[name] = check(task, data_facts.sources(plan, name))
+            read[name] = check(task, training_languages(plan, name))
         return read[name]
 
     chosen, mistakes = list(plan.tasks if names is None else names), Mistakes()
     for name in chosen:
         with mistakes.part():
-            if facts.rows_read(data := data_facts.task_data(plan, name)) is None:
+            if facts.rows_read(data := task_data(plan, name)) is None:
                 one = checked(name)
                 found = found.with_rows_read(data, RowsRead(one.rows, one.train, one.doubts))
     mistakes.raise_first()
-    for name, target in data_facts.pairs(plan):
-        pair = data_facts.training_data(plan, name), data_facts.task_data(plan, target)
+    for name, target in compared_pairs(plan):
+        pair = training_data(plan, name), task_data(plan, target)
         if {name, target} <= {*chosen} and facts.shared_rows(*pair) is None:
             training = [rows for (split, _), rows in checked(name).places.items() if split == "train"]
             found = found.with_shared_rows(*pair, Shared.of(training, checked(target).places))

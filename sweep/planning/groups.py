@@ -36,7 +36,7 @@ def groups_of(study: Study) -> Groups:
     return {encoder: dict(_groups(study, encoder)) for encoder in study.axes.encoder}
 
 
-def check(study: Study, tasks: Mapping[str, Task], path: object) -> None:
+def check_groups(study: Study, tasks: Mapping[str, Task], path: object) -> None:
     """Refuses groups that nobody defines and languages that no target has. Raises StudyError."""
     for index, name in enumerate(study.report.groups):
         if name not in (*NAMES, *study.language_groups):
@@ -59,7 +59,7 @@ def check(study: Study, tasks: Mapping[str, Task], path: object) -> None:
                 )
 
 
-def flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
+def group_flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
     """Targets that say nothing about a group, and languages and encoders of which nothing is known."""
     found = groups_of(study)
     for group in dict.fromkeys(name for groups in found.values() for name in groups):

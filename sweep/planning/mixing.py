@@ -10,7 +10,7 @@ from sweep.planning.spec import Study
 from sweep.tasks.base import Task
 
 
-def check(study: Study, tasks: Mapping[str, Task], path: object) -> None:
+def check_mixing(study: Study, tasks: Mapping[str, Task], path: object) -> None:
     """Ratios must be of tasks that are mixed and leave something for the others. Raises StudyError."""
     if study.pretrain is not None:
         _check_text(study.pretrain.text, [tasks[study.pretrain.task]], f"{path}: pretrain.text")

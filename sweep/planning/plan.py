@@ -33,7 +33,8 @@ from sweep.planning.reading import scoring_settings
 from sweep.planning.shapes import EncoderSource
 from sweep.planning.sources import judged_in, trained_in
 from sweep.planning.spec import Study
-from sweep.tasks.base import ENCODING_VERSION, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_encoded import ENCODING_VERSION
 
 SCORE_VERSION = 3  # raised when the same weights would give other scores
 

@@ -19,7 +19,7 @@ from sweep.planning.budget import Costs
 from sweep.planning.chains import TARGET, Chain
 from sweep.planning.phase_settings import Phases, PhaseSettings, Warmup
 from sweep.planning.plan import Plan
-from sweep.tasks.base import ENCODING_VERSION
+from sweep.tasks.base_encoded import ENCODING_VERSION
 
 PREVIEW_VERSION = 1  # raised when the same weights would give another value
 EXAMPLES = 1000  # of each intermediate task, and of the target

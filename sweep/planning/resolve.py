@@ -16,13 +16,18 @@ from pathlib import Path
 from sweep.errors import Mistakes, StudyError, nearest
 from sweep.facts import NO_FACTS, Facts
 from sweep.fingerprint import fingerprint
-from sweep.planning import chain_budget, data_facts, groups, mixing, rungs, sources
 from sweep.planning.axes import CROSSED, PAIRED, Arm, Cell
+from sweep.planning.chain_budget import budget_flags, check_affordable, check_chain_budgets
 from sweep.planning.chains import INTERMEDIATE
+from sweep.planning.data_facts import counted_examples, data_flags, overlaps
+from sweep.planning.groups import check_groups, group_flags
+from sweep.planning.mixing import check_mixing
 from sweep.planning.phase_settings import Phases
 from sweep.planning.plan import Plan, Rows
 from sweep.planning.registry import GUESS
+from sweep.planning.rungs import check_rungs
 from sweep.planning.shapes import EncoderSource, encoder_source, per_seed
+from sweep.planning.sources import check_sources, source_flags, source_settings
 from sweep.planning.spec import Study
 from sweep.tasks import TASKS
 from sweep.tasks.base import Task
@@ -55,7 +60,7 @@ def resolve(study: Study, path: Path, facts: Facts = NO_FACTS) -> Plan:
 
 def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
     """What a study file names; files are read for their digests, and nobody is asked. Adds to `mistakes`."""
-    for check in (_check_settings, chain_budget.check_lengths):
+    for check in (_check_settings, check_chain_budgets):
         with mistakes.part():
             check(study, path)
     tasks, rows = dict[str, Task](), dict[tuple[str, str, str], str]()
@@ -73,7 +78,7 @@ def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
                 encoders[name] = _encoder(study, path, index, rows, tasks)
     named = Named(study, path, tasks, rows, encoders)
     if not mistakes:
-        for check_tasks in (groups.check, sources.check, mixing.check, _check_readings, rungs.check_rungs):
+        for check_tasks in (check_groups, check_sources, check_mixing, _check_readings, check_rungs):
             with mistakes.part():
                 check_tasks(study, tasks, path)
     return named
@@ -105,7 +110,7 @@ def make_plan(named: Named, facts: Facts, mistakes: Mistakes) -> Plan:
         return plan
     plan = informed(dataclasses.replace(plan, cells=_cells(study, tasks)), facts)
     with mistakes.part():
-        chain_budget.check_affordable(plan, path)
+        check_affordable(plan, path)
     return plan
 
 
@@ -119,7 +124,7 @@ def shaped(plan: Plan, facts: Facts, path: Path) -> Plan:
         return plan
     plan = dataclasses.replace(plan, encoders=encoders)
     _check_layer(plan.study, encoders, path)
-    chain_budget.check_affordable(plan, path)
+    check_affordable(plan, path)
     return plan
 
 
@@ -281,7 +286,7 @@ def _check_readings(study: Study, tasks: Mapping[str, Task], path: Path) -> None
 
 def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     first, *others = CROSSED
-    pairs, values = sources.settings(study, tasks), map(study.axes.values, others)
+    pairs, values = source_settings(study, tasks), map(study.axes.values, others)
     points = itertools.product(study.axes.values(first), pairs, *values)
     names = (first, *PAIRED, *others)
     cells = (Cell(**dict(zip(names, (value, *pair, *rest), strict=True))) for value, pair, *rest in points)
@@ -293,10 +298,10 @@ def informed(plan: Plan, facts: Facts) -> Plan:
 
     Volumes that leave out nothing are one cell, with the largest of them.
     """
-    asked = dataclasses.replace(plan, cells=_cells(plan.study, plan.tasks), counted=data_facts.counted(plan, facts))
+    asked = dataclasses.replace(plan, cells=_cells(plan.study, plan.tasks), counted=counted_examples(plan, facts))
     cells = tuple(dict.fromkeys(map(asked.shown, asked.cells)))
     flags = (*_flags(asked, facts), *_volume_flags(asked))
-    return dataclasses.replace(asked, cells=cells, flags=flags, overlaps=data_facts.overlaps(plan, facts))
+    return dataclasses.replace(asked, cells=cells, flags=flags, overlaps=overlaps(plan, facts))
 
 
 def _volume_flags(asked: Plan) -> Iterator[str]:
@@ -324,7 +329,7 @@ def _flags(plan: Plan, facts: Facts) -> Iterator[str]:
         yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"
     if len(study.axes.seed) == 1:
         yield "one seed: differences between seeds are not seen, intervals are over examples only"
-    yield from data_facts.flags(plan, facts)
+    yield from data_flags(plan, facts)
     for name, source in encoders.items():
         if len({one.digest for one in source.checkpoints}) < len(source.checkpoints):
             yield f"{name}: seeds with equal checkpoints; their differences show no noise of pretraining"
@@ -336,9 +341,9 @@ def _flags(plan: Plan, facts: Facts) -> Iterator[str]:
     yield from _idle_overrides(study, tasks)
     yield from _length_flags(study, encoders)
     yield from _trunk_flags(study)
-    yield from sources.flags(study, tasks)
-    yield from chain_budget.flags(study)
-    yield from groups.flags(study, tasks)
+    yield from source_flags(study, tasks)
+    yield from budget_flags(study)
+    yield from group_flags(study, tasks)
 
 
 def _idle_overrides(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def having(task: Task) -> tuple[str, ...]:
     return task.sources or task.trained_in
 
 
-def settings(study: Study, tasks: Mapping[str, Task]) -> list[Pair]:
+def source_settings(study: Study, tasks: Mapping[str, Task]) -> list[Pair]:
     """Each intermediate with each source that all of its tasks have.
 
     A source that means what `own` means, such as `en` for English tasks, is `own`: it is no other cell.
@@ -47,7 +47,7 @@ def settings(study: Study, tasks: Mapping[str, Task]) -> list[Pair]:
     return list(dict.fromkeys((names, source) for names, source in found if source is not None))
 
 
-def check(study: Study, tasks: Mapping[str, Task], path: object) -> None:
+def check_sources(study: Study, tasks: Mapping[str, Task], path: object) -> None:
     """Refuses a source that no intermediate task has. Raises StudyError."""
     used = _translatable(study, tasks)
     known = sorted({language for task in used for language in having(task)})
@@ -62,7 +62,7 @@ def check(study: Study, tasks: Mapping[str, Task], path: object) -> None:
             raise StudyError(where, found, wanted, nearest(source, [OWN, ALL, *known]))
 
 
-def flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
+def source_flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
     """What of the grid is left out, and what makes its arms unequal."""
     used = _translatable(study, tasks)
     for source in study.axes.source:

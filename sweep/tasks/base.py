@@ -11,7 +11,7 @@ Numpy only: nothing here or beside it imports torch, ray or mlflow.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,42 +21,12 @@ from numpy.typing import NDArray
 
 from sweep.errors import StudyError, nearest
 from sweep.plugins import digest_of, imported, is_reference, module_digest, module_folder, restored
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row, Source, guess_tokens
 from sweep.tasks.prediction_files import file_lines, same_length
 
-Row = dict[str, Any]  # one example in the columns of its family, whose file says what is in them
 Prediction = Any  # what a model says of one row, in plain values that a file can hold
 Outputs = Any  # what a model puts out for an `Encoded`: one array per sequence, in its order; or tasks.vectors.Vectors
-
-# Raised when the same data would be read as other rows, or the same rows be encoded otherwise: part of every key.
-ENCODING_VERSION = 3
-SPLITS = ("train", "dev", "test")
-IGNORED = -100  # a target that has no loss and no score, as in torch.nn.CrossEntropyLoss
-
-
-@dataclass(frozen=True)
-class Size:
-    """What is known about a split before it is loaded; a plan needs no more than that."""
-
-    examples: int
-    tokens: float  # mean subword tokens per example, all its sequences together, special tokens included
-    sequences: float | None = None  # mean per example (options of a choice); None: as many as its family usually has
-
-
-class Source(Protocol):
-    """Where a task's rows are. Implementations are frozen dataclasses: embedded, local files, hub."""
-
-    def identity(self, split: str, language: str) -> Mapping[str, object]:
-        """What rows of a split depend on, as plain data for a key: digests of files, commit of a hub data set, a seed.
-
-        Nothing else: data sets that are read alike have one identity, whatever other splits lie beside them. Raises
-        DataError.
-        """
-
-    def size(self, split: str, language: str) -> Size:
-        """Examples and mean length of a split, without loading it where that can be avoided."""
-
-    def rows(self, split: str, language: str) -> list[Row]:
-        """The rows in the family's columns, labels mapped to integers. Raises DataError."""
 
 
 @dataclass(frozen=True)
@@ -108,46 +78,6 @@ class Task:
         """What its rows mean, as plain data for a key: family, labels, and a metric that is not the family's own."""
         own = {"metric": self.metric.identity} if self.metric else {}
         return {"family": self.family.identity, "labels": self.labels, **own}
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token sequences of one split in one language: flat numpy arrays, usually views of a memory-mapped Arrow file.
-
-    An *example* is one row; it owns one or more consecutive *sequences* (the options of a choice, the windows of a long
-    context, the two sides of a sentence pair). S sequences, T tokens in all.
-    """
-
-    tokens: NDArray[np.int32]  # [T]
-    bounds: NDArray[np.int64]  # [S+1]: sequence s is tokens[bounds[s]:bounds[s+1]]
-    example: NDArray[np.int32]  # [S]: the example that owns the sequence; starts at 0, nondecreasing, no gaps
-    targets: NDArray[np.int32]  # [U]: what the head is to predict, flat; what they mean, its family says
-    target_bounds: NDArray[np.int64]  # [S+1]
-    segments: NDArray[np.int8] | None = None  # [T] token type ids where the encoder uses them
-    offsets: NDArray[np.int32] | None = None  # [T, 2] span only: characters in the context, (-1, -1) outside it
-
-    @property
-    def examples(self) -> int:
-        return int(self.example[-1]) + 1 if len(self.example) else 0
-
-    def lengths(self) -> NDArray[np.int64]:
-        """[S] tokens per sequence."""
-        return np.diff(self.bounds)
-
-    def example_bounds(self) -> NDArray[np.int64]:
-        """[N+1]: example n owns sequences example_bounds[n]:example_bounds[n+1]."""
-        return np.searchsorted(self.example, np.arange(self.examples + 1)).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class EncodedSequence:
-    """One sequence as a family hands it over, before the flat arrays are built."""
-
-    tokens: Sequence[int]
-    example: int
-    targets: Sequence[int] = ()
-    segments: Sequence[int] | None = None
-    offsets: Sequence[tuple[int, int]] | None = None
 
 
 class Measure(Protocol):
@@ -533,11 +463,3 @@ def own_family(name: str, folder: Path | None, digest: str | None = None, where:
     family: Family = kind()
     family.name = name
     return family
-
-
-BYTES_PER_TOKEN = 4.2  # UTF-8 bytes per subword of English text; other scripts differ, and what is loaded corrects it
-
-
-def guess_tokens(*texts: str) -> float:
-    """Subword tokens of a sequence of these texts, special ones included, guessed from their UTF-8 bytes."""
-    return 3 + sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sweep.errors import DataError, Mistakes
-from sweep.tasks.base import Row, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_source import Row
 from sweep.tasks.hub import HubSource
 from sweep.tasks.local import LocalSource
 from sweep.tasks.overlap import Places, own_overlap

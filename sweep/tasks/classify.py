@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import DataError
-from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Measure, Metric, Prediction, Row, Task
+from sweep.tasks.base import Family, HeadSpec, Measure, Metric, Prediction, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row
 from sweep.tasks.mapping import Columns
 from sweep.tasks.metrics import ClassMetric, class_metrics
 from sweep.tasks.prediction_files import numbered

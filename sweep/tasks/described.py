@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import StudyError, nearest
-from sweep.tasks.base import SPLITS, Family, Metric
+from sweep.tasks.base import Family, Metric
+from sweep.tasks.base_source import SPLITS
 from sweep.tasks.families import FAMILIES, family_of
 from sweep.tasks.mapping import PLACEHOLDER, Columns, spelling
 from sweep.tasks.normalise import FORMS, NORMALISERS
@@ -102,7 +103,7 @@ def share(task: Section) -> Fraction | None:
     return Fraction(str(value))
 
 
-def sizes(task: Section) -> tuple[dict[str, dict[str, int]], float | None]:
+def stated_sizes(task: Section) -> tuple[dict[str, dict[str, int]], float | None]:
     """Rows per split and language (or "other") and mean tokens, as far as they are stated."""
     given, tokens = task.get("sizes") or {}, task.get("tokens")
     if not isinstance(given, Mapping):
@@ -205,7 +206,7 @@ def trained_in(task: Section) -> tuple[str, ...]:
     return (optional_text(task, "train_language") or "en",)
 
 
-def languages(part: Section, split: str) -> dict[str, str]:
+def stated_languages(part: Section, split: str) -> dict[str, str]:
     """The languages of a part: its own, else those of the task for test and the trained ones for train and dev.
 
     Dev data that calibrates what is tested has the languages of test.
@@ -226,7 +227,7 @@ def one_file_each(templates: Iterable[str], codes: Mapping[str, str], where: str
         raise StudyError(where, found, "{language} or {code} is expected in its path, config or `keep`")
 
 
-def columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Columns:
+def stated_columns(part: Section, has: Sequence[str], default: Mapping[str, str]) -> Columns:
     """How rows of a part are read. `has`: the raw columns where they are known; `default`: canonical -> raw column."""
     kind = family(part.task)
     required, optional = kind.columns, kind.optional_columns

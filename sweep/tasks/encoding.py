@@ -13,14 +13,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import StoreError
 from sweep.heartbeat import UNHEARD, Heartbeat
-from sweep.tasks.base import Encoded, EncodedSequence, Family, Row
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row
+
+if TYPE_CHECKING:
+    from sweep.tasks.base import Family
 
 SEQUENCES_AT_ONCE = 256
 

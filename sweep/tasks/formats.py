@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import DataError
-from sweep.tasks import parquet, treebank
 from sweep.tasks.files import document, parsed, text_lines
+from sweep.tasks.parquet import parquet_rows
+from sweep.tasks.treebank import COLUMNS, is_whole, written_words
 
 Raw = dict[str, Any]
 LINES = "# lines"  # of formats that have a word on a line: the number of the line of each; no column's name
@@ -111,7 +112,7 @@ def _tsv(path: Path, layout: Layout) -> Numbered:
 
 
 def _parquet(path: Path, _layout: Layout) -> Numbered:
-    return parquet.rows(path)
+    return parquet_rows(path)
 
 
 def _squad(path: Path, _layout: Layout) -> Numbered:
@@ -230,18 +231,18 @@ def _conllu_written(path: Path, layout: Layout) -> Numbered:
             continue
         if line.strip():
             fields = line.split("\t")
-            if len(fields) != treebank.COLUMNS:
-                wanted = f"a line of CoNLL-U has {treebank.COLUMNS}, parted by tabs"
+            if len(fields) != COLUMNS:
+                wanted = f"a line of CoNLL-U has {COLUMNS}, parted by tabs"
                 raise DataError(f"{path}:{number}", f"{len(fields)} columns", wanted)
             first = first if sentence else number
             sentence.append(fields)
         elif sentence:
             try:
-                words, tags = treebank.written_words(sentence, layout.language)
+                words, tags = written_words(sentence, layout.language)
             except ValueError as error:
                 wanted = "words numbered from 1 and ranges of them are expected, and a blank line after each sentence"
                 raise DataError(f"{path}:{first}", str(error), wanted) from error
-            if treebank.is_whole(words):
+            if is_whole(words):
                 yield first, {"words": words, "tags": tags} | _within(document)
             sentence = []
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from sweep.errors import DataError
 from sweep.fingerprint import file_digest, fingerprint
-from sweep.tasks import parquet
-from sweep.tasks.base import Size
+from sweep.tasks.base_source import Size
 from sweep.tasks.formats import Raw
 from sweep.tasks.mapping import Located, fill
+from sweep.tasks.parquet import named, parquet_rows
 from sweep.tasks.parts import Part, PartedSource
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -143,7 +143,7 @@ def _loaded(part: HubPart, config: str | None, split: str, revision: str | None,
     if revision and COMMIT.fullmatch(revision) and not streaming:
         _check_commit(data, revision, place)
     names = {column: known for column, feature in (data.features or {}).items() if (known := _label_names(feature))}
-    rows = (parquet.named(dict(row), names) for row in data)
+    rows = (named(dict(row), names) for row in data)
     return _streamed(rows, part, config, split, place) if streaming and Path(part.id).is_dir() else rows
 
 
@@ -166,7 +166,7 @@ def _converted(part: HubPart, revision: str, folder: str, place: str) -> Iterabl
         )
         if not (files := sorted(Path(snapshot).glob(pattern))):
             raise FileNotFoundError(f"no {pattern} at {revision}")
-    return (row for file in files for _, row in parquet.rows(file))
+    return (row for file in files for _, row in parquet_rows(file))
 
 
 def _label_names(feature: Any) -> list[str] | None:

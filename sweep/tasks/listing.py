@@ -11,7 +11,8 @@ from typing import Any
 from sweep import terminal
 from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks import TASKS
-from sweep.tasks.base import SPLITS, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_source import SPLITS
 from sweep.tasks.benchmarks import BENCHMARKS
 from sweep.tasks.hub import HubSource
 from sweep.tasks.overlap import overlap

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from sweep.errors import DataError
 from sweep.fingerprint import file_digest, fingerprint
-from sweep.tasks import parquet
-from sweep.tasks.base import Size
+from sweep.tasks.base_source import Size
 from sweep.tasks.files import DAMAGED, open_bytes
 from sweep.tasks.formats import Layout, Raw, read
 from sweep.tasks.mapping import Located, fill
+from sweep.tasks.parquet import count
 from sweep.tasks.parts import Part, PartedSource
 from sweep.tasks.retrieval_formats import ALL_READERS
 
@@ -196,7 +196,7 @@ def _counts(before: bytes, chunk: bytes) -> Counter[str]:
 def _count(path: Path, part: Files) -> int:
     """Rows of a file, before any are skipped."""
     if part.format == "parquet":
-        return parquet.count(path)
+        return count(path)
     counts = _scan(*_state(path))
     if part.format in ("squad", "sentence_pairs"):
         return counts["questions"]

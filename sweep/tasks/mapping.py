@@ -10,11 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sweep.errors import DataError, nearest
-from sweep.tasks.base import IGNORED, Family, Row
+from sweep.tasks.base_source import IGNORED, Row
 from sweep.tasks.formats import LINES, UNIT, Raw
+
+if TYPE_CHECKING:
+    from sweep.tasks.base import Family
 
 Located = Iterator[tuple[str, Row]]  # (place such as file:line, row)
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Prediction, Row, Task
+from sweep.tasks.base import Family, HeadSpec, Prediction, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row
 from sweep.tasks.classify import accuracy
 from sweep.tasks.mapping import Columns
 from sweep.tasks.subwords import frame, slices, subwords

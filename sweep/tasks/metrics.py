@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Family, Prediction, Row, Task
+from sweep.tasks.base import Family, Prediction, Task
+from sweep.tasks.base_source import Row
 
 Sums = NDArray[np.float64]
 

@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import DataError
-from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Pair, Prediction, Row, Task
+from sweep.tasks.base import Family, HeadSpec, Pair, Prediction, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row
 from sweep.tasks.mapping import Columns
 from sweep.tasks.prediction_files import file_lines
 from sweep.tasks.retrieval import Text, text_sequences
 from sweep.tasks.token import micro_scores
-from sweep.tasks.vectors import Ids, Neighbours, Vectors
+from sweep.tasks.vectors import Neighbours, RowIds, Vectors
 
 SIDES = ("text", "pair")
 NEIGHBOURS = 4
@@ -179,7 +181,7 @@ def _links(path: Path) -> dict[str, dict[str, float]]:
     return links
 
 
-def _distinct(rows: Sequence[Row], side: str) -> Ids:
+def _distinct(rows: Sequence[Row], side: str) -> RowIds:
     """The rows of a side without duplicates, in the order of first occurrence; the last occurrence stands for all."""
     last = {row["text"]: number for number, row in enumerate(rows) if row["side"] == side}
     return np.array(list(last.values()), dtype=np.int64)
@@ -209,7 +211,9 @@ def _candidates(forward: Neighbours, backward: Neighbours) -> Iterator[tuple[int
             yield left, right, score
 
 
-def _best(found: Neighbours, mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[Ids, NDArray[np.float64]]:
+def _best(
+    found: Neighbours, mine: NDArray[np.float64], theirs: NDArray[np.float64]
+) -> tuple[RowIds, NDArray[np.float64]]:
     """The neighbour of greatest margin for each sentence, and that margin."""
     between = (mine[:, None] + theirs[found.keys]) / 2
     margins = np.divide(found.cosine, between, out=np.zeros_like(between), where=between != 0)

@@ -13,7 +13,7 @@ from typing import Any
 from sweep.errors import DataError
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(record number from 1, row). Raises DataError."""
     import pyarrow
 

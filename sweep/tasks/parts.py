@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Generic, TypeVar
 
 from sweep.errors import DataError, nearest
-from sweep.tasks.base import Row
+from sweep.tasks.base_source import Row
 from sweep.tasks.mapping import Columns, Located
 from sweep.tasks.share import DRAW, drawn, held
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from sweep.errors import DataError
-from sweep.tasks.base import Row, Size, Task
+from sweep.tasks.base import Task
+from sweep.tasks.base_source import Row, Size
 from sweep.tasks.benchmarks import languages_of
 from sweep.tasks.families import FAMILIES
 

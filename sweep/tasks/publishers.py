@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweep.errors import StudyError, nearest
-from sweep.tasks.base import SPLITS
+from sweep.tasks.base_source import SPLITS
 from sweep.tasks.benchmarks import BENCHMARKS, languages_of
 from sweep.tasks.languages import THREE_LETTERS
 from sweep.tasks.targets import TARGETS, TYDIQA, UD_25, UD_25_TRAIN, UD_27

@@ -18,16 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import DataError
-from sweep.tasks.base import (
-    Encoded,
-    EncodedSequence,
-    Family,
-    HeadSpec,
-    Pair,
-    Prediction,
-    Row,
-    Task,
-)
+from sweep.tasks.base import Family, HeadSpec, Pair, Prediction, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row
 from sweep.tasks.formats import read
 from sweep.tasks.mapping import Columns
 from sweep.tasks.normalise import NORMALISERS, answer_scores, forms_apart, in_form

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import DataError
-from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Prediction, Row, Task
+from sweep.tasks.base import Family, HeadSpec, Prediction, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row
 from sweep.tasks.classify import one_sequence_each
 from sweep.tasks.mapping import Columns
 

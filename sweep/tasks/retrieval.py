@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import DataError
-from sweep.tasks.base import Encoded, EncodedSequence, Family, HeadSpec, Prediction, Row, Task, guess_tokens
+from sweep.tasks.base import Family, HeadSpec, Prediction, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import Row, guess_tokens
 from sweep.tasks.classify import accuracy, right_or_wrong
 from sweep.tasks.mapping import Columns
 from sweep.tasks.subwords import frame, slices, subwords

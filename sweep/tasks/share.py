@@ -11,12 +11,16 @@ from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Family, Row
+from sweep.tasks.base_source import Row
 from sweep.tasks.units import content, group
+
+if TYPE_CHECKING:
+    from sweep.tasks.base import Family
 
 DRAW = 1  # part of what train and dev rows depend on; raised when other rows would be drawn
 SEED = 0

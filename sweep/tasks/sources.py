@@ -31,9 +31,30 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import StudyError, nearest
-from sweep.tasks import described, publishers
-from sweep.tasks.base import SPLITS, Task
-from sweep.tasks.described import Section
+from sweep.tasks import publishers
+from sweep.tasks.base import Task
+from sweep.tasks.base_source import SPLITS
+from sweep.tasks.described import (
+    Section,
+    family,
+    flag,
+    known_keys,
+    label_names,
+    language_codes,
+    metric,
+    need,
+    normaliser,
+    one_file_each,
+    optional_text,
+    raw_columns,
+    share,
+    stated_columns,
+    stated_languages,
+    stated_sizes,
+    strings,
+    text,
+    trained_in,
+)
 from sweep.tasks.files import text_lines
 from sweep.tasks.hub import HubPart, HubSource
 from sweep.tasks.local import Files, Join, LocalSource
@@ -89,13 +110,13 @@ def own_task(
 
     `folder` is that of the study file, beside which a user's own Python may lie. Raises StudyError.
     """
-    parts = [part for split in SPLITS for part in _listed(description.get(split))]
+    parts = [part for split in SPLITS for part in _listed_parts(description.get(split))]
     if any("hub" in section for section in (description, *parts) if isinstance(section, Mapping)):
         return hub_task(name, description, where, folder)
     return local_task(name, description, data_root, where, folder)
 
 
-def _listed(value: object) -> list[object]:
+def _listed_parts(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
@@ -109,11 +130,11 @@ def local_task(
     if isinstance(description.get("labels"), str):
         description = {**description, "labels": _listed_labels(data_root / description["labels"], f"{where}.labels")}
     task = Section(description, where, folder=folder)
-    described.known_keys(description, (*COMMON_KEYS, *LOCAL_KEYS), where)
+    known_keys(description, (*COMMON_KEYS, *LOCAL_KEYS), where)
     splits = {
         split: tuple(_local_part(part, split) for part in parts) for split, parts in _splits(task, LOCAL_KEYS, "path")
     }
-    return _task(name, task, LocalSource(splits, described.share(task), *described.sizes(task), where, data_root))
+    return _task(name, task, LocalSource(splits, share(task), *stated_sizes(task), where, data_root))
 
 
 def _listed_labels(path: Path, where: str) -> list[str]:
@@ -127,24 +148,24 @@ def _listed_labels(path: Path, where: str) -> list[str]:
 def hub_task(name: str, description: Mapping[str, Any], where: str, folder: Path | None = None) -> Task:
     """A task on hub data sets, or on local folders laid out like one. Raises StudyError. Touches no network."""
     task = Section(description, where, folder=folder)
-    described.known_keys(description, (*COMMON_KEYS, *HUB_KEYS), where)
+    known_keys(description, (*COMMON_KEYS, *HUB_KEYS), where)
     splits = {
         split: tuple(_hub_part(part, split) for part in parts) for split, parts in _splits(task, HUB_KEYS, "split")
     }
-    sizes, tokens = described.sizes(task)
+    sizes, tokens = stated_sizes(task)
     if lacking := [split for split, parts in splits.items() if not _sized(sizes.get(split, {}), _languages(parts))]:
         raise StudyError(task.place("sizes"), "nothing", f"the rows per language of {', '.join(lacking)} are expected")
     if tokens is None:
         wanted = "the mean subword tokens of an example are expected; a guess will do"
         raise StudyError(task.place("tokens"), "nothing", wanted)
-    return _task(name, task, HubSource(splits, described.share(task), sizes, tokens, where))
+    return _task(name, task, HubSource(splits, share(task), sizes, tokens, where))
 
 
 def _pool(task: Section, languages: tuple[str, ...]) -> tuple[str, ...]:
     """The languages of the test data that are searched and not scored."""
-    pool = described.strings(task, "pool")
+    pool = strings(task, "pool")
     for language in pool:
-        if not described.family(task).pools or language not in languages:
+        if not family(task).pools or language not in languages:
             wanted = f"a language of a ranking task's test data is expected: {', '.join(languages)}"
             raise StudyError(task.place("pool"), repr(language), wanted, nearest(language, languages))
     return pool
@@ -156,12 +177,12 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
         raise StudyError(task.where, "no data", "at least one of `train` and `test` is expected")
     if train and task.get("dev") is None:
         raise StudyError(task.place("dev"), "nothing", "a file, or a share of train such as 0.1, is expected")
-    trained = described.trained_in(task) if train else ()
+    trained = trained_in(task) if train else ()
     if lacking := set(trained) - set(_languages(train)):
         found = f"no part for {', '.join(sorted(lacking))}"
         raise StudyError(task.place("train"), found, "one with it in its `languages` is expected")
     tested, pool = _languages(test), _pool(task, _languages(test))
-    calibrates = described.family(task).calibrates
+    calibrates = family(task).calibrates
     if calibrates and (lacking := set(tested) - set(_languages(source.splits.get("dev", ())))):
         found = f"no dev data for {', '.join(sorted(lacking))}"
         raise StudyError(task.place("dev"), found, "the threshold of a mining task is calibrated on it")
@@ -169,18 +190,18 @@ def _task(name: str, task: Section, source: LocalSource | HubSource) -> Task:
     sources = tuple(language for language in _languages(train) if language in _languages(dev))
     return Task(
         name=name,
-        family=described.family(task),
+        family=family(task),
         source=source,
         languages=tuple(language for language in tested if language not in pool),
         pool=pool,
         train_language=trained[0] if trained else None,
-        labels=described.label_names(task),
-        corpora=described.strings(task, "corpora"),
-        licence=described.optional_text(task, "licence") or "",
+        labels=label_names(task),
+        corpora=strings(task, "corpora"),
+        licence=optional_text(task, "licence") or "",
         train_languages=trained if task.get("train_languages") else (),
         sources=sources if set(sources) - set(trained) else (),
-        normaliser=described.normaliser(task),
-        metric=described.metric(task),
+        normaliser=normaliser(task),
+        metric=metric(task),
     )
 
 
@@ -198,7 +219,7 @@ def _limited(task: Task, languages: Any, where: str) -> Task:
     if languages is None:
         return task
     known = dict.fromkeys((*task.languages, *task.sources))
-    for language in (chosen := tuple(described.language_codes(languages, where))):
+    for language in (chosen := tuple(language_codes(languages, where))):
         if language not in known:
             wanted = f"its languages are {', '.join(known)}"
             raise StudyError(where, f"language {language!r}", wanted, nearest(language, known))
@@ -234,36 +255,36 @@ def _splits(task: Section, keys: tuple[str, ...], main: str) -> Iterator[tuple[s
             own = {main: item} if isinstance(item, str) else item
             if not isinstance(own, Mapping):
                 raise StudyError(place, repr(item), f"a {main}, or a mapping with `{main}`, is expected")
-            described.known_keys(own, (main, "labels", "languages", *keys), place)
+            known_keys(own, (main, "labels", "languages", *keys), place)
             parts.append(Section(own, place, outer=task))
         yield split, parts
 
 
 def _local_part(part: Section, split: str) -> Files:
     form = _format(part)
-    header, lines = described.strings(part, "header"), described.strings(part, "lines")
+    header, lines = strings(part, "header"), strings(part, "lines")
     if form == "blocks" and not lines:
         raise StudyError(part.place("lines"), "nothing", "the names of a record's lines are expected")
-    path, pair, gold = described.text(part, "path"), *(described.optional_text(part, key) for key in ("pair", "gold"))
+    path, pair, gold = text(part, "path"), *(optional_text(part, key) for key in ("pair", "gold"))
     for key, what in BESIDE.get(form, {}).items():
-        described.need(part, key, f"{what} is expected")
+        need(part, key, f"{what} is expected")
     join = _join(part)
     has = () if join else FIXED_COLUMNS.get(form) or header or lines
-    columns = described.columns(part, has, NUMBERED_COLUMNS.get(form, {}))
+    columns = stated_columns(part, has, NUMBERED_COLUMNS.get(form, {}))
     numbers = _numbers(columns, part.place("columns")) if form in NUMBERED_COLUMNS else ()
-    languages = described.languages(part, split)
-    described.one_file_each((path, *_kept(columns)), languages, part.where)
-    quoting = described.flag(part, "quoting")
+    languages = stated_languages(part, split)
+    one_file_each((path, *_kept(columns)), languages, part.where)
+    quoting = flag(part, "quoting")
     return Files(columns, languages, part.where, path, form, header, quoting, lines, numbers, pair, gold, join)
 
 
 def _hub_part(part: Section, split: str) -> HubPart:
-    columns = described.columns(part, (), {})
-    languages = described.languages(part, split)
-    identifier, name = described.text(part, "hub"), described.text(part, "split")
-    config, revision = described.optional_text(part, "config"), described.optional_text(part, "revision")
-    described.one_file_each((config or "", name, *_kept(columns)), languages, part.where)
-    fallback, first = described.optional_text(part, "fallback"), part.get("first")
+    columns = stated_columns(part, (), {})
+    languages = stated_languages(part, split)
+    identifier, name = text(part, "hub"), text(part, "split")
+    config, revision = optional_text(part, "config"), optional_text(part, "revision")
+    one_file_each((config or "", name, *_kept(columns)), languages, part.where)
+    fallback, first = optional_text(part, "fallback"), part.get("first")
     if first is not None and (type(first) is not int or first <= 0):
         raise StudyError(part.place("first"), repr(first), "a number of rows above zero is expected")
     here = part.task.where
@@ -273,7 +294,7 @@ def _hub_part(part: Section, split: str) -> HubPart:
 
 
 def _format(section: Section) -> str:
-    name = described.text(section, "format")
+    name = text(section, "format")
     if name not in ALL_READERS:
         wanted = f"one of {', '.join(ALL_READERS)} is expected"
         raise StudyError(section.place("format"), repr(name), wanted, nearest(name, ALL_READERS))
@@ -286,16 +307,16 @@ def _join(part: Section) -> Join | None:
         return None
     if not isinstance(given, Mapping):
         raise StudyError(place, repr(given), "a mapping with `path`, `format` and `on` is expected")
-    described.known_keys(given, JOIN_KEYS, place)
+    known_keys(given, JOIN_KEYS, place)
     join = Section(given, place)
-    header, quoting = described.strings(join, "header"), described.flag(join, "quoting")
-    return Join(described.text(join, "path"), _format(join), described.text(join, "on"), header, quoting)
+    header, quoting = strings(join, "header"), flag(join, "quoting")
+    return Join(text(join, "path"), _format(join), text(join, "on"), header, quoting)
 
 
 def _numbers(columns: Columns, place: str) -> tuple[int, ...]:
     """The columns that a CoNLL reader must keep: their names are numbers."""
     named = [*columns.columns.values(), *([] if columns.unit is None else [columns.unit])]
-    used = [raw for spec in named for raw in described.raw_columns(spec)]
+    used = [raw for spec in named for raw in raw_columns(spec)]
     for raw in (*used, *columns.keep, *columns.skip):
         if not raw.isdecimal() or raw == "0":
             raise StudyError(place, repr(raw), "numbers of columns, counted from 1, are expected")

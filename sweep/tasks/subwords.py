@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from sweep.tasks.base import Row
+from sweep.tasks.base_source import Row
 
 ROWS_AT_ONCE = 1024  # enough to keep the tokenizer's threads busy, little enough to be stopped between two of them
 

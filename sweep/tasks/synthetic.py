@@ -30,7 +30,8 @@ from random import Random
 
 from sweep.errors import DataError, nearest
 from sweep.tasks import synthetic_rows as rows
-from sweep.tasks.base import SPLITS, Family, Row, Size, Task
+from sweep.tasks.base import Family, Task
+from sweep.tasks.base_source import SPLITS, Row, Size
 from sweep.tasks.families import FAMILIES
 from sweep.tasks.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Language, World, world
 

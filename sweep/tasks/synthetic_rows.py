@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from sweep.tasks.base import Row
+from sweep.tasks.base_source import Row
 from sweep.tasks.world import (
     FUNCTION,
     PIVOT,

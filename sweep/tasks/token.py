@@ -20,19 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.errors import DataError
-from sweep.tasks.base import (
-    BYTES_PER_TOKEN,
-    IGNORED,
-    Encoded,
-    EncodedSequence,
-    Family,
-    HeadSpec,
-    Metric,
-    Pair,
-    Prediction,
-    Row,
-    Task,
-)
+from sweep.tasks.base import Family, HeadSpec, Metric, Pair, Prediction, Task
+from sweep.tasks.base_encoded import Encoded, EncodedSequence
+from sweep.tasks.base_source import BYTES_PER_TOKEN, IGNORED, Row
 from sweep.tasks.formats import LINES
 from sweep.tasks.mapping import Columns, spelling
 from sweep.tasks.metrics import ClassMetric

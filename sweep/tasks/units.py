@@ -15,12 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Family, Row
+from sweep.tasks.base_source import Row
+
+if TYPE_CHECKING:
+    from sweep.tasks.base import Family
 
 Ids = NDArray[np.int64]
 

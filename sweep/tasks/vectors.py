@@ -8,14 +8,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
+RowIds = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Neighbours:
     """The nearest of M keys for each of N queries, the nearest first; of equally near ones the lower key first."""
 
-    keys: Ids  # [N, k] positions among the keys; k is the smaller of what was asked for and M
+    keys: RowIds  # [N, k] positions among the keys; k is the smaller of what was asked for and M
     cosine: NDArray[np.float32]  # [N, k]
 
 
@@ -25,8 +25,8 @@ class Vectors(Protocol):
     def __len__(self) -> int:
         """Sequences."""
 
-    def nearest(self, queries: Ids, keys: Ids, count: int) -> Neighbours:
+    def nearest(self, queries: RowIds, keys: RowIds, count: int) -> Neighbours:
         """The `count` rows of `keys` nearest to each row of `queries`, by cosine."""
 
-    def mutual(self, one: Ids, other: Ids, count: int) -> tuple[Neighbours, Neighbours]:
+    def mutual(self, one: RowIds, other: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
         """`nearest` from one side to the other, and back, for the price of one matrix product."""

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweep.tasks.base import IGNORED, Encoded
+from sweep.tasks.base_encoded import Encoded
+from sweep.tasks.base_source import IGNORED
 
 POOL_BATCHES = (
     64  # length buckets are cut within so many batches: padding stays below 5%, and batches differ between epochs

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Encoded
+from sweep.tasks.base_encoded import Encoded
 from sweep.training.batching import DeviceData, scoring_batches
 from sweep.training.heads import Head, Part
 from sweep.training.logme import one_hot

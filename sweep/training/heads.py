@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from sweep.errors import StudyError
 from sweep.plugins import imported
-from sweep.tasks.base import IGNORED, HeadSpec
+from sweep.tasks.base import HeadSpec
+from sweep.tasks.base_source import IGNORED
 from sweep.training.batching import Batch, sent
 from sweep.training.cpu_kernels import Projection
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.planning.phase_settings import Sampling
-from sweep.tasks.base import Encoded
+from sweep.tasks.base_encoded import Encoded
 from sweep.training.batching import Ids, epoch_batches, nested_pools, shapes
 
 BLOCK = 32  # steps within which every stream gets its share, give or take one step

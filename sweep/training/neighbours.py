@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from sweep.tasks.vectors import Ids, Neighbours
+from sweep.tasks.vectors import Neighbours, RowIds
 
 GROUP = 32  # columns whose maximum is taken together
 BLOCK_BYTES = 64 << 20  # of similarities held at a time
@@ -144,15 +144,15 @@ class DeviceVectors:
     def __len__(self) -> int:
         return len(self.array)
 
-    def nearest(self, queries: Ids, keys: Ids, count: int) -> Neighbours:
+    def nearest(self, queries: RowIds, keys: RowIds, count: int) -> Neighbours:
         return search(self._units(queries), self._units(keys), count)[0]
 
-    def mutual(self, one: Ids, other: Ids, count: int) -> tuple[Neighbours, Neighbours]:
+    def mutual(self, one: RowIds, other: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
         forward, backward = search(self._units(one), self._units(other), count, both=True)
         assert backward is not None
         return forward, backward
 
-    def _units(self, rows: Ids) -> Tensor:
+    def _units(self, rows: RowIds) -> Tensor:
         """[N, D] vectors of length 1; a zero vector stays one, and what is not a number counts as 0."""
         vectors = torch.from_numpy(self.array[rows]).to(self.device)
         return functional.normalize(vectors.nan_to_num_(), dim=1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sweep.tasks.base import Encoded
+from sweep.tasks.base_encoded import Encoded
 from sweep.training.features import parts
 from sweep.training.heads import Head, Part
 from sweep.training.model import Chainable, Precision

@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from sweep.training.heads import MaskedHead
 
-auto_model: Any = AutoModelForMaskedLM  # carries no types
+masked_model_class: Any = AutoModelForMaskedLM  # carries no types
 
 
 def load_published_head(head: MaskedHead, source: str, revision: str | None = None) -> bool:
@@ -25,7 +25,7 @@ def load_published_head(head: MaskedHead, source: str, revision: str | None = No
 
     The encoder of `source` must be loadable: its errors are said by encoders.load_encoder.
     """
-    model, report = auto_model.from_pretrained(
+    model, report = masked_model_class.from_pretrained(
         source, revision=revision, dtype="float32", output_loading_info=True, trust_remote_code=False
     )
     parts = _parts(model.eval(), missing=set(report["missing_keys"]))

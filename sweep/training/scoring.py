@@ -14,7 +14,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from sweep.tasks.base import Encoded, Outputs
+from sweep.tasks.base import Outputs
+from sweep.tasks.base_encoded import Encoded
 from sweep.tasks.encoding import concatenate
 from sweep.training.batching import Batch, DeviceData, Ids, scoring_batches
 from sweep.training.heads import MaskedHead, Pooling, VectorHead, mask_tokens
