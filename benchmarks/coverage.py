@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import numpy as np  # noqa: E402
 from simulated_studies import Target, World, study  # noqa: E402
 
-from sweep.reporting.statistics import LEVEL, Estimate, Model, average, fitted, holm  # noqa: E402
+from sweep.report.statistics import LEVEL, Estimate, Model, average, fitted, holm  # noqa: E402
 
 SEEDS, DOMINANT = (2, 3, 5, 10), ("examples", "equal", "seeds")
 METRICS = ("accuracy", "f1 of tokens", "f1 of answers", "map")

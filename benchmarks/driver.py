@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from sweep.planning.chains import Chain, Phase
-from sweep.planning.ledger import Ledger
-from sweep.planning.plan import Plan
-from sweep.records import PhaseRecord, ScoreRecord
-from sweep.stock import Stock
-from sweep.store import Store
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain, Phase
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
+from sweep.store.records import PhaseRecord, ScoreRecord
 
 REPOSITORY = Path(__file__).parents[1]
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
@@ -82,7 +82,7 @@ def _many(folder: Path, chains: int) -> Path:
 
 def _chains(folder: Path, arguments: argparse.Namespace) -> None:
     _with_workers(lambda config, plan, store_root: _idle(config, plan, store_root, 0.0))
-    from sweep.study import run
+    from sweep.run.study import run
 
     begun, before = time.time(), time.process_time()
     outcome = run(_many(folder, arguments.chains))
@@ -100,7 +100,7 @@ def _chains(folder: Path, arguments: argparse.Namespace) -> None:
 
 def _running(folder: Path, arguments: argparse.Namespace) -> None:
     _with_workers(lambda config, plan, store_root: _idle(config, plan, store_root, 10.0))
-    from sweep import study
+    from sweep.run import study
 
     used = _watched(arguments.seconds, lambda: os.kill(os.getpid(), 2))  # the same end as Ctrl-C
     outcome = study.run(_many(folder, arguments.chains))
@@ -127,7 +127,7 @@ def _watched(seconds: float, end: Callable[[], object] | None = None) -> list[fl
 
 def _bare(folder: Path, arguments: argparse.Namespace) -> None:
     """Ray's own floor: trials of 10 s that report as often as `running`'s, then as many of no work as `chains`."""
-    from sweep.cluster import DRIVER_ENVIRONMENT
+    from sweep.run.cluster import DRIVER_ENVIRONMENT
 
     os.environ.update(DRIVER_ENVIRONMENT)
     import ray
@@ -146,7 +146,7 @@ def _bare(folder: Path, arguments: argparse.Namespace) -> None:
 def _trials(folder: Path, name: str, seconds: int, count: int, limit: float | None) -> None:
     from ray import tune
 
-    from sweep.search import METRIC, written
+    from sweep.run.tune import METRIC, written
 
     def trial(_config: dict[str, Any]) -> None:
         for _ in range(seconds):
@@ -169,19 +169,19 @@ def _trials(folder: Path, name: str, seconds: int, count: int, limit: float | No
 def _with_workers(trial: Any) -> None:
     """So many workers whatever the machine has, and their function."""
     os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is imported, which here is before the study does
-    import sweep.worker
+    import sweep.run.tune__worker
 
     everywhere = set(range(WORKERS))
     os.sched_getaffinity = lambda _pid: everywhere  # what the driver asks for Ray's number of cores
-    sweep.worker.chain_trial = trial
+    sweep.run.tune__worker.chain_trial = trial
 
 
 def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -> None:
-    """What sweep.worker.chain_trial does, but for the work: reports, records, the last report."""
+    """What sweep.run.tune__worker.chain_trial does, but for the work: reports, records, the last report."""
     from ray import tune
 
-    from sweep.purse import REPORT_SECONDS
-    from sweep.search import written
+    from sweep.run.tune import written
+    from sweep.search.budget import REPORT_SECONDS
 
     started = time.time()
     cell = plan.cells[config["cell"]]

@@ -38,21 +38,21 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.planning.budget import TRAINING, forward_flops
-from sweep.planning.registry import shape_of
-from sweep.tasks.base import HeadSpec
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.encoding import from_sequences
-from sweep.tasks.families import FAMILIES
-from sweep.training.batching import Batch
-from sweep.training.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
-from sweep.training.encoders import random_encoder
-from sweep.training.mixture import Mixture, Stream
-from sweep.training.model import Chainable
-from sweep.training.schedule import FitSettings
-from sweep.training.scoring import score_all
-from sweep.training.train import fit
-from sweep.training.vocabulary import train_tokenizer
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.models.batches import Batch
+from sweep.models.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
+from sweep.models.encoders import random_encoder
+from sweep.models.model import Chainable
+from sweep.models.registry import shape_of
+from sweep.models.tokenizers__vocabulary import train_tokenizer
+from sweep.plan.cost import TRAINING, forward_flops
+from sweep.tasks import FAMILIES
+from sweep.tasks.task import HeadSpec
+from sweep.train.loop import fit
+from sweep.train.loop__schedule import FitSettings
+from sweep.train.mixture import Mixture, Stream
+from sweep.train.score import score_all
 
 CLASSES, PAD, CLS, SEP, WORDS = 3, 0, 2, 3, 5
 TASK = "topic"

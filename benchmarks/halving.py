@@ -23,16 +23,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from inline import in_turn
 from tiny import TINY
 
-from sweep.admission import Admission
-from sweep.paths import LEDGER
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.chains import TARGET
-from sweep.planning.ledger import ChainRow, Ledger
-from sweep.planning.resolve import resolve
-from sweep.planning.study_file import load
-from sweep.planning.summary import summary
-from sweep.stock import Stock
-from sweep.store import Store
+from sweep.config.load import load
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.recipe import TARGET
+from sweep.plan.resolve import resolve
+from sweep.plan.summary import summary
+from sweep.search.admission import Admission
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.ledger import ChainRow, Ledger
+from sweep.store.paths import LEDGER
 
 AXES = {"encoder": ["tiny"], "intermediate": ["none", "world/nli"], "target": ["world/rte", "world/qa_small"]}
 SPARING = {"scoring": {"chains": "winners"}, "halving": {"rungs": [0.25, 0.5], "keep": 0.5}}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from sweep.admission import Admission
-from sweep.chain.meter import Event
-from sweep.chain.trial import run
-from sweep.planning.chains import Chain
-from sweep.store import Store
+from sweep.plan.recipe import Chain
+from sweep.run.chain import run
+from sweep.search.admission import Admission
+from sweep.store.artifacts import Store
+from sweep.train.context__meter import Event
 
 
 def in_turn(admission: Admission, store: Store) -> Iterator[Chain]:

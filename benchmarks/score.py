@@ -39,19 +39,19 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.tasks.base import HeadSpec, Outputs, Task
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.base_source import IGNORED, Row
-from sweep.tasks.encoding import from_sequences
-from sweep.tasks.families import FAMILIES
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.source import IGNORED, Row
+from sweep.models.batches import Batch, DeviceData
+from sweep.models.cpu_kernels import BitDropout, OneDnnLinear
+from sweep.models.encoders import random_encoder
+from sweep.models.heads import Head
+from sweep.models.model import Chainable, Precision
+from sweep.tasks import FAMILIES
+from sweep.tasks.catalog.targets import UPOS
 from sweep.tasks.synthetic import EmbeddedSource
-from sweep.tasks.targets import UPOS
-from sweep.training.batching import Batch, DeviceData
-from sweep.training.cpu_kernels import BitDropout, OneDnnLinear
-from sweep.training.encoders import random_encoder
-from sweep.training.heads import Head
-from sweep.training.model import Chainable, Precision
-from sweep.training.scoring import score
+from sweep.tasks.task import HeadSpec, Outputs, Task
+from sweep.train.score import score
 
 TASK, PAD, CLS, SEP, WORDS, VOCABULARY = "udpos", 0, 2, 3, 5, 8000
 SMALLEST = 47

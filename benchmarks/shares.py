@@ -25,17 +25,17 @@ import numpy as np
 import torch
 from shapes import SIZES, VOCABULARY, xlm_r
 
-from sweep.facts import NO_FACTS, Facts
-from sweep.planning.sharing import crowd
-from sweep.tasks.base import HeadSpec
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.encoding import from_sequences
-from sweep.training.encoders import random_encoder
-from sweep.training.memory import keep_to_share, taken_memory, watch_memory
-from sweep.training.mixture import Mixture, Stream
-from sweep.training.model import Chainable
-from sweep.training.schedule import FitSettings
-from sweep.training.train import Progress, fit
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.models.batches__memory import keep_to_share, taken_memory, watch_memory
+from sweep.models.encoders import random_encoder
+from sweep.models.model import Chainable
+from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.sharing import crowd
+from sweep.tasks.task import HeadSpec
+from sweep.train.loop import Progress, fit
+from sweep.train.loop__schedule import FitSettings
+from sweep.train.mixture import Mixture, Stream
 
 TASK, CLASSES, PAD, WARM_STEPS = "topic", 3, 1, 10
 

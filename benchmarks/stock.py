@@ -3,7 +3,7 @@
     python benchmarks/stock.py SPEC RESULTS        (benchmarks/whole.py writes SPEC and reads RESULTS, both JSON)
 
 What people write who want this grid: `grid_search` over chains, `AutoModelFor...` from the folder that the phase before
-has saved, dynamic padding, `predict` per language. Rows, tokens and metrics come from sweep.tasks, so that both sides
+has saved, dynamic padding, `predict` per language. Rows, tokens and metrics come from sweep.tasks.table, so that both sides
 read the same data and mean the same scores. Each trial reports the FLOPs that its forward passes were fed, by the same
 formula as ours.
 """
@@ -24,15 +24,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
-from sweep.planning.registry import shape_of
-from sweep.tasks import TASKS
-from sweep.tasks.base import Task
-from sweep.tasks.base_encoded import Encoded
-from sweep.tasks.base_source import Row
-from sweep.tasks.encoding import from_sequences
-from sweep.training.mixture import Mixture, Stream
-from sweep.training.schedule import FitSettings, rate
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.source import Row
+from sweep.models.registry import shape_of
+from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
+from sweep.tasks.table import TASKS
+from sweep.tasks.task import Task
+from sweep.train.loop__schedule import FitSettings, rate
+from sweep.train.mixture import Mixture, Stream
 
 MASKED_SHARE = 0.15
 

@@ -24,15 +24,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.chain.trial import run
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.chains import Chain
-from sweep.planning.plan import Plan
-from sweep.planning.resolve import resolve
-from sweep.planning.spec import Study
-from sweep.planning.study_file import load
-from sweep.planning.summary import summary
-from sweep.store import Store
+from sweep.config.load import load
+from sweep.config.study import Study
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain
+from sweep.plan.resolve import resolve
+from sweep.plan.summary import summary
+from sweep.run.chain import run
+from sweep.store.artifacts import Store
 
 STUDIES = Path(__file__).parents[1] / "search_spaces"
 PLANNED = ("volume_vs_size", "count_vs_budget", "miniature/volume_vs_size", "miniature/count_vs_budget")

@@ -28,16 +28,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from inline import in_turn
 from tiny import TINY
 
-from sweep.admission import Admission
-from sweep.planning.axes import Cell
-from sweep.planning.budget import Costs
-from sweep.planning.chains import INTERMEDIATE, PRETRAIN, Chain
-from sweep.planning.ledger import Ledger
-from sweep.planning.plan import Plan
-from sweep.planning.resolve import resolve
-from sweep.planning.study_file import load
-from sweep.stock import Stock
-from sweep.store import Store
+from sweep.config.axes import Cell
+from sweep.config.load import load
+from sweep.plan.cost import Costs
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import INTERMEDIATE, PRETRAIN, Chain
+from sweep.plan.resolve import resolve
+from sweep.search.admission import Admission
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
 
 AXES = {
     "encoder": ["tiny"],

@@ -35,17 +35,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pandas as pd
 
-from sweep.chain.trial import run
-from sweep.paths import ENCODER_WEIGHTS
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.ledger import Ledger
-from sweep.planning.resolve import resolve
-from sweep.planning.study_file import load
-from sweep.planning.summary import summary
-from sweep.store import Store
-from sweep.tasks import TASKS
-from sweep.training.encoders import load_weights, random_encoder
-from sweep.training.tokenizer import load_tokenizer
+from sweep.config.load import load
+from sweep.models.encoders import load_weights, random_encoder
+from sweep.models.tokenizers import load_tokenizer
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.resolve import resolve
+from sweep.plan.summary import summary
+from sweep.run.chain import run
+from sweep.store.artifacts import Store
+from sweep.store.ledger import Ledger
+from sweep.store.paths import ENCODER_WEIGHTS
+from sweep.tasks.table import TASKS
 
 REPOSITORY = Path(__file__).parents[1]
 MARK = "SWEEP_BENCHMARK_SIDE"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from sweep.errors import Mistakes, SweepError
 
 if TYPE_CHECKING:
-    from sweep.planning.plan import Plan
-    from sweep.standing import Standing
+    from sweep.plan.plan import Plan
+    from sweep.store.index__standing import Standing
 
 MIRROR_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
-VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.benchmarks, which a command line that only plans need not load
+VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.catalog, which a command line that only plans need not load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as fault:
-        from sweep.store import disk_error
+        from sweep.store.artifacts import disk_error
 
         full = disk_error(fault, getattr(options, "results", Path.cwd()))
         if full is None:
@@ -49,15 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Says every mistake in a study file, its data, its encoders' configurations and tokenizers; trains nothing."""
-    from sweep.planning.study_file import load
+    from sweep.config.load import load
 
     mistakes = Mistakes()
     with mistakes.part():
         study = load(options.file)
-        from sweep.facts import NO_FACTS
-        from sweep.planning.first_use import check_data
-        from sweep.planning.resolve import informed, look_up, make_plan
-        from sweep.tracking import check_uri
+        from sweep.plan.facts import NO_FACTS
+        from sweep.plan.first_use import check_data
+        from sweep.plan.resolve import informed, look_up, make_plan
+        from sweep.run.tracking import check_uri
 
         plan = make_plan(look_up(study, options.file, mistakes), NO_FACTS, mistakes)
         with mistakes.part():
@@ -77,20 +77,20 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _check_encoders(plan: Plan) -> None:
-    from sweep.chain.inspection import check_encoders  # which takes seconds to import
-    from sweep.facts import NO_FACTS
+    from sweep.plan.facts import NO_FACTS
+    from sweep.plan.first_use__inspection import check_encoders  # which takes seconds to import
 
     check_encoders(plan, NO_FACTS)
 
 
 def plan(options: argparse.Namespace) -> int:
     """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
-    from sweep.planning.budget import Costs
-    from sweep.planning.first_use import check_small_data
-    from sweep.planning.measured import measured
-    from sweep.planning.resolve import informed, resolve
-    from sweep.planning.study_file import load, read_budget
-    from sweep.planning.summary import coverage, plan_text, summary
+    from sweep.config.load import load, read_budget
+    from sweep.plan.cost import Costs
+    from sweep.plan.first_use import check_small_data
+    from sweep.plan.resolve import informed, resolve
+    from sweep.plan.summary import coverage, plan_text, summary
+    from sweep.store.ledger__measured import measured
 
     study = load(options.file)
     if options.budget:
@@ -113,14 +113,14 @@ def plan(options: argparse.Namespace) -> int:
 
 def _standing(planned: Plan) -> Standing | None:
     """What the study's results folder has of the plan; None where there is none."""
-    from sweep import paths
-    from sweep.planning.ledger import opened_to_read
+    from sweep.store import paths
+    from sweep.store.ledger import opened_to_read
 
     results = planned.study.results_folder
     if not (results / paths.LEDGER).is_file():
         return None
-    from sweep.standing import standing
-    from sweep.store import Store
+    from sweep.store.artifacts import Store
+    from sweep.store.index__standing import standing
 
     with opened_to_read(results / paths.LEDGER) as ledger:
         return standing(planned, ledger.chains(), Store(results / paths.STORE))
@@ -128,9 +128,9 @@ def _standing(planned: Plan) -> Standing | None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs what is missing of the study, then writes the report."""
-    from sweep.reporting.publish import mirror, publish
-    from sweep.study import outcome_text
-    from sweep.study import run as run_study
+    from sweep.run.publish import mirror, publish
+    from sweep.run.study import outcome_text
+    from sweep.run.study import run as run_study
 
     outcome = run_study(options.file)
     report = publish(outcome.results)
@@ -144,8 +144,8 @@ def run(options: argparse.Namespace) -> int:
 
 def preview(options: argparse.Namespace) -> int:
     """Guesses which intermediate settings help which targets, from short phases, before the study is run."""
-    from sweep.preview import preview as preview_study
-    from sweep.preview import text
+    from sweep.run.preview import preview as preview_study
+    from sweep.run.preview import text
 
     print(text(preview_study(options.file), options.file))
     return 0
@@ -153,7 +153,7 @@ def preview(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Writes report and score tables from what is there now."""
-    from sweep.reporting.publish import mirror, publish
+    from sweep.run.publish import mirror, publish
 
     print(publish(options.results))
     mirror(options.results, _say, MIRROR_SECONDS)
@@ -162,7 +162,7 @@ def report(options: argparse.Namespace) -> int:
 
 def gc(options: argparse.Namespace) -> int:
     """Says which weights of a study nobody needs any more and what they take on disk; deletes them if asked to."""
-    from sweep.garbage import collect, text
+    from sweep.run.cleanup import collect, text
 
     chosen = {"delete": options.delete, "finished": options.finished}
     print(text(collect(options.file, **chosen), options.file, **chosen))
@@ -171,8 +171,8 @@ def gc(options: argparse.Namespace) -> int:
 
 def score(options: argparse.Namespace) -> int:
     """Scores a folder of predictions and labels in the official layout of XTREME and XTREME-R."""
-    from sweep.official.scores import score as score_folder
-    from sweep.official.table import scores_text
+    from sweep.xtreme.score import score as score_folder
+    from sweep.xtreme.score__table import scores_text
 
     scores = score_folder(options.folder, options.version)
     for note in scores.notes:
@@ -183,16 +183,16 @@ def score(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Opens the MLflow UI on a results folder, after sending what was not sent yet."""
-    from sweep.reporting.publish import mirror
-    from sweep.ui import open_ui
+    from sweep.run.publish import mirror
+    from sweep.run.ui import open_ui
 
     return open_ui(options.results.absolute(), mirror(options.results, _say), options.port)
 
 
 def tasks(options: argparse.Namespace) -> int:
     """Lists the data sets that a study can name, or says all of one: family, languages, sizes, licence, overlaps."""
-    from sweep.tasks import TASKS
-    from sweep.tasks.listing import details, facts, table
+    from sweep.tasks.table import TASKS
+    from sweep.tasks.table__listing import details, facts, table
 
     names = [options.name] if options.name else list(TASKS)
     if options.json:

@@ -10,14 +10,11 @@ from pathlib import Path
 import pandas as pd
 from finished_study import FinishedStudy
 
-from sweep.facts import NO_FACTS
-from sweep.mirror import chain_tags, parameters
-from sweep.planning.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
-from sweep.planning.ledger import ChainRow
-from sweep.records import PreviewRecord
-from sweep.reporting import figures, page, retention
-from sweep.reporting.results import labels, tuning_frame
-from sweep.reporting.tables import (
+from sweep.config.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
+from sweep.plan.facts import NO_FACTS
+from sweep.report import figures, page, retention
+from sweep.report.results import labels, tuning_frame
+from sweep.report.tables import (
     cell_table,
     contrast_table,
     language_table,
@@ -28,6 +25,9 @@ from sweep.reporting.tables import (
     retention_table,
     tuning_table,
 )
+from sweep.run.tracking__mirror import chain_tags, parameters
+from sweep.store.ledger import ChainRow
+from sweep.store.records import PreviewRecord
 
 # Names that are hard to keep apart: equal basenames, and targets that are called as columns are.
 VALUES = {

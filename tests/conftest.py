@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sweep.store import Store
+    from sweep.store.artifacts import Store
 
 # Set before any library is imported: most of them read their switches at import.
 os.environ.update(
@@ -43,7 +43,7 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The store of the smallest study, its one chain done: others copy its tokenizer, its data and its encoder."""
     from small_studies import finish, study_file
 
-    from sweep.store import Store
+    from sweep.store.artifacts import Store
 
     folder = tmp_path_factory.mktemp("small")
     store = Store(folder / "store")

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sweep.tasks import TASKS
-from sweep.tasks.base import Family, Prediction, Task
-from sweep.tasks.base_encoded import Encoded
-from sweep.tasks.base_source import IGNORED, Row
-from sweep.tasks.classify import CHOICE, SEQUENCE
-from sweep.tasks.masked import MASKED
+from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.source import IGNORED, Row
+from sweep.tasks.classification import CHOICE, SEQUENCE
+from sweep.tasks.masked_lm import MASKED
 from sweep.tasks.mining import MINING
-from sweep.tasks.qa import SPAN
+from sweep.tasks.question_answering import SPAN
 from sweep.tasks.ranking import RANKING
 from sweep.tasks.retrieval import EMBEDDING
-from sweep.tasks.token import TOKEN
-from sweep.training.neighbours import DeviceVectors
+from sweep.tasks.table import TASKS
+from sweep.tasks.tagging import TOKEN
+from sweep.tasks.task import Family, Prediction, Task
+from sweep.train.score__neighbours import DeviceVectors
 
 Outputs = list[NDArray[Any]]
 Model = Callable[[Encoded, list[Row]], Outputs]

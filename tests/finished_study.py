@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep.fingerprint import fingerprint
-from sweep.paths import LEDGER
-from sweep.planning.axes import Arm, Cell
-from sweep.planning.ledger import COLLAPSED, DONE, ChainRow, Ledger
-from sweep.records import PhaseRecord, ScoreRecord
-from sweep.reporting.gains import Asked, Estimates, estimate
-from sweep.reporting.results import results
-from sweep.store import Store
+from sweep.config.axes import Arm, Cell
+from sweep.identity import fingerprint
+from sweep.report.gains import Asked, Estimates, estimate
+from sweep.report.results import results
+from sweep.store.artifacts import Store
+from sweep.store.ledger import COLLAPSED, DONE, ChainRow, Ledger
+from sweep.store.paths import LEDGER
+from sweep.store.records import PhaseRecord, ScoreRecord
 
 EPOCH = 1_790_000_000.0
 SOURCE = "en"

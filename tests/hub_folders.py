@@ -10,11 +10,11 @@ from typing import Any
 from datasets import Dataset, Features
 from hub_rows import DATA_SETS, Shape
 
-from sweep.tasks import HUB
-from sweep.tasks.base import Task
-from sweep.tasks.mapping import fill
-from sweep.tasks.parts import Part
-from sweep.tasks.sources import hub_task
+from sweep.data.columns import fill
+from sweep.data.parts import Part
+from sweep.tasks.describe import hub_task
+from sweep.tasks.table import HUB
+from sweep.tasks.task import Task
 
 Configs = dict[str, dict[str, list[dict[str, Any]]]]  # configuration -> split -> rows
 

@@ -18,7 +18,7 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import CodeType
 
-MODULE = "sweep.planning.axes"
+MODULE = "sweep.config.axes"
 AXIS, VALUES = "adapter", ("plain", "lora")
 LINES = {  # what the new line stands before -> the line
     "    @property\n    def baseline(self)": f'    {AXIS}: str = "{VALUES[0]}"\n\n',
@@ -50,13 +50,11 @@ def widen() -> None:
 def reported(folder: Path) -> Iterator[tuple[str, object]]:
     import cell_tables
 
-    from sweep import paths
-    from sweep.mirror import chain_tags, parameters
-    from sweep.planning.axes import AMOUNTS, Arm
-    from sweep.reporting import figures, page
-    from sweep.reporting.results import labels, tuning_frame
-    from sweep.reporting.submissions import publish_submissions
-    from sweep.reporting.tables import (
+    from sweep.config.axes import AMOUNTS, Arm
+    from sweep.report import figures, page
+    from sweep.report.results import labels, tuning_frame
+    from sweep.report.submissions import publish_submissions
+    from sweep.report.tables import (
         cell_table,
         contrast_table,
         language_table,
@@ -65,6 +63,8 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
         retention_table,
         tuning_table,
     )
+    from sweep.run.tracking__mirror import chain_tags, parameters
+    from sweep.store import paths
 
     cell_tables.VALUES[AXIS] = VALUES
     study = cell_tables.made(folder, ("volume", "source", "target", AXIS))
@@ -114,7 +114,7 @@ def planned(folder: Path) -> Iterator[tuple[str, object]]:
     from small_studies import plan_of, study_file
 
     from sweep.cli import main
-    from sweep.planning.coverage import coverage_order
+    from sweep.plan.order import coverage_order
 
     axes = {"intermediate": ["none", "world/nli", "world/qa"], "target": ["world/topic", "world/retrieval"]}
     path = study_file(folder, {**axes, AXIS: list(VALUES)})

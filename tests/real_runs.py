@@ -22,7 +22,7 @@ from pathlib import Path
 
 from conftest import REPOSITORY
 
-from sweep.store import Store
+from sweep.store.artifacts import Store
 
 MARK = "SWEEP_TEST_RUN"
 WORKER = "ray::ImplicitFunc"  # how Ray calls a process that runs Tune's functions

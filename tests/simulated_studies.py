@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from sweep.reporting.statistics import Run, Scores, average, scores_of
-from sweep.tasks.families import FAMILIES
+from sweep.report.statistics import Run, Scores, average, scores_of
+from sweep.tasks import FAMILIES
 
 Floats = NDArray[np.float64]
 LANGUAGES = 2

@@ -15,23 +15,23 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sweep.admission import Admission
-from sweep.chain.meter import Event
-from sweep.chain.trial import run
+from sweep.config.load import load
 from sweep.heartbeat import Cancelled
-from sweep.paths import LEDGER
-from sweep.planning.budget import Costs
-from sweep.planning.chains import Chain
-from sweep.planning.groups import groups_of
-from sweep.planning.ledger import Ledger
-from sweep.planning.plan import Plan
-from sweep.planning.resolve import resolve
-from sweep.planning.study_file import load
-from sweep.records import PhaseRecord, ScoreRecord
-from sweep.reporting.page import Report, read
-from sweep.stock import Stock
-from sweep.store import Store
-from sweep.study import plan_facts
+from sweep.plan.cost import Costs
+from sweep.plan.languages__groups import groups_of
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain
+from sweep.plan.resolve import resolve
+from sweep.report.page import Report, read
+from sweep.run.chain import run
+from sweep.run.study import plan_facts
+from sweep.search.admission import Admission
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
+from sweep.store.paths import LEDGER
+from sweep.store.records import PhaseRecord, ScoreRecord
+from sweep.train.context__meter import Event
 
 TINY = {
     "random_init": {

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from small_studies import plan_of, study_file
 
-from sweep.admission import Admission
-from sweep.display import STARVED, Display, Pace, chain_cells, duration, study_line
-from sweep.facts import NO_FACTS, Reached
-from sweep.fingerprint import fingerprint
-from sweep.forecast import device_seconds_left
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.chains import Chain, Rates
-from sweep.planning.ledger import Ledger
-from sweep.planning.plan import Plan
-from sweep.planning.summary import summary
-from sweep.records import PhaseRecord, ScoreRecord
-from sweep.stock import Stock
-from sweep.store import Store
-from sweep.tuning import Tried, rates_for, winner
+from sweep.identity import fingerprint
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.facts import NO_FACTS, Reached
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain, Rates
+from sweep.plan.summary import summary
+from sweep.run.progress import STARVED, Display, Pace, chain_cells, duration, study_line
+from sweep.run.progress__forecast import device_seconds_left
+from sweep.search.admission import Admission
+from sweep.search.candidates import Tried, rates_for, winner
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
+from sweep.store.records import PhaseRecord, ScoreRecord
 
 AXES = {
     "intermediate": ["none", "world/nli", ["world/nli", "world/pos"]],
@@ -726,7 +726,7 @@ def test_time_left_is_what_is_left_at_the_pace_of_the_last_two_minutes():
 def test_the_pace_is_noted_every_second_whatever_is_written(tmp_path, monkeypatch):
     """Lines are written where chains end, when others than those that have computed are at work."""
     lab, now = Lab(study(tmp_path), tmp_path), [1000.0]
-    monkeypatch.setattr("sweep.display.time.time", lambda: now[0])
+    monkeypatch.setattr("sweep.run.progress.time.time", lambda: now[0])
     lab.fill()
     (chain,) = lab.busy
     stream = io.StringIO()

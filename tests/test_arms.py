@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from small_studies import finish, plan_of, study_file, with_encoder_of
 
+from sweep.config.axes import Cell
+from sweep.config.phases import Sampling
 from sweep.errors import StudyError
-from sweep.planning.axes import Cell
-from sweep.planning.budget import Costs
-from sweep.planning.coverage import coverage_order
-from sweep.planning.phase_settings import Sampling
+from sweep.plan.cost import Costs
+from sweep.plan.order import coverage_order
 from sweep.tasks.synthetic import FOREIGN, EmbeddedSource
 
 NEAR, FAR = "svo85", "vso10"  # world/qa is translated into the first, world/nli into both

@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny_models import HEADS, PAD, toy
 
-from sweep.data import subset
-from sweep.planning.phase_settings import Sampling
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.base_source import IGNORED
-from sweep.tasks.encoding import from_sequences
-from sweep.training.batching import DeviceData, epoch_batches, nested_pools, scoring_batches, split
-from sweep.training.mixture import BLOCK, Mixture, Stream
+from sweep.config.phases import Sampling
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.source import IGNORED
+from sweep.models.batches import DeviceData, epoch_batches, nested_pools, scoring_batches, split
+from sweep.train.data import subset
+from sweep.train.mixture import BLOCK, Mixture, Stream
 
 
 @pytest.fixture(scope="module")

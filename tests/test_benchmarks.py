@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.tasks.benchmarks import BENCHMARKS, GROUPS, languages_of
-from sweep.tasks.languages import NAMES, THREE_LETTERS
+from sweep.tasks.catalog import BENCHMARKS, GROUPS, languages_of
+from sweep.tasks.catalog__languages import NAMES, THREE_LETTERS
 
 # as many as the official scorer lists
 COUNTS = [

@@ -9,12 +9,12 @@ from small_studies import chains_of, finish, plan_of, study_file, with_encoder_o
 from tiny_models import toy
 
 from sweep.errors import StudyError
-from sweep.paths import ENCODER_WEIGHTS
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.coverage import coverage_order
-from sweep.planning.summary import summary
-from sweep.training.batching import DeviceData
-from sweep.training.mixture import Mixture, Stream
+from sweep.models.batches import DeviceData
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.order import coverage_order
+from sweep.plan.summary import summary
+from sweep.store.paths import ENCODER_WEIGHTS
+from sweep.train.mixture import Mixture, Stream
 
 FREE = {"steps": None, "epochs": None, "batch_tokens": 128, "evaluations": 1, "collapse_margin": -1}
 WSD = {**FREE, "schedule": "wsd", "warmup": {"steps": 2}}

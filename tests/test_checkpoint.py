@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweep.chain.checkpoint import CheckpointWriter, read_checkpoint
 from sweep.errors import StoreError
-from sweep.paths import CHECKPOINT
-from sweep.training.train import State
+from sweep.store.paths import CHECKPOINT
+from sweep.train.checkpoint import CheckpointWriter, read_checkpoint
+from sweep.train.loop import State
 
 
 def state(step: int) -> State:

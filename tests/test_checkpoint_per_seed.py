@@ -12,18 +12,18 @@ import torch
 from small_studies import plan_of, study_file
 from tiny_models import SHAPES
 
-from sweep.chain.inspection import check_encoders
 from sweep.cli import main
+from sweep.config.load import load
 from sweep.errors import Mistakes, SweepError
-from sweep.facts import NO_FACTS
-from sweep.planning.first_use import resolve_revisions, unchecked_encoders
-from sweep.planning.preview import previews, short_plan
-from sweep.planning.resolve import look_up, resolve
-from sweep.planning.study_file import load
-from sweep.training.encoders import load_encoder
-from sweep.training.heads import MaskedHead
-from sweep.training.published import load_published_head
-from sweep.tuning import Tried, rates_for
+from sweep.models.encoders import load_encoder
+from sweep.models.encoders__published import load_published_head
+from sweep.models.heads import MaskedHead
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.first_use import resolve_revisions, unchecked_encoders
+from sweep.plan.first_use__inspection import check_encoders
+from sweep.plan.preview import previews, short_plan
+from sweep.plan.resolve import look_up, resolve
+from sweep.search.candidates import Tried, rates_for
 
 MULTIBERTS = {"path": "google/multiberts-seed_{seed}"}
 
@@ -86,7 +86,7 @@ def test_a_preview_reads_the_first_seeds_checkpoint(tmp_path):
 
 
 def test_every_checkpoint_of_the_hub_gets_its_own_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr("sweep.planning.first_use.encoder_commit", lambda location: f"commit of {location}")
+    monkeypatch.setattr("sweep.plan.first_use.encoder_commit", lambda location: f"commit of {location}")
     path = per_seed(tmp_path, 1, 2, encoder=MULTIBERTS)
     facts = resolve_revisions(look_up(load(path), path, Mistakes()), NO_FACTS)
     source = resolve(load(path), path, facts).encoders["mine"]

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 from small_studies import chains_of, events_of, finish, plan_of, stopped_when, study_file, unmeasured, with_data_of
 
-from sweep.chain.dev import is_collapsed
-from sweep.chain.trial import run
 from sweep.errors import StoreError, StudyError
-from sweep.paths import ENCODER_WEIGHTS
-from sweep.planning.chains import attempt_seed
-from sweep.stock import Stock
+from sweep.plan.recipe import attempt_seed
+from sweep.run.chain import run
+from sweep.store.index import Stock
+from sweep.store.paths import ENCODER_WEIGHTS
+from sweep.train.phase__dev import is_collapsed
 
 HOPELESS = {"learning_rate": 5.0, "collapse_margin": 0.01}  # a rate that ends in one answer for everything
 MIDDLE = {"intermediate": ["world/rte"]}

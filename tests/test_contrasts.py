@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from finished_study import GAINS, FinishedStudy, estimated, the_row
 
-from sweep.planning.axes import Arm
-from sweep.reporting import page
-from sweep.reporting.gains import SOURCE, TEXT, references
-from sweep.reporting.statistics import HELPS, UNDECIDED
-from sweep.reporting.tables import leading_table
-from sweep.reporting.text import contrast_sentences, first_sentence
+from sweep.config.axes import Arm
+from sweep.report import page
+from sweep.report.gains import SOURCE, TEXT, references
+from sweep.report.statistics import HELPS, UNDECIDED
+from sweep.report.tables import leading_table
+from sweep.report.text import contrast_sentences, first_sentence
 
 BASE = {"en": 0.9, "de": 0.75, "sw": 0.6}
 SHIFTS = {**GAINS, "nli in de": 0.14, "nli in all languages": 0.08, "nli+raw": 0.02, "nli+raw in de": 0.2}

@@ -11,12 +11,12 @@ from small_studies import finish, study_file
 from tiny_models import HEADS, PAD, SHAPES, VOCABULARY, toy
 from torch import nn
 
-from sweep.store import Store
-from sweep.training import cpu_kernels
-from sweep.training.batching import DeviceData
-from sweep.training.cpu_kernels import BitDropout, kernels_in_use, one_dnn_linear, one_dnn_works, use_cpu_kernels
-from sweep.training.encoders import random_encoder
-from sweep.training.model import Chainable
+from sweep.models import cpu_kernels
+from sweep.models.batches import DeviceData
+from sweep.models.cpu_kernels import BitDropout, kernels_in_use, one_dnn_linear, one_dnn_works, use_cpu_kernels
+from sweep.models.encoders import random_encoder
+from sweep.models.model import Chainable
+from sweep.store.artifacts import Store
 
 SHORT: dict[str, Any] = {"pretrain": {"steps": 4}, "target": {"steps": 2}, "scoring": {"examples": 8}}
 

@@ -15,10 +15,10 @@ import pytest
 from family_cases import CASES, WORDS
 from small_tokenizers import small_tokenizer
 
+from sweep.data.encoded import SEQUENCES_AT_ONCE, concatenate, encode, from_sequences, open_encoded
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled, Heartbeat
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.encoding import SEQUENCES_AT_ONCE, concatenate, encode, from_sequences, open_encoded
 
 
 @pytest.fixture(scope="module")

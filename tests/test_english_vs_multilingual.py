@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from small_studies import cut, plan_of, reported
 
-from sweep.planning.plan import Plan
-from sweep.reporting import page
-from sweep.reporting.gains import SOURCE, TEXT
-from sweep.reporting.text import contrast_sentences
+from sweep.plan.plan import Plan
+from sweep.report import page
+from sweep.report.gains import SOURCE, TEXT
+from sweep.report.text import contrast_sentences
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
 REAL, TWIN = STUDIES / "english_vs_multilingual.yaml", STUDIES / "miniature" / "english_vs_multilingual.yaml"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.facts import NO_FACTS, Reached, RowsRead, TaskData
-from sweep.fingerprint import fingerprint
-from sweep.paths import LEDGER
-from sweep.planning.ledger import Ledger, opened_to_read
-from sweep.planning.registry import Shape
-from sweep.tasks.base_source import Size
-from sweep.tasks.overlap import Shared
+from sweep.data.source import Size
+from sweep.identity import fingerprint
+from sweep.models.registry import Shape
+from sweep.plan.facts import NO_FACTS, Reached, RowsRead, TaskData
+from sweep.store.ledger import Ledger, opened_to_read
+from sweep.store.paths import LEDGER
+from sweep.tasks.check__overlap import Shared
 
 SHAPE = Shape(12, 768, 3072, 250_002, 512)
 DATA = TaskData("a:b", "0f0f", ("de", "en"))

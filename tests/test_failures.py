@@ -19,22 +19,22 @@ from small_studies import plan_of, study_file
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
-from sweep.admission import Admission
-from sweep.chain.meter import Meter
-from sweep.chainlog import add, place, spoken_into
 from sweep.cli import main
-from sweep.cluster import cluster, workplace
+from sweep.config.study import Runtime
 from sweep.errors import DataError, StoreError, StudyError
-from sweep.paths import CHECKPOINT
-from sweep.planning.budget import Costs
-from sweep.planning.ledger import FAILED, STOPPED, Ledger
-from sweep.planning.spec import Runtime
-from sweep.search import ChainSearcher, read, written
-from sweep.stock import Stock
-from sweep.store import Store, disk_error
-from sweep.tasks import TASKS
-from sweep.training.encoders import random_encoder
-from sweep.worker import chain_trial, leaves_device_unusable
+from sweep.models.encoders import random_encoder
+from sweep.plan.cost import Costs
+from sweep.run.cluster import cluster, workplace
+from sweep.run.logs import add, place, spoken_into
+from sweep.run.tune import ChainSearcher, read, written
+from sweep.run.tune__worker import chain_trial, leaves_device_unusable
+from sweep.search.admission import Admission
+from sweep.store.artifacts import Store, disk_error
+from sweep.store.index import Stock
+from sweep.store.ledger import FAILED, STOPPED, Ledger
+from sweep.store.paths import CHECKPOINT
+from sweep.tasks.table import TASKS
+from sweep.train.context__meter import Meter
 
 HINT = (
     "\nCUDA kernel errors might be asynchronously reported at some other API call.\nCompile with `TORCH_USE_CUDA_DSA`"
@@ -85,7 +85,7 @@ def test_an_error_of_data_program_or_memory_needs_no_new_process(fault):
 SPEAKER = """
 import os, subprocess, sys, warnings
 from pathlib import Path
-from sweep.chainlog import spoken_into, stack_of_silence
+from sweep.run.logs import spoken_into, stack_of_silence
 print("before")
 try:
     with spoken_into(Path(sys.argv[1])) as note, stack_of_silence(float(sys.argv[2])):
@@ -168,7 +168,7 @@ def test_a_command_that_finds_the_disk_full_says_so_in_one_line(tmp_path, monkey
     def full(_results):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "report.html"))
 
-    monkeypatch.setattr("sweep.reporting.publish.publish", full)
+    monkeypatch.setattr("sweep.run.publish.publish", full)
     assert main(["report", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"sweep: {tmp_path}/report.html: found a full disk (")
@@ -187,8 +187,8 @@ def attempted(folder: Path, monkeypatch, fault: Exception, *, store: str = "stor
         Meter(1.0, (time.time(), time.process_time()), clocked=True, listener=listener).beat()
         raise fault
 
-    monkeypatch.setattr("sweep.worker.tune.report", lambda result: told.append(read(result)))
-    monkeypatch.setattr("sweep.chain.trial.run", fails)
+    monkeypatch.setattr("sweep.run.tune__worker.tune.report", lambda result: told.append(read(result)))
+    monkeypatch.setattr("sweep.run.chain.run", fails)
     config = {
         "chain": chain.key, "cell": 0, "rates": dict(chain.rates), "seed": 1, "candidate": 0, "role": chain.role,
         "until": None, "devices": 1.0, "keep": False,
@@ -250,7 +250,7 @@ def test_what_broke_a_device_in_every_process_is_the_reason_and_no_death_without
 
 KILLED = """
 import os, signal
-from sweep.cluster import workplace
+from sweep.run.cluster import workplace
 with workplace() as folder:
     (folder / "ray").mkdir()
     (folder / "ray" / "socket").touch()
@@ -279,7 +279,7 @@ def test_the_temporary_folder_of_a_killed_run_goes_with_the_next_one_and_that_of
 UNFINISHED = """
 import os, signal, sys
 from pathlib import Path
-from sweep.store import Store
+from sweep.store.artifacts import Store
 with Store(Path(sys.argv[1]))._new_folder(Path(sys.argv[1]) / "phases" / "key") as folder:
     print(folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,9 +12,9 @@ from family_cases import CASES, WORDS, Case
 from numpy.typing import NDArray
 from small_tokenizers import KINDS, small_tokenizer
 
-from sweep.tasks.base_encoded import Encoded
-from sweep.tasks.base_source import IGNORED, Row
-from sweep.tasks.encoding import from_sequences
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.source import IGNORED, Row
 
 SHORT, LONG = 60, 4096
 

@@ -10,12 +10,12 @@ import torch
 from tiny_models import HEADS
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from sweep.planning.budget import TRAINING, forward_flops, masked_head_flops
-from sweep.planning.registry import CHECKPOINTS, Shape, shape_of
-from sweep.tasks.encoding import EncodedSequence, from_sequences
-from sweep.training.batching import DeviceData
-from sweep.training.encoders import random_encoder
-from sweep.training.model import Chainable
+from sweep.data.encoded import EncodedSequence, from_sequences
+from sweep.models.batches import DeviceData
+from sweep.models.encoders import random_encoder
+from sweep.models.model import Chainable
+from sweep.models.registry import CHECKPOINTS, Shape, shape_of
+from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
 
 VOCABULARY = 700
 BERT = {

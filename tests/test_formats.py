@@ -8,8 +8,8 @@ import json
 
 import pytest
 
+from sweep.data.formats import Layout, read
 from sweep.errors import DataError
-from sweep.tasks.formats import Layout, read
 
 
 @pytest.fixture

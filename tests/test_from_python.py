@@ -18,7 +18,7 @@ import ray
 import asyncio, json, os, threading
 from pathlib import Path
 from sweep.errors import SweepError
-from sweep.study import run
+from sweep.run.study import run
 
 print("begins")
 before, found = dict(os.environ), {}
@@ -58,15 +58,15 @@ def test_a_script_that_imports_ray_first_and_has_no_guard_runs_a_study_in_a_thre
 def test_a_mistake_in_an_encoder_reaches_the_caller_as_one(tmp_path):
     """Encoders are looked at in a process of their own."""
     study_file(tmp_path, encoders={"tiny": {**TINY, "random_init": {**TINY["random_init"], "hidden_size": 33}}})
-    done = ran(tmp_path, "from pathlib import Path\nfrom sweep.study import run\nrun(Path('study.yaml'))\n")
+    done = ran(tmp_path, "from pathlib import Path\nfrom sweep.run.study import run\nrun(Path('study.yaml'))\n")
     assert "StudyError: encoders.tiny.random_init: found" in done.stderr.splitlines()[-1]
 
 
 def test_a_cluster_that_the_process_has_already_is_refused_and_left_alone(monkeypatch):
     ray = pytest.importorskip("ray")
-    from sweep.cluster import cluster
+    from sweep.config.study import Runtime
     from sweep.errors import StudyError
-    from sweep.planning.spec import Runtime
+    from sweep.run.cluster import cluster
 
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("the caller's Ray was ended"))

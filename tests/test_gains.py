@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from finished_study import BASE, GAINS, FinishedStudy, estimated, the_row, usual
 
-from sweep.reporting.gains import verdict
-from sweep.reporting.results import scores_frame
-from sweep.reporting.statistics import HELPS, HURTS, MISSING, ONE_SEED, UNDECIDED
-from sweep.reporting.tables import leading_table
-from sweep.reporting.text import first_sentence
+from sweep.report.gains import verdict
+from sweep.report.results import scores_frame
+from sweep.report.statistics import HELPS, HURTS, MISSING, ONE_SEED, UNDECIDED
+from sweep.report.tables import leading_table
+from sweep.report.text import first_sentence
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pandas.testing import assert_frame_equal
 from small_studies import chains_of, finish, reported, stopped_after, study_file, unmeasured, with_data_of
 
 from sweep.cli import main
-from sweep.garbage import Garbage, collect
-from sweep.preview import preview
-from sweep.store import Store
+from sweep.run.cleanup import Garbage, collect
+from sweep.run.preview import preview
+from sweep.store.artifacts import Store
 
 TWO = {"intermediate": ["none", "world/pos"]}
 WSD = {"schedule": "wsd", "warmup": {"steps": 1}, "epochs": 1.0, "steps": None, "evaluations": 1}

@@ -9,10 +9,10 @@ import pytest
 import torch
 from tiny_models import HEADS, SHAPES, tiny_model, toy
 
-from sweep.planning.phase_settings import Sampling
-from sweep.training.mixture import Mixture, Stream
-from sweep.training.schedule import FitSettings
-from sweep.training.train import fit
+from sweep.config.phases import Sampling
+from sweep.train.loop import fit
+from sweep.train.loop__schedule import FitSettings
+from sweep.train.mixture import Mixture, Stream
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

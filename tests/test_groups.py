@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from small_studies import plan_of, study_file
 
+from sweep.config.load import parse
 from sweep.errors import StudyError
-from sweep.planning.groups import FIXED, NAMES, groups_of
-from sweep.planning.resolve import resolve
-from sweep.planning.study_file import parse
-from sweep.tasks import TASKS
-from sweep.tasks.benchmarks import BENCHMARKS
-from sweep.tasks.resources import CC100_GB, CLASSES
+from sweep.plan.languages__groups import FIXED, NAMES, groups_of
+from sweep.plan.languages__resources import CC100_GB, CLASSES
+from sweep.plan.resolve import resolve
+from sweep.tasks.catalog import BENCHMARKS
+from sweep.tasks.table import TASKS
 
 BOTH = sorted({language for tasks in BENCHMARKS.values() for names in tasks.values() for language in names})
 

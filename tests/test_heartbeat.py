@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from small_studies import plan_of, study_file
 
-from sweep.chain.meter import Meter
-from sweep.search import read
-from sweep.worker import Reports
+from sweep.run.tune import read
+from sweep.run.tune__worker import Reports
+from sweep.train.context__meter import Meter
 
 TURN = 0.05  # seconds
 
@@ -32,8 +32,8 @@ class Driver:
 @pytest.fixture
 def driver(monkeypatch) -> Iterator[Driver]:
     found = Driver()
-    monkeypatch.setattr("sweep.worker.tune.report", found.report)
-    monkeypatch.setattr("sweep.worker.REPORT_SECONDS", TURN)
+    monkeypatch.setattr("sweep.run.tune__worker.tune.report", found.report)
+    monkeypatch.setattr("sweep.run.tune__worker.REPORT_SECONDS", TURN)
     return found
 
 

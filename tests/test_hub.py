@@ -15,11 +15,11 @@ from hub_folders import offline
 from hub_folders import repository as write_repository
 from hub_rows import ANSWERS, NLI
 
+from sweep.data.source import Size
 from sweep.errors import DataError, StudyError
-from sweep.tasks import HUB, TASKS
-from sweep.tasks.base_source import Size
 from sweep.tasks.check import check
-from sweep.tasks.sources import hub_task
+from sweep.tasks.describe import hub_task
+from sweep.tasks.table import HUB, TASKS
 
 TEXT = Value("string")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of a repository that is made up here
@@ -297,6 +297,6 @@ def test_a_split_that_is_filtered_to_nothing_is_refused(xnli):
 
 
 def test_the_table_is_there_without_heavy_libraries():
-    code = "import sys, sweep.tasks; print([m for m in ('datasets', 'pyarrow', 'torch', 'pandas') if m in sys.modules])"
+    code = "import sys, sweep.tasks.table; print([m for m in ('datasets', 'pyarrow', 'torch', 'pandas') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert output.stdout.strip() == "[]"

@@ -19,7 +19,7 @@ CARD = "---\nlicense: mit\n---\n"
 QUESTION = """
 import json, sys
 from sweep.errors import DataError
-from sweep.tasks import TASKS
+from sweep.tasks.table import TASKS
 source = TASKS[sys.argv[1]].source
 try:
     found = source.resolve()

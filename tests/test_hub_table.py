@@ -7,9 +7,9 @@ import pytest
 from hub_folders import hub_folders, offline, parts_of
 from hub_rows import EXPECTED
 
-from sweep.tasks import HUB, TASKS
-from sweep.tasks.benchmarks import BENCHMARKS
-from sweep.tasks.parts import PartedSource
+from sweep.data.parts import PartedSource
+from sweep.tasks.catalog import BENCHMARKS
+from sweep.tasks.table import HUB, TASKS
 
 
 @pytest.fixture(autouse=True)

@@ -17,19 +17,19 @@ from cell_tables import VALUES, hold, made, read
 from finished_study import FinishedStudy
 from small_studies import TINY, chains_of, finish, plan_of, stopped_when, study_file
 
-from sweep.chain import bench
-from sweep.mirror import chain_tags
-from sweep.planning import chains as planning_chains
-from sweep.planning import plan as planning_plan
-from sweep.planning.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
-from sweep.planning.chains import Chain
-from sweep.planning.shapes import encoder_source
-from sweep.reporting import figures, page, retention
-from sweep.reporting.results import arms_in, results, write_groups, write_scores
-from sweep.reporting.submissions import publish_submissions
-from sweep.reporting.text import distrust
-from sweep.store import Store
-from sweep.training.model import NATIVE_BF16
+from sweep.config.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
+from sweep.models.model import NATIVE_BF16
+from sweep.models.registry__shapes import encoder_source
+from sweep.plan import plan as planning_plan
+from sweep.plan import recipe as planning_chains
+from sweep.plan.recipe import Chain
+from sweep.report import figures, page, retention
+from sweep.report.results import arms_in, results, write_groups, write_scores
+from sweep.report.submissions import publish_submissions
+from sweep.report.text import distrust
+from sweep.run.tracking__mirror import chain_tags
+from sweep.store.artifacts import Store
+from sweep.train import context as bench
 
 PAIRS = list(itertools.combinations(VALUES, 2))
 

@@ -88,7 +88,7 @@ PLACE = {name: (layer, index) for layer, row in enumerate(LAYERS) for index, nam
 
 
 def module_name(path: Path) -> str:
-    """`sweep/tasks/base.py` is `tasks.base`, `sweep/tasks/__init__.py` is `tasks`, `sweep/__init__.py` is empty."""
+    """`sweep/tasks/task.py` is `tasks.base`, `sweep/tasks/__init__.py` is `tasks`, `sweep/__init__.py` is empty."""
     parts = path.relative_to(REPOSITORY / "sweep").with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -107,7 +107,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def own_module(name: str) -> str | None:
-    """The module of ours that an imported name lies in: `sweep.tasks.FAMILIES` lies in `tasks`."""
+    """The module of ours that an imported name lies in: `sweep.tasks.table.FAMILIES` lies in `tasks`."""
     if name != "sweep" and not name.startswith("sweep."):
         return None
     name = name.removeprefix("sweep").removeprefix(".")
@@ -135,7 +135,7 @@ def test_the_tables_name_no_file_that_is_gone():
 
 
 def test_planning_loads_no_heavy_library():
-    code = "import json, sys; from sweep.planning import budget, plan, resolve; print(json.dumps(sorted(sys.modules)))"
+    code = "import json, sys; from sweep.plan import budget, plan, resolve; print(json.dumps(sorted(sys.modules)))"
     process = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     loaded = {name.split(".")[0] for name in json.loads(process.stdout)}
     assert (

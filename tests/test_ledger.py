@@ -15,11 +15,11 @@ from small_studies import study_file
 
 from sweep.cli import main
 from sweep.errors import StoreError
-from sweep.facts import NO_FACTS, Facts
-from sweep.paths import LEDGER
-from sweep.planning.ledger import Ledger, opened_to_read
-from sweep.reporting.publish import publish
-from sweep.study import prepared
+from sweep.plan.facts import NO_FACTS, Facts
+from sweep.run.publish import publish
+from sweep.run.study import prepared
+from sweep.store.ledger import Ledger, opened_to_read
+from sweep.store.paths import LEDGER
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:

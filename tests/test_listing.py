@@ -7,8 +7,8 @@ import json
 import pytest
 
 from sweep.cli import main
-from sweep.tasks import TASKS
-from sweep.tasks.overlap import overlap
+from sweep.tasks.check__overlap import overlap
+from sweep.tasks.table import TASKS
 from sweep.terminal import WIDTH
 
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from tiny_models import HEADS, PAD, tiny_model, toy
 
-from sweep.tasks.base_source import IGNORED
-from sweep.training.batching import DeviceData, split
-from sweep.training.features import parts
-from sweep.training.mixture import Mixture, Stream
-from sweep.training.model import Chainable
-from sweep.training.neighbours import DeviceVectors
-from sweep.training.schedule import FitSettings
-from sweep.training.scoring import score_all
-from sweep.training.train import fit
+from sweep.data.source import IGNORED
+from sweep.evaluate.linear_probe import parts
+from sweep.models.batches import DeviceData, split
+from sweep.models.model import Chainable
+from sweep.train.loop import fit
+from sweep.train.loop__schedule import FitSettings
+from sweep.train.mixture import Mixture, Stream
+from sweep.train.score import score_all
+from sweep.train.score__neighbours import DeviceVectors
 
 STEP = FitSettings(learning_rate=0.0, steps=1, seed=0, clip=1e9)
 

@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import CLASSES, HEADS, MASK, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
+from sweep.data.encoded import concatenate
+from sweep.data.source import IGNORED
 from sweep.errors import StoreError, StudyError
-from sweep.tasks.base import HeadSpec
-from sweep.tasks.base_source import IGNORED
-from sweep.tasks.encoding import concatenate
-from sweep.training.batching import DeviceData
-from sweep.training.encoders import cpu_weights, load_encoder, load_weights, random_encoder
-from sweep.training.heads import mask_tokens
-from sweep.training.model import Chainable
-from sweep.training.neighbours import DeviceVectors
-from sweep.training.scoring import score, score_all
-from sweep.training.tokenizer import load_tokenizer
-from sweep.training.vocabulary import train_tokenizer
+from sweep.models.batches import DeviceData
+from sweep.models.encoders import cpu_weights, load_encoder, load_weights, random_encoder
+from sweep.models.heads import mask_tokens
+from sweep.models.model import Chainable
+from sweep.models.tokenizers import load_tokenizer
+from sweep.models.tokenizers__vocabulary import train_tokenizer
+from sweep.tasks.task import HeadSpec
+from sweep.train.score import score, score_all
+from sweep.train.score__neighbours import DeviceVectors
 
 READ_AT_THE_END = [family for family in HEADS if family != "embedding"]
 ALONE = [family for family in HEADS if family not in ("masked", "embedding")]  # losses that know only their example

@@ -7,9 +7,9 @@ import unicodedata
 
 import pytest
 
-from sweep.names import LONGEST, file_name
-from sweep.tasks import TASKS
-from sweep.tasks.benchmarks import BENCHMARKS
+from sweep.identity__names import LONGEST, file_name
+from sweep.tasks.catalog import BENCHMARKS
+from sweep.tasks.table import TASKS
 
 PARTS = ("a", "A", "b", "/", "-", "_", ".", "~", " ", "+", "\0", "\n", "é", "e\u0301", "ß", "ss", "\ud800")
 NASTY = (

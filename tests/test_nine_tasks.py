@@ -6,7 +6,7 @@ from pathlib import Path
 
 from small_studies import cut, plan_of, reported
 
-from sweep.reporting import page
+from sweep.report import page
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
 NINE, FAMILIES = STUDIES / "nine_tasks.yaml", STUDIES / "family_and_size.yaml"

@@ -10,10 +10,10 @@ from family_cases import CASES, predicted, task_of
 from official_files import EXPECTED, GOLDEN, official_folder
 from small_tokenizers import KINDS, small_tokenizer
 
-from sweep.official.scores import Scores, TaskScores, averages, headline, read_pair, score
-from sweep.official.table import scores_text
-from sweep.tasks.benchmarks import BENCHMARKS, GROUPS
-from sweep.tasks.encoding import from_sequences
+from sweep.data.encoded import from_sequences
+from sweep.tasks.catalog import BENCHMARKS, GROUPS
+from sweep.xtreme.score import Scores, TaskScores, averages, headline, read_pair, score
+from sweep.xtreme.score__table import scores_text
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.family.suffix])

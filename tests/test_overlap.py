@@ -8,15 +8,15 @@ import pytest
 from small_studies import study_file
 
 from sweep.cli import main
+from sweep.config.load import load
 from sweep.errors import StudyError
-from sweep.facts import NO_FACTS
-from sweep.planning import first_use
-from sweep.planning.budget import Costs
-from sweep.planning.first_use import check_data, check_small_data
-from sweep.planning.resolve import informed, resolve
-from sweep.planning.study_file import load
-from sweep.study import plan_facts
-from sweep.tasks.overlap import Shared
+from sweep.plan import first_use
+from sweep.plan.cost import Costs
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.first_use import check_data, check_small_data
+from sweep.plan.resolve import informed, resolve
+from sweep.run.study import plan_facts
+from sweep.tasks.check__overlap import Shared
 
 
 def texts(kind: str, count: int):

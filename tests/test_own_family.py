@@ -17,16 +17,16 @@ import pytest
 from sklearn import metrics
 from small_studies import chains_of, plan_of, study_file, with_encoder_of
 
-from sweep import paths, plugins
-from sweep.chain.trial import run
 from sweep.errors import StudyError
-from sweep.official.scores import score
-from sweep.planning.ledger import opened_to_read
-from sweep.store import Store
-from sweep.tasks import TASKS
-from sweep.tasks.base import Task
-from sweep.tasks.families import FAMILIES, measure_of
+from sweep.run.chain import run
+from sweep.store import paths
+from sweep.store.artifacts import Store
+from sweep.store.ledger import opened_to_read
+from sweep.tasks import FAMILIES, measure_of, plugins
 from sweep.tasks.metrics import VALUES, class_counts
+from sweep.tasks.table import TASKS
+from sweep.tasks.task import Task
+from sweep.xtreme.score import score
 
 SWEEP = Path(__file__).resolve().parent.parent / "sweep"
 OWN_FILES = {Path(sys.modules[type(family).__module__].__file__ or "") for family in FAMILIES.values()}
@@ -216,7 +216,7 @@ def test_words_are_counted_where_tags_are_judged_by_accuracy() -> None:
         ({"family": "mood:Modo"}, "tasks.mood.family: found 'mood:Modo', while mood has no Modo"),
         ({"family": "mood:Modo"}, "did you mean 'Mood'?"),
         ({"family": "mood:"}, "tasks.mood.family: found 'mood:'; module:name is expected"),
-        ({"family": "mood:np"}, "a complete subclass of sweep.tasks.base.Family is expected"),
+        ({"family": "mood:np"}, "a complete subclass of sweep.tasks.task.Family is expected"),
         ({"family": "empty:Empty"}, "which lacks check, encode, judge, predict, value, columns;"),
         ({"family": "broken:Family"}, "the module 'broken', which cannot be imported (ZeroDivisionError"),
         ({"family": "json:Mood"}, "another name for your own is expected"),
@@ -230,7 +230,7 @@ def test_words_are_counted_where_tags_are_judged_by_accuracy() -> None:
     ],
 )
 def test_a_mistake_about_ones_own_python_is_one_line(toy: Path, changes: dict[str, object], said: str) -> None:
-    (toy.parent / "empty.py").write_text("from sweep.tasks.base import Family\n\nclass Empty(Family):\n    pass\n")
+    (toy.parent / "empty.py").write_text("from sweep.tasks.task import Family\n\nclass Empty(Family):\n    pass\n")
     (toy.parent / "broken.py").write_text("1 / 0\n")
     (toy.parent / "json.py").write_text("")
     with pytest.raises(StudyError) as mistake:

@@ -7,17 +7,17 @@ import pytest
 import torch
 from tiny_models import FIRST_WORD, HEADS, PAD, tiny_model
 
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.encoding import from_sequences
-from sweep.tasks.families import FAMILIES
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.models.batches import DeviceData
+from sweep.models.heads import TEMPERATURE, VectorHead
+from sweep.models.model import Chainable
+from sweep.tasks import FAMILIES
 from sweep.tasks.retrieval import EMBEDDING
-from sweep.training.batching import DeviceData
-from sweep.training.heads import TEMPERATURE, VectorHead
-from sweep.training.mixture import Mixture, Stream
-from sweep.training.model import Chainable
-from sweep.training.schedule import FitSettings
-from sweep.training.scoring import score_all
-from sweep.training.train import fit
+from sweep.train.loop import fit
+from sweep.train.loop__schedule import FitSettings
+from sweep.train.mixture import Mixture, Stream
+from sweep.train.score import score_all
 
 HALF = 27  # a word and its translation are so many ids apart
 

@@ -9,8 +9,8 @@ import pytest
 from finished_study import usual
 from small_studies import study_file
 
-from sweep import paths
-from sweep.reporting.publish import publish
+from sweep.run.publish import publish
+from sweep.store import paths
 
 SWEEP = Path(paths.__file__).parent
 NAMES = {

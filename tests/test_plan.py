@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from small_studies import TINY, plan_of, study_file
 
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.coverage import Coverage, coverage_order
-from sweep.planning.grids import spread
-from sweep.planning.summary import summary
-from sweep.tasks.base_source import Size
+from sweep.data.source import Size
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.order import Coverage, coverage_order
+from sweep.plan.recipe__grids import spread
+from sweep.plan.summary import summary
 
 QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
 WIDE = {

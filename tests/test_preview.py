@@ -9,24 +9,24 @@ import torch
 from finished_study import FinishedStudy
 from small_studies import plan_of, study_file, with_data_of
 
-from sweep.chain.bench import model_to_score, set_up
-from sweep.chain.preview import measure
 from sweep.cli import main
-from sweep.data import SAMPLE_SEED, training_data
 from sweep.errors import StudyError
-from sweep.facts import NO_FACTS
-from sweep.paths import LEDGER
-from sweep.planning.budget import Costs
-from sweep.planning.chains import INTERMEDIATE, PRETRAIN
-from sweep.planning.ledger import Ledger
-from sweep.planning.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
-from sweep.preview import preview
-from sweep.records import PreviewRecord
-from sweep.reporting import page
-from sweep.reporting.preview import preview_frame, regrets
-from sweep.store import Store
-from sweep.training.features import Part, label_columns
-from sweep.training.logme import log_evidence, moments, one_hot
+from sweep.evaluate.linear_probe import Part, label_columns
+from sweep.evaluate.linear_probe__logme import log_evidence, moments, one_hot
+from sweep.evaluate.transferability import measure
+from sweep.plan.cost import Costs
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
+from sweep.plan.recipe import INTERMEDIATE, PRETRAIN
+from sweep.report import page
+from sweep.report.preview import preview_frame, regrets
+from sweep.run.preview import preview
+from sweep.store.artifacts import Store
+from sweep.store.ledger import Ledger
+from sweep.store.paths import LEDGER
+from sweep.store.records import PreviewRecord
+from sweep.train.context import model_to_score, set_up
+from sweep.train.data import SAMPLE_SEED, training_data
 
 AXES = {"intermediate": ["none", "world/pos"], "target": ["world/topic"]}
 

@@ -27,20 +27,20 @@ from small_studies import (
 from small_tokenizers import small_tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from sweep.chain.bench import model_to_train, set_up
-from sweep.chain.trial import run
 from sweep.cli import main
+from sweep.data.encoded import EncodedSequence, from_sequences
+from sweep.data.source import IGNORED
 from sweep.errors import StudyError
-from sweep.paths import HEAD_WEIGHTS
-from sweep.store import Store
-from sweep.tasks.base import HeadSpec
-from sweep.tasks.base_source import IGNORED
-from sweep.tasks.encoding import EncodedSequence, from_sequences
-from sweep.training.batching import DeviceData
-from sweep.training.encoders import load_encoder
-from sweep.training.heads import MaskedHead
-from sweep.training.model import Chainable
-from sweep.training.published import load_published_head
+from sweep.models.batches import DeviceData
+from sweep.models.encoders import load_encoder
+from sweep.models.encoders__published import load_published_head
+from sweep.models.heads import MaskedHead
+from sweep.models.model import Chainable
+from sweep.run.chain import run
+from sweep.store.artifacts import Store
+from sweep.store.paths import HEAD_WEIGHTS
+from sweep.tasks.task import HeadSpec
+from sweep.train.context import model_to_train, set_up
 
 CHAINED = ["mbert", "xlm-r", "xlm-r-xl", "mdeberta", "mmbert", "electra"]
 TEXTS = [f"the river runs to town number {number} and back to the {number % 7} hills" for number in range(200)]
@@ -404,7 +404,7 @@ for number, piece in enumerate(["[PAD]", "[CLS]", "[SEP]", "[UNK]", "‚ñÅthe", "‚
 model.trainer_spec.unk_id = 3
 open(sys.argv[1], "wb").write(model.SerializeToString())
 """
-READ = "import sys; from sweep.training.tokenizer import load_tokenizer as load; print(load(sys.argv[1])('the rivers'))"
+READ = "import sys; from sweep.models.tokenizers import load_tokenizer as load; print(load(sys.argv[1])('the rivers'))"
 
 
 def test_a_sentencepiece_model_alone_is_read_or_its_library_is_asked_for(tmp_path):

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
+from sweep.data.formats__treebank import is_whole, written_words
 from sweep.errors import DataError, StudyError
-from sweep.tasks.benchmarks import languages_of
+from sweep.tasks import FAMILIES
+from sweep.tasks.catalog import languages_of
+from sweep.tasks.catalog.publishers import FILES
 from sweep.tasks.check import check
-from sweep.tasks.families import FAMILIES
-from sweep.tasks.publishers import FILES
-from sweep.tasks.sources import local_task
-from sweep.tasks.treebank import is_whole, written_words
+from sweep.tasks.describe import local_task
 
 
 def write(path, content):

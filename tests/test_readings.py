@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from finished_study import FinishedStudy
 
-from sweep.reporting import page
-from sweep.reporting.results import Result, results
-from sweep.reporting.tables import layer_table
-from sweep.reporting.text import vector_sentences
+from sweep.report import page
+from sweep.report.results import Result, results
+from sweep.report.tables import layer_table
+from sweep.report.text import vector_sentences
 
 ENCODERS = {"small": "small"}
 

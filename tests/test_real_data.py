@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sweep.tasks.check import check
-from sweep.tasks.sources import local_task
+from sweep.tasks.describe import local_task
 
 STUDY = Path(__file__).resolve().parent.parent / "search_spaces/real_small.yaml"
 DESCRIPTIONS = YAML(typ="safe", pure=True).load(STUDY.read_text(encoding="utf-8"))["tasks"]

@@ -10,10 +10,10 @@ import pytest
 from family_cases import CASES, statistics
 from small_tokenizers import KINDS, small_tokenizer
 
-from sweep.tasks.base_source import Row
-from sweep.tasks.encoding import from_sequences
-from sweep.tasks.qa import SPAN
-from sweep.tasks.token import TOKEN, chunk_counts
+from sweep.data.encoded import from_sequences
+from sweep.data.source import Row
+from sweep.tasks.question_answering import SPAN
+from sweep.tasks.tagging import TOKEN, chunk_counts
 
 
 def squad_rows(path: Path) -> list[Row]:

@@ -11,17 +11,17 @@ from small_studies import TINY, plan_of, reported, study_file
 from small_tokenizers import small_tokenizer
 from tiny_models import PAD, tiny_model, toy
 
+from sweep.config.load import parse
 from sweep.errors import StudyError
-from sweep.planning.budget import Costs
-from sweep.planning.groups import groups_of
-from sweep.planning.reading import default_layer, scoring_settings
-from sweep.planning.registry import CHECKPOINTS, MODEL_TYPES, Checkpoint, ModelType, Shape, hub_ids, shape_of
-from sweep.planning.resolve import resolve
-from sweep.planning.study_file import parse
-from sweep.reporting.page import save
-from sweep.tasks.resources import CLASSES
-from sweep.training.batching import DeviceData
-from sweep.training.tokenizer import check_tokenizer
+from sweep.models.batches import DeviceData
+from sweep.models.registry import CHECKPOINTS, MODEL_TYPES, Checkpoint, ModelType, Shape, hub_ids, shape_of
+from sweep.models.tokenizers import check_tokenizer
+from sweep.plan.cost import Costs
+from sweep.plan.languages__groups import groups_of
+from sweep.plan.languages__resources import CLASSES
+from sweep.plan.recipe__reading import default_layer, scoring_settings
+from sweep.plan.resolve import resolve
+from sweep.report.page import save
 
 CONFIG = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 60, "pad_token_id": 3}
 MADE_UP = Checkpoint(

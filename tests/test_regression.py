@@ -11,15 +11,15 @@ from scipy import stats
 from small_studies import finish, plan_of, study_file, with_encoder_of
 from small_tokenizers import KINDS, small_tokenizer
 
+from sweep.data.encoded import from_sequences
 from sweep.errors import DataError, StudyError
-from sweep.official.scores import read_pair
-from sweep.reporting.statistics import scores_of
-from sweep.store import Store
-from sweep.tasks import TASKS
-from sweep.tasks.base import Task
+from sweep.report.statistics import scores_of
+from sweep.store.artifacts import Store
 from sweep.tasks.check import check
-from sweep.tasks.encoding import from_sequences
 from sweep.tasks.regression import REGRESSION, rank_correlation, squared_error
+from sweep.tasks.table import TASKS
+from sweep.tasks.task import Task
+from sweep.xtreme.score import read_pair
 
 TASK = Task("likeness", REGRESSION, TASKS["world/nli"].source, ("en",))
 

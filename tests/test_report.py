@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from finished_study import FinishedStudy, estimated, the_row, usual
 
-from sweep import paths
-from sweep.planning.axes import Arm
-from sweep.reporting import page
-from sweep.reporting.cost import savings
-from sweep.reporting.results import results, scores_frame
-from sweep.reporting.tables import leading_table
-from sweep.reporting.text import distrust, first_sentence, points
+from sweep.config.axes import Arm
+from sweep.report import page
+from sweep.report.cost import savings
+from sweep.report.results import results, scores_frame
+from sweep.report.tables import leading_table
+from sweep.report.text import distrust, first_sentence, points
+from sweep.store import paths
 
 COLUMNS = (
     "study encoder intermediate volume source chain_budget target language seed metric value is_source flops"

@@ -12,12 +12,12 @@ from small_studies import TINY, study_file
 
 from sweep.cli import main
 from sweep.errors import StudyError
-from sweep.paths import LEDGER
-from sweep.planning import resolve
-from sweep.planning.ledger import opened_to_read
-from sweep.planning.registry import Shape
-from sweep.planning.shapes import EncoderSource
-from sweep.study import prepared
+from sweep.models.registry import Shape
+from sweep.models.registry__shapes import EncoderSource
+from sweep.plan import resolve
+from sweep.run.study import prepared
+from sweep.store.ledger import opened_to_read
+from sweep.store.paths import LEDGER
 
 STEPS = ("look_up", "make_plan")
 WORK = ("own_task", "encoder_source", "_row_digests")  # for a task or an encoder
@@ -40,7 +40,7 @@ def counted(monkeypatch) -> Counter[str]:
         call = counting(name, getattr(resolve, name))
         monkeypatch.setattr(resolve, name, call)
         if name in STEPS:
-            monkeypatch.setattr(f"sweep.study.{name}", call)
+            monkeypatch.setattr(f"sweep.run.study.{name}", call)
     return calls
 
 
@@ -82,7 +82,7 @@ def test_a_run_is_resolved_once_the_first_time_and_every_time(begun, tmp_path, c
 
 def test_a_setting_that_does_not_fit_leaves_no_results_folder(tmp_path, monkeypatch):
     asked = list[str]()
-    monkeypatch.setattr("sweep.study.resolve_revisions", lambda *_: asked.append("the hub"))
+    monkeypatch.setattr("sweep.run.study.resolve_revisions", lambda *_: asked.append("the hub"))
     path = study_file(
         tmp_path, results=str(tmp_path / "results"), tuning={"candidates": 2, "halving": {"rungs": [0.3]}}
     )
@@ -101,14 +101,14 @@ def hub_encoder(folder: Path, **settings: object) -> Path:
 
 def read_as(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's only encoder has this shape."""
-    monkeypatch.setattr("sweep.planning.first_use.encoder_commit", lambda _location: "c0ffee")
+    monkeypatch.setattr("sweep.plan.first_use.encoder_commit", lambda _location: "c0ffee")
 
     def check(plan, facts):
         (source,) = plan.encoders.values()
         assert isinstance(source, EncoderSource)
         return facts.with_shape(source.location or "", source.revision, shape)
 
-    monkeypatch.setattr("sweep.study._check_encoders", check)
+    monkeypatch.setattr("sweep.run.study._check_encoders", check)
 
 
 def test_what_the_first_run_learns_of_a_hub_encoder_is_in_its_plan_and_in_the_ledger(tmp_path, monkeypatch, counted):

@@ -14,23 +14,23 @@ from finished_study import FinishedStudy, the_row
 from small_studies import chains_of, finish, hear, plan_of, study_file, unmeasured, with_data_of, with_encoder_of
 from tiny_models import tiny_model, toy
 
-from sweep.admission import Admission
-from sweep.chain.bench import model_with_heads, set_up
-from sweep.chain.trial import run
+from sweep.data.source import Size
 from sweep.errors import StudyError
-from sweep.paths import LEDGER
-from sweep.planning.budget import Costs, probe_examples
-from sweep.planning.ledger import Ledger
-from sweep.reporting import page
-from sweep.reporting.results import results
-from sweep.reporting.retention import estimate_retention
-from sweep.stock import Stock
-from sweep.store import Store
-from sweep.tasks.base_source import Size
-from sweep.tasks.families import FAMILIES, measure_of
-from sweep.training.heads import Head
-from sweep.training.probe import fit_head
-from sweep.training.scoring import score_all
+from sweep.evaluate.linear_probe__probe import fit_head
+from sweep.models.heads import Head
+from sweep.plan.cost import Costs, probe_examples
+from sweep.report import page
+from sweep.report.results import results
+from sweep.report.retention import estimate_retention
+from sweep.run.chain import run
+from sweep.search.admission import Admission
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
+from sweep.store.paths import LEDGER
+from sweep.tasks import FAMILIES, measure_of
+from sweep.train.context import model_with_heads, set_up
+from sweep.train.score import score_all
 
 ASKED = {"retention": True}
 LINEAR = ("sequence", "choice", "token", "span")
@@ -46,7 +46,7 @@ def fitted(family: str, seed: int = 0, examples: int = 60):
 
 
 def loss(model, family: str, data) -> float:
-    from sweep.training.batching import DeviceData, scoring_batches
+    from sweep.models.batches import DeviceData, scoring_batches
 
     device, total = DeviceData(data, "cpu", model.pad_id), 0.0
     model.eval()

@@ -7,10 +7,10 @@ from retrieval_files import BUCC, LAREQA, TASKS, write_all, write_bucc, write_sq
 from small_studies import finish, plan_of, study_file, with_encoder_of
 
 from sweep.errors import DataError, StudyError
-from sweep.planning.reading import default_layer
+from sweep.plan.recipe__reading import default_layer
+from sweep.tasks import measure_of
 from sweep.tasks.check import check
-from sweep.tasks.families import measure_of
-from sweep.tasks.sources import local_task
+from sweep.tasks.describe import local_task
 
 SCORED = {"bucc2018": 31, "lareqa": 10, "mewslix": 8}  # foreign sentences, questions, mentions per language
 

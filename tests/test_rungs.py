@@ -11,18 +11,18 @@ import pytest
 from small_studies import chains_of, plan_of, reported, study_file, unmeasured, with_data_of, with_encoder_of
 from test_admission import TUNED, Lab, study
 
-from sweep.chain.trial import run
+from sweep.config.study import Scoring, Tuning
 from sweep.errors import StudyError
-from sweep.facts import Facts
-from sweep.forecast import device_seconds_left
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.rungs import Stage, planned_end, rung_step, stages
-from sweep.planning.spec import Scoring, Tuning
-from sweep.planning.summary import summary
-from sweep.reporting.cost import savings
-from sweep.reporting.results import tuning_frame
-from sweep.stock import Stock
-from sweep.store import Store
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.facts import Facts
+from sweep.plan.halving import Stage, planned_end, rung_step, stages
+from sweep.plan.summary import summary
+from sweep.report.cost import savings
+from sweep.report.results import tuning_frame
+from sweep.run.chain import run
+from sweep.run.progress__forecast import device_seconds_left
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
 
 WINNERS = {"scoring": {"chains": "winners"}}
 HALVING = {"tuning": {"candidates": 4, "startup": 2, "halving": {"rungs": [0.25, 0.5]}}}

@@ -9,13 +9,13 @@ from fractions import Fraction
 import pytest
 from family_cases import CASES
 
+from sweep.data.source import IGNORED
+from sweep.data.units__share import drawn, held
 from sweep.errors import DataError
-from sweep.tasks.base_source import IGNORED
-from sweep.tasks.classify import SEQUENCE
-from sweep.tasks.qa import SPAN
-from sweep.tasks.share import drawn, held
-from sweep.tasks.sources import local_task
-from sweep.tasks.token import TOKEN
+from sweep.tasks.classification import SEQUENCE
+from sweep.tasks.describe import local_task
+from sweep.tasks.question_answering import SPAN
+from sweep.tasks.tagging import TOKEN
 
 TENTH = Fraction(1, 10)
 FAMILY_WITH = {"context": SPAN, "tags": TOKEN, "text": SEQUENCE}

@@ -11,15 +11,15 @@ from hub_rows import DATA_SETS
 from published_encoders import save_published
 from small_studies import PHASE, chains_of, finish, plan_of, study_file
 
-from sweep.chain.trial import run
+from sweep.config.load import load
 from sweep.errors import Mistakes
-from sweep.facts import NO_FACTS
-from sweep.planning.first_use import resolve_revisions
-from sweep.planning.resolve import look_up, resolve
-from sweep.planning.study_file import load
-from sweep.store import Store
-from sweep.tasks import TASKS
-from sweep.tuning import Tried, rates_for
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.first_use import resolve_revisions
+from sweep.plan.resolve import look_up, resolve
+from sweep.run.chain import run
+from sweep.search.candidates import Tried, rates_for
+from sweep.store.artifacts import Store
+from sweep.tasks.table import TASKS
 
 TEXTS = [f"the river runs to town number {number} and back to the {number % 7} hills" for number in range(200)]
 SHORT = {**PHASE, "steps": 2, "evaluations": 2}

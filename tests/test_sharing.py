@@ -14,14 +14,14 @@ from small_studies import events_of, plan_of, study_file, with_data_of
 from test_admission import Lab
 from torch import nn
 
-from sweep.chain.meter import Event
-from sweep.chain.sharing import pace
-from sweep.chain.trial import run
 from sweep.errors import DeviceError
-from sweep.facts import NO_FACTS, Facts
-from sweep.planning.plan import Plan
-from sweep.planning.sharing import crowd, refused, works
-from sweep.store import Store
+from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.plan import Plan
+from sweep.plan.sharing import crowd, refused, works
+from sweep.run.chain import run
+from sweep.run.chain__sharing import pace
+from sweep.store.artifacts import Store
+from sweep.train.context__meter import Event
 
 AXES = {"intermediate": ["none", "world/nli"], "target": ["world/topic", "world/ner"], "seed": [1, 2, 3]}
 GB = 1e9

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.cluster import lacking, local_room
+from sweep.config.study import Runtime
 from sweep.errors import StudyError
-from sweep.planning.spec import Runtime
+from sweep.run.cluster import lacking, local_room
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pickle
 
 import pytest
 
+from sweep.data.source import IGNORED, Size
 from sweep.errors import DataError, StudyError
-from sweep.fingerprint import fingerprint
-from sweep.tasks.base_source import IGNORED, Size
+from sweep.identity import fingerprint
 from sweep.tasks.check import check
-from sweep.tasks.sources import hub_task, local_task
+from sweep.tasks.describe import hub_task, local_task
 
 TOPICS = {
     "family": "sequence",
@@ -512,7 +512,7 @@ def test_a_header_is_no_row_and_the_last_line_needs_no_end(tmp_path):
 
 
 def test_a_pattern_across_two_chunks_is_counted_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("sweep.tasks.local.CHUNK", 3)
+    monkeypatch.setattr("sweep.data.local.CHUNK", 3)
     write(tmp_path / "a.conllu", "1\tabc\t_\tX\n\n" * 20)
     made = only(tmp_path, family="token", format="conllu", labels=["X"], test="a.conllu")
     assert made.source.size("test", "en").examples == 20

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import t
 from simulated_studies import Target, World, study
 
-from sweep.reporting.statistics import Estimate, Model, Scores, average, fitted, holm, ratio, scores_of
-from sweep.tasks.families import FAMILIES
+from sweep.report.statistics import Estimate, Model, Scores, average, fitted, holm, ratio, scores_of
+from sweep.tasks import FAMILIES
 
 ACCURACY = FAMILIES["sequence"].value
 

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.chain.meter import Event, Meter, ignore
-from sweep.data import sample, subset, training_data
+from sweep.config.axes import Cell
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import EncodedSequence
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled
-from sweep.planning.axes import Cell
-from sweep.planning.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
-from sweep.records import PhaseRecord, ScoreRecord
-from sweep.store import TURN_SECONDS, Store
-from sweep.tasks import TASKS
-from sweep.tasks.base_encoded import EncodedSequence
-from sweep.tasks.encoding import from_sequences
+from sweep.store.artifacts import TURN_SECONDS, Store
+from sweep.store.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
+from sweep.store.records import PhaseRecord, ScoreRecord
+from sweep.tasks.table import TASKS
+from sweep.train.context__meter import Event, Meter, ignore
+from sweep.train.data import sample, subset, training_data
 
 KEY = "a" * 32
 CELL = Cell("e", target="t")
@@ -96,7 +96,7 @@ def test_the_first_of_two_writers_of_one_key_wins_and_the_other_does_no_harm(tmp
 def test_what_several_processes_want_is_made_once(tmp_path):
     code = f"""
 from pathlib import Path
-from sweep.store import Store
+from sweep.store.artifacts import Store
 with Store(Path({str(tmp_path)!r})).made_once("data", "thing") as path:
     if not path.exists():
         with Path({str(tmp_path / "made")!r}).open("a") as stream:

@@ -27,15 +27,15 @@ from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
 from sweep.cli import main
-from sweep.facts import NO_FACTS
-from sweep.official.scores import score
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.ledger import FAILED, Ledger
-from sweep.planning.sharing import works
-from sweep.planning.summary import summary
-from sweep.store import Store
-from sweep.study import prepared
-from sweep.training.encoders import random_encoder
+from sweep.models.encoders import random_encoder
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.sharing import works
+from sweep.plan.summary import summary
+from sweep.run.study import prepared
+from sweep.store.artifacts import Store
+from sweep.store.ledger import FAILED, Ledger
+from sweep.xtreme.score import score
 
 AXES = {
     "intermediate": ["none", ["world/rte", "world/pos"]],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sweep.config.load import load, parse
 from sweep.errors import SweepError
-from sweep.planning.study_file import load, parse
 
 GOOD = """
 study: sample

@@ -12,16 +12,16 @@ from zipfile import ZipFile
 import pytest
 from small_studies import finish, study_file, with_data_of, with_encoder_of
 
+from sweep.config.axes import Arm
 from sweep.errors import StoreError
-from sweep.names import file_name
-from sweep.official.scores import score
-from sweep.paths import PREDICTIONS
-from sweep.planning.axes import Arm
-from sweep.planning.chains import Chain
-from sweep.planning.ledger import DONE, ChainRow, row_of
-from sweep.reporting.results import Result, results
-from sweep.reporting.submissions import publish_submissions
-from sweep.store import Store
+from sweep.identity__names import file_name
+from sweep.plan.recipe import Chain
+from sweep.report.results import Result, results
+from sweep.report.submissions import publish_submissions
+from sweep.store.artifacts import Store
+from sweep.store.ledger import DONE, ChainRow, row_of
+from sweep.store.paths import PREDICTIONS
+from sweep.xtreme.score import score
 
 TARGETS = ("world/rte", "world/copa", "world/pos", "world/ner", "world/qa", "world/retrieval")
 FOLDER = "submissions/tiny__none__-/seed-1"

@@ -13,11 +13,11 @@ from itertools import pairwise
 
 import pytest
 
+from sweep.data.source import SPLITS
 from sweep.errors import DataError
-from sweep.tasks import world as worlds
-from sweep.tasks.base_source import SPLITS
 from sweep.tasks.synthetic import TASKS, EmbeddedSource
-from sweep.tasks.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Fact, say, world
+from sweep.tasks.synthetic import world as worlds
+from sweep.tasks.synthetic.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Fact, say, world
 
 BY_NAME = {task.name.removeprefix("world/"): task for task in TASKS}
 FOREIGN = [language.code for language in LANGUAGES if language is not PIVOT]

@@ -13,8 +13,8 @@ from retrieval_files import TASKS as OWN_RETRIEVAL
 from retrieval_files import write_all
 from small_studies import PHASE, finish, plan_of, study_file
 
-from sweep.store import Store
-from sweep.tasks import HUB, TASKS
+from sweep.store.artifacts import Store
+from sweep.tasks.table import HUB, TASKS
 
 PAPER = ("anli_plus", "mnli", "qqp", "squad2", "squad", "hellaswag", "ccg", "cosmos_qa", "commonsense_qa")
 BEYOND = ("siqa", "paws", "snli")

@@ -20,9 +20,9 @@ from filelock import FileLock
 from finished_study import EPOCH, FinishedStudy
 from small_studies import study_file
 
-from sweep.planning.ledger import DONE, FAILED, RUNNING, STOPPED
-from sweep.reporting.publish import mirror
-from sweep.tracking import Tracker, sync
+from sweep.run.publish import mirror
+from sweep.run.tracking import Tracker, sync
+from sweep.store.ledger import DONE, FAILED, RUNNING, STOPPED
 
 
 def accuracy(_encoder: str, intermediate: str, _volume: str, _target: str, language: str, _seed: int) -> float:
@@ -192,7 +192,7 @@ def test_a_mirror_that_was_left_half_way_or_deleted_is_made_whole_and_a_whole_on
     memory.write_text(memory.read_text().replace(str(study.folder), str(deleted)))
     mirror(deleted, said.append)
     assert len(runs(replace(study, folder=deleted), "chain", "small")) == 4
-    monkeypatch.setattr("sweep.tracking._client", lambda uri: pytest.fail(f"asked {uri}"))
+    monkeypatch.setattr("sweep.run.tracking._client", lambda uri: pytest.fail(f"asked {uri}"))
     mirror(study.folder, said.append)
     assert said == []
 
@@ -244,7 +244,7 @@ def test_many_points_go_in_several_batches(study: FinishedStudy, monkeypatch: py
     mirrored(study)
     expected = points(study)
     (study.folder / "mlflow.sqlite").rename(study.folder / "first.sqlite")
-    monkeypatch.setattr("sweep.tracking.METRICS_PER_CALL", 7)
+    monkeypatch.setattr("sweep.run.tracking.METRICS_PER_CALL", 7)
     other = f"sqlite:///{study.folder / 'small.sqlite'}"
     sync(other, "a study", study.folder, study.chains(), study.store, {"tiny": {"far": ("sw",)}})
     (study.folder / "small.sqlite").rename(study.folder / "mlflow.sqlite")
@@ -258,10 +258,10 @@ def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedSt
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from sweep.planning.ledger import Ledger
-        from sweep.paths import LEDGER
-        from sweep.store import Store
-        from sweep.tracking import sync
+        from sweep.store.ledger import Ledger
+        from sweep.store.paths import LEDGER
+        from sweep.store.artifacts import Store
+        from sweep.run.tracking import sync
         folder = Path({str(study.folder)!r})
         chains, groups = Ledger(folder / LEDGER).chains(), {{"tiny": {{"far": ("sw",)}}}}
         print("begin", flush=True)
@@ -357,7 +357,7 @@ def test_the_tracker_sends_chains_while_the_study_runs_and_the_rest_at_its_end(s
 
 
 def test_importing_tracking_does_not_import_mlflow() -> None:
-    code = "import sys, sweep.tracking; sys.exit('mlflow' in sys.modules)"
+    code = "import sys, sweep.run.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from small_studies import cut, plan_of, reported
 
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.summary import summary
-from sweep.reporting import page
-from sweep.reporting.figures import arm_styles, tradeoff
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.summary import summary
+from sweep.report import page
+from sweep.report.figures import arm_styles, tradeoff
 
 STUDIES = Path(__file__).parent.parent / "search_spaces"
 TWINS = STUDIES / "miniature"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from finished_study import FinishedStudy, estimated, the_row
 
-from sweep.planning.axes import Arm
-from sweep.reporting.figures import arm_styles, profiles, shown_group, svg, tradeoff
-from sweep.reporting.gains import Estimates
+from sweep.config.axes import Arm
+from sweep.report.figures import arm_styles, profiles, shown_group, svg, tradeoff
+from sweep.report.gains import Estimates
 
 BUDGETS = {"1e+15": 0.0, "1e+16": 0.2}  # what more compute brings, with and without an intermediate phase
 GROUPS = {"tiny": {"low_resource": ("sw",)}, "large": {"low_resource": ("sw",)}}

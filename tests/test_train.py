@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import HEADS, tiny_model, toy
 
-from sweep.data import subset
-from sweep.planning.phase_settings import Sampling
-from sweep.training.encoders import cpu_weights
-from sweep.training.mixture import Mixture, Stream
-from sweep.training.model import NATIVE_BF16
-from sweep.training.schedule import FitSettings, evaluated_steps, rate
-from sweep.training.scoring import score_all
-from sweep.training.train import State, fit, start
+from sweep.config.phases import Sampling
+from sweep.models.encoders import cpu_weights
+from sweep.models.model import NATIVE_BF16
+from sweep.train.data import subset
+from sweep.train.loop import State, fit, start
+from sweep.train.loop__schedule import FitSettings, evaluated_steps, rate
+from sweep.train.mixture import Mixture, Stream
+from sweep.train.score import score_all
 
 TRAINED = [family for family in HEADS if family != "embedding"]
 SETTINGS = FitSettings(learning_rate=3e-3, steps=12, seed=1, warmup=0.2)

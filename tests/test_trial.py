@@ -31,14 +31,14 @@ from small_studies import (
 from small_tokenizers import small_tokenizer
 from tiny_models import SHAPES
 
-from sweep.chain.bench import set_up
-from sweep.chain.trial import run
-from sweep.data import training_data
 from sweep.errors import StoreError
-from sweep.paths import CHECKPOINT, ENCODER_WEIGHTS
-from sweep.stock import Stock
-from sweep.store import Store
-from sweep.training.encoders import random_encoder
+from sweep.models.encoders import random_encoder
+from sweep.run.chain import run
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.paths import CHECKPOINT, ENCODER_WEIGHTS
+from sweep.train.context import set_up
+from sweep.train.data import training_data
 
 TARGETS = ("world/rte", "world/paraphrase", "world/copa", "world/ner", "world/qa_small", "world/retrieval")
 INTERMEDIATE = (
@@ -327,7 +327,7 @@ TWICE = """
 import sys
 from pathlib import Path
 from small_studies import chains_of, events_of
-from sweep.store import Store
+from sweep.store.artifacts import Store
 ((chain, plan),) = chains_of(Path("study.yaml"))
 print("ready", flush=True)
 sys.stdin.readline()

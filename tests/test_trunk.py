@@ -22,12 +22,12 @@ from small_studies import (
 )
 from test_admission import Lab
 
-from sweep.chain.trial import run
 from sweep.errors import StoreError
-from sweep.paths import CHECKPOINT, ENCODER_WEIGHTS, HEAD_WEIGHTS
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.summary import summary
-from sweep.store import Store
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.summary import summary
+from sweep.run.chain import run
+from sweep.store.artifacts import Store
+from sweep.store.paths import CHECKPOINT, ENCODER_WEIGHTS, HEAD_WEIGHTS
 
 WSD = {
     "schedule": "wsd",

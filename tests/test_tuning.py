@@ -10,16 +10,16 @@ import pytest
 from small_studies import plan_of, study_file
 from test_admission import Lab
 
-from sweep.cells import CellState, proposal
+from sweep.config.axes import Cell
 from sweep.errors import StudyError
-from sweep.planning.axes import Cell
-from sweep.planning.budget import Costs, Speed
-from sweep.planning.coverage import coverage_order
-from sweep.planning.forerunners import forerunners
-from sweep.planning.plan import Plan
-from sweep.planning.rungs import stages
-from sweep.planning.summary import summary
-from sweep.tuning import Tried, rates_for
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.halving import stages
+from sweep.plan.order import coverage_order
+from sweep.plan.order__forerunners import forerunners
+from sweep.plan.plan import Plan
+from sweep.plan.summary import summary
+from sweep.search.candidates import Tried, rates_for
+from sweep.search.tournament import CellState, proposal
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 4}}
 AXES = {

@@ -19,9 +19,9 @@ import pytest
 from finished_study import FinishedStudy
 
 from sweep.errors import StudyError
-from sweep.study import ENDINGS, _interruptible
-from sweep.tracking import sync
-from sweep.ui import open_ui
+from sweep.run.study import ENDINGS, _interruptible
+from sweep.run.tracking import sync
+from sweep.run.ui import open_ui
 
 # A test run in the background of a shell has its interrupts ignored, and hands that down.
 PROGRAM = """
@@ -114,7 +114,7 @@ def test_without_mlflows_server_one_line_says_what_to_install(tmp_path: Path, mo
             raise PackageNotFoundError(name)
         return "3.17.2"
 
-    monkeypatch.setattr("sweep.ui.version", installed)
+    monkeypatch.setattr("sweep.run.ui.version", installed)
     with pytest.raises(StudyError, match=r"without its server; pip install mlflow==3\.17\.2 is expected"):
         open_ui(tmp_path, f"sqlite:///{tmp_path / 'mlflow.sqlite'}", _free_port())
 

@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from sweep.data import sample, sampled_units
-from sweep.tasks.base_encoded import EncodedSequence
-from sweep.tasks.classify import SEQUENCE
-from sweep.tasks.encoding import from_sequences
-from sweep.tasks.qa import SPAN
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import EncodedSequence
+from sweep.data.units import marks, units
+from sweep.tasks.classification import SEQUENCE
+from sweep.tasks.describe import local_task
+from sweep.tasks.question_answering import SPAN
 from sweep.tasks.retrieval import EMBEDDING
-from sweep.tasks.sources import local_task
-from sweep.tasks.units import marks, units
+from sweep.train.data import sample, sampled_units
 
 
 def shape_of(rows):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.cluster import usable_cores
+from sweep.run.cluster import usable_cores
 
 DOCKER = "/docker/4f2c"
 

@@ -8,10 +8,10 @@ import pytest
 from small_studies import plan_of, study_file
 
 from sweep.cli import main
-from sweep.facts import NO_FACTS
-from sweep.planning import first_use
-from sweep.planning.first_use import check_data
-from sweep.planning.resolve import informed
+from sweep.plan import first_use
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.first_use import check_data
+from sweep.plan.resolve import informed
 
 RTE = 200  # training examples of world/rte
 SAID = "volume 1000 of world/rte: no less than the 200 training examples that there are; run once, as full"

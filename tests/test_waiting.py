@@ -11,10 +11,10 @@ import torch
 from published_encoders import PUBLISHED
 from tiny_models import HEADS, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
-from sweep.planning.registry import model_type
-from sweep.training.batching import DeviceData, split
-from sweep.training.encoders import random_encoder
-from sweep.training.model import Chainable
+from sweep.models.batches import DeviceData, split
+from sweep.models.encoders import random_encoder
+from sweep.models.model import Chainable
+from sweep.models.registry import model_type
 
 META = torch.device("meta")
 TRAINED = [family for family in HEADS if family != "embedding"]

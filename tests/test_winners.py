@@ -10,9 +10,9 @@ from small_studies import plan_of, study_file
 from test_admission import Lab
 
 from sweep.cli import main
-from sweep.garbage import collect
-from sweep.planning.ledger import ChainRow
-from sweep.store import Store
+from sweep.run.cleanup import collect
+from sweep.store.artifacts import Store
+from sweep.store.ledger import ChainRow
 
 AXES = {"intermediate": ["none", "world/rte"], "target": ["world/topic", "world/retrieval"], "seed": [1, 2]}
 TUNED = {"target": {"learning_rate": {"log": [1e-4, 1e-2], "points": 5}}, "tuning": {"candidates": 3, "startup": 3}}
@@ -70,7 +70,7 @@ def test_no_more_weights_are_kept_than_the_study_has_disk_for(tmp_path):
 
 def test_weights_of_winners_are_no_garbage(tmp_path, monkeypatch):
     lab = finished(study(tmp_path))
-    monkeypatch.setattr("sweep.study._check_encoders", lambda _plan, _facts: {})
+    monkeypatch.setattr("sweep.run.study._check_encoders", lambda _plan, _facts: {})
     garbage = collect(tmp_path / "study.yaml")
     assert won(lab) & garbage.finished.keys() == set()
     assert len(garbage.finished) == 2 + 2  # pretraining, intermediate phases

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sweep.cluster import ALLOCATOR, worker_environment
+from sweep.run.cluster import ALLOCATOR, worker_environment
 
 TAKEN_AND_FREED = """
 import resource, threading

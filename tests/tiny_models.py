@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sweep.tasks.base import HeadSpec
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.base_source import IGNORED
-from sweep.tasks.encoding import from_sequences
-from sweep.training.encoders import random_encoder
-from sweep.training.model import Chainable
+from sweep.data.encoded import from_sequences
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.source import IGNORED
+from sweep.models.encoders import random_encoder
+from sweep.models.model import Chainable
+from sweep.tasks.task import HeadSpec
 
 VOCABULARY, PAD, MASK, FIRST_WORD, CLASSES = 60, 0, 4, 5, 3
 

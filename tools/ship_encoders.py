@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
-from sweep import paths
-from sweep.planning.chains import Chain
-from sweep.planning.resolve import resolve
-from sweep.planning.study_file import load
-from sweep.store import Store
-from sweep.training.encoders import configuration
-from sweep.training.tokenizer import load_tokenizer
+from sweep.config.load import load
+from sweep.models.encoders import configuration
+from sweep.models.tokenizers import load_tokenizer
+from sweep.plan.recipe import Chain
+from sweep.plan.resolve import resolve
+from sweep.store import paths
+from sweep.store.artifacts import Store
 
 auto_model: Any = AutoModelForMaskedLM  # carries no types
 # The parts of our masked head, as BERT calls them; its decoder is the input embeddings.

@@ -1,19 +1,46 @@
-"""What a study can name: output shapes, the embedded benchmark's tasks, and well-known hub data sets.
-
-The tables are in english.py and targets.py. A hub row says which columns mean what, how large the splits are and how
-long the examples, so that a plan needs no network. No commit is pinned: a study records the one it resolved.
-"""
+"""The table of families: what a study may write as `family` beside a class of its own."""
 
 from __future__ import annotations
 
-from sweep.tasks.base import Task
-from sweep.tasks.english import ENGLISH
-from sweep.tasks.provided import PROVIDED
-from sweep.tasks.sources import hub_task
-from sweep.tasks.synthetic import TASKS as EMBEDDED
-from sweep.tasks.targets import TARGETS
+from pathlib import Path
 
-HUB = {**{name: {"languages": ["en"], **row} for name, row in ENGLISH.items()}, **TARGETS}
+from sweep.errors import StudyError, nearest
+from sweep.tasks.classification import CHOICE, SEQUENCE
+from sweep.tasks.masked_lm import MASKED
+from sweep.tasks.mining import MINING
+from sweep.tasks.plugins import is_reference
+from sweep.tasks.question_answering import SPAN
+from sweep.tasks.ranking import RANKING
+from sweep.tasks.regression import REGRESSION
+from sweep.tasks.retrieval import EMBEDDING
+from sweep.tasks.tagging import TOKEN
+from sweep.tasks.task import Family, Measure, own_family
 
-TASKS: dict[str, Task] = {task.name: task for task in (*EMBEDDED, *PROVIDED)}
-TASKS |= {name: hub_task(name, row, f"tasks.{name}") for name, row in HUB.items()}
+_ALL: tuple[Family, ...] = (
+    SEQUENCE,
+    CHOICE,
+    TOKEN,
+    SPAN,
+    EMBEDDING,
+    MINING,
+    RANKING,
+    MASKED,
+    REGRESSION,
+)
+FAMILIES = {family.name: family for family in _ALL}
+
+
+def family_of(name: str, where: object = "", folder: Path | None = None) -> Family:
+    """The family of a name, or of `module:Class`. Raises StudyError with the place `where` that names it."""
+    if is_reference(name):
+        return own_family(name, folder, where=where)
+    if name not in FAMILIES:
+        wanted = f"one of {', '.join(FAMILIES)} is expected, or module:Class"
+        raise StudyError(where or f"family {name}", repr(name), wanted, nearest(name, FAMILIES))
+    return FAMILIES[name]
+
+
+def measure_of(family: str, metric: str) -> Measure:
+    """How a record's statistics become a score, from the names that it has. Raises StudyError."""
+    known = family_of(family)
+    return known.metric_of(metric, f"metric {metric}") or known

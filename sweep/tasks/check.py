@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sweep.data.hub import HubSource
+from sweep.data.local import LocalSource
+from sweep.data.source import Row
+from sweep.data.units import content, digest
 from sweep.errors import DataError, Mistakes
-from sweep.tasks.base import Task
-from sweep.tasks.base_source import Row
-from sweep.tasks.hub import HubSource
-from sweep.tasks.local import LocalSource
-from sweep.tasks.overlap import Places, own_overlap
-from sweep.tasks.schemes import RAW
-from sweep.tasks.units import content, digest
+from sweep.tasks.check__overlap import Places, own_overlap
+from sweep.tasks.tagging__schemes import RAW
+from sweep.tasks.task import Task
 
 FEW_DEV = 20  # rows of which a handful of lucky answers is a score
 

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.tasks.base import Family, Prediction, Task
-from sweep.tasks.base_source import Row
+from sweep.data.source import Row
+from sweep.tasks.task import Family, Prediction, Task
 
 Sums = NDArray[np.float64]
 

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data.columns import Columns
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.files__prediction_files import file_lines
+from sweep.data.source import Row
 from sweep.errors import DataError
-from sweep.tasks.base import Family, HeadSpec, Pair, Prediction, Task
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.base_source import Row
-from sweep.tasks.mapping import Columns
-from sweep.tasks.prediction_files import file_lines
 from sweep.tasks.retrieval import Text, text_sequences
-from sweep.tasks.token import micro_scores
-from sweep.tasks.vectors import Neighbours, RowIds, Vectors
+from sweep.tasks.retrieval__vectors import Neighbours, RowIds, Vectors
+from sweep.tasks.tagging import micro_scores
+from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
 
 SIDES = ("text", "pair")
 NEIGHBOURS = 4

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data.columns import Columns
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.files__prediction_files import coverage_notes, json_object, object_text
+from sweep.data.source import Row
 from sweep.errors import DataError
-from sweep.tasks.base import Family, HeadSpec, Pair, Prediction, Task
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.base_source import Row
-from sweep.tasks.classify import accuracy
-from sweep.tasks.mapping import Columns
-from sweep.tasks.prediction_files import coverage_notes, json_object, object_text
+from sweep.tasks.classification import accuracy
 from sweep.tasks.retrieval import Text, identity, text_sequences
-from sweep.tasks.vectors import Vectors
+from sweep.tasks.retrieval__vectors import Vectors
+from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
 
 DEPTH = 20
 

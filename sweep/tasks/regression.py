@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data.columns import Columns
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.source import Row
 from sweep.errors import DataError
-from sweep.tasks.base import Family, HeadSpec, Prediction, Task
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.base_source import Row
-from sweep.tasks.classify import one_sequence_each
-from sweep.tasks.mapping import Columns
+from sweep.tasks.classification import one_sequence_each
+from sweep.tasks.task import Family, HeadSpec, Prediction, Task
 
 Values = NDArray[np.float64]
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data.columns import Columns
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded__subwords import frame, slices, subwords
+from sweep.data.source import Row, guess_tokens
 from sweep.errors import DataError
-from sweep.tasks.base import Family, HeadSpec, Prediction, Task
-from sweep.tasks.base_encoded import Encoded, EncodedSequence
-from sweep.tasks.base_source import Row, guess_tokens
-from sweep.tasks.classify import accuracy, right_or_wrong
-from sweep.tasks.mapping import Columns
-from sweep.tasks.subwords import frame, slices, subwords
-from sweep.tasks.vectors import Vectors
+from sweep.tasks.classification import accuracy, right_or_wrong
+from sweep.tasks.retrieval__vectors import Vectors
+from sweep.tasks.task import Family, HeadSpec, Prediction, Task
 
 Text = tuple[str, Sequence[int]]  # a text and the targets of its sequence
 

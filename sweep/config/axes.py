@@ -1,0 +1,315 @@
+"""Axes of a study: the values that a study file gives them, and `Arm`, the identity of what is compared.
+
+An arm with a target is a cell, a cell with a seed is a run. Whatever groups, names or sorts results asks an arm or a
+cell for its columns, its label, its folder and its order: a new axis is one field of `Arm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Annotated, Any, Self, get_type_hints
+
+from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from sweep.config.values import Model, Name, no_item_twice, values_once
+from sweep.config.values__notation import as_volume
+from sweep.identity__names import file_name
+
+NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
+BETWEEN = " | "  # the parts of a cell's name
+OWN = "own"  # the source language that is each task's own: what it is usually trained in, English in the table
+FULL, ALL = "full", "all"  # the volume and the source that leave nothing out
+NOTHING = "-"  # in a table: a volume and a source without an intermediate phase, a chain without a budget
+
+
+class Shares(Model):
+    """How a chain's budget is divided among the phases that it trains; where it trains one, that one gets all."""
+
+    intermediate: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+    target: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _whole(self) -> Shares:
+        if abs(self.intermediate + self.target - 1) > 1e-9:
+            raise PydanticCustomError("shares", "two shares that are 1 together are expected")
+        return self
+
+
+class ChainBudget(Model):
+    """FLOPs of training that each chain may spend on its intermediate and its target phase together."""
+
+    flops: tuple[Annotated[float, Strict(), Field(gt=0)], ...]
+    shares: Shares = Shares()
+
+    @field_validator("flops", mode="after")
+    @classmethod
+    def _filled(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        values_once(tuple(f"{flops:g}" for flops in value))  # as tables have them, and lengths of phases depend on them
+        return value
+
+
+class Axes(Model):
+    """What the study compares."""
+
+    encoder: tuple[Name, ...]
+    intermediate: tuple[tuple[Name, ...], ...]  # () is `none`
+    target: tuple[Name, ...]
+    volume: tuple[Annotated[int | str, BeforeValidator(as_volume)], ...] = ("full",)
+    source: tuple[Name, ...] = (OWN,)  # language of the intermediate tasks' training data: own, all, or a language
+    chain_budget: ChainBudget | None = None  # says how long phases are, in place of their epochs or steps
+    seed: tuple[Annotated[int, Strict(), Field(ge=0, lt=2**32)], ...]  # what numpy and torch take alike
+
+    @field_validator("intermediate", mode="before")
+    @classmethod
+    def _settings(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        return [[] if item == NONE else [item] if isinstance(item, str) else item for item in value]
+
+    @field_validator("intermediate", mode="after")
+    @classmethod
+    def _phases(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for tasks in value:
+            if NONE in tasks:
+                raise PydanticCustomError("none", "'none' alone, or tasks without it, are expected")
+            if joined := [task for task in tasks if "+" in task]:
+                wanted = "names without '+', which joins the tasks of a phase, are expected, {item} has one"
+                raise PydanticCustomError("plus", wanted, {"item": joined[0]})
+            no_item_twice(tasks)
+        no_item_twice(["+".join(sorted(tasks)) or NONE for tasks in value])
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _apart(cls, value: Any) -> Any:
+        items = value if isinstance(value, tuple) else ()
+        for name in (name for item in items for name in (item if isinstance(item, tuple) else [item])):
+            if isinstance(name, str) and BETWEEN in name:
+                wanted = "names without '{between}', which stands between those of a cell, are expected, {item} has it"
+                raise PydanticCustomError("bar", wanted, {"between": BETWEEN, "item": name})
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _filled(cls, value: Any) -> Any:
+        return values_once(value) if isinstance(value, tuple) else value
+
+    def values(self, name: str) -> tuple[Any, ...]:
+        """The values of an axis as arms have them."""
+        if name == "volume":
+            return tuple(None if volume == FULL else int(volume) for volume in self.volume)
+        if name == "chain_budget":
+            return (None,) if self.chain_budget is None else self.chain_budget.flops
+        found: tuple[Any, ...] = getattr(self, name)
+        return found
+
+    def texts(self) -> dict[str, list[str]]:
+        """Name of an axis -> its values as a user reads them; an axis that says nothing at all is left out."""
+        found = {name: list(map(axis.shown, self.values(name))) for name, axis in AXES.items()}
+        found |= {"target": list(self.target), "seed": list(map(str, self.seed))}
+        return {name.replace("_", " "): texts for name, texts in found.items() if texts != [NOTHING]}
+
+
+def _joined(tasks: tuple[str, ...]) -> str:
+    return "+".join(tasks) or NONE  # no task of an axis has a plus in its name
+
+
+def _tasks(text: str) -> tuple[str, ...]:
+    return () if text == NONE else tuple(text.split("+"))
+
+
+def _none_first(tasks: tuple[str, ...]) -> tuple[int, str]:
+    return len(tasks), _joined(tasks)
+
+
+def _volume_text(examples: int | None) -> str:
+    return FULL if examples is None else str(examples)
+
+
+def _volume(text: str) -> int | None:
+    return None if text == FULL else int(text)
+
+
+def _full_last(examples: int | None) -> float:
+    return float("inf") if examples is None else examples
+
+
+def _budget_text(flops: float | None) -> str:
+    return NOTHING if flops is None else f"{flops:g}"
+
+
+def _budget(text: str) -> float | None:
+    return None if text == NOTHING else float(text)
+
+
+def _unlimited_first(flops: float | None) -> float:
+    return flops or 0.0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How the values of an axis are written, read and sorted; its default value says nothing.
+
+    `label`, `part` and `folder` are formats of {name} and {text}, the axis and its value's text in tables.
+    """
+
+    text: Callable[[Any], str] = str
+    value: Callable[[str], Any] = str  # the inverse of `text`
+    order: Callable[[Any], Any] | None = None  # sorting key; by default the default value first, others by their text
+    label: str = "{name} {text}"  # in labels of arms; "" where the tasks or the surroundings say it
+    part: str = "{name} {text}"  # in names of cells, which are in the keys of chains
+    folder: str = "{name}-{text}"
+    always: bool = False  # whether names of cells and folders have it even where it says nothing
+    of_intermediate: bool = False  # whether it says nothing where there is no intermediate phase
+    amount: str = ""  # caption of a quantity that costs the more, the more there is of it; "" of any other axis
+
+    def shown(self, value: Any) -> str:
+        """A value with its unit, beside the name of its axis."""
+        text = self.text(value)
+        return text if text == NOTHING else self.label.format(name="", text=text).strip() or text
+
+
+_PLAIN: Mapping[str, Any] = {"label": "", "part": "{text}", "folder": "{text}", "always": True}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Identity of what is compared: an encoder, what is done to it, and how much of that."""
+
+    encoder: Annotated[str, Axis(**_PLAIN)] = ""
+    # () is no intermediate phase. Sorts as a reader expects: none, single tasks, combinations.
+    intermediate: Annotated[tuple[str, ...], Axis(_joined, _tasks, _none_first, **_PLAIN)] = ()
+    # Examples of each intermediate task; None is all.
+    volume: Annotated[
+        int | None,
+        Axis(
+            _volume_text, _volume, _full_last, label="{text}", part="{text}", folder="{text}", always=True,
+            of_intermediate=True, amount="examples of each intermediate task",
+        ),
+    ] = None  # fmt: skip
+    # OWN, ALL, or the language that the intermediate tasks are trained in.
+    source: Annotated[str, Axis(label="", part="{text}", folder="{text}", of_intermediate=True)] = OWN
+    # FLOPs of training; None: the phases say how long they are. Read back to the six digits that tables have.
+    chain_budget: Annotated[
+        float | None,
+        Axis(
+            _budget_text, _budget, _unlimited_first, label="{text} FLOPs", part="{text}", folder="{text}-flops",
+            amount="FLOPs that a chain trains with",
+        ),
+    ] = None  # fmt: skip
+
+    @property
+    def baseline(self) -> bool:
+        return not self.intermediate
+
+    @property
+    def reference(self) -> Self:
+        """No intermediate phase, with as much compute."""
+        return replace(self.without(*(name for name, axis in AXES.items() if axis.of_intermediate)), intermediate=())
+
+    def without(self, *names: str) -> Self:
+        """The same whatever the values of these axes: they say nothing."""
+        return replace(self, **{name: DEFAULTS[name] for name in names})
+
+    def says(self, name: str) -> bool:
+        """Whether an axis has a value that says something here."""
+        idle = AXES[name].of_intermediate and self.baseline
+        return bool(getattr(self, name) != DEFAULTS[name]) and not idle
+
+    def columns(self) -> dict[str, str]:
+        """Name of an axis -> text, as every table has it."""
+        return {name: self.text(name) for name in AXES}
+
+    def text(self, name: str) -> str:
+        """The value of an axis as tables have it."""
+        axis = AXES[name]
+        return NOTHING if axis.of_intermediate and self.baseline else axis.text(getattr(self, name))
+
+    def _written(self, form: str, *, always: bool) -> dict[str, str]:
+        """Axis -> text in one of its forms, of those that say something, and of those that always stand there."""
+        names = [name for name, axis in AXES.items() if self.says(name) or (always and axis.always)]
+        return {
+            name: getattr(AXES[name], form).format(name=name.replace("_", " "), text=self.text(name)) for name in names
+        }
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any], but: Collection[str] = ()) -> Self:
+        """Read from the columns of a row; it may lack those of the axes in `but`, which then say nothing."""
+        texts = {column.name: row[column.name] for column in fields(cls) if column.name not in but}
+        idle = {name for name, text in texts.items() if text == NOTHING and name in AXES and AXES[name].of_intermediate}
+        return cls(
+            **{
+                name: AXES[name].value(text) if name in AXES else text
+                for name, text in texts.items()
+                if name not in idle
+            }
+        )
+
+    @property
+    def label(self) -> str:
+        """The arm in tables and pictures, its encoder apart; what says nothing is left out."""
+        tasks = self.text("intermediate")
+        if self.says("source"):
+            tasks += f" in {'all languages' if self.source == ALL else self.source}"
+        said = ", ".join(filter(None, self._written("label", always=False).values()))
+        return f"{tasks} ({said})" if said else tasks
+
+    @property
+    def short_label(self) -> str:
+        """The label whatever volume and budget."""
+        return self.without(*AMOUNTS).label
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of what is published of it; what says nothing is left out."""
+        return file_name(*self._written("folder", always=True).values())
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Sorting key: own source first, small before large."""
+        return tuple(self._order(name) for name in (*(name for name in AXES if name not in AMOUNTS), *AMOUNTS))
+
+    def _order(self, name: str) -> Any:
+        value, by = getattr(self, name), AXES[name].order
+        return by(value) if by else (self.says(name), self.text(name))
+
+
+def _axes() -> dict[str, Axis]:
+    hints = get_type_hints(Arm, include_extras=True)
+    stated = {field.name: getattr(hints[field.name], "__metadata__", ()) for field in fields(Arm)}
+    return {name: found[0] if found else Axis() for name, found in stated.items()}
+
+
+AXES: Mapping[str, Axis] = _axes()
+DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Arm)}
+AMOUNTS = tuple(name for name, axis in AXES.items() if axis.amount)
+
+
+@dataclass(frozen=True)
+class Cell(Arm):
+    """Point of the grid of axes, seeds apart: an arm and a target."""
+
+    target: str = field(kw_only=True)
+
+    @cached_property
+    def arm(self) -> Arm:
+        return Arm(**{name: getattr(self, name) for name in AXES})
+
+    def columns(self) -> dict[str, str]:
+        return {**super().columns(), "target": self.target}
+
+    @cached_property
+    def name(self) -> str:
+        """The cell in one line; part of the keys of its chains."""
+        parts = self._written("part", always=True)
+        first = [name for name in parts if AXES[name].always or AXES[name].of_intermediate]
+        return BETWEEN.join([*map(parts.pop, first), self.target, *parts.values()])
+
+
+ARM_COLUMNS = tuple(AXES)
+CELL_COLUMNS = (*AXES, "target")
+PAIRED = ("intermediate", "source")  # not all of them go together
+CROSSED = ("encoder", "volume", "target", *(name for name in AXES if name not in ("encoder", "volume", *PAIRED)))

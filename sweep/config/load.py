@@ -1,0 +1,190 @@
+"""Reads a study file and says what is wrong with it: one line with the YAML path, what was found and what would do.
+
+YAML 1.2: `no` is Norwegian and `1e-5` is a number. What may stand in a study is in spec.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
+
+from sweep.config.phases import PhaseSettings
+from sweep.config.study import Budget, Study
+from sweep.config.values__notation import as_budget
+from sweep.errors import StudyError, nearest
+
+
+def load(path: Path) -> Study:
+    """Reads a study file. Raises StudyError: one line with the place, what was found and what would do."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise StudyError(path, f"no readable file ({failure})", "the path of a study file is expected") from failure
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Study:
+    """Reads a study from YAML text; `where` names the file in errors."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it: the last one counts
+            content = YAML(typ="safe", pure=True).load(SURROGATES.sub(_joined, text))
+    except MarkedYAMLError as failure:
+        mark = failure.problem_mark or failure.context_mark
+        place = f"{where}:{mark.line + 1}" if mark else where
+        raise StudyError(place, str(failure.problem).removeprefix("found "), "YAML is expected") from None
+    except (YAMLError, ValueError) as failure:
+        raise StudyError(where, " ".join(str(failure).split()), "YAML is expected") from None
+    if not isinstance(content, dict):
+        raise StudyError(where, _found(content), "a mapping with the keys 'study' and 'axes' is expected")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as failure:
+        raise _study_errors(failure, content, where) from None
+
+
+# JSON, which is YAML too, writes a character beyond U+FFFF as two escapes.
+SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
+
+
+def _joined(pair: re.Match[str]) -> str:
+    high, low = (int(half, 16) for half in pair.groups())
+    return chr(0x10000 + (high - 0xD800) * 0x400 + low - 0xDC00)
+
+
+# What pydantic calls a type, in the words of YAML. Names in braces are pydantic's.
+WORDS = {
+    "missing": "a value",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "too_short": "at least one value",
+    "too_long": "at most {max_length} values",
+    "string_too_short": "a name",
+    "string_too_long": "a name of at most {max_length} characters",
+    "string_pattern_mismatch": "a name of letters, digits, '.', '_' and '-'",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number from {ge:g} on",
+    "less_than_equal": "a number up to {le:g}",
+}
+
+
+def read_budget(text: str, place: str) -> Budget:
+    """A budget written as in a study file. Raises StudyError with the place."""
+    try:
+        return TypeAdapter(Annotated[Budget, BeforeValidator(as_budget)]).validate_python(text)
+    except ValidationError as failure:
+        error = failure.errors()[0]
+        raise StudyError(place, repr(text), _sentence(error), error.get("ctx", {}).get("nearest")) from None
+
+
+def _study_errors(failure: ValidationError, content: Mapping[str, Any], where: str) -> StudyError:
+    """The first mistake, with the others: one for each place, mistyped keys before what is missing for that reason."""
+    errors = sorted(map(_unfolded, failure.errors()), key=lambda error: error["type"] != "extra_forbidden")
+    places = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+    meant = [(*place, nearest(str(name), _known_keys(tuple(place)))) for *place, name in places]
+    found = dict[str, StudyError]()
+    for error in errors:
+        if error["type"] != "missing" or error["loc"] not in meant:
+            mistake = _study_error(error, content, where)
+            found.setdefault(mistake.where, mistake)
+    first, *others = found.values()
+    first.others = tuple(others)
+    return first
+
+
+def _study_error(error: ErrorDetails, content: Mapping[str, Any], where: str) -> StudyError:
+    loc, context = error["loc"], error.get("ctx", {})
+    if error["type"] == "invalid_key" or loc[-1:] == ("[key]",):
+        place = yaml_path([str(part) for part in loc if part != "[key]"])
+        return StudyError(f"{where}: {place}", f"the key {_found(error['input'])}", "text as a key is expected")
+    path, value = _existing(content, loc)
+    place = yaml_path(path)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(loc[:-1])
+        wanted = f"one of {', '.join(known)} is expected"
+        return StudyError(f"{where}: {place}", f"the unknown key {loc[-1]!r}", wanted, nearest(str(loc[-1]), known))
+    if error["type"] == "missing":
+        wanted = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one value more"
+        return StudyError(f"{where}: {place}", "nothing", f"{wanted} is expected")
+    hint = context.get("nearest")
+    if error["type"] == "literal_error":
+        hint = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(context.get("expected", ""))))
+    return StudyError(f"{where}: {place}", _found(value)[:200], _sentence(error), hint)
+
+
+def _unfolded(error: ErrorDetails) -> ErrorDetails:
+    """What is wrong inside a phase's overrides has its own place there."""
+    if error["type"] != "override":
+        return error
+    context = error["ctx"]
+    inner: ErrorDetails = context["error"]
+    return {**inner, "loc": (*error["loc"], "overrides", context["task"], *inner["loc"])}
+
+
+def _found(value: object) -> str:
+    return "nothing" if value is None else "an empty list" if value == [] else repr(value)
+
+
+def _sentence(error: ErrorDetails) -> str:
+    words = WORDS.get(error["type"])
+    if words is not None:
+        return f"{words.format(**error.get('ctx', {}))} is expected"
+    message = error["msg"].removeprefix("Input should be ")
+    return message if "expected" in message else f"{message} is expected"
+
+
+def yaml_path(place: Iterable[str | int]) -> str:
+    """('axes', 'seed', 0) -> 'axes.seed[0]'."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+
+
+def _existing(content: Any, place: tuple[str | int, ...]) -> tuple[list[str | int], Any]:
+    """`place` without the steps that pydantic adds for unions, which are not in the file, and what stands there."""
+    path: list[str | int] = []
+    for part in place:
+        within = dict(enumerate(content)) if isinstance(content, list) else content
+        if isinstance(within, dict) and part in within:
+            content = within[part]
+            path.append(part)
+        elif part == place[-1] and isinstance(content, dict):
+            path.append(part)
+    return path, content
+
+
+def _known_keys(place: tuple[str | int, ...]) -> list[str]:
+    """Keys that the model at this place knows."""
+    kind: Any = Study
+    for part in place:
+        # Overrides are kept as plain mappings, because what they leave out is the phase's.
+        kind = dict[str, PhaseSettings] if part == "overrides" else _inside(kind, part)
+    model = _model(kind)
+    return list(model.model_fields) if model else []
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    """The type of what stands under a key of this type."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    model = _model(kind)
+    return model.model_fields[str(part)].annotation if model and part in model.model_fields else None
+
+
+def _model(kind: Any) -> type[BaseModel] | None:
+    """The model in an annotation such as `Encoder | None`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind
+    return next((model for model in map(_model, get_args(kind)) if model), None)

@@ -1,0 +1,188 @@
+"""What a study file may say of a training run. Everything here changes weights and is part of the key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, Strict, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from sweep.config.values import MOST, Count, Model, Name, Number, Positive, Share, Temperature, no_item_twice
+from sweep.config.values__notation import as_grid, as_warmup
+
+
+class RateGrid(Model):
+    """Learning rates on a log grid, so that two chains of one prefix can meet. A plain number is a grid of one."""
+
+    log: tuple[Number, Number]  # lowest and highest rate
+    points: Annotated[int, Strict(), Field(gt=0, le=1000)]
+    first: Number | None = None  # what tuning begins with, such as a published rate; None: the middle
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RateGrid:
+        low, high = self.log
+        if not (0 < low <= high < 10) or (low == high) != (self.points == 1):
+            raise PydanticCustomError("grid", "two rates, the lower first, and at least 2 points are expected")
+        if self.first is not None and not low <= self.first <= high:
+            raise PydanticCustomError("grid", "as 'first' a rate between the two of 'log' is expected")
+        return self
+
+    def values(self) -> tuple[float, ...]:
+        """The rates, lowest first, rounded to 4 digits so that they read and hash the same everywhere."""
+        low, high = self.log
+        ratios = (index / max(self.points - 1, 1) for index in range(self.points))
+        return tuple(float(f"{low * (high / low) ** ratio:.4g}") for ratio in ratios)
+
+    def beginning(self) -> int:
+        """Index of the rate that tuning begins with: the one nearest to `first`."""
+        if self.first is None:
+            return (self.points - 1) // 2
+        away = [abs(math.log(rate / self.first)) for rate in self.values()]
+        return away.index(min(away))
+
+
+class Sampling(Model):
+    """How a phase of several tasks mixes them: p proportional to n, to 1, or to min(n, cap)^(1/temperature).
+
+    A task with a ratio has that share of the steps; the others divide the rest among them by `by`. A step is one task's
+    batch of `batch_tokens`, so a share of steps is a share of tokens.
+    """
+
+    by: Literal["proportional", "uniform", "temperature"] = "proportional"
+    temperature: Temperature = 2.0
+    cap: Positive | None = None
+    ratios: dict[Name, Annotated[float, Strict(), Field(gt=0, lt=1)]] = {}
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Sampling:
+        if sum(self.ratios.values()) > 1 + 1e-9:
+            raise PydanticCustomError("ratios", "ratios of at most 1 together are expected")
+        return self
+
+    def shares(self, sizes: Mapping[str, float]) -> dict[str, float]:
+        """Share of the steps per task, from the size of one pass over each."""
+        power = {"proportional": 1.0, "uniform": 0.0, "temperature": 1 / self.temperature}[self.by]
+        free = {task: size**power for task, size in sizes.items() if task not in self.ratios}
+        left, total = 1 - sum(self.ratios[task] for task in sizes if task in self.ratios), sum(free.values())
+        return {task: left * free[task] / total if task in free else self.ratios[task] for task in sizes}
+
+    def one_pass(self, sizes: Mapping[str, float]) -> float:
+        """Size of one epoch: a pass over every task, those with a ratio apart, which are given their share of it.
+
+        So a ratio of raw text takes nothing from the others: they are seen as often as without it.
+        """
+        free = sum(size for task, size in sizes.items() if task not in self.ratios)
+        left = 1 - sum(self.ratios[task] for task in sizes if task in self.ratios)
+        return free / left if free else sum(sizes.values())
+
+
+class Text(Model):
+    """Raw text in a phase, which may be in many languages of very different size."""
+
+    languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None  # None: those of the task's description
+    temperature: Temperature = 1.0  # a language's share of the text is proportional to its size^(1/temperature)
+
+    @field_validator("languages", mode="after")
+    @classmethod
+    def _once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        no_item_twice(value or ())
+        return value
+
+
+class Warmup(Model):
+    """Steps in which the learning rate rises. A plain number is a share of the phase's steps."""
+
+    share: Share | None = None
+    steps: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Warmup:
+        if (self.share is None) == (self.steps is None):
+            raise PydanticCustomError("warmup", "exactly one of 'share' and 'steps' is expected")
+        return self
+
+
+class PhaseSettings(Model):
+    """One training run. Everything here changes weights and is part of the key."""
+
+    learning_rate: Annotated[RateGrid, BeforeValidator(as_grid)]
+    batch_tokens: Positive
+    epochs: Annotated[float, Strict(), Field(gt=0, le=1e6)] | None = None
+    steps: Positive | None = None
+    warmup: Annotated[Warmup, BeforeValidator(as_warmup)] = Warmup(share=0.1)
+    schedule: Literal["linear", "wsd", "constant"] = "linear"
+    decay: Share = 0.2  # share of the steps in which `wsd` decays
+    weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
+    clip: Annotated[float, Strict(), Field(gt=0)] = 1.0
+    dropout: Share | None = None  # of hidden states, attention and heads; None: the encoder's own
+    max_length: Annotated[int, Strict(), Field(ge=8, le=MOST)] | None = (
+        None  # tokens; None: what the family usually takes
+    )
+    select: Literal["best", "last"] = "best"  # checkpoint: best on English dev, or last
+    evaluations: Positive = 4  # evenly spaced dev evaluations, the last step included
+    # A dev score this near to the best constant answer has learned nothing; where that is above 0.9, as much nearer as
+    # there is less left to learn. -1: whatever is learned is passed on.
+    collapse_margin: Annotated[float, Strict(), Field(ge=-1, le=1)] = 0.01
+    retries: Annotated[int, Strict(), Field(ge=0, le=100)] = (
+        2  # further attempts, with other seeds, of a phase that collapsed
+    )
+    dev_examples: Positive = 500  # at most so many dev examples per evaluation
+    examples: Positive | None = None  # at most so many training examples per task
+    sampling: Sampling = Sampling()
+    text: Text = Text()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> PhaseSettings:
+        # Neither is right where a chain's budget says how long a phase is: planning.chain_budget looks at that.
+        if self.epochs is not None and self.steps is not None:
+            raise PydanticCustomError("length", "exactly one of 'epochs' and 'steps' is expected")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> PhaseSettings:
+        # A short branch of wsd may end before its trunk has warmed up; without one it is a mistake.
+        if self.schedule != "wsd" and self.steps is not None and (self.warmup.steps or 0) > self.steps:
+            raise PydanticCustomError("warmup", "a warm-up no longer than the phase's steps is expected")
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_of_wsd(self) -> PhaseSettings:
+        # A share would make the first steps depend on the last one, and runs of several lengths share nothing.
+        if self.schedule == "wsd" and self.warmup.steps is None:
+            raise PydanticCustomError("warmup", "with 'wsd' a warm-up in steps is expected, as in warmup: {steps: 100}")
+        return self
+
+
+class Phases(PhaseSettings):
+    """A phase's settings and what single tasks change in them."""
+
+    overrides: dict[Name, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _overrides_hold(self) -> Phases:
+        for task in self.overrides:
+            self.of((task,))
+        return self
+
+    def of(self, tasks: tuple[str, ...]) -> PhaseSettings:
+        """The settings for a phase on these tasks; overrides count for a phase on exactly one task."""
+        base = self.model_dump(exclude={"overrides"})
+        ratios = self.sampling.ratios
+        base["sampling"]["ratios"] = {task: ratios[task] for task in tasks if task in ratios and len(tasks) > 1}
+        changes = self.overrides.get(tasks[0], {}) if len(tasks) == 1 else {}
+        for one, other in (("epochs", "steps"), ("steps", "epochs")):
+            if one in changes and other not in changes:
+                base[other] = None
+        try:
+            return PhaseSettings.model_validate({**base, **changes})
+        except ValidationError as failure:
+            inner = {"task": tasks[0], "error": failure.errors()[0]}
+            raise PydanticCustomError("override", "settings of a phase are expected", inner) from None
+
+
+class Pretrain(PhaseSettings):
+    """Masked language modelling from scratch, for encoders that are random at first."""
+
+    task: Name

@@ -1,0 +1,203 @@
+"""What a study file may say as a whole. Knows no keys of phases and looks no name up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from sweep.config.axes import Axes
+from sweep.config.phases import Phases, Pretrain
+from sweep.config.values import Int, Model, Name, Number, Positive, no_item_twice, values_once
+from sweep.config.values__notation import as_budget, as_bytes, as_duration, as_list, as_share
+from sweep.identity import fingerprint
+
+
+class Tokenizer(Model):
+    """Trained on the text of a masked-token task."""
+
+    text: Name
+    vocab_size: Annotated[int, Strict(), Field(ge=64, le=10**7)]
+    algorithm: Literal["wordpiece", "bpe", "wordlevel"] = "wordpiece"  # vocabulary.py says why there is no unigram
+
+
+class Encoder(Model):
+    """An encoder under a name of its own: a hub id or folder with options, or random weights of a given shape."""
+
+    path: Name | None = None  # hub id or folder
+    revision: Name | None = None
+    random_init: dict[str, Any] | None = None  # arguments of the model's configuration, with `model_type`
+    tokenizer: Tokenizer | None = None
+    pooling: Literal["mean", "cls"] | None = None  # None: as the registry knows the encoder, by default the mean
+
+    @field_validator("random_init", mode="after")
+    @classmethod
+    def _plain(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and not isinstance(value.get("model_type"), str):
+            raise PydanticCustomError("origin", "'model_type', such as bert or xlm-roberta, is expected in it")
+        try:
+            fingerprint(value)
+        except (TypeError, ValueError) as failure:
+            raise PydanticCustomError("plain", "plain values are expected: {it}", {"it": str(failure)}) from None
+        return value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Encoder:
+        if (self.path is None) == (self.random_init is None):
+            raise PydanticCustomError("origin", "exactly one of 'path' and 'random_init' is expected")
+        if (self.random_init is None) != (self.tokenizer is None):
+            raise PydanticCustomError("origin", "'random_init' and 'tokenizer' are expected together")
+        return self
+
+
+class Reading(Model):
+    """Which vectors of an encoder stand for a sentence. A list of layers is read in one pass; its first counts."""
+
+    layer: Annotated[Annotated[tuple[Int, ...], Field(min_length=1)] | None, BeforeValidator(as_list)] = None
+    pooling: Literal["mean", "cls"] | None = None
+
+
+class Scoring(Reading):
+    """How weights are scored; nothing here is part of a phase.
+
+    `layer` and `pooling` are for retrieval targets that are not trained: 0 is the embedding layer, -1 the last one;
+    without them sweep.plan.recipe__reading chooses, by what the registry knows of the encoder and by its depth.
+    """
+
+    examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
+    retention: Annotated[bool, Strict()] = False  # score intermediate tasks again after the target phase
+    # Winners: of a cell's candidates only the one with the best dev score looks at the target's languages.
+    chains: Literal["all", "winners"] = "all"
+    overrides: dict[Name, Reading] = {}  # by target
+
+    def reading(self, task: str) -> tuple[tuple[int, ...] | None, str | None]:
+        """Layers and pooling for a target; None: as the encoder has it."""
+        own = self.overrides.get(task, Reading())
+        return self.layer if own.layer is None else own.layer, own.pooling or self.pooling
+
+
+class Halving(Model):
+    """Where the candidates of a cell are compared on dev, and the share of them that goes on each time."""
+
+    rungs: Annotated[tuple[Annotated[float, Strict(), Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    keep: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+
+    @field_validator("rungs", mode="after")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise PydanticCustomError(
+                "rungs", "shares of the target phase, each larger than the one before, are expected"
+            )
+        return value
+
+
+class Tuning(Model):
+    """Candidates of learning rates, the same number for every cell; the winner alone is run with the other seeds."""
+
+    candidates: Positive = 1
+    startup: Positive = 4  # candidates that ask for no score of their cell, and may run side by side; then Optuna
+    halving: Halving | None = None  # None: every candidate is trained to its end
+
+    @model_validator(mode="after")
+    def _rivals(self) -> Tuning:
+        if self.halving is not None and self.candidates == 1:
+            raise PydanticCustomError("halving", "with 'halving' at least 2 candidates are expected")
+        return self
+
+
+class Reporting(Model):
+    """What the report shows beyond scores and gains; nothing here is part of a key."""
+
+    groups: tuple[Name, ...] = ()  # of languages, as planning.groups knows them; the study's own are always shown
+    overlapping: Annotated[bool, Strict()] = False  # whether cells that share data with their target count in means
+
+    @field_validator("groups", mode="after")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        no_item_twice(value)
+        return value
+
+
+class Budget(Model):
+    """What the study may spend. A device is one GPU, or one core where a chain uses no GPU."""
+
+    amount: Number
+    unit: Literal["device_seconds", "flops"]
+
+    def __str__(self) -> str:
+        return f"{self.amount:,.0f} device-seconds" if self.unit == "device_seconds" else f"{self.amount:.3g} FLOPs"
+
+
+class Runtime(Model):
+    """Where and how it runs; nothing here is part of a key, `precision` apart.
+
+    What is asked for is in the key, not what a device makes of it: a plan does not know where a phase will run. Who
+    says `auto` takes what each device does best; records say what that was, and a report where it is mixed.
+    """
+
+    cores: Positive = 1  # CPU cores of one chain
+    # GPUs of one chain: 0, 1, or a share such as 0.5; auto: the smallest share that fits and pays
+    gpu: Annotated[float | Literal["auto"], BeforeValidator(as_share)] = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = (
+        "auto"  # auto: bf16 on a GPU that has it, else fp32; bf16 on a CPU without it is fp32
+    )
+    # auto: linear layers and dropout on a CPU by the faster kernels of training/cpu_kernels.py, where they work; torch:
+    # by torch alone. Weights then differ as they do between two machines, in last digits and in the noise of dropout.
+    # As the machine, this is in no key but in the records, and the report says where a study mixes them.
+    cpu_kernels: Literal["auto", "torch"] = "auto"
+    # A batch larger than this is accumulated from parts, as one is that does not fit a device: the same gradient, with
+    # other noise of dropout.
+    micro_batch_tokens: Positive | None = None
+    score_batch_tokens: Positive = 16384
+    checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
+    silence: Annotated[float, BeforeValidator(as_duration)] = 7200.0  # a worker that says nothing for so long hangs
+    keep_target_weights: Annotated[bool, Strict()] = (
+        False  # a scored target phase has no children; its weights are large
+    )
+    # Bytes for those of winners, which another language of a target is scored on.
+    keep_winners: Annotated[float, BeforeValidator(as_bytes)] = 20e9
+
+    @property
+    def shares(self) -> bool:
+        """Whether a chain's share of a device is measured."""
+        return self.gpu == "auto"
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a chain; where shares are measured, those of one that has not been."""
+        return 1.0 if self.gpu == "auto" else self.gpu
+
+    @property
+    def devices(self) -> float:
+        """What such a chain occupies: GPUs, or cores where it uses no GPU."""
+        return self.gpus or float(self.cores)
+
+
+class Study(Model):
+    """One study file."""
+
+    study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a folder's name
+    question: str = ""
+    results: Name | None = None  # folder, relative to where `sweep run` is called; runs/<study> where absent
+    data_root: Name | None = None  # folder that local data files are relative to; itself relative to this file
+    axes: Axes
+    encoders: dict[Name, Encoder] = {}
+    tasks: dict[Name, dict[str, Any]] = {}  # the user's own data sets; sweep.tasks.describe checks what is in them
+    pretrain: Pretrain | None = None
+    intermediate: Phases | None = None
+    target: Phases | None = None
+    scoring: Scoring = Scoring()
+    tuning: Tuning = Tuning()
+    report: Reporting = Reporting()
+    language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once)]] = {}
+    budget: Annotated[Budget | None, BeforeValidator(as_budget)] = None
+    deadline: Annotated[float | None, BeforeValidator(as_duration)] = None  # seconds on the clock, of each run
+    runtime: Runtime = Runtime()
+    tracking: Name | None = None  # MLflow tracking URI; a SQLite file in the results folder where absent
+
+    @property
+    def results_folder(self) -> Path:
+        return Path(self.results or f"runs/{self.study}")

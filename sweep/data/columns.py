@@ -1,0 +1,190 @@
+"""From a file's raw row to a row in the columns of a family: which column means what, and how labels are spelled.
+
+Shared by local files and the hub. What a row says is not judged here (the family's `check` does that), only whether it
+can be read as the study file claims; if not, DataError names the place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sweep.data.formats import LINES, UNIT, Raw
+from sweep.data.source import IGNORED, Row
+from sweep.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from sweep.tasks.task import Family
+
+Located = Iterator[tuple[str, Row]]  # (place such as file:line, row)
+
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+WHOLE = re.compile(r"(-?\d+)\.0+")  # an integer as tables write it that had gaps
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How raw rows are read in one part of a split.
+
+    A column is the name of one in the file; a text with `{names}` in it; a list of these; or a mapping
+    `{"by": column, value: text}`, where the value of a column chooses the text. `keep` and `skip` hold, per raw column,
+    the values that rows must or must not have; they may contain {code} and {language}, and a final `*` stands for any
+    ending.
+    """
+
+    family: Family
+    columns: Mapping[str, Any]
+    spellings: Mapping[str, int]  # a label as the file spells it -> its integer
+    keep: Mapping[str, tuple[str, ...]]
+    skip: Mapping[str, tuple[str, ...]]
+    labels: tuple[str, ...] = ()  # token: names in the order of their integers, as their scheme writes them
+    omit: tuple[str, ...] = ()  # token: words with these tags are left out
+    omit_empty: bool = False  # token: so are words without a character
+    skip_misplaced: bool = False  # span: rows with an answer that is not at its offset are left out
+    normal_form: str | None = None  # span: the Unicode normal form in which contexts, questions and answers are read
+    unit: Any = None  # the column that rows of one unit have in common; None: what the format says
+
+    def rows(self, numbered: Iterable[tuple[str, Raw]], names: Mapping[str, str]) -> Located:
+        """(place, row) of the raw rows that are kept. `names` fills {code} and {language}. Raises DataError."""
+        keep = {column: [fill(value, names) for value in values] for column, values in self.keep.items()}
+        skip = {column: [fill(value, names) for value in values] for column, values in self.skip.items()}
+        for where, raw in numbered:
+            if all(_among(_column(raw, column, where), values) for column, values in keep.items()) and not any(
+                _among(_column(raw, column, where), values) for column, values in skip.items()
+            ):
+                row = self.family.row(self, raw, where)
+                if row is None:
+                    continue
+                unit = raw.get(UNIT) if self.unit is None else _value(raw, self.unit, where)
+                if unit not in (None, ""):
+                    row["unit"] = str(unit)
+                yield where, row
+
+    def reading(self) -> dict[str, object]:
+        """All that rows depend on, as plain data; the unit of a row changes nothing that is learned from it."""
+        read = {name: value for name, value in vars(self).items() if name != "unit"}
+        return {**read, "family": self.family.identity}
+
+    def value(self, raw: Raw, canonical: str, where: str) -> Any:
+        """What the raw row has for a canonical column. Raises DataError where the column is absent."""
+        return _value(raw, self.columns[canonical], where)
+
+    def text(self, raw: Raw, canonical: str, where: str) -> str:
+        """The same, which must be text; a line end that the file left on it is taken off."""
+        return _text(self.value(raw, canonical, where), canonical, where)
+
+    def texts(self, raw: Raw, canonical: str, where: str) -> list[str]:
+        """The same, which must be a list of texts."""
+        return _texts(self.value(raw, canonical, where), canonical, where)
+
+    def label(self, value: object, where: str) -> int:
+        """The integer of a row's label as the file spells it. Raises DataError, also where it says there is none."""
+        found = self._integer(value)
+        if found is None and _is_below_zero(value):
+            column = self.columns["label"]
+            key = column if isinstance(column, str) else "column"
+            wanted = f"`skip: {{{key}: [{spelling(value)}]}}` leaves out such rows, and `labels` may give it a name"
+            raise DataError(where, f"the label {spelling(value)}, which names none (hidden, or not annotated)", wanted)
+        return self._unknown(value, where) if found is None else found
+
+    def tag(self, value: object, where: str) -> int:
+        """The integer of a word's tag, IGNORED where a number below zero says that there is none. Raises DataError."""
+        found = self._integer(value)
+        if found is None and _is_below_zero(value):
+            return IGNORED
+        return self._unknown(value, where) if found is None else found
+
+    def _integer(self, value: object) -> int | None:
+        """What a spelling stands for. Where nothing is said of options, they are numbered from 0."""
+        for way in _ways(value):
+            if way in self.spellings:
+                return self.spellings[way]
+            if self.family.labels == "numbered" and not self.spellings and way.isdecimal():
+                return int(way)
+        return None
+
+    def _unknown(self, value: object, where: str) -> NoReturn:
+        shown = spelling(value)
+        known = ", ".join(islice(self.spellings, 20)) + (", ..." if len(self.spellings) > 20 else "")
+        wanted = f"add it to `labels`, or its rows to `skip`; known are {known or 'the numbers of options, from 0'}"
+        raise DataError(where, f"the label {shown!r}", wanted, nearest(shown, self.spellings))
+
+
+def spelling(value: object) -> str:
+    """A value as YAML and data files both say it: `true` for a boolean, no fraction for a whole number."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _ways(value: object) -> Iterator[str]:
+    """How a label may be written in `labels`, the nearest first: booleans are 1 and 0 too, and True is true."""
+    yield spelling(value)
+    if isinstance(value, bool):
+        yield str(int(value))
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        yield value.lower()
+    if isinstance(value, str) and (whole := WHOLE.fullmatch(value)):
+        yield whole[1]
+
+
+def _is_below_zero(value: object) -> bool:
+    return any(way.startswith("-") and way[1:].isdecimal() for way in _ways(value))
+
+
+def fill(template: str, names: Mapping[str, str]) -> str:
+    """The template with each {name} that is in `names` replaced."""
+    return PLACEHOLDER.sub(lambda match: names.get(match[1], match[0]), template)
+
+
+def _among(value: object, values: Iterable[str]) -> bool:
+    """Whether a value is one of these, or begins as one that ends in `*` does."""
+    text = spelling(value)
+    return any(text.startswith(known[:-1]) if known.endswith("*") else text == known for known in values)
+
+
+def _column(raw: Raw, name: str, where: str) -> Any:
+    """The value of a column; where none has that very name, `a.b` is b inside a, and `a.0` the first item of a."""
+    if name in raw:
+        return raw[name]
+    value: Any = raw
+    for step in name.split("."):
+        if isinstance(value, (list, tuple)) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        elif isinstance(value, Mapping) and step in value:
+            value = value[step]
+        else:
+            known = [column for column in raw if column not in (LINES, UNIT)]
+            raise DataError(where, f"no column {name!r}", f"the columns are {', '.join(known)}", nearest(name, known))
+    return value
+
+
+def _value(raw: Raw, spec: Any, where: str) -> Any:
+    if isinstance(spec, Mapping):
+        chosen = str(_column(raw, spec["by"], where))
+        if chosen not in spec:
+            known = ", ".join(name for name in spec if name != "by")
+            raise DataError(where, f"{chosen!r} in column {spec['by']!r}", f"`columns` has a text for {known}")
+        return _value(raw, spec[chosen], where)
+    if isinstance(spec, (list, tuple)):
+        return [_value(raw, item, where) for item in spec]
+    if PLACEHOLDER.search(spec):
+        return PLACEHOLDER.sub(lambda match: _text(_column(raw, match[1], where), match[1], where), spec)
+    return _column(raw, spec, where)
+
+
+def _text(value: object, column: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(where, f"{type(value).__name__} {value!r} as {column}", "text is expected")
+    return value.rstrip("\r\n")
+
+
+def _texts(value: object, column: str, where: str) -> list[str]:
+    if not isinstance(value, (list, tuple)):
+        raise DataError(where, f"{type(value).__name__} {value!r} as {column}", "a list of texts is expected")
+    return [_text(item, column, where) for item in value]

@@ -1,0 +1,311 @@
+"""File formats: a data file becomes raw rows, each with the number of the line (or record) where it begins.
+
+A raw row has the file's own column names; what they mean is mapping.py's business. Text is UTF-8, with or without a
+byte order mark, and is never normalised. Names ending in .gz and .bz2 are decompressed on the way. Whatever is
+malformed raises DataError with `file:line`, what was found and what would do.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+from sweep.data.files import document, parsed, text_lines
+from sweep.data.files__parquet import parquet_rows
+from sweep.data.formats__treebank import COLUMNS, is_whole, written_words
+from sweep.errors import DataError
+
+Raw = dict[str, Any]
+LINES = "# lines"  # of formats that have a word on a line: the number of the line of each; no column's name
+Numbered = Iterator[tuple[int, Raw]]
+UNIT = "# unit"  # what raw rows of one document or passage have in common, where a format says so; no column's name
+
+csv.field_size_limit(2**31 - 1)  # of characters; the library's 131072 is less than a long document
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a format needs to be told about a file. Each field is for the formats that its comment names."""
+
+    header: tuple[str, ...] = ()  # csv, tsv: column names of a file that has none on its first line
+    quoting: bool | None = None  # csv, tsv: whether " encloses a field; None: yes in csv, no in tsv
+    lines: tuple[str, ...] = ()  # blocks: the names of a record's lines
+    numbers: tuple[int, ...] = ()  # conllu, conll: the columns to keep, counted from 1; they are named "1", "2", ...
+    pair: Path | None = None  # parallel: the file whose line n translates line n; comparable: the pivot side
+    gold: Path | None = None  # comparable: ids of translations; mentions: JSON of {mention: [entity]}
+    language: str = ""  # conllu-written: the language, some of which rank parts of speech in their own way
+
+
+def read(path: Path, form: str, layout: Layout = Layout()) -> Numbered:
+    """(number, raw row) of every row: the number of its line, or of its record in parquet and squad, counted from 1.
+
+    `form` is a key of READERS. Raises DataError.
+    """
+    return READERS[form](path, layout)
+
+
+def _json_lines(path: Path, _layout: Layout) -> Numbered:
+    for number, line in text_lines(path):
+        if not line.strip():
+            continue
+        wanted = "write one JSON object per line"
+        try:
+            row = parsed(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number}", f"a line that is not JSON ({error})", wanted) from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}", f"a JSON {type(row).__name__}", wanted)
+        yield number, row
+
+
+def _separated(path: Path, layout: Layout, separator: str, quoting: bool) -> Numbered:
+    # Not pyarrow.csv, which has no line numbers, reads the broken `"a"b` as ab without a word, ends lines at a carriage
+    # return alone and refuses a field larger than its block. It reads 1.7 to 2.2 times as fast (60 MB, 500,000 rows),
+    # but reading fields is 4% of checking and encoding rows, and importing it takes 0.25 s: more than it saves on files
+    # of less than some 350,000 rows.
+    records = _quoted(path, separator) if quoting else _literal(path, separator)
+    header = list(layout.header)
+    for number, fields in records:
+        if not header:
+            header = fields
+            if len(set(header)) < len(header):
+                raise DataError(f"{path}:{number}", "a header with the same name twice", "give the names as `header`")
+        elif len(fields) != len(header):
+            quotes = "" if quoting else " (with quoting off; set `quoting: true` if quotes enclose fields)"
+            expected = f"a row has {len(header)}: {', '.join(header)}{quotes}"
+            raise DataError(f"{path}:{number}", f"{len(fields)} fields", expected)
+        else:
+            yield number, dict(zip(header, fields, strict=True))
+
+
+def _literal(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in text_lines(path):
+        if line:
+            yield number, line.split(separator)
+
+
+def _quoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader((f"{line}\n" for _, line in text_lines(path)), delimiter=separator, strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            wanted = "close the quote, or set `quoting: false` where quotes are literal"
+            raise DataError(f"{path}:{first}", f"a row with broken quotes ({error})", wanted) from error
+        if fields is None:
+            return
+        if fields:
+            yield first, fields
+
+
+def _csv(path: Path, layout: Layout) -> Numbered:
+    return _separated(path, layout, ",", layout.quoting is not False)
+
+
+def _tsv(path: Path, layout: Layout) -> Numbered:
+    return _separated(path, layout, "\t", layout.quoting is True)
+
+
+def _parquet(path: Path, _layout: Layout) -> Numbered:
+    return parquet_rows(path)
+
+
+def _squad(path: Path, _layout: Layout) -> Numbered:
+    content = document(path)
+    number = 0
+    at = "data"
+    try:
+        for a, article in enumerate(content["data"]):
+            for p, paragraph in enumerate(article["paragraphs"]):
+                at = f"data[{a}].paragraphs[{p}]"
+                for question in paragraph["qas"]:
+                    number += 1
+                    yield number, _question(article, paragraph, question)
+    except (KeyError, TypeError) as error:
+        wanted = "SQuAD is data[].paragraphs[].{context, qas[].{id, question, answers[].{text, answer_start}}}"
+        raise DataError(f"{path}: {at}", absent(error), wanted) from error
+
+
+def absent(error: Exception) -> str:
+    """What a structure that was read as another one lacks, from the error that this gave."""
+    return f"no {error}" if isinstance(error, KeyError) else f"another structure ({error})"
+
+
+def _question(article: Raw, paragraph: Raw, question: Raw) -> Raw:
+    return {
+        "id": question["id"],
+        "title": article.get("title", ""),
+        "context": paragraph["context"],
+        "question": question["question"],
+        "answers": question["answers"],
+        "is_impossible": question.get("is_impossible", False),
+    }
+
+
+def _conllu(path: Path, layout: Layout) -> Numbered:
+    """Word lines begin with an id; `1-2` (a multiword token's surface) and `1.1` (an empty node) are no words."""
+
+    def words() -> Words:
+        last, document = 0, None
+        for number, line in text_lines(path):
+            fields = line.split("\t")
+            if not line.strip():
+                last = 0
+                yield number, None, document
+            elif line.startswith("#"):
+                document = _new_document(line, f"{path}:{number}") or document
+            elif fields[0].isdecimal():
+                if int(fields[0]) <= last:
+                    wanted = "the words of a sentence are numbered, and a blank line ends it"
+                    raise DataError(f"{path}:{number}", f"word {fields[0]} after word {last}", wanted)
+                last = int(fields[0])
+                yield number, fields, document
+            elif not fields[0].replace("-", "").replace(".", "").isdecimal():
+                wanted = "a word line begins with its number and a tab (`format: conll` has no numbers)"
+                raise DataError(f"{path}:{number}", repr(line[:40]), wanted)
+
+    return _sentences(path, words(), layout.numbers)
+
+
+def _conll(path: Path, layout: Layout) -> Numbered:
+    """Columns parted by tabs, or by spaces where a line has no tab. No comments: `#` is a word in such files."""
+
+    def words() -> Words:
+        document = None
+        for number, line in text_lines(path):
+            if not line.strip() or line.startswith("-DOCSTART-"):
+                yield number, None, document
+                document = f"{path}:{number}" if line.strip() else document
+            else:
+                fields = line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
+                yield number, fields, document
+
+    return _sentences(path, words(), layout.numbers)
+
+
+Words = Iterator[
+    tuple[int, list[str] | None, str | None]
+]  # (line, fields of a word or None between sentences, document)
+
+
+def _new_document(comment: str, place: str) -> str | None:
+    """The document that a comment of CoNLL-U begins, by its id where it has one."""
+    key, _, name = comment.removeprefix("#").partition("=")
+    return name.strip() or place if key.split()[:1] == ["newdoc"] else None
+
+
+def _within(unit: str | None) -> Raw:
+    return {} if unit is None else {UNIT: unit}
+
+
+def _sentences(path: Path, words: Words, columns: Sequence[int]) -> Numbered:
+    kept: list[list[str]] = []
+    lines: list[int] = []
+    within = None
+    for number, fields, unit in chain(words, [(0, None, None)]):
+        if fields is None:
+            if kept:
+                values = map(list, zip(*kept, strict=True))
+                yield lines[0], {**dict(zip(map(str, columns), values, strict=True)), LINES: lines, **_within(within)}
+            kept, lines = [], []
+            continue
+        within = unit
+        if len(fields) < max(columns):
+            raise DataError(f"{path}:{number}", f"{len(fields)} columns", f"column {max(columns)} is asked for")
+        kept.append([fields[column - 1] for column in columns])
+        lines.append(number)
+
+
+def _conllu_written(path: Path, layout: Layout) -> Numbered:
+    """CoNLL-U with its words as they are written; without sentences whose words were not published."""
+    sentence: list[list[str]] = []
+    first, document = 0, None
+    for number, line in chain(text_lines(path), [(0, "")]):
+        if line.startswith("#"):
+            document = _new_document(line, f"{path}:{number}") or document
+            continue
+        if line.strip():
+            fields = line.split("\t")
+            if len(fields) != COLUMNS:
+                wanted = f"a line of CoNLL-U has {COLUMNS}, parted by tabs"
+                raise DataError(f"{path}:{number}", f"{len(fields)} columns", wanted)
+            first = first if sentence else number
+            sentence.append(fields)
+        elif sentence:
+            try:
+                words, tags = written_words(sentence, layout.language)
+            except ValueError as error:
+                wanted = "words numbered from 1 and ranges of them are expected, and a blank line after each sentence"
+                raise DataError(f"{path}:{first}", str(error), wanted) from error
+            if is_whole(words):
+                yield first, {"words": words, "tags": tags} | _within(document)
+            sentence = []
+
+
+def _panx(path: Path, _layout: Layout) -> Numbered:
+    """WikiANN's own files: `en:word`, tab, tag. Lines of two columns without a colon are no words."""
+    words: list[str] = []
+    tags: list[str] = []
+    lines: list[int] = []
+    for number, line in chain(text_lines(path), [(0, "")]):
+        fields = line.strip().split("\t")
+        if len(fields) == 2:
+            _, colon, word = fields[0].partition(":")
+            if colon:
+                words.append(word.strip())
+                tags.append(fields[1].strip())
+                lines.append(number)
+        elif words:
+            yield lines[0], {"words": words, "tags": tags, LINES: lines}
+            words, tags, lines = [], [], []
+
+
+def _lines(path: Path, _layout: Layout) -> Numbered:
+    for number, line in text_lines(path):
+        if line.strip():
+            yield number, {"text": line}
+
+
+def _parallel(path: Path, layout: Layout) -> Numbered:
+    assert layout.pair is not None  # sources.py refuses a description without it
+    for one, other in zip_longest(text_lines(path), text_lines(layout.pair)):
+        if one is None or other is None:
+            shorter, at = (path, other) if one is None else (layout.pair, one)
+            wanted = "the two files must have the same number of lines"
+            raise DataError(f"{shorter}:{at[0]}", "the end of the file before the end of the other", wanted)
+        yield one[0], {"text": one[1], "pair": other[1]}
+
+
+def _blocks(path: Path, layout: Layout) -> Numbered:
+    block: list[str] = []
+    number = 0
+    for number, line in text_lines(path):
+        block.append(line)
+        if len(block) == len(layout.lines):
+            yield number - len(block) + 1, dict(zip(layout.lines, block, strict=True))
+            block = []
+    if any(line.strip() for line in block):
+        wanted = f"a record has {len(layout.lines)} lines: {', '.join(layout.lines)}"
+        raise DataError(f"{path}:{number}", f"the end of the file after {len(block)} lines of a record", wanted)
+
+
+Reader = Callable[[Path, Layout], Numbered]
+READERS: dict[str, Reader] = {
+    "jsonl": _json_lines,
+    "csv": _csv,
+    "tsv": _tsv,
+    "parquet": _parquet,
+    "squad": _squad,
+    "conllu": _conllu,
+    "conllu-written": _conllu_written,
+    "conll": _conll,
+    "panx": _panx,
+    "lines": _lines,
+    "parallel": _parallel,
+    "blocks": _blocks,
+}

@@ -1,0 +1,207 @@
+"""Rows from data files on this machine. The files' contents are their identity; where they lie is not.
+
+A split consists of parts: files that are read alike. A plan asks for sizes, so these come from one pass over bytes and
+a look at the first rows; nothing is kept in memory but digests and counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+from sweep.data.columns import Located, fill
+from sweep.data.files import DAMAGED, open_bytes
+from sweep.data.files__parquet import count
+from sweep.data.formats import Layout, Raw, read
+from sweep.data.parts import Part, PartedSource
+from sweep.data.retrieval_formats import ALL_READERS
+from sweep.data.source import Size
+from sweep.errors import DataError
+from sweep.identity import file_digest, fingerprint
+
+SAMPLE = 64  # rows that are looked at to guess the mean length
+CHUNK = 1 << 20
+PATTERNS = {"gaps": (b"\n\n", b"\n\r\n"), "questions": (b'"question"',)}
+READ_TO_COUNT = ("sentence_pool", "mentions")  # a record is several rows
+OVERLAP = 16  # longer than the longest pattern
+
+
+@dataclass(frozen=True)
+class Join:
+    """A second file whose columns are added to the rows with the same id."""
+
+    path: str
+    format: str
+    on: str
+    header: tuple[str, ...] = ()
+    quoting: bool | None = None
+
+
+@dataclass(frozen=True)
+class Files(Part):
+    """Files of a split that are read alike: one, or one per language where the path has {language} or {code}.
+
+    A `*` in a path stands for any part of a name: all files with such a name are read, in the order of their names.
+    """
+
+    path: str
+    format: str
+    header: tuple[str, ...] = ()
+    quoting: bool | None = None
+    lines: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    pair: str | None = None
+    gold: str | None = None
+    join: Join | None = None
+
+
+@dataclass(frozen=True)
+class LocalSource(PartedSource[Files]):
+    """base.Source over files below `root`."""
+
+    root: Path
+
+    def size(self, split: str, language: str) -> Size:
+        """Rows counted by bytes, where the description does not state them; rows that are to be filtered are read."""
+        parts = self.parts(split, language)
+        examples = self.stated(split, language) or sum(self._count(part, language) for part in parts)
+        sample = [row for part in parts for _, row in islice(self.part_rows(part, language), SAMPLE)]
+        if not sample:
+            raise self.without_rows(split, language)
+        tokens = self.tokens or sum(map(parts[0].columns.family.guess_tokens, sample)) / len(sample)
+        options = [len(row["options"]) for row in sample if "options" in row]
+        sequences = sum(options) / len(options) if options else None
+        return Size(max(self.portion(split, examples), 1), tokens, sequences)
+
+    def bytes(self) -> int:
+        """The size of all its files."""
+        files = {
+            file
+            for parts in self.splits.values()
+            for part in parts
+            for language in part.languages
+            for file in (*self._files(part, language), *self._beside(part, language).values())
+        }
+        return sum(file.stat().st_size for file in files)
+
+    def part_rows(self, part: Files, language: str) -> Located:
+        """(file:line, row) of a part. Raises DataError."""
+        beside = self._beside(part, language)
+        second, gold = beside.get("pair"), beside.get("gold")
+        layout = Layout(part.header, part.quoting, part.lines, part.numbers, second, gold, language)
+        files = self._files(part, language)
+        raw = ((f"{file}:{number}", row) for file in files for number, row in ALL_READERS[part.format](file, layout))
+        joined = _joined(raw, part.join, beside["join"]) if part.join else raw
+        return part.columns.rows(joined, part.names(language))
+
+    def part_digest(self, part: Files, language: str) -> str:
+        """Of the files' contents and of how they are read, not of their names."""
+        paths = (*self._files(part, language), *self._beside(part, language).values())
+        files = [_digest(*_state(file)) for file in paths]
+        how = part.reading(path="", pair=None, gold=None, join=_unnamed(part.join))
+        return fingerprint({"files": files, "how": how, "names": part.names(language)})
+
+    def part_place(self, part: Files, language: str) -> str:
+        """The part's file."""
+        return str(self._files(part, language)[0])
+
+    def _count(self, part: Files, language: str) -> int:
+        if part.columns.keep or part.columns.skip or part.format in READ_TO_COUNT:
+            return sum(1 for _ in self.part_rows(part, language))
+        files = self._files(part, language)
+        if part.format == "comparable":
+            files.append(self._beside(part, language)["pair"])
+        return sum(_count(file, part) for file in files)
+
+    def _files(self, part: Files, language: str) -> list[Path]:
+        """The part's files for a language: one, or all that a `*` stands for. Raises DataError."""
+        path = fill(part.path, part.names(language))
+        if "*" not in path:
+            return [self._there(path, part)]
+        found = sorted(self.root.glob(path), key=lambda file: (file.name, str(file)))
+        return [self._there(str(file), part) for file in found] or [self._there(path, part)]
+
+    def _beside(self, part: Files, language: str) -> dict[str, Path]:
+        """The second side of the part's file, its gold and its joined file, where it has them. Raises DataError."""
+        templates = {"pair": part.pair, "gold": part.gold, "join": part.join.path if part.join else None}
+        names = part.names(language)
+        return {what: self._there(fill(path, names), part) for what, path in templates.items() if path is not None}
+
+    def _there(self, path: str, part: Files) -> Path:
+        file = self.root / path
+        if not file.is_file():
+            found = "a folder" if file.is_dir() else "no such file"
+            raise DataError(file, found, f"correct {part.where} or data_root in the study file")
+        return file
+
+
+def _unnamed(join: Join | None) -> Join | None:
+    return join and replace(join, path="")
+
+
+def _joined(rows: Iterator[tuple[str, Raw]], join: Join, path: Path) -> Iterator[tuple[str, Raw]]:
+    others: dict[str, Raw] = {}
+    for number, other in read(path, join.format, Layout(join.header, join.quoting)):
+        if join.on not in other:
+            raise DataError(f"{path}:{number}", f"no column {join.on!r}", f"the columns are {', '.join(other)}")
+        others[str(other[join.on])] = other
+    for where, raw in rows:
+        if join.on not in raw:
+            raise DataError(where, f"no column {join.on!r}", f"the columns are {', '.join(raw)}")
+        if (identifier := str(raw[join.on])) not in others:
+            raise DataError(where, f"{join.on} {identifier!r}", f"{path} must have a row with it")
+        yield where, {**others[identifier], **raw}
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
+
+
+@cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    """Cached per state of the file."""
+    return file_digest(path)
+
+
+@cache
+def _scan(path: Path, _size: int, _changed: int) -> Counter[str]:
+    """ "lines", and the names in PATTERNS. Cached per state of the file."""
+    counts, tail = Counter[str](), b"\n"
+    with open_bytes(path) as stream:
+        try:
+            while chunk := stream.read(CHUNK):
+                counts.update(_counts(tail, chunk))
+                tail = (tail + chunk)[-OVERLAP:]
+        except DAMAGED as error:
+            raise DataError(path, f"damaged data ({error})", "fetch the file again") from error
+    counts["lines"] += not tail.endswith(b"\n")
+    return counts
+
+
+def _counts(before: bytes, chunk: bytes) -> Counter[str]:
+    """What a chunk adds; `before` is the end of what came before it, for patterns that lie across."""
+    counts = Counter(lines=chunk.count(b"\n"))
+    for name, patterns in PATTERNS.items():
+        for pattern in patterns:
+            window = before[len(before) - len(pattern) + 1 :] + chunk
+            counts[name] += window.count(pattern)
+    return counts
+
+
+def _count(path: Path, part: Files) -> int:
+    """Rows of a file, before any are skipped."""
+    if part.format == "parquet":
+        return count(path)
+    counts = _scan(*_state(path))
+    if part.format in ("squad", "sentence_pairs"):
+        return counts["questions"]
+    if part.format in ("conllu", "conllu-written", "conll", "panx"):
+        return counts["gaps"]
+    if part.format == "blocks":
+        return counts["lines"] // len(part.lines)
+    return counts["lines"] - (part.format in ("csv", "tsv") and not part.header)

@@ -1,0 +1,149 @@
+"""Units of test examples: which examples belong together and are therefore no independent evidence of a score.
+
+Questions on one passage are a unit, as are sentences of one document, rows that a study says belong together (the
+column `unit`), and the translations of one item in all languages. A unit has one number in all languages of a test set.
+
+Examples of a language share a unit where they share a *group*: its `unit`, else its context. Groups of different
+languages are translations of each other where they are called alike, where their examples have the same ids (XQuAD,
+MLQA), or else by position, if both languages have as many examples, or as many groups. Where languages are no
+translations, a join by position costs nothing: their examples do not vary together. A join that would glue the groups
+of one language to each other is none of translations, and is not made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+from unicodedata import normalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.data.source import Row
+
+if TYPE_CHECKING:
+    from sweep.tasks.task import Family
+
+Ids = NDArray[np.int64]
+
+GLUED = 2  # a join that leaves a language less than one in so many of its groups was no join of translations
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the rows of a test set in one language say of which of them belong together: 64-bit digests."""
+
+    groups: Ids  # [N] of what rows of one unit share; of the row's position where a row shares nothing
+    items: Ids | None  # [N] of ids that translations may share; None: there are none
+    own: bool  # groups are called in this language's words: translations of them are called otherwise
+
+
+def marks(family: Family, rows: Sequence[Row]) -> Marks:
+    """The marks of all rows of a test set in one language, in their order."""
+    named = [group(family, row) for row in rows]
+    groups = [digest(str(position) if name is None else name) for position, name in enumerate(named)]
+    ids = [digest(row["id"]) for row in rows if "id" in row]
+    items = np.array(ids, dtype=np.int64) if len(ids) == len(rows) else None
+    own = any(family.own_words or row.get("unit") is not None for row in rows)
+    return Marks(np.array(groups, dtype=np.int64), items, own)
+
+
+def group(family: Family, row: Row) -> str | None:
+    """What a row shares with the others of its unit, or None."""
+    if (unit := row.get("unit")) is not None:
+        return f"unit {unit}"
+    return family.unit(row)
+
+
+def content(family: Family, row: Row) -> str:
+    """What a row says, its label apart: its texts in any order, whatever their case, blanks and Unicode form."""
+    return "\n".join(sorted(" ".join(normalize("NFKC", text).casefold().split()) for text in family.contents(row)))
+
+
+def digest(text: str) -> int:
+    """64 bits of a text's digest, signed."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True)
+
+
+def units(by_language: Mapping[str, Marks]) -> dict[str, Ids]:
+    """[N] unit numbers per language, counted from 0 over the languages of the test set."""
+    if not by_language:
+        return {}
+    names = np.concatenate([one.groups for one in by_language.values()])
+    _, group = np.unique(names, return_inverse=True)  # groups of one name are one
+    ends = np.cumsum([len(one.groups) for one in by_language.values()])
+    of = dict(zip(by_language, np.split(group.astype(np.int64), ends[:-1]), strict=True))
+    joined = _Joined(of)
+    joined.join(_by_id(by_language, of))
+    for language in by_language:
+        if by_language[language].own and joined.alone(language):
+            any(joined.join(pairs) for pairs in _by_position(by_language, of, language))
+    _, first, number = np.unique(joined.roots(group), return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(first))  # counted in the order of their first examples
+    return dict(zip(by_language, np.split(ranks[number].astype(np.int64), ends[:-1]), strict=True))
+
+
+class _Joined:
+    """Groups that were joined to units."""
+
+    def __init__(self, of: Mapping[str, Ids]) -> None:
+        self._groups = {language: np.unique(groups) for language, groups in of.items()}
+        self._parent = np.arange(max((int(found[-1]) + 1 for found in self._groups.values() if len(found)), default=0))
+
+    def join(self, pairs: Ids) -> bool:
+        """Joins the groups of each of the pairs [P, 2]; False: none, because that would glue a language's groups."""
+        before = self._parent.copy()
+        parent = self._parent.tolist()
+        for one, other in np.unique(pairs, axis=0).tolist():
+            first, second = _root(parent, one), _root(parent, other)
+            parent[max(first, second)] = min(first, second)
+        self._parent = np.array([_root(parent, group) for group in range(len(parent))], dtype=np.int64)
+        if any(GLUED * len(np.unique(self.roots(groups))) < len(groups) for groups in self._groups.values()):
+            self._parent = before
+            return False
+        return True
+
+    def roots(self, groups: Ids) -> Ids:
+        """The unit of each group."""
+        return self._parent[groups]
+
+    def alone(self, language: str) -> bool:
+        """Whether most groups of a language are joined with none of another one."""
+        others = [self.roots(groups) for name, groups in self._groups.items() if name != language]
+        own = self.roots(self._groups[language])
+        return bool(others) and 2 * int(np.isin(own, np.concatenate(others)).sum()) < len(own)
+
+
+def _root(parent: list[int], group: int) -> int:
+    while parent[group] != group:
+        parent[group] = parent[parent[group]]
+        group = parent[group]
+    return group
+
+
+def _by_id(by_language: Mapping[str, Marks], of: Mapping[str, Ids]) -> Ids:
+    """[P, 2] groups of different languages that have an example of the same id."""
+    known = {language: one.items for language, one in by_language.items() if one.items is not None}
+    if len(known) < 2:
+        return np.zeros((0, 2), dtype=np.int64)
+    _, first, item = np.unique(np.concatenate(list(known.values())), return_index=True, return_inverse=True)
+    groups = np.concatenate([of[language] for language in known])
+    return np.stack([groups, groups[first[item]]], axis=1)
+
+
+def _by_position(by_language: Mapping[str, Marks], of: Mapping[str, Ids], language: str) -> Iterator[Ids]:
+    """Pairs [P, 2] of a language's groups and those of the first one that has as many examples, then as many groups."""
+    others = [other for other in by_language if other != language and by_language[other].own]
+    for listed in (of, {name: _in_order(groups) for name, groups in of.items()}):
+        for other in others:
+            if len(listed[other]) == len(listed[language]):
+                yield np.stack([listed[language], listed[other]], axis=1)
+                break
+
+
+def _in_order(groups: Ids) -> Ids:
+    """The groups in the order of their first examples."""
+    found, first = np.unique(groups, return_index=True)
+    return found[np.argsort(first)]

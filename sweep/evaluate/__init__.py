@@ -1,0 +1,1 @@
+"""Zero-shot scores, retention and transferability of trained encoders. No Ray."""

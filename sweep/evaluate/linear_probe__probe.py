@@ -1,0 +1,84 @@
+"""A fresh linear head on a frozen encoder: how much of a task its vectors hold, whatever became of the task's own head.
+
+The recipe is the same for every encoder and study: last layer, evaluation mode, vectors standardised; logistic
+regression, its penalty half the squared weights divided by the number of predictions (scikit-learn's C = 1); zero at
+first, then at most ITERATIONS of L-BFGS. The problem is convex and nothing is drawn, so there is no seed. What is
+predicted is what the family's head predicts: the class of a text or word, the option of a choice (softmax over its
+options), start and end of a span (softmax over each window).
+
+Shapes: V vectors, H hidden size, C classes, G groups (examples of a choice, windows of a span), K softmaxes per group.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sweep.data.encoded__base_encoded import Encoded
+from sweep.evaluate.linear_probe import parts
+from sweep.models.heads import Head, Part
+from sweep.models.model import Chainable, Precision
+
+ITERATIONS = 200
+
+
+def fit_head(model: Chainable, task: str, encoded: Encoded, *, batch_tokens: int, precision: Precision) -> None:
+    """Replaces the weights of the task's head. Raises ValueError for a family without a linear head."""
+    head = model.head(task)
+    if not isinstance(head, Head):
+        raise ValueError(f"a {model.specs[task].head} task has no linear head")
+    part = _joined(list(parts(model, task, encoded, batch_tokens, precision)))
+    part.vectors.nan_to_num_(0.0, 0.0, 0.0)  # a run that blew up leaves vectors without numbers, which say nothing
+    mean, scale = part.vectors.mean(dim=0), part.vectors.std(dim=0, unbiased=False).clamp(min=1e-6)
+    part.vectors.sub_(mean).div_(scale)
+    weight, bias = _solved(part, head.linear.out_features)
+    with torch.no_grad():
+        head.linear.weight.copy_(weight.T / scale)
+        head.linear.bias.copy_(bias - head.linear.weight @ mean)
+
+
+def _solved(part: Part, outputs: int) -> tuple[Tensor, Tensor]:
+    """[H, outputs] weights and [outputs] biases of the penalised regression."""
+    weight = part.vectors.new_zeros(part.vectors.shape[1], outputs, requires_grad=True)
+    bias = part.vectors.new_zeros(outputs, requires_grad=True)
+    loss = _classified if part.group is None else _chosen
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = loss(part, part.vectors @ weight + bias) + weight.square().sum() / (2 * len(part.targets))
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()
+
+
+def _classified(part: Part, logits: Tensor) -> Tensor:
+    """Mean loss of [V, C] logits."""
+    return functional.cross_entropy(logits, part.targets)
+
+
+def _chosen(part: Part, logits: Tensor) -> Tensor:
+    """Mean over groups and softmaxes of the loss of [V, K] logits, each softmax over the vectors of a group."""
+    assert part.group is not None
+    group = part.group[:, None].expand_as(logits)
+    top = logits.new_full(part.targets.shape, -torch.inf)
+    top = top.scatter_reduce(0, group, logits.detach(), "amax")
+    total = torch.zeros_like(top).scatter_add(0, group, (logits - top.gather(0, group)).exp())
+    return (total.log() + top - logits.gather(0, part.targets)).mean()
+
+
+def _joined(found: list[Part]) -> Part:
+    """One after another, rows and groups counted on."""
+    vectors = torch.cat([part.vectors for part in found])
+    if found[0].group is None:
+        return Part(vectors, torch.cat([part.targets for part in found]))
+    targets, groups, rows, count = [], [], 0, 0
+    for part in found:
+        assert part.group is not None
+        targets.append(part.targets + rows)
+        groups.append(part.group + count)
+        rows, count = rows + len(part.vectors), count + len(part.targets)
+    return Part(vectors, torch.cat(targets), torch.cat(groups))

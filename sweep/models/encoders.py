@@ -1,0 +1,269 @@
+"""Where encoders and weights come from: the hub, a local folder, or nothing but a configuration.
+
+Everything passes through transformers' Auto classes, so every encoder that they know can be named; an encoder is what
+AutoModelForMaskedLM has and what reads in both directions, all else is refused. Offline a hub id is
+read from the local cache. No remote code is trusted; weights of finished phases are safetensors, never pickle.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from sweep.errors import StoreError, StudyError, nearest
+from sweep.models.registry import DROPOUTS
+from sweep.models.tokenizers import refuse_own_code
+
+# In the order in which transformers looks for them.
+WEIGHTS = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+LFS_POINTER = b"version https://git-lfs"
+MISTYPED = 0.85  # likeness (difflib) of a name to the one that was meant
+hub_logging: Any = logging  # these two carry no types
+auto_model: Any = AutoModel
+
+
+def load_encoder(
+    source: str, revision: str | None = None, weights: Path | None = None, dropout: float | None = None
+) -> PreTrainedModel:
+    """The encoder of a hub id or a local folder, without a pooling layer, in fp32.
+
+    With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read; `dropout`
+    replaces its own. Raises StudyError where there is no such encoder, StoreError where the weights do not fit it.
+    """
+    config, where = load_configuration(source, revision), f"encoder {source!r}"
+    _set_dropout(config, dropout, where)
+    if weights is not None:
+        encoder = _from_configuration(config, where)
+        load_weights(encoder, weights)
+        return encoder
+    try:
+        hub_logging.disable_progress_bar()
+        # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
+        encoder, report = auto_model.from_pretrained(
+            source, revision=revision, config=config, dtype="float32", output_loading_info=True,
+            trust_remote_code=False, **_without_pooler(config),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        check_weights(source, revision)
+        raise _mistake(where, _first_words(error)) from error
+    if missing := sorted(report["missing_keys"]):
+        raise _mistake(where, f"no weights for {len(missing)} tensors, among them {missing[0]}")
+    return _checked(encoder)
+
+
+def load_configuration(source: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a hub id or a local folder. Raises StudyError where it is not an encoder's."""
+    where = f"encoder {source!r}"
+    try:
+        content, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+        refuse_own_code(f"{source}/config.json", content)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        raise _mistake(where, _first_words(error)) from error
+    _refuse_others(config, where)
+    return config
+
+
+def check_shape(config: PreTrainedConfig, where: str) -> None:
+    """Build the encoder without memory for its weights. Raises StudyError where the configuration is inconsistent."""
+    with torch.device("meta"):
+        _from_configuration(config, where)
+
+
+def check_weights(source: str, revision: str | None = None) -> None:
+    """Looks at the weights of a local folder, or of a hub id in the local cache, without reading them all.
+
+    Raises StudyError where they are absent, cut off, or more than tensors.
+    """
+    try:
+        for path in _weight_files(source, revision):
+            _check_file(path)
+    except FileNotFoundError as absent:
+        raise StudyError(f"encoder {source!r}", f"no {absent.filename}", "fetch the encoder again, whole") from absent
+
+
+def _weight_files(source: str, revision: str | None) -> list[Path]:
+    """The files that transformers would load; none of a hub id that is not in the local cache."""
+    folder = Path(source)
+    local = folder.is_dir()
+    for name in WEIGHTS:
+        found = folder / name if local else try_to_load_from_cache(source, name, revision=revision)
+        if not isinstance(found, (str, Path)) or not Path(found).is_file():
+            continue
+        if not name.endswith(".json"):
+            return [Path(found)]
+        parts = json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()
+        return [Path(found).parent / part for part in sorted(set(parts))]
+    if local:
+        raise FileNotFoundError(errno.ENOENT, "no weights", str(folder / WEIGHTS[0]))
+    return []
+
+
+def _check_file(path: Path) -> None:
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise StudyError(path, "a Git LFS pointer in the place of weights", "'git lfs pull' there fetches them")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):  # its header says how long the file has to be
+                return
+        torch.load(path, map_location="meta", weights_only=True, mmap=is_zipfile(path))
+    except UnpicklingError as refused:
+        wanted = (
+            "it is not loaded: a revision of the encoder with safetensors is expected, or a conversion of your own if"
+            " you trust whoever made the file"
+        )
+        raise StudyError(path, "a pickle that is more than tensors and may run any code", wanted) from refused
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as damage:
+        raise StudyError(path, f"cut off or damaged ({_first_words(damage)})", "fetch the file again") from damage
+
+
+def random_encoder(
+    config: Mapping[str, Any], vocab_size: int, pad_id: int, seed: int, dropout: float | None = None
+) -> PreTrainedModel:
+    """An untrained encoder from a configuration with `model_type`; its weights are a function of (config, seed).
+
+    Raises StudyError for an unknown model type or a shape that its model refuses.
+    """
+    made = configuration(config, vocab_size, pad_id)
+    where = f"encoder of type {made.model_type!r}"
+    _set_dropout(made, dropout, where)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _from_configuration(made, where)
+
+
+def configuration(
+    config: Mapping[str, Any], vocab_size: int, pad_id: int, where: str = "random_init"
+) -> PreTrainedConfig:
+    """The configuration of an untrained encoder; `where` is its place in messages.
+
+    Raises StudyError where it is not an encoder's.
+    """
+    kind = str(config.get("model_type"))
+    if kind not in CONFIG_MAPPING:
+        wanted = "name a model type of transformers"
+        raise StudyError(f"{where}.model_type", repr(kind), wanted, nearest(kind, CONFIG_MAPPING))
+    try:
+        # the defaults of other special ids lie outside a small vocabulary, and no encoder reads them
+        unused = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+        made: PreTrainedConfig = AutoConfig.for_model(
+            **{**unused, **config, "vocab_size": vocab_size, "pad_token_id": pad_id}
+        )
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        raise StudyError(where, _first_words(error), f"a configuration of {kind} is expected") from error
+    _refuse_others(made, where)
+    _check_names(config, CONFIG_MAPPING[kind], where)
+    return made
+
+
+def _set_dropout(config: PreTrainedConfig, dropout: float | None, where: str) -> None:
+    """Lets all of an encoder drop so much, in its hidden states and its attention; None leaves it as it is."""
+    if dropout is None:
+        return
+    named = [name for name in DROPOUTS if hasattr(config, name)]
+    if not named:
+        found = f"dropout: {dropout} for {config.model_type}, whose configuration has no dropout"
+        raise StudyError(where, found, "leave `dropout` out")
+    for name in named:
+        setattr(config, name, dropout)
+
+
+def _check_names(config: Mapping[str, Any], kind: Any, where: str) -> None:
+    """Refuses a name that is nearly a known one: transformers would keep it unread, and use the default of the other.
+
+    Others pass, for models read names that their configuration does not list (position_buckets of deberta-v2).
+    """
+    known = sorted({*inspect.signature(kind).parameters, *kind().to_dict(), *kind.attribute_map})
+    for name in (name for name in config if name not in known):
+        if close := get_close_matches(name, known, n=1, cutoff=MISTYPED):
+            raise StudyError(f"{where}.{name}", "an unknown name", f"a name of {kind.model_type}'s", close[0])
+
+
+def cpu_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Contiguous copies on the CPU, as safetensors wants them."""
+    return {name: cpu_copy(tensor) for name, tensor in module.state_dict().items()}
+
+
+def cpu_copy(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU that later steps do not change."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Put the tensors of a safetensors file into a module of their shape. Raises StoreError where they do not fit."""
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise StoreError(path, str(error), "delete the folder of this phase and run again") from error
+
+
+def _refuse_others(config: PreTrainedConfig, where: str) -> None:
+    kind = config.model_type
+    wanted = "an encoder such as xlm-roberta, bert, deberta-v2 or modernbert is expected"
+    if config.is_encoder_decoder:
+        raise StudyError(where, f"{kind}, an encoder-decoder", wanted)
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or type(config) not in MODEL_MAPPING:
+        raise StudyError(where, f"{kind}, which is no masked language model", wanted)
+    if getattr(config, "is_decoder", False):
+        raise StudyError(where, f"{kind} with is_decoder, which reads from left to right", wanted)
+
+
+def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel:
+    """Untrained, from torch's generator."""
+    try:
+        options = {"dtype": torch.float32, "trust_remote_code": False, **_without_pooler(config)}
+        return _checked(auto_model.from_config(config, **options))
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
+        raise _mistake(where, _first_words(error)) from error
+
+
+def _first_words(error: Exception) -> str:
+    """What a library says, without the pages that may follow."""
+    return " ".join(str(error).split())[:200]
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+    """BERT and its kin would carry an untrained layer that nothing here uses."""
+    kind: Any = MODEL_MAPPING[type(config)]
+    accepted = inspect.signature(kind).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
+
+
+def _checked(model: Any) -> PreTrainedModel:
+    assert isinstance(model, PreTrainedModel)
+    if model.main_input_name != "input_ids":
+        raise ValueError(f"{type(model).__name__} reads {model.main_input_name}, not tokens")
+    return model
+
+
+def _mistake(where: str, found: str) -> StudyError:
+    wanted = "give a hub id, or a folder with the config.json and the weights of an encoder"
+    return StudyError(where, found, wanted)

@@ -1,0 +1,175 @@
+"""An encoder with the heads of one phase: what is trained and scored. The encoder travels on, the heads stay.
+
+Where encoders come from is in encoders.py, what a head does in heads.py, how it is trained in train.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from sweep.models.batches import Batch
+from sweep.models.cpu_kernels import Kernels, use_cpu_kernels
+from sweep.models.heads import AnyHead, MaskedHead, Outputs, Pooling, VectorHead, make_head
+from sweep.models.registry import DEFAULT_EPSILON, HEAD_DROPOUT, NORM_EPSILON, model_type
+from sweep.tasks.task import HeadSpec
+
+Precision = Literal["fp32", "bf16"]
+
+cpu: Any = torch.cpu  # carries no types
+NATIVE_BF16 = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+
+
+class Chainable(nn.Module):
+    """`encoder` and `heads` (one per task, numbered in their order) with their own weights, to be stored apart.
+
+    What a task is called changes nothing: a head's first weights depend on (seed, number) alone.
+    """
+
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        heads: Mapping[str, HeadSpec],
+        *,
+        seed: int,
+        pad_id: int,
+        pooling: Pooling = "mean",
+        dropout: float | None = None,
+        cpu_kernels: Kernels = "auto",
+    ) -> None:
+        super().__init__()
+        self.encoder, self.specs, self.pad_id, self.pooling = encoder, dict(heads), pad_id, pooling
+        self.heads = nn.ModuleDict()
+        self._numbers = {task: str(number) for number, task in enumerate(heads)}
+        width, epsilon = encoder.config.hidden_size, _epsilon(encoder.config)
+        dropped = _head_dropout(encoder.config) if dropout is None else dropout
+        for task, spec in heads.items():
+            number = self._numbers[task]
+            start = seed_for(seed, number)
+            self.heads[number] = make_head(spec, width, self.embeddings, pooling, dropped, start, epsilon=epsilon)
+        if cpu_kernels == "auto":
+            use_cpu_kernels(self)
+        accepted = inspect.signature(encoder.forward).parameters
+        self._segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
+
+    @property
+    def masked_heads(self) -> list[MaskedHead]:
+        """The heads of masked tasks, which go on from an earlier phase or from what was published."""
+        return [head for head in self.heads.values() if isinstance(head, MaskedHead)]
+
+    @property
+    def device(self) -> torch.device:
+        return self.embeddings.device
+
+    @property
+    def embeddings(self) -> Tensor:
+        """[V, D] input embeddings."""
+        weight = self.encoder.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def prepare(self, batch: Batch, task: str, seed: int) -> Batch:
+        """The batch as the loss reads it: a masked task draws its masks here, from `seed`."""
+        return self.head(task).prepare(batch, self.specs[task], len(self.embeddings), seed)
+
+    def count(self, batch: Batch, task: str) -> Tensor | int:
+        """How many terms `loss` sums over a prepared batch."""
+        return self.head(task).count(batch)
+
+    def loss(self, batch: Batch, task: str) -> Tensor:
+        """Summed loss of a prepared batch, 0-d fp32."""
+        return self.head(task).loss(self.hidden(batch), batch)
+
+    def outputs(self, batch: Batch, task: str) -> Outputs:
+        """One array per sequence, as base.Outputs says; not of tasks whose outputs are vectors."""
+        head = self.head(task)
+        assert not isinstance(head, VectorHead)
+        return head.outputs(self.hidden(batch), batch)
+
+    def vectors(
+        self, batch: Batch, task: str, layers: Sequence[int] = (-1,), pooling: Pooling | None = None
+    ) -> list[Tensor]:
+        """[S, H] fp32 per layer; `pooling` is the one trained with where none is asked for."""
+        head = self.head(task) if pooling is None else VectorHead(pooling)
+        assert isinstance(head, VectorHead)
+        return [head.vectors(hidden, batch) for hidden in self.layers(batch, layers)]
+
+    def hidden(self, batch: Batch, layer: int = -1) -> Tensor:
+        """[S, L, H] hidden states of one layer."""
+        return self.layers(batch, (layer,))[0]
+
+    def layers(self, batch: Batch, layers: Sequence[int]) -> list[Tensor]:
+        """[S, L, H] hidden states per layer asked for, of one forward pass.
+
+        Layer 0 is the embedding layer, n the output of block n; -1 is the last one, final norm included where there is
+        one. Raises ValueError for a layer that the encoder does not have.
+        """
+        segments = {"token_type_ids": batch.segments} if self._segments and batch.segments is not None else {}
+        inner = any(layer != -1 for layer in layers)
+        mask = _ready(batch, self.encoder.config)
+        states = self.encoder(input_ids=batch.input_ids, attention_mask=mask, output_hidden_states=inner, **segments)
+        return [states.last_hidden_state if layer == -1 else _inner(states.hidden_states, layer) for layer in layers]
+
+    def autocast(self, precision: Precision) -> torch.autocast:
+        """bf16 where the device has it, else fp32."""
+        kind = self.device.type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16" and has_bf16(kind))
+
+    def head(self, task: str) -> AnyHead:
+        """The head of a task."""
+        head = self.heads[self._numbers[task]]
+        assert isinstance(head, AnyHead)
+        return head
+
+
+@cache
+def has_bf16(kind: str) -> bool:
+    """Whether devices of this kind here multiply bf16 themselves: on a CPU without it was 27 times slower than fp32."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return kind == "cpu" and bool(NATIVE_BF16)
+
+
+def _ready(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str, Tensor | None] | None:
+    """What an encoder takes as its attention mask, as the registry has it; ready made it is [S, 1, 1 or L, L]."""
+    mask, form = batch.attention_mask, model_type(config.model_type).mask
+    if form == "padding":
+        return mask
+    full = mask[:, None, None, :] if mask is not None else None
+    if form == "ready":
+        return full
+    window, length = config.sliding_window, batch.input_ids.shape[1]
+    position = torch.arange(length, device=batch.input_ids.device)
+    near = ((position[:, None] - position).abs() <= window)[None, None]
+    sliding = full if length <= window + 1 else near if full is None else full & near
+    return {"full_attention": full, "sliding_attention": sliding}
+
+
+def _inner(states: Sequence[Tensor], layer: int) -> Tensor:
+    if not -len(states) <= layer < len(states):
+        raise ValueError(f"layer {layer} of an encoder with {len(states) - 1} layers")
+    return states[layer]
+
+
+def seed_for(*parts: object) -> int:
+    """A seed from anything printable, the same in every process: 63 bits of blake2b."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _head_dropout(config: PreTrainedConfig) -> float:
+    """What an encoder's configuration says of heads, else of hidden states."""
+    stated = (getattr(config, name, None) for name in HEAD_DROPOUT)
+    return float(next((share for share in stated if share is not None), 0.0))
+
+
+def _epsilon(config: PreTrainedConfig) -> float:
+    """Of an encoder's norms."""
+    return float(next((getattr(config, name) for name in NORM_EPSILON if hasattr(config, name)), DEFAULT_EPSILON))

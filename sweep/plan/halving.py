@@ -1,0 +1,89 @@
+"""Where the candidates of a cell are compared, how many go on, and how far each is planned to come.
+
+A stage ends at a share of the target phase (a rung), at its end, or with scores. Candidates are compared when all of
+their cell stand there, so who goes on depends on no clock. Cells whose target is not trained in, and those of one
+candidate, have nothing to save: their candidates go to their scores at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.config.axes import Cell
+from sweep.config.study import Study
+from sweep.errors import StudyError
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import REPLICA, Chain
+from sweep.tasks.task import Task
+
+TRAINED = 1.0  # the end of the target phase
+SCORED = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So far candidates go, and so many of them go on from there."""
+
+    until: float | None  # share of the target phase's steps; None: to their scores
+    keep: int
+
+
+def stages(plan: Plan, cell: Cell) -> tuple[Stage, ...]:
+    """What the candidates of a cell go through; the one that is left after the last stage is the winner."""
+    left = plan.candidates(cell)
+    if left == 1 or not plan.tasks[cell.target].trained_in:
+        return (Stage(SCORED, 1),)
+    found = []
+    halving = plan.study.tuning.halving
+    for rung in halving.rungs if halving is not None else ():
+        assert halving is not None
+        left = math.ceil(left * halving.keep)
+        found.append(Stage(rung, left))
+    last = TRAINED if plan.study.scoring.chains == "winners" else SCORED
+    return (*found, Stage(last, 1))
+
+
+def cell_by_cell(study: Study) -> bool:
+    """Whether one cell is tuned after another, because its winner is known only at its end; else in rounds."""
+    return study.scoring.chains == "winners" or study.tuning.halving is not None
+
+
+def planned_end(plan: Plan, chain: Chain) -> tuple[float, bool]:
+    """The share of its target phase that a chain is trained for, and whether it is scored, if the first ones win."""
+    if chain.role == REPLICA:
+        return TRAINED, True
+    for stage in stages(plan, chain.cell):
+        if stage.until is not SCORED and chain.candidate >= stage.keep:
+            return stage.until, False
+    return TRAINED, True
+
+
+def rung_step(steps: int, evaluations: int, rung: float) -> int:
+    """The step of the dev evaluation at a rung; see schedule.evaluated_steps."""
+    return max(round(steps * round(rung * evaluations) / evaluations), 1)
+
+
+def check_rungs(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
+    """Raises StudyError where a target phase has no dev score at a rung."""
+    halving, where = study.tuning.halving, f"{path}: tuning.halving"
+    if halving is None or study.target is None:
+        return
+    for name in (name for name in study.axes.target if tasks[name].trained_in):
+        settings = study.target.of((name,))
+        if settings.schedule == "wsd":
+            found = f"the schedule wsd, whose decay alone is scored on dev (target {name})"
+            raise StudyError(where, found, "another schedule of the target phase, or no 'halving', is expected")
+        for index, rung in enumerate(halving.rungs):
+            if abs(rung * settings.evaluations - round(rung * settings.evaluations)) > 1e-9:
+                found = f"{rung:g}, where the target phase of {name} has no dev score"
+                wanted = f"one of {', '.join(_scored_at(settings.evaluations))} is expected"
+                if settings.evaluations == 1:
+                    wanted = "target.evaluations of at least 2 is expected: halving compares them"
+                raise StudyError(f"{where}.rungs[{index}]", found, wanted)
+
+
+def _scored_at(evaluations: int) -> Iterator[str]:
+    return (f"{number / evaluations:.6g}" for number in range(1, evaluations))

@@ -1,0 +1,222 @@
+"""In which order cells are first tried, and how many of them a budget pays: a study that runs out is still a study.
+
+Baselines come first, then the others, both along the diagonals of their grid: after any number of cells the values of
+an axis have been tried equally often, give or take one. Where some intermediates lack some sources, that holds for the
+pairs that there are, and for either axis as nearly as they allow.
+
+Among cells that cover equally the one with the least marginal cost comes first: the FLOPs of its first chain that no
+earlier cell of the order has paid for. That is a matter of the plan alone, of stated sizes, never of what was measured
+or of what a store happens to hold: one worker and forty, a first run and a resumed one, have the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from sweep.config.axes import CELL_COLUMNS, CROSSED, PAIRED, Cell
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.halving import cell_by_cell, stages
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain
+
+Parts = Mapping[str, float]  # key -> FLOPs of all that a chain needs
+
+
+@dataclass(frozen=True)
+class Covered:
+    """A cell whose first chain a budget pays, in the budget's unit."""
+
+    cell: Cell
+    amount: float  # what the chain adds to the cells before it
+    spent: float  # with all of those
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The first chain of every cell, what they cost, and in which order they are tried."""
+
+    plan: Plan
+    costs: Costs
+
+    @cached_property
+    def firsts(self) -> list[Parts]:
+        """What each cell's first candidate needs; all its candidates where one cell is tuned after another."""
+        return [self._needs(cell) for cell in self.plan.cells]
+
+    def _needs(self, cell: Cell) -> Parts:
+        needed: dict[str, float] = {}
+        for number in range(self.plan.candidates(cell) if cell_by_cell(self.plan.study) else 1):
+            needed |= self.costs.planned(self._chain(cell, number))
+        return needed
+
+    def _chain(self, cell: Cell, number: int) -> Chain:
+        return self.plan.chain(cell, self.plan.planned_rates(cell, number), self.plan.study.axes.seed[0], number)
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Indices of cells in the order in which they are first tried."""
+        if self.costs.measured:
+            return coverage_order(self.plan)
+        place = {cell: index for index, cell in enumerate(self.plan.cells)}
+        prices = {cell: sum(parts.values()) for cell, parts in zip(self.plan.cells, self.firsts, strict=True)}
+        done: set[str] = set()
+        found: list[int] = []
+        for trained in (False, True):
+            part = [cell for cell in self.plan.cells if bool(cell.intermediate) == trained]
+            for cells in _rounds(_along_diagonals(part, prices), part):
+                found += _cheapest_first([place[cell] for cell in cells], self.firsts, done)
+        return found
+
+    def covered(self, speed: Speed) -> Iterator[Covered]:
+        """The cells that the study's budget covers with at least their first candidate; without one, all of them.
+
+        What cannot be paid is passed over, and something cheaper behind it may still be tried.
+        """
+        budget = self.plan.study.budget
+        done: set[str] = set()
+        spent = 0.0
+        for index in self.order:
+            cell, parts = self.plan.cells[index], self.firsts[index]
+            flops = _missing(parts, done)
+            amount = speed.amount(budget, cell.encoder, flops) if budget else flops
+            if budget is None or spent + amount <= budget.amount:
+                spent += amount
+                done.update(parts)
+                yield Covered(cell, amount, spent)
+
+    def least(self, speed: Speed) -> float:
+        """What the cheapest first chain costs alone, in the budget's unit (device-seconds where there is no budget)."""
+        budget, amounts = self.plan.study.budget, []
+        for cell in self.plan.cells:
+            chain = self._chain(cell, 0)
+            work = cell.encoder, self.costs.attempt(chain, chain.phases, stages(self.plan, cell)[0].until)
+            amounts.append(speed.amount(budget, *work) if budget else speed.device_seconds(*work))
+        return min(amounts, default=0.0)
+
+
+def coverage_order(plan: Plan) -> list[int]:
+    """Indices of cells in the order in which they are first tried."""
+    return Coverage(plan, Costs(plan)).order
+
+
+# Cells that cover equally
+
+
+def _rounds(cells: Iterable[Cell], part: list[Cell]) -> Iterator[list[Cell]]:
+    """Consecutive cells of a balanced order that may change places: values of each are among the least tried.
+
+    No value occurs twice in them, axes with a single value apart, so any order of them is as balanced.
+    """
+    values = {axis: known for axis in CELL_COLUMNS if len(known := set(_values(part, axis))) > 1}
+    tried = {axis: Counter(dict.fromkeys(known, 0)) for axis, known in values.items()}
+    behind: dict[str, set[Any]] = {axis: set(known) for axis, known in values.items()}
+    found: list[Cell] = []
+    for cell in cells:
+        if any(getattr(cell, axis) not in least for axis, least in behind.items()):
+            if found:
+                yield found
+            found = []
+            behind = {axis: least or _least_tried(tried[axis]) for axis, least in behind.items()}
+        found.append(cell)
+        for axis, least in behind.items():
+            least.discard(getattr(cell, axis))
+            tried[axis][getattr(cell, axis)] += 1
+    if found:
+        yield found
+
+
+def _least_tried(tried: Counter[Any]) -> set[Any]:
+    least = min(tried.values())
+    return {value for value, count in tried.items() if count == least}
+
+
+def _cheapest_first(cells: list[int], firsts: Sequence[Parts], done: set[str]) -> list[int]:
+    """The cells by marginal cost, that of each after those before it; equally cheap ones as they come."""
+    users: dict[str, list[int]] = {}
+    for place, cell in enumerate(cells):
+        for key in firsts[cell]:
+            users.setdefault(key, []).append(place)
+    missing = [_missing(firsts[cell], done) for cell in cells]
+    heap = [(flops, place) for place, flops in enumerate(missing)]
+    heapify(heap)
+    found: dict[int, int] = {}
+    while len(found) < len(cells):
+        flops, place = heappop(heap)
+        if place in found or flops != missing[place]:
+            continue  # a price from before some of it was paid
+        found[place] = cells[place]
+        new = [key for key in firsts[cells[place]] if key not in done]
+        done.update(new)
+        for other in {other for key in new for other in users[key] if other not in found}:
+            missing[other] = _missing(firsts[cells[other]], done)
+            heappush(heap, (missing[other], other))
+    return list(found.values())
+
+
+def _missing(parts: Parts, done: Set[str]) -> float:
+    return sum(flops for key, flops in parts.items() if key not in done)
+
+
+# The balanced order
+
+
+def _along_diagonals(cells: list[Cell], prices: Mapping[Cell, float]) -> Iterator[Cell]:
+    """Cells, whose settings (intermediate and source) come with every value of the other axes, evenly on every axis.
+
+    The cheapest values of all axes meet first.
+    """
+    values = {axis: _by_price(cells, axis, prices) for axis in CELL_COLUMNS}
+    # Settings come first: the first axis is never shifted, so its own even order is kept.
+    settings = _evenly({(cell.intermediate, cell.source) for cell in cells}, values["intermediate"], values["source"])
+    points: list[tuple[Any, ...]] = list(settings)
+    for axis in CROSSED:
+        points = _diagonals(points, values[axis])
+    for point in points:
+        yield Cell(**dict(zip((*PAIRED, *CROSSED), point, strict=True)))
+
+
+def _values(cells: Iterable[Cell], axis: str) -> list[Any]:
+    return list(dict.fromkeys(getattr(cell, axis) for cell in cells))
+
+
+def _by_price(cells: list[Cell], axis: str, prices: Mapping[Cell, float]) -> list[Any]:
+    """Values of an axis, by what the cheapest cell with them costs alone; equally cheap ones as the study has them."""
+    least: dict[Any, float] = {}
+    for cell in cells:
+        value = getattr(cell, axis)
+        least[value] = min(least.get(value, math.inf), prices[cell])
+    return sorted(least, key=least.__getitem__)
+
+
+def _diagonals(points: list[tuple[Any, ...]], values: list[Any]) -> list[tuple[Any, ...]]:
+    """Every point with every value: both go round and round until all pairs are there.
+
+    A common divisor needs a shift of the values after each full turn.
+    """
+    turns, length = math.gcd(len(points), len(values)), math.lcm(len(points), len(values))
+    return [
+        (*points[step % len(points)], values[(step + shift) % len(values)])
+        for shift in range(turns if points else 0)
+        for step in range(length)
+    ]
+
+
+def _evenly(settings: Set[tuple[Any, Any]], names: list[Any], sources: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Settings such that intermediates and sources have been tried about equally often at any time.
+
+    The setting whose two sides were tried least comes next, of several the one whose intermediate was. Along the
+    diagonals of a full grid that is the diagonals themselves; a grid with gaps is covered as evenly as it allows.
+    """
+    grid = _diagonals([(name,) for name in names], sources)
+    left, tried = [(name, source) for name, source in grid if (name, source) in settings], Counter[object]()
+    while left:
+        chosen = min(left, key=lambda pair: (tried[pair[0]] + tried[pair[1]], tried[pair[0]]))
+        left.remove(chosen)
+        tried.update(chosen)
+        yield chosen

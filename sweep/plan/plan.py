@@ -1,0 +1,292 @@
+"""What will run: cells, chains, and the phases that chains share. Knows no YAML text and runs nothing.
+
+The key of a phase holds its recipe, its data and its parent's key, so a tree of shared prefixes needs no matching:
+equal keys are one phase. Chains are made on demand, because a tuned learning rate is known only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from sweep.config.axes import OWN, Cell
+from sweep.config.phases import Phases, Pretrain, Text
+from sweep.config.study import Study
+from sweep.data.encoded__base_encoded import ENCODING_VERSION
+from sweep.identity import KEY_LENGTH, fingerprint
+from sweep.models.registry__shapes import EncoderSource
+from sweep.plan.languages import judged_in, trained_in
+from sweep.plan.recipe import (
+    CANDIDATE,
+    INTERMEDIATE,
+    PRETRAIN,
+    REPLICA,
+    TARGET,
+    TRUNK,
+    Chain,
+    Phase,
+    Rates,
+    Recipe,
+)
+from sweep.plan.recipe__grids import rates_at, spread
+from sweep.plan.recipe__reading import scoring_settings
+from sweep.tasks.task import Task
+
+SCORE_VERSION = 3  # raised when the same weights would give other scores
+
+Rows = Mapping[tuple[str, str, str], str]  # (task, split, language) -> digest of its rows and of what they mean
+Origin = tuple[float, int, str | None, EncoderSource]  # learning rate, seed, key of the parent, encoder
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a study can run, resolved: encoders, tasks, cells."""
+
+    study: Study
+    encoders: Mapping[str, EncoderSource]
+    tasks: Mapping[str, Task]
+    rows: Rows
+    cells: tuple[Cell, ...]
+    flags: tuple[str, ...] = ()
+    overlaps: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (intermediate task, target) -> why
+    counted: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (task, language) -> training examples, exact
+    # What was asked before: a plan of 100,000 chains asks for few things many times.
+    _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _largest: dict[Cell, dict[str, int | None]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _of_cells: dict[Cell, tuple[Recipe, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _readings: dict[Cell, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def tests(self) -> dict[str, str]:
+        """Task -> digest of what scoring reads of it: test rows, and dev rows where these give it a threshold."""
+        return {name: self._test_digest(task) for name, task in self.tasks.items()}
+
+    def recipes(self, cell: Cell) -> tuple[Recipe, ...]:
+        """The phases of a cell's chains in order, rates and seed apart."""
+        if cell not in self._of_cells:
+            self._of_cells[cell] = tuple(self._recipes_of(cell))
+        return self._of_cells[cell]
+
+    def _recipes_of(self, cell: Cell) -> Iterator[Recipe]:
+        if self.encoders[cell.encoder].random:
+            assert self.study.pretrain is not None
+            yield self._recipe(PRETRAIN, (self.study.pretrain.task,), self.study.pretrain)
+        if cell.intermediate:
+            yield self._intermediate(cell)
+        if self.tasks[cell.target].trained_in:
+            yield self._target(cell)
+
+    def phase_flops(self, cell: Cell, kind: str) -> float | None:
+        """What the steps of a phase may cost: its share of the chain's budget, divided among what the chain trains."""
+        axis = self.study.axes.chain_budget
+        if axis is None or cell.chain_budget is None:
+            return None
+        shares = {INTERMEDIATE: axis.shares.intermediate, TARGET: axis.shares.target}
+        trained = {INTERMEDIATE: bool(cell.intermediate), TARGET: bool(self.tasks[cell.target].trained_in)}
+        whole = sum(share for name, share in shares.items() if trained[name])
+        return float(f"{cell.chain_budget * shares[kind] / whole:.6g}")
+
+    def chain(self, cell: Cell, rates: Rates, seed: int, candidate: int = 0, role: str = CANDIDATE) -> Chain:
+        """The chain of a cell with these learning rates and seed."""
+        encoder = self.encoders[cell.encoder].of(seed)
+        phases: list[Phase] = []
+        for recipe in self.recipes(cell):
+            origin = rates[recipe.kind], seed, phases[-1].key if phases else None, encoder
+            phases += self._run(self._lengths(cell, recipe), recipe, origin)
+        score = self._score_key(cell, phases[-1].key if phases else encoder.digest)
+        key = _join("chain", cell.name, score, str(seed), str(candidate))
+        return Chain(key, cell, dict(rates), seed, candidate, role, tuple(phases), score)
+
+    def readers(self, chain: Chain) -> Iterator[str]:
+        """Keys of the scores that are taken of a chain's last phase: its own, and those of targets trained alike."""
+        for target in self.study.axes.target:
+            other = replace(chain.cell, target=target)
+            if all(chain.rates.get(recipe.kind) in recipe.rates for recipe in self.recipes(other)):
+                found = self.chain(other, chain.rates, chain.seed)
+                if found.phases and found.phases[-1].key == chain.phases[-1].key:
+                    yield found.score
+
+    def retained(self, cell: Cell) -> tuple[str, ...]:
+        """The intermediate tasks that are scored again after the target phase."""
+        asked = self.study.scoring.retention and self.tasks[cell.target].trained_in
+        return cell.intermediate if asked else ()
+
+    def grid(self, cell: Cell) -> dict[str, tuple[float, ...]]:
+        """Learning rates to choose from per kind of phase."""
+        return {recipe.kind: recipe.rates for recipe in self.recipes(cell)}
+
+    def candidates(self, cell: Cell) -> int:
+        """How many candidates the cell's tuning compares: as many as the study says, or as its grid has."""
+        return min(self.study.tuning.candidates, self._points(cell))
+
+    def startup(self, cell: Cell) -> int:
+        """How many of them ask for no dev score of their own cell; all of them where it tries its whole grid."""
+        whole = self.candidates(cell) == self._points(cell)
+        return self.candidates(cell) if whole else min(self.study.tuning.startup, self.candidates(cell))
+
+    def is_fixed(self, cell: Cell, candidate: int) -> bool:
+        """Whether a candidate's rates depend on no dev score at all: the last start-up point may ask other cells."""
+        return candidate == 0 or candidate < self.startup(cell) - 1
+
+    def has_choice(self, cell: Cell) -> bool:
+        """Whether dev scores can say which points of its grid the cell tries."""
+        return 1 < self.study.tuning.candidates < self._points(cell)
+
+    def _points(self, cell: Cell) -> int:
+        return math.prod(len(rates) for rates in self.grid(cell).values())
+
+    def planned_rates(self, cell: Cell, candidate: int) -> dict[str, float]:
+        """Rates of a candidate as far as no dev score is known; the first one's depend on none."""
+        grid, first = self.grid(cell), tuple(recipe.beginning for recipe in self.recipes(cell))
+        point = spread(tuple(len(values) for values in grid.values()), candidate + 1, first)[candidate]
+        return rates_at(grid, point)
+
+    def planned_chains(self) -> Iterator[Chain]:
+        """All chains as far as they can be known before anything has run: candidates, then replicas of the first."""
+        first, *others = self.study.axes.seed
+        for cell in self.cells:
+            count = self.candidates(cell)
+            for candidate in range(count):
+                yield self.chain(cell, self.planned_rates(cell, candidate), first, candidate)
+            for seed in others:
+                yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
+
+    def _intermediate(self, cell: Cell) -> Recipe:
+        arm = cell.volume, cell.source, self.phase_flops(cell, INTERMEDIATE)
+        return self._recipe(INTERMEDIATE, cell.intermediate, self.study.intermediate, *arm)
+
+    def _target(self, cell: Cell) -> Recipe:
+        return self._recipe(TARGET, (cell.target,), self.study.target, flops=self.phase_flops(cell, TARGET))
+
+    def _recipe(
+        self,
+        kind: str,
+        tasks: tuple[str, ...],
+        settings: Phases | Pretrain | None,
+        volume: int | None = None,
+        source: str = OWN,
+        flops: float | None = None,
+    ) -> Recipe:
+        memo = (kind, tasks, volume, source, flops)
+        if memo not in self._recipes:
+            assert settings is not None
+            chosen = settings.of(tasks) if isinstance(settings, Phases) else settings
+            languages = tuple(self._languages(self.tasks[task], source, chosen.text) for task in tasks)
+            limits = [limit for limit in (volume, chosen.examples) if limit is not None]
+            examples = self._limit(tasks, languages, min(limits)) if limits else None
+            read = zip(tasks, languages, strict=True)
+            data = tuple(self._training_digest(self.tasks[task], spoken) for task, spoken in read)
+            # Languages are said per task, and raw text's settings count where there is raw text.
+            text = chosen.text.temperature if any(self.tasks[task].family.raw_text for task in tasks) else 1.0
+            chosen = chosen.model_copy(update={"text": Text(temperature=text)})
+            precision = self.study.runtime.precision
+            self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops, precision)
+        return self._recipes[memo]
+
+    def _limit(self, tasks: tuple[str, ...], languages: tuple[tuple[str, ...], ...], examples: int) -> int | None:
+        """None where no task has more examples than that: then it is another name for all of them."""
+        most = max(self.examples(task, spoken) or math.inf for task, spoken in zip(tasks, languages, strict=True))
+        return None if examples >= most else examples
+
+    def examples(self, task: str, languages: tuple[str, ...]) -> int | None:
+        """A task's training examples in these languages together; None where they are not counted yet."""
+        counts = [self.counted.get((task, language)) for language in languages]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def shown(self, cell: Cell) -> Cell:
+        """The cell under the largest of the study's volumes that gives the very phase: others leave out nothing more.
+
+        It keeps a volume that was asked for, by which settings are compared with each other.
+        """
+        if not cell.intermediate:
+            return cell
+        without = replace(cell, volume=None)
+        if without not in self._largest:
+            upwards = sorted(self.study.axes.values("volume"), key=lambda volume: volume or math.inf)
+            found = {self._intermediate(replace(cell, volume=volume)).digest: volume for volume in upwards}
+            self._largest[without] = found
+        return replace(cell, volume=self._largest[without].get(self._intermediate(cell).digest, cell.volume))
+
+    def _training_digest(self, task: Task, languages: tuple[str, ...]) -> str:
+        train = [self.rows[task.name, "train", language] for language in languages]
+        return fingerprint({"train": train, "dev": self.rows[task.name, "dev", judged_in(task, languages)]})
+
+    def _test_digest(self, task: Task) -> str:
+        read = [self.rows[task.name, "test", language] for language in (*task.languages, *task.pool)]
+        read += [self.rows[task.name, "dev", language] for language in task.calibrated_in]
+        return fingerprint({"rows": read, "languages": task.languages, "pool": task.pool})
+
+    def _languages(self, task: Task, source: str, text: Text) -> tuple[str, ...]:
+        return text.languages or task.trained_in if task.family.raw_text else trained_in(task, source)
+
+    def _lengths(self, cell: Cell, recipe: Recipe) -> tuple[Recipe, ...]:
+        """Runs of several lengths that begin with the same steps, shortest first; most runs share none."""
+        if recipe.settings.schedule != "wsd" or recipe.kind == PRETRAIN:
+            return (recipe,)
+        if recipe.flops is not None:
+            lengths = self._budgets(cell, recipe.kind)
+        else:
+            lengths = self._volumes(cell) if recipe.kind == INTERMEDIATE else [recipe]
+        return tuple({recipe.digest: recipe for recipe in lengths}.values())
+
+    def _volumes(self, cell: Cell) -> list[Recipe]:
+        """How often each of several tasks, or languages of text, is drawn depends on the volumes of all."""
+        if len(cell.intermediate) > 1 or self._intermediate(cell).settings.text.temperature > 1:
+            return [self._intermediate(cell)]
+        upwards = sorted(self.study.axes.values("volume"), key=lambda volume: volume or math.inf)
+        return [self._intermediate(replace(cell, volume=volume)) for volume in upwards]
+
+    def _budgets(self, cell: Cell, kind: str) -> list[Recipe]:
+        """A target phase after an intermediate one shares none: with the budget, what it starts from is another."""
+        axis = self.study.axes.chain_budget
+        assert axis is not None
+        if kind == TARGET:
+            found = [cell] if cell.intermediate else [replace(cell, chain_budget=budget) for budget in axis.flops]
+            return sorted(map(self._target, found), key=lambda recipe: recipe.flops or 0.0)
+        # Of a target that is not trained in, the intermediate phase gets the whole budget.
+        targets = {bool(self.tasks[name].trained_in): name for name in self.study.axes.target}.values()
+        cells = (replace(cell, chain_budget=budget, target=name) for budget in axis.flops for name in targets)
+        return sorted(map(self._intermediate, cells), key=lambda recipe: recipe.flops or 0.0)
+
+    def _run(self, lengths: tuple[Recipe, ...], recipe: Recipe, origin: Origin) -> Iterator[Phase]:
+        """A phase, before it the trunk segments that it shares with shorter runs and offers to longer ones."""
+        resumes = None
+        for length in lengths[: min(lengths.index(recipe) + 1, len(lengths) - 1)]:
+            segment = self._phase(length, origin, trunk=True, resumes=resumes)
+            resumes = segment.key
+            yield segment
+        yield self._phase(recipe, origin, resumes=resumes)
+
+    def _phase(self, recipe: Recipe, origin: Origin, trunk: bool = False, resumes: str | None = None) -> Phase:
+        rate, seed, parent, encoder = origin
+        # Neither key holds what it goes on from: that is only a way of getting there.
+        memo = (recipe.digest, rate, seed, parent or encoder.name, trunk)
+        if memo not in self._phases:
+            weights = parent or _join(encoder.digest, encoder.pooling)
+            key = _join(TRUNK if trunk else "phase", weights, recipe.digest, repr(rate), str(seed))
+            self._phases[memo] = Phase(key, recipe, rate, seed, parent, trunk, resumes)
+        return self._phases[memo]
+
+    def _score_key(self, cell: Cell, weights: str) -> str:
+        if cell not in self._readings:
+            self._readings[cell] = tuple(self._read(cell))
+        versions = f"{SCORE_VERSION} {ENCODING_VERSION}"
+        return _join("score", versions, weights, *self._readings[cell])
+
+    def _read(self, cell: Cell) -> Iterator[str]:
+        """What is scored of a cell's weights, and how."""
+        task = self.tasks[cell.target]
+        yield from (task.name, self.tests[task.name], self.study.runtime.precision)
+        yield json.dumps(scoring_settings(self.study, task, self.encoders[cell.encoder]), sort_keys=True)
+        for name in self.retained(cell):
+            task = self.tasks[name]
+            yield from (name, self.rows[(name, *task.held_out)], task.normaliser)
+
+
+def _join(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:KEY_LENGTH]

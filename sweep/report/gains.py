@@ -1,0 +1,354 @@
+"""What an intermediate phase gains over none, and over a phase that differs from it in one thing, with intervals.
+
+How an interval is made is in statistics. A run whose target phase collapsed is counted, marked and kept, and what is
+left without such runs stands beside it; one that ended before its target phase has no scores, and is counted.
+
+A translated or multilingual intermediate phase is measured against the same tasks in their own language, a phase with
+raw text mixed in against the same labelled tasks alone. Both sides have the same volume, and the means are over the
+same languages, those that the target phase has not seen; that some of them were seen in the intermediate phase is what
+is compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from sweep.config.axes import Arm
+from sweep.report.results import Ended, Result
+from sweep.report.statistics import (
+    HELPS,
+    HURTS,
+    LEVEL,
+    MISSING,
+    ONE_SEED,
+    UNDECIDED,
+    Estimate,
+    Floats,
+    Model,
+    Scores,
+    average,
+    holm,
+    inequality,
+    scores_of,
+)
+from sweep.store.artifacts import Store
+from sweep.tasks import measure_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Name = TypeVar("Name", bound=Hashable)
+Row = dict[str, Any]
+Groups = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""encoder -> name of a group -> its languages; a group such as `unseen` differs between encoders."""
+ZERO_SHOT = "zero_shot"
+ENDS = ("", "_low", "_high")
+SOURCE, TEXT = "source language", "raw text"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a study asks of its scores."""
+
+    groups: Groups = field(default_factory=dict)
+    overlaps: frozenset[tuple[str, str]] = frozenset()  # (intermediate task, target) that share a corpus
+    overlapping: bool = False  # whether overlapping cells count in means
+    text: frozenset[str] = frozenset()  # masked tasks, which are mixed into intermediate phases
+
+
+NOTHING_MORE = Asked()
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Tables of selected chains. Values, gains and interval ends are in 0..1.
+
+    Every gain has the ends of its 95% interval, `p` (of no gain; NaN with one seed), `p_corrected` for the number of
+    rows of its table (Holm), and a `verdict` that rests on the latter: what an interval excludes by itself is no claim.
+
+    cells      per arm and target: mean zero-shot `value` with interval,
+               gain over none, seeds, paired seeds, languages, whether it overlaps with its
+               target, whether it is `counted` in means, runs that `collapsed` or were `lost` without scores, and
+               `value_without`, `gain_without` (each with _low, _high): without runs that collapsed here or in the
+               baseline, where there are such
+    languages  the same per language, and the language's majority level and number of test examples
+    groups     value and gain per cell and group of languages
+    overall    gain per arm, averaged over the targets where it is counted, over the seeds that all of these have
+    contrasts  gain per cell over the same arm without what `differs`, called `against`
+    arms       the same per setting, averaged over the targets where it is counted
+
+    `models` are those behind `cells`, by encoder and target; their arms are `Arm`.
+    """
+
+    cells: pd.DataFrame
+    languages: pd.DataFrame
+    groups: pd.DataFrame
+    overall: pd.DataFrame
+    contrasts: pd.DataFrame
+    arms: pd.DataFrame
+    models: Mapping[tuple[str, str], Model]
+
+
+def estimate(
+    found: Sequence[Result], store: Store, asked: Asked = NOTHING_MORE, over: Sequence[Ended] = ()
+) -> Estimates:
+    """All tables. `over` are chains that ended without scores. Raises StoreError."""
+    import pandas as pd
+
+    lost = Counter(run.chain.cell for run in over if run.chain.selected)
+    selected = [result for result in found if result.chain.selected]
+    rows: dict[str, list[Row]] = {name: [] for name in ("cells", "languages", "groups", "contrasts")}
+    means: dict[str, list[tuple[Row, _Cell]]] = {"overall": [], "arms": []}
+    targets = _targets(selected, store)
+    for cell in _cells(targets):
+        overlap = any((task, cell.target) in asked.overlaps for task in cell.arm.intermediate)
+        counts = asked.overlapping or not overlap
+        name = cell.members[0].chain.cell.columns()
+        beyond = {"overlap": overlap, "counted": counts and bool(cell.paired), "lost": lost[cell.members[0].chain.cell]}
+        rows["cells"].append({**name, **cell.summary(), **beyond})
+        rows["languages"].extend({**name, **row} for row in cell.languages())
+        rows["groups"].extend({**name, **row} for row in cell.groups(asked.groups.get(cell.encoder, {})))
+        if not cell.arm.baseline:
+            means["overall"].append((cell.arm.columns(), cell.if_counted(counts)))
+        for differs, other in references(cell.arm, cell.scored.arms, asked.text):
+            beside, what = replace(cell, reference=other), {"differs": differs, "against": other.label}
+            rows["contrasts"].append({**name, **what, **beside.contrast(), "overlap": overlap})
+            means["arms"].append(({**cell.arm.columns(), **what}, beside.if_counted(counts)))
+    tables = rows | {name: list(_averages(cells)) for name, cells in means.items()}
+    frames = {name: pd.DataFrame(_with_verdicts(table)) for name, table in tables.items()}
+    return Estimates(**frames, models={name: scored.model() for name, scored in targets.items()})
+
+
+class _Scored:
+    """The scores of one encoder on one target, and a model for each choice of languages."""
+
+    def __init__(self, members: Sequence[Result], store: Store) -> None:
+        self.members = members
+        self.zero_shot = members[0].zero_shot
+        self.arms = tuple(dict.fromkeys(result.arm for result in members))
+        self.inequality: Floats | None = None
+        self._by_language = _by_language(members, store)
+        self._sound = {_run(result) for result in members if not result.collapsed}
+        self._models: dict[tuple[tuple[str, ...], bool], Model] = {}
+
+    def scores(self, languages: Sequence[str]) -> Scores:
+        """Means over languages."""
+        return average([self._by_language[language] for language in languages], same_units=True)
+
+    def model(self, languages: Sequence[str] | None = None, *, sound: bool = False) -> Model:
+        """Of all runs, or of those that are `sound`; of the languages that the target phase has not seen."""
+        asked = self.zero_shot if languages is None else tuple(languages)
+        name = asked, sound
+        if name not in self._models:
+            scores = self.scores(asked or tuple(self._by_language))
+            kept = scores.only(self._sound) if sound else scores
+            self._models[name] = Model(kept, self.inequality)
+        return self._models[name]
+
+
+def _run(result: Result) -> tuple[Arm, int]:
+    return result.arm, result.chain.seed
+
+
+def _by_language(members: Sequence[Result], store: Store) -> dict[str, Scores]:
+    """language -> the scores of the runs that have it."""
+    tables = {result.score.key: store.statistics(result.score.key) for result in members}
+    units = {key: store.units(key) for key in tables}
+    found = {}
+    for language in sorted({language for result in members for language in result.score.languages}):
+        having = [result for result in members if language in result.score.languages]
+        value = measure_of(having[0].score.family, having[0].score.metric).value
+        rows = [tables[result.score.key][language] for result in having]
+        drawn = [units[result.score.key].get(language) for result in having]
+        found[language] = scores_of([_run(result) for result in having], rows, value, drawn)
+    return found
+
+
+def _targets(selected: Sequence[Result], store: Store) -> dict[tuple[str, str], _Scored]:
+    """(encoder, target) -> its scores. How unequal seed variances are is learned from all targets of an encoder."""
+    groups = grouped(selected, lambda r: (r.chain.cell.encoder, r.chain.cell.target))
+    targets = {(name[0], name[1]): _Scored(members, store) for name, members in groups}
+    for encoder in dict.fromkeys(name for name, _ in targets):
+        mine = [scored for (name, _), scored in targets.items() if name == encoder]
+        weights = inequality([scored.model() for scored in mine])
+        for scored in mine:
+            scored.inequality = weights
+            scored.model().inequality = weights
+    return targets
+
+
+def _cells(targets: Mapping[tuple[str, str], _Scored]) -> Iterator[_Cell]:
+    """Every cell beside the baseline of the same encoder, target and compute."""
+    for scored in targets.values():
+        for arm, chosen in grouped(scored.members, lambda r: r.arm):
+            unsound = any(r.collapsed and r.arm in (arm, arm.reference) for r in scored.members)
+            yield _Cell(chosen, scored, None if arm.baseline else arm.reference, unsound)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """The chosen results of one cell (one per seed) beside another arm of the same encoder and target."""
+
+    members: Sequence[Result]
+    scored: _Scored
+    reference: Arm | None
+    unsound: bool = False  # whether a run of it or of the reference collapsed
+
+    @property
+    def arm(self) -> Arm:
+        return self.members[0].arm
+
+    @property
+    def encoder(self) -> str:
+        return self.members[0].chain.cell.encoder
+
+    @property
+    def target(self) -> str:
+        return self.members[0].chain.cell.target
+
+    @property
+    def zero_shot(self) -> tuple[str, ...]:
+        return self.members[0].zero_shot
+
+    @property
+    def paired(self) -> int:
+        """Seeds that the reference has too."""
+        found = self.gain(self.zero_shot)
+        return found.seeds if found else 0
+
+    def if_counted(self, counts: bool) -> _Cell:
+        """The cell itself, or without a reference where it is not to count."""
+        return self if counts else replace(self, reference=None)
+
+    def value(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
+        """Mean over languages and seeds."""
+        return self.scored.model(languages, sound=sound).level(self.arm) if languages else None
+
+    def gain(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
+        """Mean paired difference to the reference."""
+        if not languages or self.reference is None:
+            return None
+        return self.scored.model(languages, sound=sound).gain(self.arm, self.reference)
+
+    def summary(self) -> Row:
+        collapsed = sum(result.collapsed for result in self.members)
+        seeds = len({result.chain.seed for result in self.members})
+        counts = {"seeds": seeds, "paired": self.paired, "languages": len(self.zero_shot)}
+        cost = {name: float(np.mean([getattr(r, name) for r in self.members])) for name in ("flops", "device_seconds")}
+        level = _named("value", self.value(self.zero_shot))
+        return {**level, **self._gain(self.zero_shot), **counts, "collapsed": collapsed, **cost, **self._without()}
+
+    def _without(self) -> Row:
+        """Value and gain over the seeds that are sound; NaN where all are, or none is."""
+        asked = self.zero_shot if self.unsound else ()
+        value, gain = self.value(asked, sound=True), self.gain(asked, sound=True)
+        return {**_named("value_without", value), **_named("gain_without", gain)}
+
+    def contrast(self) -> Row:
+        return {**self._gain(self.zero_shot), "paired": self.paired, "languages": len(self.zero_shot)}
+
+    def languages(self) -> Iterator[Row]:
+        score = self.members[0].score
+        for language, entry in sorted(score.languages.items()):
+            yield {
+                "language": language,
+                "is_source": language == score.train_language,
+                **_named("value", self.value((language,))),
+                **self._gain((language,)),
+                "majority": float(entry["majority"]),
+                "examples": int(entry["examples"]),
+            }
+
+    def groups(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
+        for name, wanted in {ZERO_SHOT: self.zero_shot, **groups}.items():
+            languages = tuple(language for language in wanted if language in self.zero_shot)
+            if languages:
+                value = _named("value", self.value(languages))
+                yield {"group": name, "languages": len(languages), **value, **self._gain(languages)}
+
+    def _gain(self, languages: Sequence[str]) -> Row:
+        return _gained(self.gain(languages))
+
+
+def _named(name: str, found: Estimate | None) -> Row:
+    """Columns of a number with its interval."""
+    numbers = (found.value, found.low, found.high) if found else (np.nan,) * 3
+    return {f"{name}{end}": number for end, number in zip(ENDS, numbers, strict=True)}
+
+
+def _gained(found: Estimate | None) -> Row:
+    """Columns of a gain; the verdict needs the other rows of its table."""
+    numbers = (found.value, found.low, found.high, found.p) if found else (np.nan,) * 4
+    return {**dict(zip(("gain", "low", "high", "p"), numbers, strict=True)), "p_corrected": np.nan, "verdict": MISSING}
+
+
+def _with_verdicts(rows: Sequence[Row]) -> list[Row]:
+    """The rows with p-values that are corrected for their number, and what these say."""
+    corrected = holm([row["p"] for row in rows])
+    return [
+        {**row, "p_corrected": p, "verdict": verdict(row["gain"], p)} for row, p in zip(rows, corrected, strict=True)
+    ]
+
+
+def verdict(gain: float, p_corrected: float) -> str:
+    """What is claimed of a gain."""
+    if np.isnan(gain):
+        return MISSING
+    if np.isnan(p_corrected):
+        return ONE_SEED
+    return UNDECIDED if p_corrected >= LEVEL else HELPS if gain > 0 else HURTS
+
+
+def _averages(found: Iterable[tuple[Row, _Cell]]) -> Iterator[Row]:
+    """One row per name, in the order of arms: the gain averaged over the targets that have one."""
+    by_name: dict[tuple[tuple[str, Any], ...], list[_Cell]] = {}
+    models: dict[tuple[_Scored, ...], Model] = {}
+    for name, cell in sorted(found, key=lambda one: one[1].arm.order):
+        by_name.setdefault(tuple(name.items()), []).append(cell)
+    for names, cells in by_name.items():
+        paired = [cell for cell in cells if cell.paired]
+        averaged = _mean_gain(paired, models) if paired else None
+        counts = {"targets": len(paired), "paired": averaged.seeds if averaged else 0}
+        yield {**dict(names), **_gained(averaged), **counts}
+
+
+def _mean_gain(cells: Sequence[_Cell], models: dict[tuple[_Scored, ...], Model]) -> Estimate | None:
+    """Over the targets of these cells of one arm. A seed is one draw for all of them: it is averaged over first."""
+    over, first = tuple(cell.scored for cell in cells), cells[0]
+    if over not in models:
+        parts = [scored.scores(scored.zero_shot) for scored in over]
+        models[over] = Model(average(parts, same_units=False), first.scored.inequality)
+    return None if first.reference is None else models[over].gain(first.arm, first.reference)
+
+
+def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterator[tuple[Name, list[Result]]]:
+    """Groups in the order of their first member."""
+    found: dict[Name, list[Result]] = {}
+    for member in members:
+        found.setdefault(name(member), []).append(member)
+    yield from found.items()
+
+
+# ---- what a setting is compared with beside no intermediate phase ----------------------------------------------------
+
+
+def references(arm: Arm, known: Collection[Arm], text: Set[str]) -> Iterator[tuple[str, Arm]]:
+    """(what differs, the arm without it) as far as `known` has it. `text` holds the masked tasks."""
+    labelled = tuple(task for task in arm.intermediate if task not in text)
+    without = []
+    if arm.says("source"):
+        without.append((SOURCE, arm.without("source")))
+    if labelled and labelled != arm.intermediate:
+        without.append((TEXT, replace(arm, intermediate=labelled)))
+    for what, reference in without:
+        yield from ((what, other) for other in known if _in_any_order(other) == _in_any_order(reference))
+
+
+def _in_any_order(arm: Arm) -> Arm:
+    """The arm whatever order a study names its tasks in."""
+    return replace(arm, intermediate=tuple(sorted(arm.intermediate)))

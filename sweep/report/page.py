@@ -1,0 +1,284 @@
+"""Report of a study, at any time of its run: score tables as files, two pictures, and one page.
+
+Reads the ledger's rows and the store; trains nothing and changes nothing in them. What is said around numbers, tables
+and pictures, in which order, and how it looks, is in the template page.html.j2. Whatever is put into it is escaped, but
+for pictures, whose texts matplotlib has escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sweep.config.axes import CELL_COLUMNS
+from sweep.plan.facts import NO_FACTS, Facts
+from sweep.report import figures, preview
+from sweep.report.cost import amount, savings, weights_held
+from sweep.report.gains import Asked, Estimates, Groups, estimate
+from sweep.report.results import (
+    Ended,
+    Result,
+    ended,
+    frame_of,
+    labels,
+    losers,
+    results,
+    tuning_frame,
+    write_groups,
+    write_scores,
+)
+from sweep.report.retention import estimate_retention, retention_frame, write_retention
+from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED, UNDECIDED
+from sweep.report.tables import (
+    cell_table,
+    contrast_table,
+    group_table,
+    language_table,
+    layer_table,
+    phase_table,
+    preview_table,
+    regret_table,
+    retention_table,
+    tuning_table,
+)
+from sweep.report.text import (
+    contrast_sentences,
+    cost_sentences,
+    distrust,
+    first_sentence,
+    made_sentences,
+    vector_sentences,
+)
+from sweep.store import paths
+from sweep.store.artifacts import Store
+from sweep.store.ledger import DONE, ChainRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPLATE = "page.html.j2"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a study now."""
+
+    study: str
+    chains: tuple[ChainRow, ...]
+    results: tuple[Result, ...]
+    ended: tuple[Ended, ...]  # chains that collapsed before their target phase
+    losers: tuple[Ended, ...]  # chains beaten by another candidate of their cell
+    scores: pd.DataFrame
+    estimates: Estimates
+    retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
+    previews: pd.DataFrame  # of intermediate settings, empty where none was asked for
+    held: Mapping[str, int]  # bytes of weights in the store, by kind of phase
+    plan: Mapping[str, Any]
+    overlapping: bool = False
+
+    @property
+    def progress(self) -> str:
+        """How far the study is, in words."""
+        done = sum(chain.state == DONE for chain in self.chains)
+        beaten = f" ({len(self.losers)} candidates were beaten and not scored)" if self.losers else ""
+        return f"{done + len(self.losers)} of {self.plan.get('chains', len(self.chains))} chains are done{beaten}"
+
+
+def read(
+    study_name: str,
+    chains: Sequence[ChainRow],
+    store: Store,
+    groups: Groups,
+    plan: Mapping[str, Any],
+    *,
+    overlapping: bool = False,
+    facts: Facts = NO_FACTS,
+) -> Report:
+    """Scores, gains and intervals. Raises StoreError.
+
+    `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains",
+    "cells", "encoders" and "flags", and where known "languages" in the order to show them, "text", the masked tasks,
+    "gpu", whether the study asks for one, and "overlaps", pairs (intermediate task, target) whose cells are marked
+    and, unless `overlapping`, left out of means. `facts` are
+    the ledger's: which previews `sweep preview` has asked for, and at which rungs target phases have paused.
+    """
+    found, over = results(chains, store), ended(chains, store)
+    overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
+    asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
+    estimates = estimate(found, store, asked, over)
+    beaten = losers(chains, store, facts.furthest)
+    scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store)
+    known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
+    guesses = preview.preview_frame(facts.previews, store, estimates.cells)
+    held = weights_held([*found, *over, *beaten], store)
+    return Report(study_name, *known, scores, estimates, kept, guesses, held, plan, overlapping)
+
+
+def save(report: Report, results_dir: Path) -> Path:
+    """Writes scores.parquet, scores.csv, groups.csv, two pictures and report.html; returns the page's path."""
+    write_scores(report.scores, results_dir)
+    write_groups(report.estimates.groups, results_dir)
+    write_retention(retention_frame(report.study, report.results), results_dir)
+    pictures = _pictures(report)
+    for name, file in paths.PICTURES.items():
+        if pictures[name]:
+            (results_dir / file).write_text(pictures[name], encoding="utf-8")
+    tuned = tuning_frame(report.chains)
+    html = _fill(
+        study=report.study,
+        answer=first_sentence(report.estimates, report.progress),
+        state=_state(report),
+        pictures=pictures,
+        tables=_tables(report, tuned),
+        sentences=_sentences(report),
+        overlapping=report.overlapping,
+        languages_in_order=bool(report.plan.get("languages")),
+        tradeoff_group=figures.shown_group(report.estimates.groups),
+        candidates_per_cell=_candidates(tuned),
+    )
+    (results_dir / paths.PAGE).write_text(html, encoding="utf-8")
+    return results_dir / paths.PAGE
+
+
+def _state(report: Report) -> str:
+    verdicts = Counter(report.estimates.cells["verdict"] if len(report.estimates.cells) else [])
+    compared = sum(verdicts[name] for name in (HELPS, HURTS, UNDECIDED, ONE_SEED))
+    counts = f"{verdicts[HELPS]} show a gain, {verdicts[HURTS]} a loss, {verdicts[UNDECIDED]} no difference"
+    counts += f", {verdicts[ONE_SEED]} have one seed" if verdicts[ONE_SEED] else ""
+    spent = amount(sum(chain.device_seconds for chain in report.chains), "device_seconds")
+    told = f" Of {compared} comparisons with no intermediate phase {counts}." if compared else ""
+    return f"{report.progress}; {spent} of device time spent.{told}"
+
+
+def _pictures(report: Report) -> dict[str, str]:
+    """Name in the template -> SVG, or "" where there is nothing to draw."""
+    estimates, cells = report.estimates, report.estimates.cells
+    styles = figures.arm_styles(cells) if len(cells) else {}
+    # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
+    selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
+    selected += report.ended
+    drawn = {
+        "gains": figures.gains_map(estimates),
+        "profiles": figures.profiles(estimates.languages, cells, report.plan.get("languages", ())),
+        "retention": figures.retention(report.retention),
+        "tradeoff": figures.tradeoff(estimates.groups, styles),
+        "curves": figures.curves(selected, styles),
+        "spending": figures.spending(_saved(report)),
+    }
+    return {name: figures.svg(figure) for name, figure in drawn.items()}
+
+
+def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Name in the template -> frame of texts."""
+    estimates, encoders = report.estimates, labels([*report.scores["encoder"], *report.previews["encoder"]])
+    return {
+        "groups": group_table(estimates.groups, encoders),
+        "cells": cell_table(estimates.cells, encoders),
+        "contrasts": contrast_table(estimates.contrasts, encoders),
+        "languages": language_table(estimates.languages, encoders),
+        "layers": layer_table(report.results, encoders),
+        "retention": retention_table(report.retention, encoders),
+        "regrets": regret_table(preview.regrets(report.previews, estimates.models), encoders),
+        "previews": preview_table(report.previews, encoders),
+        "collapsed": phase_table(report.results, report.ended),
+        "tuning": tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
+    }
+
+
+def _sentences(report: Report) -> dict[str, list[str]]:
+    """Name in the template -> sentences."""
+    encoders = labels([*report.scores["encoder"], *report.previews["encoder"]])
+    doubts = distrust(
+        report.chains, report.results, report.ended, report.estimates, report.plan, overlapping=report.overlapping
+    )
+    return {
+        "contrasts": list(contrast_sentences(report.estimates)),
+        "cost": list(cost_sentences(_saved(report), report.held)),
+        "doubts": doubts,
+        "made": [
+            *made_sentences(report.results, report.plan.get("encoders", {})),
+            *vector_sentences(report.results, encoders),
+        ],
+    }
+
+
+def _saved(report: Report) -> pd.DataFrame:
+    return savings(report.results, (*report.ended, *report.losers))
+
+
+def _candidates(tuned: pd.DataFrame) -> str:
+    """How many a cell has, or from how many to how many."""
+    if tuned.empty:
+        return ""
+    cells = tuned.groupby(list(CELL_COLUMNS))["candidate"].count()
+    low, high = cells.min(), cells.max()
+    return str(low) if low == high else f"{low} to {high}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading of a table's column, and whether its texts are numbers, which stand at the right."""
+
+    name: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts in rows, as the template shows them."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _fill(
+    *,
+    pictures: Mapping[str, str],
+    tables: Mapping[str, pd.DataFrame],
+    sentences: Mapping[str, Sequence[str]],
+    **values: str | bool,
+) -> str:
+    """The whole document.
+
+    `pictures` are SVG documents or "", `tables` frames whose cells are texts. `values` are the other names in the
+    template; one that is missing raises jinja2.UndefinedError.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        pictures={name: _inline(svg) for name, svg in pictures.items()},
+        tables={name: _table(frame) for name, frame in tables.items()},
+        sentences=sentences,
+        confidence=f"{CONFIDENCE:.0%}",
+        level=f"{LEVEL:.0%}",
+        **values,
+    )
+
+
+def _inline(svg: str) -> str:
+    # Namespace addresses are for standalone files; inside HTML the parser knows them.
+    return re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
+
+
+def _table(frame: pd.DataFrame) -> Table | None:
+    """A frame whose cells are texts already; None where it is empty."""
+    if frame.empty:
+        return None
+    columns = tuple(Column(str(name), all(map(_is_number, frame[name]))) for name in frame)
+    return Table(columns, tuple(tuple(map(str, row)) for row in frame.itertuples(index=False, name=None)))
+
+
+def _is_number(text: object) -> bool:
+    return bool(re.fullmatch(r"[+−-]?[\d.,e+-]*( \[.*\])?|–|", str(text)))

@@ -1,0 +1,143 @@
+"""`sweep preview`: ranks the intermediate settings of a study for each target, before anything of the study is run.
+
+Works in this process, without Ray: a preview is a short phase and a forward pass. What it spends is the study's: it is
+charged to the budget, and to no chain.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweep.config.axes import AMOUNTS, NONE, Arm
+from sweep.errors import StudyError
+from sweep.evaluate.transferability import measure
+from sweep.heartbeat import Cancelled
+from sweep.plan.cost import Costs
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.plan import Plan
+from sweep.plan.preview import preview_parts, previews, ranked_targets, short_plan
+from sweep.plan.recipe import Chain
+from sweep.report.preview import preview_frame
+from sweep.run.study import prepared
+from sweep.search.budget import Purse, Running
+from sweep.store import paths
+from sweep.store.artifacts import Store
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
+from sweep.terminal import table
+from sweep.train.context__meter import Event
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call has found and spent."""
+
+    ranking: pd.DataFrame  # as sweep.report.preview makes it
+    missing: int  # previews that were not paid for, or whose encoder learned nothing in pretraining
+    made: int  # previews of this call
+    flops: float
+    device_seconds: float
+    unranked: tuple[str, ...]  # targets that have no preview
+
+
+def preview(path: Path) -> Outcome:
+    """Makes what is missing of the previews of a study. Raises SweepError for what its user can mend."""
+    with prepared(path) as (plan, ledger, results):
+        short, store = _rankable(plan, path), Store(results / paths.STORE)
+        chains, before = list(previews(short)), ledger.spent()
+        entries = [_entry(chain) for chain in chains]
+        ledger.remember(NO_FACTS.with_previews(entries))
+        made = _make(chains, short, ledger, store)
+        missing = sum(store.preview(chain.score) is None for chain in chains)
+        flops, seconds = (now - then for now, then in zip(ledger.spent(), before, strict=True))
+        unranked = tuple(name for name in plan.study.axes.target if name not in ranked_targets(plan))
+        return Outcome(preview_frame(entries, store), missing, made, flops, seconds, unranked)
+
+
+def _rankable(plan: Plan, path: Path) -> Plan:
+    if not any(plan.study.axes.intermediate):
+        raise StudyError(f"{path}: axes.intermediate", "none alone", "a preview ranks intermediate tasks, one at least")
+    short = short_plan(plan)
+    if not short.cells:
+        wanted = "a target with labels to train on is expected: for the others all settings have to be tried"
+        raise StudyError(f"{path}: axes.target", "no target that a preview can rank for", wanted)
+    return short
+
+
+def _entry(chain: Chain) -> dict[str, str]:
+    named = {name: text for name, text in chain.cell.columns().items() if name not in AMOUNTS}
+    return {**named, "key": chain.score}
+
+
+def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) -> int:
+    """Makes the previews that the store lacks and the budget pays for; returns how many."""
+    stock, costs = Stock(store), Costs(short, ledger.facts().sizes)
+    purse, made = Purse(short.study, ledger, costs, stock, time.time), 0
+    for chain in chains:
+        if store.preview(chain.score) is None and _price(chain, purse) <= purse.free and not purse.overdue:
+            _pay(chain, short, store, purse)
+            made += store.preview(chain.score) is not None
+    return made
+
+
+def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
+    """Makes a preview, or stops where money or time are over: what is done by then is kept."""
+    price, started = _price(chain, purse), time.time()
+    attempt = purse.ledger.reserve(chain.key, price, started)
+    running = Running(chain, attempt, started, price, short.study.runtime.devices, placed=True)
+
+    def listen(event: Event) -> None:
+        purse.charge(running, {"started": started, **vars(event)})
+        purse.ledger.remember(event.facts)
+        if event.said:
+            sys.stderr.write(f"sweep: {event.said}\n")
+        purse.stock.learn(event.key)
+        if not purse.may_go_on(running):
+            raise Cancelled
+
+    try:
+        with suppress(Cancelled):
+            measure(chain, short, store, listen)
+    finally:
+        purse.settle(running, time.time())
+
+
+def _price(chain: Chain, purse: Purse) -> float:
+    """What a preview still costs, in the budget's unit."""
+    parts = preview_parts(purse.costs, chain)
+    flops = parts[chain.score] + sum(parts[phase.key] for phase in purse.stock.to_train(chain))
+    return flops if purse.unit == "flops" else purse.speed.device_seconds(chain.cell.encoder, flops)
+
+
+def text(outcome: Outcome, path: Path) -> str:
+    """What the command prints."""
+    lines = list(_ranking(outcome.ranking))
+    cost = f"{outcome.flops:.3g} FLOPs, {outcome.device_seconds:.0f} device-seconds, charged to the study's budget"
+    lines.append(f"{outcome.made} previews made now: {cost}")
+    if outcome.missing:
+        lines.append(
+            f"{outcome.missing} previews are missing: the budget or the deadline came first, or pretraining learned"
+            f" nothing; 'sweep preview {path}' goes on from here"
+        )
+    if outcome.unranked:
+        lines.append(f"not ranked, for want of labels to train on: {', '.join(outcome.unranked)}")
+    return "\n".join(lines)
+
+
+def _ranking(frame: pd.DataFrame) -> Iterator[str]:
+    for (encoder, target), members in frame.groupby(["encoder", "target"], sort=False):
+        yield f"{target} ({encoder}), log evidence per label:"
+        yield table([_ranked(row) for row in members.to_dict("records")], numbers={0}, indent=2)
+
+
+def _ranked(row: Mapping[Any, Any]) -> tuple[str, str, str]:
+    place = "-" if row["intermediate"] == NONE else f"{row['rank']:.0f}"
+    return place, Arm.of(row, but=AMOUNTS).label, f"{row['evidence']:.4f}"

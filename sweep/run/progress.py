@@ -1,0 +1,197 @@
+"""What a person sees while a study runs: one line for the study and one per running chain.
+
+On a terminal the lines are redrawn in place; elsewhere (a log file, CI) they are written every half minute, and the
+study's line whenever a chain ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from sweep.run.progress__forecast import device_seconds_left
+from sweep.search.admission import Admission
+from sweep.search.budget import Running
+
+TERMINAL_SECONDS = 0.5
+LOG_SECONDS = 30.0
+LOGGED_CHAINS = 8
+FORECAST_SHARE = 0.002  # of the driver's time: with thousands of chains left a forecast takes half a second
+WINDOW_SECONDS = 120.0  # of which the pace is measured
+SHORTEST_WINDOW = 5.0
+NOTE_SECONDS = 1.0  # so often the pace is noted, whatever is written
+STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for the processor most of the time
+
+
+def study_line(admission: Admission, seconds_left: float, core_share: float | None = None) -> str:
+    """Chains done and running, budget spent, time left; and what a chain gets of a core where that is little."""
+    budget, endings = admission.plan.study.budget, admission.endings
+    spent = admission.purse.spent
+    if budget is None:
+        money = f"{spent:,.0f} device-seconds spent"
+    elif budget.unit == "flops":
+        money = f"{spent:.3g} of {budget.amount:.3g} FLOPs spent"
+    else:
+        money = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
+    failed = f", {len(endings.failed)} failed" if endings.failed else ""
+    collapsed = f", {len(endings.collapsed)} collapsed" if endings.collapsed else ""
+    lost = f", {len(endings.lost)} beaten" if endings.lost else ""
+    ended = f"{len(endings.done)} of {admission.total} chains done{failed}{collapsed}{lost}"
+    starved = core_share is not None and core_share < STARVED
+    busy = f"; this machine is busy: a chain gets {core_share:.0%} of a core" if starved else ""
+    done = f"{ended}, {len(admission.running)} running"
+    return f"{admission.plan.study.study}: {done}; {money}; about {duration(seconds_left)} left{busy}"
+
+
+def chain_cells(running: Running, now: float, rate: float | None = None) -> tuple[str, str, str, str]:
+    """What one worker is doing: chain, phase with step and rate (steps per second), loss and dev score, time."""
+    chain, latest = running.chain, running.latest
+    name, taken = f"{chain.cell.name} | seed {chain.seed}", duration(now - running.started)
+    if latest.get("waits"):
+        return name, latest["waits"], "", duration(latest["waited"])
+    if not latest.get("phase"):
+        return name, "starting", "", taken
+    again = f" (collapsed, attempt {latest['attempt'] + 1})" if latest.get("attempt") else ""
+    step = f" {latest['step']}/{latest['steps']}" if latest.get("steps") else ""
+    pace = f", {rate:.3g} steps/s" if rate else ""
+    step = f" {latest.get('doing') or 'loading'}" if latest.get("preparing") else step + pace
+    numbers = [f"{what} {latest[what]:.3f}" for what in ("loss", "dev") if latest.get(what) is not None]
+    return name, f"{latest['phase']}{again}{step}", ", ".join(numbers), taken
+
+
+def duration(seconds: float) -> str:
+    """95 -> '1 min 35 s'."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+class Pace:
+    """Device-seconds that a run spends in a second, and what a chain gets of a core, over the last two minutes."""
+
+    def __init__(self, devices: float) -> None:
+        self._devices = devices
+        self._points = deque[tuple[float, float, float]]()  # time, device-seconds spent, seconds of computing chains
+
+    def note(self, now: float, spent: float, computing: int) -> None:
+        """At this moment so many device-seconds are spent, and so many chains compute since the last one."""
+        before = self._points[-1] if self._points else (now, spent, 0.0)
+        self._points.append((now, spent, before[2] + computing * (now - before[0])))
+        while len(self._points) > 2 and now - self._points[1][0] > WINDOW_SECONDS:
+            self._points.popleft()
+
+    @property
+    def devices(self) -> float:
+        """Devices at work: as measured, before that those that there are."""
+        seconds, spent, _ = self._window()
+        return spent / seconds if seconds > SHORTEST_WINDOW and spent > 0 else self._devices
+
+    @property
+    def share(self) -> float | None:
+        """Device-seconds that a computing chain gets in a second; None where none has computed for long enough."""
+        _, spent, computing = self._window()
+        return spent / computing if computing > SHORTEST_WINDOW else None
+
+    def _window(self) -> tuple[float, float, float]:
+        if not self._points:
+            return 0.0, 0.0, 0.0
+        (began, before, computed), (now, spent, computing) = self._points[0], self._points[-1]
+        return now - began, spent - before, computing - computed
+
+
+class Display:
+    """Writes progress to a stream, as often as its reader can use it."""
+
+    def __init__(self, admission: Admission, devices: float, stream: TextIO) -> None:
+        self._admission = admission
+        self._terminal = stream.isatty()
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not self._terminal)
+        self._live: Live | None = None  # lines on the terminal that are redrawn
+        self._pace = Pace(devices)
+        self._begun: dict[str, tuple[object, int, float]] = {}  # chain -> its phase and attempt, first step, when
+        self._next = self._next_note = 0.0
+        self._ended = admission.endings.count
+        self._left = 0.0  # device-seconds, as last forecast
+        self._next_forecast = 0.0
+
+    def update(self) -> None:
+        """Called at every report and suggestion; writes only when it is time."""
+        now = time.time()
+        if now >= self._next_note:
+            self._note(now)
+        if not self._terminal:
+            self._log_ended(now)
+        if now < self._next:
+            return
+        self._next = now + (TERMINAL_SECONDS if self._terminal else LOG_SECONDS)
+        if not self._terminal:
+            chains = list(self._admission.running.values())[:LOGGED_CHAINS]
+            lines = ["  " + ", ".join(filter(None, self._cells(running, now))) for running in chains]
+            self._console.print("\n".join([self._study_line(now), *lines]))
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._live.update(self._view(now), refresh=True)
+
+    def say(self, line: str) -> None:
+        """One line that stays, above those that are redrawn."""
+        self._console.print(line)
+
+    def clear(self) -> None:
+        """Takes the redrawn lines off the terminal."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _view(self, now: float) -> Group:
+        """The study's line first: where there are more chains than lines, the last ones are cut."""
+        rows = [self._cells(running, now) for running in self._admission.running.values()]
+        name, *others = [max(map(len, column)) for column in zip(*rows, strict=True)] or [0]
+        table = Table.grid(padding=(0, 2, 0, 0))
+        # Names give way: of a narrow line the end says more.
+        table.add_column(no_wrap=True, width=max(8, min(name, self._console.width - sum(others) - 2 * len(others) - 2)))
+        for width in others:
+            table.add_column(no_wrap=True, width=width)
+        for row in rows:
+            table.add_row(*row)
+        return Group(self._study_line(now), table)
+
+    def _cells(self, running: Running, now: float) -> tuple[str, str, str, str]:
+        latest, key = running.latest, running.chain.key
+        phase = latest.get("key"), latest.get("attempt")
+        if not latest.get("steps") or latest.get("preparing"):
+            return chain_cells(running, now)
+        if key not in self._begun or self._begun[key][0] != phase:
+            self._begun[key] = phase, latest["step"], now
+        _, first, since = self._begun[key]
+        return chain_cells(running, now, (latest["step"] - first) / (now - since) if now > since else None)
+
+    def _note(self, now: float) -> None:
+        chains = [one.latest for one in self._admission.running.values()]
+        computing = sum(bool(latest.get("phase")) and not latest.get("preparing") for latest in chains)
+        self._pace.note(now, self._admission.ledger.spent()[1], computing)
+        self._next_note = now + NOTE_SECONDS
+
+    def _study_line(self, now: float) -> str:
+        admission = self._admission
+        if now >= self._next_forecast:
+            began = time.time()
+            self._left = device_seconds_left(admission)
+            self._next_forecast = time.time() + (time.time() - began) / FORECAST_SHARE
+        share = self._pace.share if not admission.purse.clocked else None
+        return study_line(admission, self._left / self._pace.devices, share)
+
+    def _log_ended(self, now: float) -> None:
+        ended = self._admission.endings.count
+        if ended > self._ended:
+            self._ended = ended
+            self._console.print(self._study_line(now))
+            self._next = now + LOG_SECONDS

@@ -1,0 +1,318 @@
+"""Wires a study to Ray Tune, MLflow and the report. Start and resume are the same call.
+
+The driver checks everything before it starts anything, writes alone to ledger and MLflow, and can be killed at any
+moment: the next call plans the same chains and finds in the store what was finished.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from sweep.config.load import load
+from sweep.config.study import Budget, Runtime, Study
+from sweep.errors import Mistakes, StudyError, SweepError
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.first_use import check_data, resolve_revisions, unchecked_encoders
+from sweep.plan.languages__groups import groups_of
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain
+from sweep.plan.resolve import informed, look_up, make_plan, shaped
+from sweep.plan.summary import summary
+from sweep.run.progress import Display, duration
+from sweep.run.progress__forecast import least_budget
+from sweep.run.tracking import Tracker
+from sweep.search.admission import Admission
+from sweep.store import paths
+from sweep.store.artifacts import Store, disk_error
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
+from sweep.store.ledger__measured import measured
+from sweep.tasks.plugins import code_folders
+
+if TYPE_CHECKING:
+    from ray.tune import PlacementGroupFactory
+
+    from sweep.run.cluster import Room
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    results: Path
+    admission: Admission
+    interrupted: bool
+    overdue: bool  # the deadline came before the end
+    least_budget: Budget | None  # with which the cheapest chain that was not paid for could run
+    seconds: float
+
+
+def run(path: Path) -> Outcome:
+    """Runs what is missing of a study. Raises SweepError for what its user can mend."""
+    started = time.time()
+    with prepared(path) as (plan, ledger, results):
+        costs = Costs(plan, ledger.facts().sizes)
+        ledger.remember(NO_FACTS.with_plan(plan_facts(plan, costs)))
+        admission = Admission(plan, Stock(Store(results / paths.STORE)), ledger, costs)
+        interrupted = _execute(admission, results)
+        admission.endings.note_checkpoints()
+        overdue, least = admission.purse.overdue, least_budget(admission)
+    return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
+
+
+def outcome_text(outcome: Outcome, file: Path) -> str:
+    """How a run ended, for a person; `file` is the study file that goes on from there."""
+    admission, endings = outcome.admission, outcome.admission.endings
+    done = f"{len(endings.done)} of {admission.total} chains done, {admission.trained} phases trained now"
+    lost = f", {len(endings.lost)} beaten in their cell" if endings.lost else ""
+    lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
+    for chain, reason in endings.failed:
+        lines.append(f"failed: {chain.name}: {reason}")
+    for chain, reason in endings.collapsed:
+        lines.append(f"collapsed: {chain.name}: {reason}")
+    left = admission.total - endings.count  # with those that depend on unpaid ones
+    lines += [f"stopped on its way: {chain.name} {admission.stock.whence(chain)}" for chain in endings.stopped]
+    if outcome.interrupted:
+        lines.append(f"interrupted: 'sweep run {file}' goes on from here")
+    elif left and outcome.overdue:
+        lines.append(f"the deadline has come: {left} chains are left; 'sweep run {file}' goes on from here")
+    elif endings.unpaid:
+        lines.append(
+            f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
+            " a larger budget in the file and the same command continue the study"
+            f" (the least that goes on: {outcome.least_budget})"
+        )
+    return "\n".join(lines)
+
+
+@contextmanager
+def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
+    """Plan, ledger and results folder of a study whose data and encoders were found sound. Raises SweepError."""
+    study, mistakes = load(path), Mistakes()
+    results = study.results_folder.absolute()
+    named = look_up(study, path, mistakes)
+    mistakes.raise_first()  # before the hub is asked
+    known = measured(results).facts
+    commits = resolve_revisions(named, known)
+    plan = make_plan(named, known | commits, mistakes)
+    mistakes.raise_first()  # before a folder is made
+    with _owned(results, study, path) as ledger:
+        ledger.remember(commits)
+        ledger.remember(_check_encoders(plan, ledger.facts()))
+        plan = shaped(plan, ledger.facts(), path)
+        ledger.remember(check_data(plan, ledger.facts()).facts)
+        plan = informed(plan, ledger.facts())
+        ledger.settle_all(time.time())
+        try:
+            yield plan, ledger, results
+        except Exception as fault:
+            mistake = disk_error(fault, results)
+            if mistake is None:
+                raise
+            raise mistake from fault
+
+
+def _check_encoders(plan: Plan, facts: Facts) -> Facts:
+    """In a process of its own: torch stays out of the driver, which lives and grows as long as the study.
+
+    A program of its own, for one of multiprocessing begins by running the caller's script again. Where torch is loaded
+    already there is nothing to keep out.
+    """
+    if not unchecked_encoders(plan, facts):
+        return NO_FACTS
+    if "torch" in sys.modules:
+        from sweep.plan.first_use__inspection import check_encoders
+
+        return check_encoders(plan, facts)
+    command = [sys.executable, "-P", "-m", "sweep.plan.first_use__inspection"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    asked = pickle.dumps((plan, facts))
+    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=True)
+    found: Facts | SweepError = pickle.loads(done.stdout)  # noqa: S301  our own process wrote it
+    if isinstance(found, SweepError):
+        raise found
+    return found
+
+
+def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
+    """What the report says of the plan; kept with the results, which may outlive the data files."""
+    targets = (plan.tasks[name] for name in plan.study.axes.target)
+    languages = dict.fromkeys(language for task in targets for language in task.languages)
+    found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpus > 0))
+    text = sorted(name for name, task in plan.tasks.items() if task.family.raw_text)
+    shared, gpu = sorted(plan.overlaps), plan.study.runtime.gpus > 0
+    return {
+        **found,
+        "languages": list(languages),
+        "overlaps": shared,
+        "text": text,
+        "gpu": gpu,
+        **({"code": code} if (code := code_folders()) else {}),
+    }
+
+
+def no_study(results: Path) -> StudyError:
+    """A folder in which no study has begun."""
+    return StudyError(results, "no study", "the results folder of a 'sweep run' is expected")
+
+
+def tracking_uri(study: Study, results: Path) -> str:
+    """Where MLflow's records go: the study's own choice, or a SQLite file in the results folder."""
+    return study.tracking or f"sqlite:///{results / paths.MLFLOW}"
+
+
+@contextmanager
+def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
+    """The results folder, for this study and this process alone."""
+    lock = FileLock(results / paths.LOCK)
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(results, "another 'sweep run' at work", "one run per results folder is expected") from None
+    except OSError as failure:
+        found = f"no folder that can be written ({failure.strerror})"
+        raise StudyError(f"{path}: results", f"{results}, {found}", "one that can be is expected") from failure
+    try:
+        ledger = Ledger(results / paths.LEDGER)
+        try:
+            _claim(ledger, results, study, path)
+            yield ledger
+        finally:
+            ledger.close()
+    finally:
+        lock.release()
+
+
+def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
+    owner = ledger.facts().study
+    if owner not in (None, study.study):
+        wanted = f"a folder of the study {study.study!r}, or an empty one, is expected"
+        raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", wanted)
+    if owner is None and ledger.spent() == (0, 0):
+        _charge_lost(ledger, Store(results / paths.STORE))
+    ledger.remember(NO_FACTS.with_study(study.study))
+    shutil.copyfile(path, results / paths.STUDY_FILE)
+
+
+def _charge_lost(ledger: Ledger, store: Store) -> None:
+    """A new ledger beside a store with results has lost another one, and with it what they have cost."""
+    flops, seconds = store.spent()
+    if flops or seconds:
+        ledger.charge_lost(flops, seconds, time.time())
+        what = f"{flops:.3g} FLOPs and {seconds:,.0f} device-seconds are charged to the study, as its records say"
+        sys.stderr.write(f"sweep: {ledger.path}: the ledger is gone; {what}\n")
+
+
+def _execute(admission: Admission, results: Path) -> bool:
+    """Runs the chains that are missing; returns whether the user interrupted."""
+    first = admission.next()
+    if first is None:
+        return False
+    from sweep.run.cluster import cluster
+
+    study = admission.plan.study
+    with cluster(study.runtime) as room:
+        display = Display(admission, room.devices or study.runtime.devices, sys.stderr)
+        if room.lacking:
+            display.say(room.lacking)
+        uri, store = tracking_uri(study, results), Store(results / paths.STORE)
+        tracker = Tracker(uri, study.study, results, store, groups_of(study), display.say)
+        tracker.start()
+        try:
+            return _tune(admission, first, results, room, display)
+        finally:
+            tracker.close()
+
+
+def _tune(admission: Admission, first: Chain, results: Path, room: Room, display: Display) -> bool:
+    from ray import tune
+
+    from sweep.run.tune import METRIC, WORKER_DEATHS, ChainSearcher
+    from sweep.run.tune__scheduler import BudgetScheduler
+    from sweep.run.tune__worker import chain_trial
+
+    runtime = admission.plan.study.runtime
+    store = Store(results / paths.STORE)
+    store.tidy()
+    mark = store.claim(admission.plan.study.study)
+    admission.purse.queued = room.chains is None or runtime.shares
+    admission.places.devices = room.devices
+    trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / paths.STORE), mark=mark)
+    # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
+    with _interruptible(admission, display):
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, lambda config: _place(runtime, config["devices"])),
+            tune_config=tune.TuneConfig(
+                search_alg=ChainSearcher(admission, first, display.update, display.say),
+                scheduler=BudgetScheduler(admission, display.say),
+                metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=room.chains,
+            ),
+            run_config=tune.RunConfig(
+                name="chains", storage_path=str(room.folder / "tune"), verbose=0,
+                failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
+            ),
+        )  # fmt: skip
+        try:
+            tuner.fit()
+        finally:
+            display.clear()
+            for key in list(admission.running):
+                admission.ended(key)
+    return admission.closing
+
+
+def _place(runtime: Runtime, devices: float) -> PlacementGroupFactory:
+    """What Ray keeps free for a chain; workers are used again by chains of equal needs."""
+    from ray.tune import PlacementGroupFactory
+
+    return PlacementGroupFactory([{"CPU": float(runtime.cores), **({"GPU": devices} if runtime.gpus else {})}])
+
+
+@contextmanager
+def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
+    """Ctrl-C lets nothing new start and stops chains at their next report; a second one ends at once.
+
+    So do SIGTERM, as of a batch system, and the hang-up of a terminal.
+
+    In a thread, as a notebook's or a server's, signals are not ours: they reach the main thread alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        if admission.closing:
+            raise KeyboardInterrupt
+        admission.closing = True
+        kept = "finished phases are kept, and of a half-done one its last checkpoint"
+        with suppress(OSError):  # the terminal may be what has gone
+            display.say(f"stopping at the next reports: {kept} (press Ctrl-C again to stop at once)")
+
+    # Ended in another way, Ray's processes would have to notice by themselves. Under nohup a hang-up means nothing; a
+    # shell without job control starts background jobs with SIGINT ignored, and whoever sends it means it.
+    ours = [number for number in ENDINGS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

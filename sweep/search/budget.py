@@ -1,0 +1,206 @@
+"""What a study may spend: its budget and its deadline, what chains cost, how long a running one may go on. No Ray.
+
+A chain works within what was reserved for it; beyond that as long as there is money that nobody else holds, a report's
+worth at a time; then it stops at its next report. It goes on only where the most that it has spent between two reports
+is there once more: so a budget is exceeded by no more than reports differ, and workers of small budgets report more
+often. A chain that does not report (a library loads, a machine is starved) is watched by the clock:
+where it has used up what nobody else holds, or the deadline is a report's time ago, it is to be ended from outside.
+One that says nothing for much longer hangs, and would spend all there is: its worker is ended, and it is begun anew.
+
+Device-seconds of a GPU are those for which a chain has its place, by the driver's clock: from the moment at which it
+was given to a worker to the moment at which it was through, starting and stopping included, waiting for a lock of
+another left out. Device-seconds of cores are the processor seconds that the worker reports: what a chain costs does not
+depend on what else the machine does, and what it uses unheard is known at its next report, so that only the deadline
+ends a chain of cores from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweep.config.study import Study
+from sweep.plan.cost import Costs, Speed
+from sweep.plan.recipe import Chain
+from sweep.store.index import Stock
+from sweep.store.ledger import Ledger
+
+UNITS = ("flops", "device_seconds")
+REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
+REPORT_SHARE = 0.001  # of the study's budget: a chain spends no more unheard, so that the driver can stop it in time
+START_SECONDS = 300.0  # a worker starts and imports torch before it can say anything; on a busy machine that takes long
+PATIENCE = 0.002  # of the budget: so far beyond it a chain may be late with the report at which it would be stopped
+
+
+@dataclass
+class Running:
+    """A chain that a worker has."""
+
+    chain: Chain
+    attempt: int
+    started: float  # by the driver's clock
+    reserved: float  # in the budget's unit
+    devices: float  # that it occupies
+    placed: bool = False  # a worker has it: its time counts
+    latest: dict[str, Any] = field(default_factory=dict)  # its last report
+    step: dict[str, float] = field(default_factory=dict)  # the most that it spent between two reports, by unit
+    silence: float = 0.0  # seconds since its last report while the driver was looking
+    heard: bool = False  # whether the worker that has it now has reported
+
+
+class Purse:
+    """Prices, reservations and what is left. The ledger keeps what was spent."""
+
+    def __init__(self, study: Study, ledger: Ledger, costs: Costs, stock: Stock, clock: Callable[[], float]) -> None:
+        self.budget, self.ledger, self.costs, self.stock, self.clock = study.budget, ledger, costs, stock, clock
+        self.unit = study.budget.unit if study.budget is not None else "device_seconds"
+        self._ends = clock() + study.deadline if study.deadline is not None else None
+        self.clocked = study.runtime.gpus > 0  # device-seconds by the clock: GPUs
+        self.queued = False  # chains wait for machines of a cluster that grows: they have no place yet when given
+        self._patience = study.runtime.silence
+        self._looked = clock()  # when workers were last asked for
+        self._unheard: dict[str, float] = {}  # chain -> device-seconds by the clock that nothing is held for
+        self._finished: dict[str, tuple[float, float]] = {}  # encoder -> FLOPs, device-seconds
+        # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
+        for row in ledger.chains():
+            self._learn(row.cell.encoder, row.flops, row.device_seconds)
+
+    @property
+    def overdue(self) -> bool:
+        """The deadline has come: nothing starts any more, and what runs stops at its next report."""
+        return self._ends is not None and self.clock() >= self._ends
+
+    @property
+    def spent(self) -> float:
+        """Spent so far, in the budget's unit (device-seconds where there is no budget)."""
+        flops, device_seconds = self.ledger.spent()
+        return flops if self.unit == "flops" else device_seconds
+
+    @property
+    def free(self) -> float:
+        """What is neither spent nor held for a running chain; without a budget there is no end to it."""
+        if self.budget is None:
+            return float("inf")
+        return self.budget.amount - self.spent - self.ledger.held(self.unit) - sum(self._unheard.values())
+
+    @property
+    def speed(self) -> Speed:
+        """What finished attempts have measured."""
+        return self.speed_so_far(())
+
+    def speed_so_far(self, chains: Iterable[Running]) -> Speed:
+        """The same, with what running chains have reported."""
+        work = [(encoder, *spent) for encoder, spent in self._finished.items()]
+        work += [(one.chain.cell.encoder, *(one.latest.get(unit, 0.0) for unit in UNITS)) for one in chains]
+        return Speed(tuple(work), self.clocked)
+
+    def price(self, chain: Chain, until: float | None = None, since: float = 0.0) -> float:
+        """What an attempt at a chain costs, in the budget's unit: from and to these shares of its target phase."""
+        flops = self.costs.attempt(chain, self.stock.to_train(chain), until, since)
+        return flops if self.unit == "flops" else self.speed.device_seconds(chain.cell.encoder, flops)
+
+    def may_go_on(self, running: Running) -> bool:
+        """Whether a chain may work until its next report. Holds more for it where its reservation is spent."""
+        if self.overdue:
+            return False
+        if self.budget is None:
+            return True
+        needed = running.latest[self.unit] + running.step[self.unit]
+        if needed <= running.reserved:
+            return True
+        left = max(running.reserved - running.latest[self.unit], 0.0)
+        if running.step[self.unit] - left > self.free:
+            return False
+        running.reserved = needed
+        self.ledger.hold(running.chain.key, running.attempt, running.reserved)
+        return True
+
+    def stranded(self, chains: Iterable[Running]) -> list[Running]:
+        """Of all running chains, those that are to be ended because they do not report. Asked many times a second."""
+        now = self.clock()
+        if self._ends is not None and now - self._ends > REPORT_SECONDS:
+            return list(chains)
+        if self.budget is None or self.unit == "flops" or not self.clocked:
+            return []  # FLOPs and processor seconds are known at reports alone
+        late, self._unheard = list[Running](), {}
+        for running in chains:
+            beyond = self._used(running, now, running.latest.get("waited", 0.0)) - max(
+                running.reserved, running.latest.get(self.unit, 0.0)
+            )
+            if running.placed and beyond > 0:
+                late.append(running)
+                self._unheard[running.chain.key] = beyond
+        return late if late and self.free < -PATIENCE * self.budget.amount else []
+
+    def silent(self, chains: Iterable[Running]) -> list[Running]:
+        """Of all running chains, those whose workers hang: they have said nothing for too long. Each is named once.
+
+        Asked many times a second. A machine that sleeps, or a driver that is busy, says nothing about its workers.
+        """
+        now = self.clock()
+        step, self._looked = min(now - self._looked, REPORT_SECONDS), now
+        found = list[Running]()
+        for running in chains:
+            running.silence += step if running.placed else 0.0
+            if running.silence > (self._patience if running.heard else max(self._patience, START_SECONDS)):
+                running.silence, running.heard = 0.0, False
+                found.append(running)
+        return found
+
+    def given(self, running: Running) -> None:
+        """A worker is asked to take the chain, and has it from now on where it need not come first."""
+        running.started, running.placed = self.clock(), not self.queued
+
+    def placed(self, running: Running) -> None:
+        """A worker has the chain."""
+        if not running.placed:
+            running.started, running.placed = self.clock(), True
+
+    def charge(self, running: Running, report: Mapping[str, Any]) -> None:
+        """Takes down what a chain reports to have spent so far."""
+        if not running.placed:
+            running.started, running.placed = self._began(report), True
+        now = {unit: report[unit] for unit in UNITS}
+        waited = float(report.get("waited", 0.0))
+        now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock(), waited))
+        self._unheard.pop(running.chain.key, None)
+        # Loading says nothing about what follows.
+        preparing = not running.latest or report.get("preparing") or running.latest.get("preparing")
+        steps = {unit: 0.0 if preparing else now[unit] - running.latest[unit] for unit in UNITS}
+        running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
+        running.latest, running.silence, running.heard = {**report, **now}, 0.0, True
+        self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
+
+    def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:
+        """A worker died and Tune began the chain anew; this is the new attempt's first report. The dead one is charged
+        until then."""
+        began = self._began(report)
+        self.settle(running, began)
+        running.attempt = self.ledger.reserve(running.chain.key, price, began)
+        running.started, running.latest, running.step = began, {}, {}
+
+    def settle(self, running: Running, ended: float) -> None:
+        """The chain's attempt is over: what it has not spent is free, and what it took is a measurement."""
+        flops, device_seconds = (running.latest.get(unit, 0.0) for unit in UNITS)
+        self._unheard.pop(running.chain.key, None)
+        if running.placed:
+            device_seconds = max(device_seconds, self._used(running, ended, running.latest.get("waited", 0.0)))
+        self.ledger.charge(running.chain.key, running.attempt, flops, device_seconds)
+        self.ledger.settle(running.chain.key, running.attempt, ended)
+        self._learn(running.chain.cell.encoder, flops, device_seconds)
+
+    def _used(self, running: Running, now: float, waited: float) -> float:
+        """Device-seconds of a chain: by the clock without waiting, or processor seconds as last reported."""
+        if not self.clocked:
+            return float(running.latest.get("device_seconds", 0.0))
+        return (now - running.started - waited) * running.devices
+
+    def _began(self, report: Mapping[str, Any]) -> float:
+        """When the attempt of a report began, by the driver's clock."""
+        return self.clock() - float(report["seconds"])
+
+    def _learn(self, encoder: str, flops: float, device_seconds: float) -> None:
+        if flops > 0:
+            before = self._finished.get(encoder, (0.0, 0.0))
+            self._finished[encoder] = (before[0] + flops, before[1] + device_seconds)

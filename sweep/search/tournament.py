@@ -1,0 +1,126 @@
+"""How far a cell is: its candidates, compared stage by stage; who is beaten, who goes on, who has won. Knows no Ray.
+
+A candidate is beaten as soon as enough others of its stage are better: further results only add to those. So its
+weights need not wait for the others, and who is beaten in the end depends on no order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sweep.config.axes import Cell
+from sweep.plan.halving import SCORED, Stage
+from sweep.plan.order__forerunners import Forerunners
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain, Rates
+from sweep.search.candidates import Tried, ranked, rates_for, winner
+
+
+@dataclass(frozen=True)
+class Work:
+    """A possible attempt: a candidate of a cell through a stage, or the winner with the first or another seed."""
+
+    cell: int
+    candidate: int
+    seed: int
+    role: str
+    stage: int | None = None  # None: to its scores, whatever the cell's stages are
+
+
+@dataclass
+class CellState:
+    """The candidates of a cell and what they have reached."""
+
+    cell: Cell
+    count: int  # candidates
+    startup: int  # so many of them ask for no dev score of this cell
+    stages: tuple[Stage, ...]
+    started: dict[int, Chain] = field(default_factory=dict)
+    beaten: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._results: list[dict[int, Tried]] = [{} for _ in self.stages]
+
+    @property
+    def tried(self) -> dict[int, Tried]:
+        """What proposals of later candidates may know: what all candidates have reached at the first stage."""
+        return self._results[0]
+
+    def through(self, number: int) -> bool:
+        """Whether all candidates up to a number, as far as the cell has so many, are through the first stage."""
+        return all(earlier in self.tried for earlier in range(min(number + 1, self.count)))
+
+    def best(self, number: int) -> Rates:
+        """Rates of the best candidate up to a number at the first stage; none where all failed or collapsed."""
+        reached = {earlier: one for earlier, one in self.tried.items() if earlier <= number}
+        found = winner(reached)
+        return reached[found].rates if found is not None else {}
+
+    @property
+    def winner(self) -> int | None:
+        """The best of those that have come through the last stage, as far as is known."""
+        return winner(self._results[-1])
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the winner is known, or that there is none."""
+        return self.complete(len(self.stages) - 1)
+
+    @property
+    def unscored_winner(self) -> bool:
+        """Whether the last stage leaves the winner without scores."""
+        return self.stages[-1].until is not SCORED
+
+    def until(self, work: Work) -> float | None:
+        """How far an attempt goes."""
+        return SCORED if work.stage is None else self.stages[work.stage].until
+
+    def since(self, work: Work) -> float:
+        """From where it goes on."""
+        return self.stages[work.stage - 1].until or 0.0 if work.stage else 0.0
+
+    def note(self, stage: int, candidate: int, result: Tried) -> Iterator[int]:
+        """Takes down what a candidate has reached; yields those that are beaten now."""
+        results = self._results[stage]
+        results[candidate] = result
+        for number in ranked(results)[self.stages[stage].keep :]:
+            if number not in self.beaten:
+                self.beaten.add(number)
+                yield number
+
+    def entrants(self, stage: int) -> list[int]:
+        """Candidates that go through a stage; none as long as that is not known."""
+        if stage == 0:
+            return list(range(self.count))
+        return (
+            sorted(ranked(self._results[stage - 1])[: self.stages[stage - 1].keep]) if self.complete(stage - 1) else []
+        )
+
+    def complete(self, stage: int) -> bool:
+        """Whether all that go through a stage are through."""
+        known = stage == 0 or self.complete(stage - 1)
+        return known and len(self._results[stage]) == len(self.entrants(stage))
+
+
+def proposal(
+    plan: Plan, cells: Sequence[CellState], forerunners: Forerunners, state: CellState, number: int
+) -> Rates | None:
+    """Rates of a cell's candidate; None while they depend on candidates that are not through the first stage.
+
+    The last start-up point waits for its forerunners' candidates up to the same number, those of Optuna for all earlier
+    ones of their own cell. So cells are tuned round by round, and no two wait for each other.
+    """
+    startup = number < state.startup
+    last = startup and not plan.is_fixed(state.cell, number)
+    others = {kind: cells[index] for kind, index in forerunners.items() if last}
+    if not startup and not state.through(number - 1):
+        return None
+    if any(earlier not in state.started for earlier in range(number)):
+        return None
+    if not all(other.through(number) for other in others.values()):
+        return None
+    known = {kind: rates[kind] for kind, other in others.items() if (rates := other.best(number))}
+    untold = {earlier: Tried(state.started[earlier].rates, None) for earlier in range(number)}
+    before = untold if startup else state.tried  # a start-up point waits for no dev score of its own cell
+    return rates_for(plan, state.cell, number, [before[earlier] for earlier in range(number)], known)

@@ -1,0 +1,136 @@
+"""What a chain still needs, given what the store has. The driver asks it often, so answers are remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sweep.plan.halving import rung_step
+from sweep.plan.recipe import Chain, Phase
+from sweep.store import paths
+from sweep.store.artifacts import Store
+
+
+def _saved_step(checkpoint: Path) -> int | None:
+    """The step of a half-done phase; None where it has no checkpoint, or none that can be read.
+
+    Looks into the header of the file alone: a driver has no torch.
+    """
+    try:
+        with checkpoint.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        state = json.loads(header["__metadata__"]["values"])["state"]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
+        return None
+    return int(state["step"]) if state else 0
+
+
+class Stock:
+    """The store's content as one process knows it; `learn` what others have finished since."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._weights: dict[str, bool] = {}
+        self._scores: dict[str, bool] = {}
+        self._dead_ends: dict[str, bool] = {}
+        self._dev: dict[str, float | None] = {}
+
+    def learn(self, key: str) -> None:
+        """Something was committed under this key: look again."""
+        self._weights.pop(key, None)
+        self._scores.pop(key, None)
+        self._dead_ends.pop(key, None)
+        self._dev.pop(key, None)
+
+    def look_again(self, chain: Chain) -> None:
+        """What another node has written may show late on a network's file system; opening a folder asks its server."""
+        for kind, keys in ((paths.PHASES, [phase.key for phase in chain.phases]), (paths.SCORES, [chain.score])):
+            self.store.keys(kind)
+            for key in keys:
+                self.learn(key)
+
+    def has_score(self, key: str) -> bool:
+        if key not in self._scores:
+            self._scores[key] = self.store.score(key) is not None
+        return self._scores[key]
+
+    def has_weights(self, key: str) -> bool:
+        if key not in self._weights:
+            self._weights[key] = self.store.has_weights(key)
+        return self._weights[key]
+
+    def dead_end(self, chain: Chain) -> Phase | None:
+        """The phase that collapsed before the chain's target phase; where there is one, the chain ends with it."""
+        return next((phase for phase in chain.phases if self._is_dead_end(phase.key)), None)
+
+    def _is_dead_end(self, key: str) -> bool:
+        if key not in self._dead_ends:
+            record = self.store.phase(key)
+            self._dead_ends[key] = record is not None and record.dead_end
+        return self._dead_ends[key]
+
+    def is_over(self, chain: Chain) -> bool:
+        """Scored, or without a way to its scores."""
+        return self.has_score(chain.score) or self.dead_end(chain) is not None
+
+    def why_collapsed(self, phase: Phase) -> str:
+        """A sentence about a dead end."""
+        record = self.store.phase(phase.key)
+        assert record is not None
+        tries = f"{len(record.attempts)} attempts" if len(record.attempts) > 1 else "its only attempt"
+        best = max((attempt["dev"] for attempt in record.attempts), default=record.dev_score)
+        level = f"dev {best:.3f} at best, the best constant answer has {record.majority:.3f}"
+        return f"the {record.kind} phase learned nothing in {tries} ({level})"
+
+    def to_train(self, chain: Chain) -> tuple[Phase, ...]:
+        """The phases after the last one whose weights are there; none where the chain is scored or has collapsed."""
+        if self.is_over(chain):
+            return ()
+        for index in reversed(range(len(chain.phases))):
+            if self.has_weights(chain.phases[index].key):
+                return chain.phases[index + 1 :]
+        return chain.phases
+
+    def whence(self, chain: Chain) -> str:
+        """From where a chain that was stopped goes on, in words."""
+        missing = self.to_train(chain)
+        if not missing:
+            return "has trained all its phases and goes on with its scores"
+        phase, step = missing[0], _saved_step(self.store.root / paths.SCRATCH / missing[0].key / paths.CHECKPOINT)
+        kind = f"{phase.recipe.kind} phase"
+        return f"begins its {kind} anew" if step is None else f"resumes from step {step} of its {kind}"
+
+    def dev_score(self, chain: Chain) -> float | None:
+        """English dev score of the chain's last phase, whether its weights are kept or not; None where it has none."""
+        key = chain.phases[-1].key if chain.phases else ""
+        if key not in self._dev:
+            record = self.store.phase(key) if key else None
+            self._dev[key] = record.dev_score if record is not None else None
+        return self._dev[key]
+
+    def dev_at(self, chain: Chain, rung: float) -> float | None:
+        """The dev score that the chain's trained last phase had at a rung; None where it is not trained."""
+        record = self.store.phase(chain.phases[-1].key) if self.dev_score(chain) is not None else None
+        if record is None:
+            return None
+        settings = chain.phases[-1].recipe.settings
+        last = rung_step(record.steps, settings.evaluations, rung)
+        values = [float(point["value"]) for point in record.dev if point["step"] <= last] or [record.dev[0]["value"]]
+        return max(values) if settings.select == "best" else values[-1]
+
+    def bytes_held(self, key: str) -> int:
+        """What the weights of a phase take on disk."""
+        record = self.store.phase(key)
+        return self.store.bytes_held(record) if record is not None else 0
+
+    def release(self, key: str) -> None:
+        """Nobody needs the weights of a phase any more; its record stays."""
+        self.store.release(key)
+        self.learn(key)
+
+    def drop(self, chain: Chain) -> None:
+        """Nobody needs the weights of a chain's last phase any more, nor what is half done of it."""
+        key = chain.phases[-1].key
+        self.store.release(key)
+        self.store.abandon(key)
+        self.learn(key)

@@ -1,0 +1,304 @@
+"""What was reserved and what was spent, chain by chain: one SQLite file in the results folder, one writer.
+
+The ledger is the truth that survives a kill; Optuna's studies, MLflow and the live display are rebuilt from it.
+Spending is kept per attempt, so an attempt that died is still charged with what it last reported.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sweep.config.axes import CELL_COLUMNS, Cell
+from sweep.errors import StoreError
+from sweep.plan.facts import Facts
+from sweep.plan.recipe import REPLICA, Chain
+
+COPIES = 20  # attempts to copy it while a run writes
+
+RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
+COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
+PAUSED = "paused"  # waits, without a worker, until the other candidates of its cell have come as far
+SUPERSEDED = "superseded"  # of an earlier version of the study file: no result of this one, but paid for
+LOSER = "loser"  # beaten by another candidate of its cell: not trained further, or not scored
+OVER = (DONE, COLLAPSED, LOSER)  # nothing is left to do for such a chain
+
+_SCHEMA = """
+create table if not exists chains (
+    key text primary key, cell text not null, {columns}, seed integer not null,
+    candidate integer not null, role text not null,
+    selected integer not null default 0, rates text not null, phases text not null, score text not null,
+    state text not null, dev real, started real not null, ended real, message text not null default '',
+    changed integer not null default 0);
+create index if not exists chains_by_change on chains (changed);
+create index if not exists chains_of_cell on chains (cell);
+create table if not exists attempts (
+    chain text not null, attempt integer not null, reserved real not null, settled integer not null default 0,
+    flops real not null default 0, device_seconds real not null default 0, started real not null, ended real,
+    primary key (chain, attempt));
+create index if not exists open_attempts on attempts (settled) where settled = 0;
+create table if not exists facts (name text primary key, value text not null);
+""".format(columns=", ".join(f"{name} text not null" for name in CELL_COLUMNS))
+
+
+@dataclass(frozen=True)
+class ChainRow:
+    """One chain as the ledger knows it."""
+
+    key: str
+    cell: Cell
+    seed: int
+    candidate: int  # index among the candidates of its cell
+    role: str  # "candidate" (first seed, tuning) | "replica" (the winner's rates, another seed)
+    selected: bool  # the cell's winner or a replica of it: these rows make the tables
+    rates: dict[str, float]  # learning rate per kind of phase
+    phases: tuple[str, ...]  # keys, trunk segments left out
+    score: str
+    state: str  # running | done | failed | stopped | collapsed | paused | loser | superseded
+    dev: float | None
+    flops: float  # really spent by this chain, all attempts; a shared phase found in the store costs nothing
+    device_seconds: float
+    started: float
+    ended: float | None
+    message: str = ""
+
+
+_NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain
+_SPENT = ("flops", "device_seconds")  # kept per attempt
+_OWN = tuple(field.name for field in fields(ChainRow) if field.name != "cell")  # columns that are no axis
+_WRITTEN = ("cell", *CELL_COLUMNS, *(name for name in _OWN if name not in (*_SPENT, "ended", "message")))
+
+
+class Ledger:
+    """Opened by the driver alone; others read what `opened_to_read` gives them.
+
+    Raises StoreError, here and in every call, where the file is damaged or no ledger, or its disk is full.
+    """
+
+    def __init__(self, path: Path, copy_of: Path | None = None) -> None:
+        self.path = copy_of or path  # in messages
+        with _explained(self.path):
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        tables = {str(name) for (name,) in self._rows("select name from sqlite_master where type = 'table'")}
+        if tables and not tables & {"chains", "attempts", "facts"}:
+            found = f"a database of something else (with the table {min(tables)!r})"
+            raise StoreError(self.path, found, "a ledger that 'sweep run' has made, or no file, is expected there")
+        self._rows("pragma journal_mode=wal")
+        self._rows("pragma synchronous=normal")
+        with _explained(self.path):
+            self._db.executescript(_SCHEMA)
+        self._settled: tuple[float, float] | None = None  # what settled attempts have spent, once somebody asked
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _rows(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
+        with _explained(self.path):
+            return self._db.execute(sql, values).fetchall()
+
+    def open_chain(self, row: ChainRow) -> None:
+        """Records a chain that is about to run; a chain that an earlier run left unfinished starts again.
+
+        It takes the place of any other with its cell, seed and candidate, and a replica that of any other replica.
+        """
+        values = {name: getattr(row, name) for name in _OWN} | row.cell.columns()
+        values.update(cell=row.cell.name, rates=json.dumps(row.rates), phases=json.dumps(row.phases))
+        self._rows(
+            f"insert into chains ({', '.join(_WRITTEN)}, changed)"
+            f" values ({', '.join(f':{name}' for name in _WRITTEN)}, {_NOW})"
+            " on conflict (key) do update set state = excluded.state, message = '', changed = excluded.changed,"
+            f" ended = case when excluded.state = '{RUNNING}' then null else ended end,"
+            f" role = case when chains.state = '{SUPERSEDED}' then excluded.role else role end",
+            values,
+        )
+        same = f"(candidate = :candidate or (role = '{REPLICA}' and :role = '{REPLICA}'))"
+        self._supersede(f"cell = :cell and seed = :seed and key != :key and {same}", values)
+
+    def supersede(self, keys: Iterable[str]) -> None:
+        """These chains are none that the study file asks for now."""
+        for key in keys:
+            self._supersede("key = :key", {"key": key})
+
+    def _supersede(self, which: str, values: Mapping[str, object]) -> None:
+        self._rows(
+            f"update chains set state = '{SUPERSEDED}', selected = 0, changed = {_NOW}"
+            f" where state != '{SUPERSEDED}' and {which}",
+            values,
+        )
+
+    def close_chain(self, key: str, state: str, dev: float | None, ended: float, message: str = "") -> None:
+        # A chain that a later run finds finished keeps the time at which it ended: nothing about it has changed.
+        self._rows(
+            "update chains set state = ?, dev = coalesce(?, dev), ended = coalesce(ended, ?), message = ?,"
+            f" changed = {_NOW} where key = ?",
+            (state, dev, ended, message, key),
+        )
+
+    def select(self, cell: str, candidate: int) -> None:
+        """Marks the winner of a cell's tuning, and the replicas that carry its rates."""
+        self._rows(
+            f"update chains set selected = (candidate = ?1), changed = {_NOW}"
+            f" where cell = ?2 and selected != (candidate = ?1) and state != '{SUPERSEDED}'",
+            (candidate, cell),
+        )
+
+    def reserve(self, chain: str, amount: float, started: float) -> int:
+        """Opens an attempt and holds `amount` (in the budget's unit) for it; returns the attempt's number."""
+        ((attempt,),) = self._rows("select count(*) from attempts where chain = ?", (chain,))
+        self._rows(
+            "insert into attempts (chain, attempt, reserved, started) values (?,?,?,?)",
+            (chain, attempt, amount, started),
+        )
+        return int(attempt)
+
+    def hold(self, chain: str, attempt: int, amount: float) -> None:
+        """An open attempt may spend so much in all."""
+        self._rows("update attempts set reserved = ? where chain = ? and attempt = ?", (amount, chain, attempt))
+
+    def charge(self, chain: str, attempt: int, flops: float, device_seconds: float) -> None:
+        """What the attempt has spent so far, in total."""
+        self._rows(
+            "update attempts set flops = ?, device_seconds = ? where chain = ? and attempt = ?",
+            (flops, device_seconds, chain, attempt),
+        )
+
+    def settle(self, chain: str, attempt: int, ended: float) -> None:
+        """The attempt is over: what it spent stays, what it held is free."""
+        settled = self._rows(
+            "update attempts set settled = 1, ended = ? where chain = ? and attempt = ? and settled = 0"
+            " returning flops, device_seconds",
+            (ended, chain, attempt),
+        )
+        if settled and self._settled is not None:
+            ((flops, device_seconds),) = settled
+            self._settled = (self._settled[0] + flops, self._settled[1] + device_seconds)
+        self._rows(f"update chains set changed = {_NOW} where key = ?", (chain,))
+
+    def settle_all(self, ended: float) -> None:
+        """At start: nothing of an earlier run is running any more."""
+        self._rows("update attempts set settled = 1, ended = coalesce(ended, ?) where settled = 0", (ended,))
+        self._rows(f"update chains set state = ?, changed = {_NOW} where state = ?", (STOPPED, RUNNING))
+        self._settled = None
+
+    def spent(self) -> tuple[float, float]:
+        """(FLOPs, device-seconds) of all attempts, finished or not."""
+        total = "select total(flops), total(device_seconds) from attempts where settled = "
+        if self._settled is None:
+            self._settled = tuple(self._rows(f"{total} 1")[0])
+        running = self._rows(f"{total} 0")[0]  # asked at every report: few rows, whatever has run before
+        return float(self._settled[0] + running[0]), float(self._settled[1] + running[1])
+
+    def held(self, unit: str) -> float:
+        """What open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
+        column = {"flops": "flops", "device_seconds": "device_seconds"}[unit]
+        return float(self._rows(f"select total(max(reserved - {column}, 0)) from attempts where settled = 0")[0][0])
+
+    def change(self) -> int:
+        """The number of the latest change of any chain."""
+        return int(self._rows("select coalesce(max(changed), 0) from chains")[0][0])
+
+    def chains(self, after: int = 0) -> list[ChainRow]:
+        """All chains that were ever started and have changed `after` that change, in the order of their start."""
+        query = (
+            "select c.*, total(a.flops) as flops, total(a.device_seconds) as device_seconds from chains c"
+            " left join attempts a on a.chain = c.key where c.changed > ? group by c.key order by c.rowid"
+        )
+        return [_row(found) for found in self._rows(query, (after,))]
+
+    def facts(self) -> Facts:
+        """All that was ever remembered."""
+        return Facts({str(name): str(text) for name, text in self._rows("select name, value from facts")})
+
+    def remember(self, facts: Facts) -> None:
+        """Keeps facts with the study; of what was known before, the newer counts."""
+        with _explained(self.path):
+            self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.texts.items()))
+
+    def charge_lost(self, flops: float, device_seconds: float, now: float) -> None:
+        """Spending of which nothing but its results is known, because the ledger that kept it is gone."""
+        self._rows(
+            "insert or replace into attempts (chain, attempt, reserved, settled, flops, device_seconds, started, ended)"
+            " values ('', 0, 0, 1, ?, ?, ?, ?)",
+            (flops, device_seconds, now, now),
+        )
+        self._settled = None
+
+
+@contextmanager
+def opened_to_read(path: Path) -> Iterator[Ledger]:
+    """What the ledger says now, be its study running here, elsewhere or nowhere. Raises StoreError, FileNotFoundError.
+
+    A copy: whoever opens a database with a write-ahead log makes files beside it, and on another machine than its
+    writer's sees no shared memory and may read nonsense. The log holds what a checkpoint is writing until it is begun
+    anew, so a copy of file and log, in this order, is whole wherever the log is the same before and after.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    with tempfile.TemporaryDirectory(prefix="sweep-ledger-") as folder:
+        copy = Path(folder) / path.name
+        for _ in range(COPIES):
+            begun = _log_begun(path, log)
+            shutil.copyfile(path, copy)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(log, copy.with_name(log.name))
+            if _log_begun(path, log) == begun:
+                break
+            copy.with_name(log.name).unlink(missing_ok=True)
+            time.sleep(0.05)
+        ledger = Ledger(copy, copy_of=path)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def _log_begun(path: Path, log: Path) -> tuple[bytes, int]:
+    """The header of the write-ahead log, another one each time it is begun, or when the file was changed."""
+    try:
+        with log.open("rb") as stream:
+            header = stream.read(32)
+    except FileNotFoundError:
+        header = b""
+    return header, 0 if header else path.stat().st_mtime_ns
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what SQLite says of a file into one line; of statements that are wrong it says nothing."""
+    try:
+        yield
+    except sqlite3.DatabaseError as failure:
+        if type(failure) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+            raise
+        wanted = (
+            "a disk with room is expected; then the same command goes on"
+            if "full" in str(failure)
+            else "to repair, move this file away and run the study again: finished work is kept, and what it cost is"
+            " counted from the store's records"
+        )
+        raise StoreError(path, f"a ledger that cannot be used ({failure})", wanted) from failure
+
+
+def row_of(chain: Chain, state: str, now: float) -> ChainRow:
+    """A chain as it begins, or is found to be over."""
+    return ChainRow(
+        key=chain.key, cell=chain.cell, seed=chain.seed, candidate=chain.candidate, role=chain.role,
+        selected=chain.role == REPLICA, rates=dict(chain.rates),
+        phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=state,
+        dev=None, flops=0.0, device_seconds=0.0, started=now, ended=None,
+    )  # fmt: skip
+
+
+def _row(found: sqlite3.Row) -> ChainRow:
+    values = {name: found[name] for name in _OWN}
+    values.update(
+        rates=json.loads(found["rates"]), phases=tuple(json.loads(found["phases"])), selected=bool(found["selected"])
+    )
+    return ChainRow(cell=Cell.of(dict(found)), **values)

@@ -1,0 +1,329 @@
+"""The family whose answer is a span of the context (`span`): extractive question answering, with or without no-answer.
+
+Windows, decoding and scores are those of the SQuAD script that XTREME uses for XQuAD and TyDiQA in every language:
+windows start 128 tokens apart, the best span of at most 30 tokens over all windows is the answer, cut from the context
+as it was written. Statistics are (F1, exact match, 1); the metric is mean F1. How answers are compared is the task's
+`normaliser`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.data.columns import Columns
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded__subwords import frame, slices, subwords, subwords_with_offsets
+from sweep.data.files__prediction_files import coverage_notes, each_once, json_object, object_text
+from sweep.data.formats import read
+from sweep.data.source import Row
+from sweep.errors import DataError
+from sweep.tasks.question_answering__normalise import NORMALISERS, answer_scores, forms_apart, in_form
+from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
+
+STRIDE = 128  # tokens from the start of a window to that of the next
+QUESTION_TOKENS = 64
+N_BEST = 20
+ANSWER_TOKENS = 30
+MAJORITY_ROWS = 1000
+NOWHERE = (-1, -1)
+
+
+def best_span(logits: NDArray[Any], offsets: NDArray[np.int32]) -> tuple[float, int, int] | None:
+    """(score, first character, character after the last) of a window's best span, or None where there is no context.
+
+    `logits` [L, 2] are those of start and end, `offsets` [L, 2] characters of the context, negative outside it.
+    """
+    inside = np.flatnonzero(offsets[:, 0] >= 0)
+    start_logits, end_logits = logits[inside, 0], logits[inside, 1]
+    starts = np.argsort(-start_logits, kind="stable")[:N_BEST]
+    ends = np.argsort(-end_logits, kind="stable")[:N_BEST]
+    length = ends[None, :] - starts[:, None] + 1
+    scores = start_logits[starts][:, None] + end_logits[ends][None, :]
+    scores = np.where((length >= 1) & (length <= ANSWER_TOKENS), scores, -np.inf)
+    if not scores.size or scores.max() == -np.inf:
+        return None
+    start, end = np.unravel_index(scores.argmax(), scores.shape)
+    first, last = offsets[inside[starts[start]]], offsets[inside[ends[end]]]
+    return float(scores[start, end]), int(first[0]), int(last[1])
+
+
+def _answer(windows: Sequence[NDArray[Any]], offsets: Sequence[NDArray[np.int32]], context: str, may_lack: bool) -> str:
+    """The text answered for one example; empty where no-answer (both logits at the first token) beats every span."""
+    spans = [best_span(*window) for window in zip(windows, offsets, strict=True)]
+    best = max((span for span in spans if span), default=None, key=lambda span: span[0])
+    if best is None:
+        return ""
+    if may_lack and min(float(window[0].sum()) for window in windows) > best[0]:
+        return ""
+    return context[best[1] : best[2]].strip()  # some tokenizers count the space before a word in
+
+
+def _located(answers: Sequence[dict[str, Any]], offsets: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """First and last context token of the first gold answer, or None where there is none."""
+    if not answers:
+        return None
+    start = int(answers[0]["start"])
+    end = start + len(answers[0]["text"])
+    touched = [index for index, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
+    return (touched[0], touched[-1]) if touched else None
+
+
+class SpanFamily(Family):
+    """[CLS] question [SEP] window of the context [SEP], as many windows as the context needs.
+
+    Targets are the answer's first and last token, or (0, 0), the position of [CLS], in a window that lacks part of it.
+
+    Row: id: str, context: str, question: str, answers: list[{"text": str, "start": int}] (empty: unanswerable). Output:
+    [len, 2] start and end logits. Prediction: str, the answer as it stands in the context; empty: no answer; None:
+    nothing was said, which scores 0.
+    """
+
+    name = "span"
+    metric = "f1"
+    further_metrics = ("exact_match",)
+    columns = ("context", "question", "answers")
+    optional_columns = ("id",)
+    reading_keys = ("skip_misplaced", "normal_form")
+    default_max_length = 384
+    probe = "tokens"
+    own_words = True
+    suffix = "json"
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
+        """Id, context, question and answers, in the normal form that is asked for."""
+        context = columns.value(raw, "context", where)
+        if not isinstance(context, str):
+            raise DataError(where, f"{type(context).__name__} as context", "text is expected")
+        row: Row = {
+            "id": str(columns.value(raw, "id", where)) if "id" in columns.columns else where,
+            "context": context,  # never stripped: answers are offsets into it
+            "question": columns.text(raw, "question", where),
+            "answers": _read_answers(columns.value(raw, "answers", where), where),
+        }
+        row = row if columns.normal_form is None else in_form(row, columns.normal_form)
+        misplaced = columns.skip_misplaced and any(_misplaced(row["context"], answer) for answer in row["answers"])
+        return None if misplaced else row
+
+    def answer(self, row: Row) -> str | None:
+        """That there is none."""
+        return None if row["answers"] else "no answer"
+
+    def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
+        """Question and context; windows are a matter of length."""
+        return [(row["question"], row["context"])]
+
+    def tokenizer_lacks(self, tokenizer: Any) -> tuple[str, str] | None:
+        """A first token, which stands for no answer."""
+        if frame(tokenizer, pair=True).gaps[0]:
+            return None
+        wanted = "a span task needs one, to answer that there is no answer: leave such tasks out"
+        return "no special token at the beginning of a text", wanted
+
+    def unit(self, row: Row) -> str | None:
+        """Its passage."""
+        return f"text {row['context']}"
+
+    def strata(self, rows: Sequence[Row]) -> Sequence[int]:
+        """Whether there is an answer."""
+        return [len(row["answers"]) > 0 for row in rows]
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """Start and end of each token."""
+        return HeadSpec("span", 2)
+
+    def scoring_settings(self, task: Task) -> dict[str, object]:
+        """How answers are compared."""
+        return {"normaliser": task.normaliser}
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        for column in ("context", "question"):
+            if not isinstance(row[column], str) or not row[column].strip():
+                return f"empty {column}"
+        for answer in row["answers"]:
+            text, start = answer["text"], answer["start"]
+            if not text:
+                return "empty answer text; an unanswerable question has no answers at all"
+            if start < 0 or row["context"][start : start + len(text)] != text:
+                return f"answer {text!r} is not at character {start} of the context{_apart(row['context'], answer)}"
+        return None
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """One sequence per window, with offsets."""
+        around = frame(tokenizer, pair=True)
+        room = around.room(max_length)
+        for start, part in slices(rows):
+            questions = subwords(tokenizer, [row["question"] for row in part])
+            # Questions share paragraphs: each is tokenised once.
+            contexts = list(dict.fromkeys(row["context"] for row in part))
+            known = dict(zip(contexts, subwords_with_offsets(tokenizer, contexts), strict=True))
+            for number, (row, asked) in enumerate(zip(part, questions, strict=True), start):
+                question = asked[: min(QUESTION_TOKENS, room // 2)]
+                tokens, offsets = known[row["context"]]
+                before = len(around.gaps[0]) + len(question) + len(around.gaps[1])
+                answer = _located(row["answers"], offsets)
+                for first, last in _windows(len(tokens), room - len(question)):
+                    yield EncodedSequence(
+                        tokens=around.join(question, tokens[first:last]),
+                        example=number,
+                        targets=_target(answer, first, last, before),
+                        segments=around.segments(len(question), last - first),
+                        offsets=[NOWHERE] * before + offsets[first:last] + [NOWHERE] * len(around.gaps[2]),
+                    )
+
+    def predict(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Prediction]:
+        """The text answered for each row, from start and end logits [L, 2] of every window.
+
+        Nothing is ever answered with "no answer" in a set where every question has one. Raises ValueError where
+        `encoded` has no offsets.
+        """
+        if encoded.offsets is None:
+            if rows:
+                raise ValueError("span data is encoded with offsets")
+            return []
+        offsets = np.split(encoded.offsets, encoded.bounds[1:-1])
+        may_lack = any(not row["answers"] for row in rows)
+        bounds = encoded.example_bounds().tolist()
+        return [
+            _answer(outputs[first:last], offsets[first:last], row["context"], may_lack)
+            for first, last, row in zip(bounds, bounds[1:], rows, strict=False)
+        ]
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 3] (F1, exact match, 1). A prediction that is None, for a question left out, scores 0."""
+        normalise = NORMALISERS[task.normaliser](language)
+        scores = [
+            (*answer_scores(answer, [gold["text"] for gold in row["answers"]], normalise), 1.0)
+            for answer, row in zip(predictions, rows, strict=True)
+        ]
+        return np.array(scores, dtype=np.float64).reshape(-1, 3)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean F1."""
+        return self.details(sums)["f1"]
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Every metric of the SQuAD script by name, each [...] from [..., 3] sums; 0 where nothing was counted."""
+        count = sums[..., 2]
+        return {
+            name: np.divide(sums[..., column], count, out=np.zeros_like(count), where=count > 0)
+            for column, name in enumerate(("f1", "exact_match"))
+        }
+
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+        """F1 of the best of these: nothing, the whole context, its first or its last n words (1, 2, 4, ... 32).
+
+        Where all questions have an answer, nothing is worth nothing. Measured on MAJORITY_ROWS rows, drawn at random.
+        """
+        drawn = np.random.Generator(np.random.PCG64(len(rows))).permutation(len(rows))[:MAJORITY_ROWS]
+        asked = [rows[index] for index in np.sort(drawn)]
+        words = [row["context"].split() for row in asked]
+        answers = [[""] * len(asked), [row["context"] for row in asked]]
+        for count in (2**power for power in range(6)):
+            answers += [[" ".join(one[:count]) for one in words], [" ".join(one[-count:]) for one in words]]
+        sums = np.stack([task.measure.judge(answer, asked, task, language).sum(axis=0) for answer in answers])
+        return float(task.measure.value(sums).max())
+
+    def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
+        """{id: answer}."""
+        return object_text(zip(_ids(rows), predictions, strict=True))
+
+    def labels_text(self, rows: Sequence[Row], task: Task) -> str:
+        """A SQuAD file without texts."""
+        questions = []
+        for name, row in zip(_ids(rows), rows, strict=True):
+            answers = [{"text": gold["text"], "answer_start": gold["start"]} for gold in row["answers"]]
+            questions.append({"id": name, "question": "", "answers": answers})
+        document = {"version": "1.1", "data": [{"paragraphs": [{"context": "", "qas": questions}]}]}
+        return json.dumps(document, ensure_ascii=False) + "\n"
+
+    def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
+        """The same."""
+        rows: list[Row] = []
+        for _, raw in read(labels, "squad"):
+            try:
+                gold = [{"text": str(answer["text"])} for answer in raw["answers"]]
+                rows.append({"id": str(raw["id"]), "answers": gold})
+            except (KeyError, TypeError) as error:
+                raise DataError(
+                    labels, f"question {raw['id']} with no {error}", "answers[].text is expected"
+                ) from error
+        ids = [row["id"] for row in rows]
+        each_once(ids, labels)
+        found = json_object(predictions)
+        for name, answer in found.items():
+            if not isinstance(answer, str):
+                raise DataError(predictions, f"{answer!r} for {name!r}", "the text of an answer is expected")
+        return Pair(task, rows, [found.get(name) for name in ids], coverage_notes(found, ids, predictions))
+
+
+def _ids(rows: Iterable[Row]) -> list[str]:
+    """The id of each row; one that stands again gets a number, since a JSON object has each key once."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for row in rows:
+        seen[row["id"]] += 1
+        ids.append(row["id"] if seen[row["id"]] == 1 else f"{row['id']}#{seen[row['id']]}")
+    return ids
+
+
+def _misplaced(context: str, answer: Mapping[str, Any]) -> bool:
+    """Whether the answer is not where its offset says, as in some machine-translated data."""
+    text, start = answer["text"], answer["start"]
+    return not text or start < 0 or not context.startswith(text, start)
+
+
+def _read_answers(value: Any, where: str) -> list[dict[str, Any]]:
+    """SQuAD files have a list of {text, answer_start}; the hub has one {text: [...], answer_start: [...]}."""
+    try:
+        if isinstance(value, Mapping):
+            pairs = list(zip(value["text"], value["answer_start"], strict=True))
+        else:
+            pairs = [(answer["text"], answer["answer_start"]) for answer in value]
+        return [{"text": str(text), "start": int(start)} for text, start in pairs]
+    except (KeyError, TypeError, ValueError) as error:
+        wanted = "answers are a list of {text, answer_start}, or {text: [...], answer_start: [...]}"
+        raise DataError(where, f"answers that cannot be read ({error})", wanted) from error
+
+
+def _apart(context: str, answer: Mapping[str, Any]) -> str:
+    """What is said beside a misplaced answer that is at its place once both are in one normal form."""
+    if (forms := forms_apart(context, answer)) is None:
+        return ""
+    of_context, of_answer, form = forms
+    escaped = ascii(answer["text"])
+    return (
+        f" as it is written ({escaped}): the context is in Unicode form {of_context}, the answer in {of_answer};"
+        f" `normal_form: {form}` beside `columns` reads both alike"
+    )
+
+
+def _windows(length: int, room: int) -> Iterator[tuple[int, int]]:
+    """Ranges of context tokens; each holds `room` of them, the last perhaps fewer; every token is in some window."""
+    step = min(STRIDE, max(1, room // 2))  # short windows still overlap by half
+    start = 0
+    while start + room < length:
+        yield start, start + room
+        start += step
+    yield start, length
+
+
+def _target(answer: tuple[int, int] | None, first: int, last: int, before: int) -> list[int]:
+    """First and last answer token in the window of context tokens [first, last) that follows `before` other tokens."""
+    if answer and first <= answer[0] and answer[1] < last:
+        return [answer[0] - first + before, answer[1] - first + before]
+    return [0, 0]
+
+
+SPAN = SpanFamily()

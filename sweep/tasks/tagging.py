@@ -1,0 +1,306 @@
+"""The family whose answer is a tag for every word (`token`): UPOS, named entities.
+
+Statistics are (chunks right, chunks predicted, chunks in the gold tags) of a sentence and the metric is their micro F1,
+as XTREME computes it for both its tagging tasks. What a chunk is follows from the labels: schemes.py.
+
+A word may have no tag (IGNORED): it is read, and neither trained nor scored; chunks are made of the words that have
+one. No tag of a training sentence is lost: what is too long becomes several sequences of whole words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.data.columns import Columns, spelling
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded__subwords import frame, slices, subwords
+from sweep.data.files__prediction_files import file_lines, numbered, same_length
+from sweep.data.formats import LINES
+from sweep.data.source import BYTES_PER_TOKEN, IGNORED, Row
+from sweep.errors import DataError
+from sweep.tasks.metrics import ClassMetric
+from sweep.tasks.tagging__schemes import OUTSIDE, STRICT, Scheme, notation
+from sweep.tasks.task import Family, HeadSpec, Metric, Pair, Prediction, Task
+
+
+def chunk_counts(
+    predicted: NDArray[Any], gold: NDArray[Any], sentence: NDArray[Any], sentences: int, labels: Sequence[str]
+) -> NDArray[np.float64]:
+    """[N, 3] (right, predicted, gold) chunks per sentence from the tags [W] of all words and their sentences [W]."""
+    scheme = Scheme.of(labels)
+    found, found_ends = scheme.chunks(predicted, sentence)
+    wanted, wanted_ends = scheme.chunks(gold, sentence)
+    right = (found == wanted) & (found != OUTSIDE) & (found_ends == wanted_ends)
+    counted = (right, found != OUTSIDE, wanted != OUTSIDE)
+    counts = [np.bincount(sentence, weights=which, minlength=sentences) for which in counted]
+    return np.stack(counts, axis=1).astype(np.float64)  # bincount of nothing is of integers
+
+
+def micro_scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """F1, precision and recall, each [...] from [..., 3] sums of (right, predicted, gold); 0 where nothing was counted.
+
+    F1 is twice the right ones over all predicted and gold ones.
+    """
+    right, predicted, gold = np.moveaxis(sums, -1, 0)
+    parts = {"f1": (2 * right, predicted + gold), "precision": (right, predicted), "recall": (right, gold)}
+    return {name: np.divide(share, of, out=np.zeros_like(of), where=of > 0) for name, (share, of) in parts.items()}
+
+
+def tagged(row: Row) -> list[int]:
+    """The tags of a row's words, those without one left out."""
+    return [tag for tag in row["tags"] if tag != IGNORED]
+
+
+def flat(tags: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[W] tags of all words and [W] their sentences."""
+    lengths = np.array([len(sentence) for sentence in tags], dtype=np.int64)
+    return np.concatenate([np.zeros(0, np.int64), *tags]).astype(np.int64), np.repeat(np.arange(len(tags)), lengths)
+
+
+def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
+    """Subwords of each distinct word as it stands inside a sentence; never none."""
+    together, first, second, spaced = subwords(tokenizer, ["a b", "a", "b", " b"])
+    # Tokenizers that keep the space with the word (byte-level BPE) know a word inside a sentence by its leading space.
+    space = " " if together != first + second and together == first + spaced else ""
+    distinct = list(dict.fromkeys(words))
+    unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+    pieces = subwords(tokenizer, [space + word for word in distinct])
+    return {word: piece or [unknown] for word, piece in zip(distinct, pieces, strict=True)}
+
+
+def _split(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
+    """Ranges of words whose subwords fit into `room` together; at least one range, and no word in none."""
+    start, filled = 0, 0
+    for word, length in enumerate(lengths):
+        if filled and filled + length > room:
+            yield start, word
+            start, filled = word, 0
+        filled += length
+    yield start, len(lengths)
+
+
+class TokenFamily(Family):
+    """[CLS] subwords of the words [SEP]; the tag is on the first subword of its word, IGNORED elsewhere.
+
+    Row: words: list[str], tags: list[int] (IGNORED: a word without tag, which is read and not scored). Targets: one per
+    token. Output: [len] predicted tag of every token. Prediction: a tag for every word that has one, array or list.
+    """
+
+    name = "token"
+    metric = "f1"
+    further_metrics = ("precision", "recall")
+    columns = ("words", "tags")
+    reading_keys = ("omit", "omit_empty")
+    labels = "named"
+    classed = "word"
+    probe = "tokens"
+
+    def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
+        """Words and the integers of their tags, without those that are to be omitted."""
+        tags = columns.value(raw, "tags", where)
+        if not isinstance(tags, (list, tuple)):
+            raise DataError(where, f"{type(tags).__name__} {tags!r} as tags", "a list of them is expected")
+        words = columns.texts(raw, "words", where)
+        if len(words) != len(tags):
+            raise DataError(where, f"{len(words)} words but {len(tags)} tags", "a tag for every word is expected")
+        kept, numbers = list[int](), list[int]()
+        for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
+            if spelling(tag) in columns.omit or (columns.omit_empty and not word.strip()):
+                continue
+            at = _of_word(raw, where, number)
+            if not word:
+                wanted = "give it a word, or leave such words out with `omit_empty: true` beside `columns`"
+                raise DataError(at, f"an empty word, number {number + 1} of its sentence", wanted)
+            kept.append(number)
+            numbers.append(columns.tag(tag, at))
+        _refuse_misfit(columns.labels, numbers, [_of_word(raw, where, number) for number in kept])
+        if (columns.omit or columns.omit_empty) and not kept:
+            return None
+        return {"words": [words[number] for number in kept], "tags": numbers}
+
+    def label_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Entity tags as their scheme writes them."""
+        return notation(names).labels
+
+    def labels_to_read(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """All of them: what tags make an entity depends on the scheme."""
+        return labels
+
+    def scheme(self, labels: tuple[str, ...]) -> str | None:
+        """IOB, IOE, IOBES, BILOU, or that they follow none."""
+        return notation(labels).scheme
+
+    def classes(self, row: Row) -> Sequence[int]:
+        """The tags of its words that have one."""
+        return tagged(row)
+
+    def guess_tokens(self, row: Row) -> float:
+        """Of its words, each at least one."""
+        return 2 + sum(max(1.0, len(word.encode()) / BYTES_PER_TOKEN) for word in row["words"])
+
+    def contents(self, row: Row) -> Iterable[str]:
+        """Its sentence."""
+        return (" ".join(row["words"]),)
+
+    def strata(self, rows: Sequence[Row]) -> Sequence[int]:
+        """The rarest tag of each sentence."""
+        known = [tagged(row) for row in rows]
+        counts = Counter(tag for tags in known for tag in tags)
+        return [min(tags, key=lambda tag: (counts[tag], tag), default=IGNORED) for tags in known]
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """A class of each token."""
+        return HeadSpec("token", len(labels))
+
+    def metrics(self, labels: Sequence[str] | None = None) -> Sequence[Metric]:
+        """Precision and recall of chunks, accuracy of words."""
+        return [*super().metrics(labels), ClassMetric(self, "accuracy")]
+
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, or None."""
+        words, tags = row["words"], row["tags"]
+        if not words:
+            return "no words"
+        if len(words) != len(tags):
+            return f"{len(words)} words but {len(tags)} tags"
+        for word, tag in zip(words, tags, strict=True):
+            if not isinstance(word, str) or not word:
+                return f"word {word!r} is not text"
+            if not isinstance(tag, int) or isinstance(tag, bool) or not (0 <= tag < len(labels) or tag == IGNORED):
+                return f"tag {tag!r} of {word!r} is not one of the integers 0 to {len(labels) - 1}"
+        return None
+
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """One sequence per row, or several of whole words where the sentence is longer than max_length."""
+        around = frame(tokenizer, pair=False)
+        room = around.room(max_length)
+        for start, part in slices(rows):
+            known = _word_subwords(tokenizer, [word for row in part for word in row["words"]])
+            for number, row in enumerate(part, start):
+                # The end of a word longer than a whole sequence is cut; its tag is on its first subword.
+                pieces = [known[word][:room] for word in row["words"]]
+                for first, last in _split([len(piece) for piece in pieces], room):
+                    yield self._sequence(pieces[first:last], row["tags"][first:last], number, around)
+
+    def _sequence(self, pieces: list[list[int]], tags: Sequence[int], number: int, around: Any) -> EncodedSequence:
+        tokens = [token for piece in pieces for token in piece]
+        targets = [IGNORED] * len(around.gaps[0])
+        for piece, tag in zip(pieces, tags, strict=True):
+            targets.append(tag)
+            targets.extend([IGNORED] * (len(piece) - 1))
+        targets.extend([IGNORED] * len(around.gaps[1]))
+        return EncodedSequence(around.join(tokens), number, targets, around.segments(len(tokens)))
+
+    def predict(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Prediction]:
+        """[words] tags of each row's words that have one, from the predicted tag of every token position."""
+        if not outputs:
+            return []
+        shown = encoded.targets != IGNORED
+        words = np.bincount(np.repeat(encoded.example, encoded.lengths())[shown], minlength=encoded.examples)
+        return np.split(np.concatenate(outputs)[shown].astype(np.int64), np.cumsum(words)[:-1])
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, 3] (right, predicted, gold) chunks. Raises ValueError where a row is not tagged word by word."""
+        gold, of_word = flat([tagged(row) for row in rows])
+        predicted, of_prediction = flat(predictions)
+        if not np.array_equal(of_word, of_prediction):
+            raise ValueError("every word has one predicted tag")
+        return chunk_counts(predicted, gold, of_word, len(rows), task.labels)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Micro F1 of chunks; 0 where there is none."""
+        return micro_scores(sums)["f1"]
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """F1, precision and recall of chunks."""
+        return micro_scores(sums)
+
+    def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
+        """Every word with the most frequent tag."""
+        tags = [tagged(row) for row in rows]
+        gold, _ = flat(tags)
+        if len(gold):
+            most = int(np.bincount(gold).argmax())
+            yield [[most] * len(one) for one in tags]
+
+    def gold(self, row: Row, number: int) -> Prediction:
+        """The tags of its words that have one."""
+        return tagged(row)
+
+    def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
+        """A tag a line, a blank line between sentences."""
+        lines = [f"{label}\n" for label in task.labels]
+        return "\n".join("".join([lines[tag] for tag in sentence]) for sentence in predictions)
+
+    def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
+        """The same. Tags that the task's labels lack are scored, too."""
+        gold, found = file_lines(labels), file_lines(predictions)
+        _same_sentences(found, predictions, gold, labels)
+        names = list(dict.fromkeys([*task.labels, *sorted(set(gold) - {""}), NO_ENTITY]))
+        try:
+            notation(tuple(names))
+        except ValueError as error:
+            wanted = "the tags of one scheme are expected, such as B-PER and I-PER"
+            raise DataError(labels, str(error), wanted) from error
+        numbers = {name.strip(): number for number, name in enumerate(names)}
+        words = np.array([bool(tag) for tag in gold], dtype=np.bool_)
+        # Blank line b is followed by sentence b + 1, which begins after the words before it.
+        cuts = np.cumsum(words)[~words]
+        tags = [
+            np.split(np.array(numbered([tag for tag in side if tag], numbers, path, side), dtype=np.int64), cuts)
+            for side, path in ((gold, labels), (found, predictions))
+        ]
+        rows: list[Row] = [{"tags": sentence} for sentence in tags[0]] if gold else []
+        return Pair(replace(task, labels=tuple(names)), rows, tags[1])
+
+
+NO_ENTITY = "O"  # the official taggers have it as a class, whatever the tag set
+
+
+def _of_word(raw: Row, where: str, number: int) -> str:
+    """The place of a word where the file has each on a line of its own, else that of its row."""
+    return f"{where.rpartition(':')[0]}:{raw[LINES][number]}" if LINES in raw else where
+
+
+def _refuse_misfit(labels: tuple[str, ...], tags: Sequence[int], places: Sequence[str]) -> None:
+    """Refuses tags that make no entity in a scheme whose entities have an end."""
+    scheme = notation(labels).scheme
+    if scheme not in STRICT:
+        return
+    shown = [(tag, at) for tag, at in zip(tags, places, strict=True) if tag != IGNORED]
+    misfit = _scheme(labels).misfit([tag for tag, _ in shown])
+    if misfit is not None:
+        tag, at = shown[misfit]
+        wanted = (
+            f"an entity in {scheme} is {STRICT[scheme]}, all of one type: correct the file, or spell its tags as those"
+            " of IOB2 in `labels`, such as {B-PER: [B-PER, S-PER, U-PER], I-PER: [I-PER, E-PER, L-PER]}"
+        )
+        raise DataError(at, f"the tag {labels[tag]} outside of an entity", wanted)
+
+
+@lru_cache(maxsize=16)
+def _scheme(labels: tuple[str, ...]) -> Scheme:
+    return Scheme.of(labels)
+
+
+def _same_sentences(found: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
+    for number, (tag, wanted) in enumerate(zip(found, gold, strict=False), start=1):
+        if (not tag) != (not wanted):
+            what, instead = ("a tag", "a blank line") if tag else ("a blank line", "a tag")
+            raise DataError(f"{predictions}:{number}", what, f"{instead} is expected, as at {labels}:{number}")
+    same_length(found, predictions, gold, labels)
+
+
+TOKEN = TokenFamily()

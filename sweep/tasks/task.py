@@ -1,0 +1,465 @@
+"""The contract between data and training: what a task is, what its rows look like, how encoded data lies in memory.
+
+A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it
+turns rows into token sequences, outputs into predictions, and predictions into statistics. A data set therefore needs
+no code of its own, a prediction file of somebody else is judged as a chain's own outputs are, and a metric is always
+`value(sum of per-example statistics)`: the same statistics give the score, its interval and the paired comparison.
+
+Numpy only: nothing here or beside it imports torch, ray or mlflow.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.files__prediction_files import file_lines, same_length
+from sweep.data.source import Row, Source, guess_tokens
+from sweep.errors import StudyError, nearest
+from sweep.tasks.plugins import digest_of, imported, is_reference, module_digest, module_folder, restored
+
+Prediction = Any  # what a model says of one row, in plain values that a file can hold
+Outputs = Any  # what a model puts out for an `Encoded`: one array per sequence, in its order; or tasks.vectors.Vectors
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set as the study sees it."""
+
+    name: str
+    family: Family
+    source: Source
+    languages: tuple[str, ...]  # languages that have a test split, the training language included where it has one
+    train_language: str | None = "en"  # None: nothing to train on (retrieval targets)
+    pool: tuple[str, ...] = ()  # ranking: further languages of the test split, whose candidates are searched too
+    labels: tuple[str, ...] = ()  # names in the order of their integers; empty where the family has no labels
+    corpora: tuple[str, ...] = ()  # names of the corpora inside, to flag overlaps ("mnli" in MNLI and XNLI)
+    train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
+    sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
+    # () means no more than `trained_in`
+    normaliser: str = "squad"  # how span answers are compared in scores: a key of NORMALISERS in sweep.tasks.question_answering__normalise
+    licence: str = ""  # a short note on the terms of its data
+    metric: Metric | None = None  # None: the family's own
+
+    @property
+    def measure(self) -> Measure:
+        """How its predictions are judged."""
+        return self.metric or self.family
+
+    @property
+    def metric_name(self) -> str:
+        """The name of its metric."""
+        return self.metric.name if self.metric else self.family.metric
+
+    @property
+    def trained_in(self) -> tuple[str, ...]:
+        """The languages whose train split a phase reads."""
+        return self.train_languages or ((self.train_language,) if self.train_language else ())
+
+    @property
+    def held_out(self) -> tuple[str, str]:
+        """(split, language) that show how well a trained task is done: test, or dev where it has no test, at home."""
+        language = self.trained_in[0]
+        return ("test" if language in self.languages else "dev"), language
+
+    @property
+    def calibrated_in(self) -> tuple[str, ...]:
+        """The languages whose dev data calibrates predictions before they are scored."""
+        return self.languages if self.family.calibrates else ()
+
+    def identity(self) -> dict[str, object]:
+        """What its rows mean, as plain data for a key: family, labels, and a metric that is not the family's own."""
+        own = {"metric": self.metric.identity} if self.metric else {}
+        return {"family": self.family.identity, "labels": self.labels, **own}
+
+
+class Measure(Protocol):
+    """How predictions are judged: statistics of each example, and a value of their sums.
+
+    So the same statistics give the score, its interval and the paired comparison.
+    """
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, K] per-example statistics whose sum over examples determines the metric, from predictions alone."""
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[...] metric in 0..1 (a correlation: -1..1) from [..., K] summed statistics; vectorised for the jackknife."""
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Every metric that these statistics give, by name, each as `value` gives its own."""
+
+
+class Metric(Measure, Protocol):
+    """A measure that a task chooses instead of its family's own."""
+
+    @property
+    def name(self) -> str:
+        """As a study and the tables say it."""
+
+    @property
+    def identity(self) -> object:
+        """What keys hold of it, as plain data."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Another of the metrics that a family's statistics give."""
+
+    family: Family
+    name: str
+
+    @property
+    def identity(self) -> object:
+        """Its name."""
+        return self.name
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, K] statistics of the family."""
+        return self.family.judge(predictions, rows, task, language)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The metric of this name."""
+        return self.details(sums)[self.name]
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """All of the family's."""
+        return self.family.details(sums)
+
+
+@dataclass(frozen=True)
+class OwnMetric:
+    """A metric of a user's own: a function `module:name` of summed statistics.
+
+    It gets those of the family's `counts`, [..., K], and returns [...]. For families of classes K is [C, 3], flat: per
+    class the examples that are right, predicted and gold.
+    """
+
+    counts: Measure
+    name: str
+    folder: Path  # from which the module is imported in other processes
+    digest: str  # of its file
+
+    @property
+    def identity(self) -> object:
+        """Its name and the digest of its file."""
+        return [self.name, self.digest]
+
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, K] statistics that the function gets sums of."""
+        return self.counts.judge(predictions, rows, task, language)
+
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the function makes of them. Raises StudyError where that has another shape."""
+        function = restored(self.name, self.folder, self.digest)
+        found = np.asarray(function(sums), dtype=np.float64)
+        if found.shape != sums.shape[:-1]:
+            wanted = "an array of all axes of its argument but the last is expected: write it with sums[..., k]"
+            raise StudyError(f"metric {self.name}", f"an array of the shape {found.shape}", wanted)
+        return found
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Its own value."""
+        return {self.name: self.value(sums)}
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Which head a task has, for sweep.models.heads to make; knows no torch."""
+
+    head: str  # text, choice, token, span, vector, masked; or module:Class, a subclass of sweep.models.heads.Head
+    outputs: int = 0  # of the head's matrix
+    # Of a text head: summed loss of [E, outputs] fp32 and [E] integer targets; None: cross entropy of classes.
+    loss: Callable[[Any, Any], Any] | None = None
+    mask_id: int | None = None  # the tokenizer's mask token, of a masked head
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A language's prediction and label file as a judge reads them."""
+
+    task: Task
+    rows: list[Row]
+    predictions: list[Prediction]
+    notes: tuple[str, ...] = ()  # what the reader forgave
+
+
+class Family(ABC):
+    """An output shape: all that is special about tasks of one kind. Stateless; a task holds an instance.
+
+    A study brings one of its own as `family: module:Class`. It says at least its `columns`, and how to `check`,
+    `encode`, `predict`, `judge` and `value`; everything else has a default, that of a class of a text, one prediction a
+    line. A metric is a value of the sum of per-example statistics; what is none, such as a rank correlation, says what
+    it takes as fixed.
+    """
+
+    name: str = ""  # of the table of families; of a user's own module:Class, set when it is imported
+    version: int | str | None = None  # of a user's own, part of keys; None: the digest of its file stands for it
+    metric: str = "accuracy"
+    further_metrics: tuple[str, ...] = ()  # names of `details` that a task may choose instead
+
+    # A description's columns: those it must have, those it may have; keys of a description that only this family has.
+    columns: tuple[str, ...]
+    optional_columns: tuple[str, ...] = ()
+    reading_keys: tuple[str, ...] = ()
+    # Labels of a description: must be named, or are numbered where nothing is said, or do not exist.
+    labels: Literal["named", "numbered", "none"] = "none"
+    classed: str = "row"  # what has a class: a row, a word
+
+    default_max_length: int = 128
+    sequences: float = 1.0  # mean per example where its data does not say so
+    raw_text: bool = False  # a language's own, mixed in to keep an encoder multilingual: no translation, never a target
+    vectors: bool = False  # outputs are sweep.tasks.retrieval__vectors.Vectors, read at a layer where no target phase trains them
+    # What a linear head that predicts its classes reads, a vector per text or per token; None: there is no such head:
+    # what is left of the task after a target phase is shown without a fresh head, and no preview ranks settings for it.
+    probe: Literal["texts", "tokens"] | None = None
+    pools: bool = False  # the rows of all languages are searched together
+    calibrates: bool = False  # predictions of test rows depend on a threshold that dev rows of the language give
+
+    own_words: bool = False  # what rows of a unit share is text of their language: translations of it differ
+    suffix: str | None = "tsv"  # of its official files; None: it has none, and is never a target
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.name == getattr(other, "name", None)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
+
+    def __reduce__(self) -> Any:
+        if not is_reference(self.name):
+            return type(self), ()
+        module = type(self).__module__
+        return own_family, (self.name, module_folder(module), module_digest(module))
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def identity(self) -> object:
+        """What keys hold of it: its name, and of a user's own the version or the digests of its file and its head's."""
+        if not is_reference(self.name):
+            return self.name
+        if self.version is not None:
+            return [self.name, self.version]
+        head = self.head(()).head
+        own_head = [digest_of(head)] if is_reference(head) else []
+        return [self.name, module_digest(type(self).__module__), *own_head]
+
+    # Rows
+
+    @abstractmethod
+    def check(self, row: Row, labels: Sequence[str]) -> str | None:
+        """What is wrong with a row, in words for its owner, or None."""
+
+    def check_to_train(self, row: Row) -> str | None:
+        """What keeps a row from being trained on, or None."""
+        return None
+
+    def row(self, columns: Any, raw: Row, where: str) -> Row | None:
+        """A row from a file's raw one by way of sweep.data.columns.Columns; None: it is to be left out.
+
+        The default takes what the columns have, labels as integers. Raises DataError.
+        """
+        values = {name: columns.value(raw, name, where) for name in columns.columns}
+        if self.labels != "none" and "label" in values:
+            values["label"] = columns.label(values["label"], where)
+        return values
+
+    def label_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Labels as they are written in scores and files. Raises ValueError where they do not go together."""
+        return names
+
+    def labels_to_read(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The labels that reading a row depends on beside its spellings: part of the identity of its rows."""
+        return ()
+
+    def scheme(self, labels: tuple[str, ...]) -> str | None:
+        """The scheme of entity tags that its labels follow, or None where they are no tags."""
+        return None
+
+    def classes(self, row: Row) -> Sequence[int]:
+        """The classes that a row or its words are of; none where nothing has a class."""
+        return ()
+
+    def answer(self, row: Row) -> str | None:
+        """The answer that, given to every row, would be right for this one; None: a row has an answer of its own."""
+        return f"label {row['label']}" if "label" in row else None
+
+    def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
+        """The texts of each of a row's sequences, as far as lengths depend on them: by default `text` and `pair`."""
+        return [tuple(row[name] for name in ("text", "pair") if row.get(name))]
+
+    def guess_tokens(self, row: Row) -> float:
+        """Subword tokens of a row, all its sequences together, guessed from its texts."""
+        return sum(guess_tokens(*texts) for texts in self.texts(row))
+
+    def contents(self, row: Row) -> Iterable[str]:
+        """The texts that make a row what it is, its answer apart; rows with equal ones are the same row."""
+        for name in (*self.columns, *self.optional_columns):
+            value = row.get(name) if name != "id" else None
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, (list, tuple)):
+                yield from (one for one in value if isinstance(one, str))
+
+    def unit(self, row: Row) -> str | None:
+        """What a row shares with others that are no independent evidence beside it, where it does not say so itself."""
+        return None
+
+    def strata(self, rows: Sequence[Row]) -> Sequence[int]:
+        """What a share of rows has each part of: by default their labels."""
+        return [row.get("label", 0) for row in rows]
+
+    def asks(self, row: Row) -> bool:
+        """Whether a row is an example of a score: what is only searched is none."""
+        return True
+
+    def may_be_left_out(self, row: Row) -> bool:
+        """Whether a sample of test rows may lack this one: what is searched is never left out."""
+        return True
+
+    def pool(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows of all languages that are searched together, completed with what is known of each other."""
+        return rows
+
+    # Encoding and model
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
+        """Sequences in the order of rows. `tokenizer` is a fast Hugging Face tokenizer."""
+
+    def tokenizer_lacks(self, tokenizer: Any) -> tuple[str, str] | None:
+        """What this family needs of a tokenizer and it does not have, and what would do; None where nothing lacks."""
+        return None
+
+    def head(self, labels: Sequence[str]) -> HeadSpec:
+        """The head of a task with these labels: by default one that classifies texts."""
+        return HeadSpec("text", len(labels))
+
+    def scoring_settings(self, task: Task) -> dict[str, object]:
+        """What a score depends on beside weights and rows."""
+        return {}
+
+    # Predictions and scores
+
+    @abstractmethod
+    def predict(
+        self, outputs: Outputs, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> list[Prediction]:
+        """What the outputs say of each row."""
+
+    def calibrate(self, predictions: Sequence[Prediction], rows: Sequence[Row]) -> float:
+        """The threshold that dev rows give; of families that calibrate."""
+        raise NotImplementedError
+
+    def above(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
+        """What remains of predictions from a threshold on."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def judge(
+        self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
+    ) -> NDArray[np.float64]:
+        """[N, K] per-example statistics whose sum over examples determines the metric, from predictions alone."""
+
+    @abstractmethod
+    def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[...] metric in 0..1 from [..., K] summed statistics; vectorised for the jackknife."""
+
+    def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Every metric that the official scorer reports, by its name there, each as `value` gives its own."""
+        return {self.metric: self.value(sums)}
+
+    def metrics(self, labels: Sequence[str] | None = None) -> Sequence[Metric]:
+        """Those that a task with these labels (None: any) may choose instead of the family's own."""
+        return [Detail(self, name) for name in self.further_metrics]
+
+    def counts(self) -> Measure:
+        """The statistics that a metric of a user's own gets sums of."""
+        return self
+
+    def metric_of(
+        self, name: str, where: object, folder: Path | None = None, labels: Sequence[str] | None = None
+    ) -> Metric | None:
+        """The metric of a name or of module:function; None where it is the family's own. Raises StudyError."""
+        if is_reference(name):
+            imported(name, where, folder)
+            module = name.partition(":")[0]
+            return OwnMetric(self.counts(), name, module_folder(module), module_digest(module))
+        known = {metric.name: metric for metric in self.metrics(labels)}
+        if name not in (self.metric, *known):
+            wanted = f"a {self.name} task has {', '.join((self.metric, *known))}, or module:function"
+            raise StudyError(where, f"the unknown metric {name!r}", wanted, nearest(name, (self.metric, *known)))
+        return known.get(name)
+
+    def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
+        """Predictions that are the same for every row, the best of any metric among them; none: chance is 0."""
+        return iter(())
+
+    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+        """The chance level: the metric of the best answer that is the same for every row. Nothing was learned there.
+
+        `rows` of a split in a language, and `encoded` the same rows.
+        """
+        measure = task.measure
+        found = (measure.judge(answers, rows, task, language) for answers in self.constants(rows, task.labels))
+        return max((float(measure.value(statistics.sum(axis=0))) for statistics in found), default=0.0)
+
+    # Official files
+
+    def gold(self, row: Row, number: int) -> Prediction:
+        """What a prediction without a fault would say of a row, the one of this number."""
+        return row["label"]
+
+    def line(self, prediction: Prediction, task: Task) -> str:
+        """A prediction as a line of a file; for families with a line per row."""
+        return str(prediction)
+
+    def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
+        """Predictions from the lines of a file. Raises DataError with file and line."""
+        raise NotImplementedError
+
+    def from_gold(self, gold: Prediction) -> Row:
+        """The columns that `judge` reads, from a label file's line."""
+        return {"label": gold}
+
+    def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
+        """The content of a language's prediction file: by default one prediction a line."""
+        return "".join([f"{self.line(prediction, task)}\n" for prediction in predictions])
+
+    def labels_text(self, rows: Sequence[Row], task: Task) -> str:
+        """The content of a language's label file: what a prediction without a fault would look like."""
+        return self.predictions_text([self.gold(row, number) for number, row in enumerate(rows)], rows, task)
+
+    def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
+        """Both files of a language. What the official scorer forgives is forgiven and noted. Raises DataError."""
+        gold, found = file_lines(labels), file_lines(predictions)
+        same_length(found, predictions, gold, labels)
+        rows = [self.from_gold(one) for one in self.parsed(gold, labels, task)]
+        return Pair(task, rows, self.parsed(found, predictions, task))
+
+
+def own_family(name: str, folder: Path | None, digest: str | None = None, where: object = "") -> Family:
+    """A user's own family, from where `module:Class` is found. Raises StudyError; with `digest` as `restored` does."""
+    where = where or f"family {name}"
+    kind = imported(name, where, folder) if digest is None else restored(name, folder, digest)
+    wanted = "a complete subclass of sweep.tasks.task.Family is expected"
+    if not isinstance(kind, type) or not issubclass(kind, Family):
+        raise StudyError(where, repr(name), wanted)
+    if lacking := sorted(kind.__abstractmethods__) + [name for name in ("columns",) if not hasattr(kind, name)]:
+        raise StudyError(where, f"{name!r}, which lacks {', '.join(lacking)}", wanted)
+    family: Family = kind()
+    family.name = name
+    return family

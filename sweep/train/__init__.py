@@ -1,0 +1,1 @@
+"""Training and scoring loops, and one phase from its data to its commit. No Ray."""

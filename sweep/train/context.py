@@ -1,0 +1,187 @@
+"""What a chain works with: store, reader of encoded data, device, and models put together from what is stored."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from sweep.config.study import Runtime
+from sweep.models.batches__memory import keep_to_share
+from sweep.models.cpu_kernels import kernels_in_use
+from sweep.models.encoders import load_encoder, load_weights, random_encoder
+from sweep.models.encoders__published import load_parents_head, load_published_head
+from sweep.models.model import Chainable, has_bf16
+from sweep.models.registry__shapes import EncoderSource
+from sweep.models.tokenizers import load_tokenizer
+from sweep.models.tokenizers__vocabulary import Algorithm, train_tokenizer
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import TARGET, Chain, Phase
+from sweep.store import paths
+from sweep.store.artifacts import Store
+from sweep.tasks.task import Task
+from sweep.train.context__meter import Listener, Meter, ignore
+from sweep.train.data import Reader
+
+LOADING = "loading the encoder"
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything around the training loop of one chain."""
+
+    plan: Plan
+    store: Store
+    encoder: EncoderSource
+    reader: Reader
+    device: torch.device
+    meter: Meter
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.plan.study.runtime
+
+    @property
+    def precision(self) -> Precision:
+        """What is really used: `auto` is bf16 on a GPU that has it, and what was asked for is fp32 where it is not."""
+        asked, kind = self.runtime.precision, self.device.type
+        wanted = asked == "bf16" or (asked == "auto" and kind == "cuda")
+        return "bf16" if wanted and has_bf16(kind) else "fp32"
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What records say of where and with what something was computed."""
+        kind = self.device.type
+        kernels = kernels_in_use(self.runtime.cpu_kernels, kind)
+        return {
+            "precision": self.precision, "device": _device_name(kind), "kernels": kernels, "versions": _versions()
+        }  # fmt: skip
+
+
+def set_up(
+    chain: Chain,
+    plan: Plan,
+    store: Store,
+    listener: Listener = ignore,
+    began: tuple[float, float] | None = None,
+    devices: float | None = None,
+) -> Bench:
+    """Tokenizer, device and meter for a chain that occupies so many devices, by default what the study says.
+
+    `began` is (time.time(), time.process_time()) at the start of the attempt, by default now. Raises SweepError where
+    the encoder cannot be had.
+    """
+    runtime = plan.study.runtime
+    began = began or (time.time(), time.process_time())
+    meter = Meter(devices or runtime.devices, began, clocked=runtime.gpus > 0, listener=listener)
+    torch.set_num_threads(runtime.cores)
+    encoder = plan.encoders[chain.cell.encoder].of(chain.seed)
+    device = torch.device("cuda" if runtime.gpus and torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        keep_to_share(meter.devices)
+    tokenizer = _tokenizer(plan, store, encoder, meter)
+    meter.beat()
+    return Bench(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length, meter), device, meter)
+
+
+def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int) -> Chainable:
+    """The parent's encoder with a fresh head per task; heads and random weights depend on the attempt's seed alone.
+
+    Masked heads alone are not fresh: predicting its masked tokens is what the encoder was trained for.
+    """
+    model = _model(bench, tasks, phase.parent, seed, phase.recipe.settings.dropout)
+    for head in model.masked_heads:
+        if phase.parent is not None:
+            load_parents_head(head, bench.store.weights(phase.parent) / paths.HEAD_WEIGHTS)
+        elif bench.encoder.location is not None:
+            load_published_head(head.cpu(), bench.encoder.location, bench.encoder.revision)
+    return model.to(bench.device)
+
+
+def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
+    """The encoder of a chain's last phase; with its head where that is a target phase, whatever its task is called."""
+    model = _model(bench, [task], last.key if last is not None else None, seed=0)
+    if last is not None and last.recipe.kind == TARGET:
+        load_weights(model.heads, bench.store.weights(last.key) / paths.HEAD_WEIGHTS)
+    return model
+
+
+def model_with_heads(bench: Bench, tasks: Sequence[Task], encoder: Phase, heads: Phase) -> Chainable:
+    """The encoder as one phase left it, with the heads that another one trained, or the same; those of all its tasks.
+
+    `tasks` are all tasks of the phase that trained the heads, in its order.
+    """
+    model = _model(bench, tasks, encoder.key, seed=0)
+    load_weights(model.heads, bench.store.weights(heads.key) / paths.HEAD_WEIGHTS)
+    return model
+
+
+def _model(
+    bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float | None = None
+) -> Chainable:
+    source, tokenizer = bench.encoder, bench.reader.tokenizer
+    weights = bench.store.weights(parent) / paths.ENCODER_WEIGHTS if parent is not None else None
+    if source.location is not None:
+        encoder = load_encoder(source.location, source.revision, weights, dropout)
+    else:
+        config = json.loads(source.config or "{}")
+        encoder = random_encoder(config, len(tokenizer), tokenizer.pad_token_id, seed, dropout)
+        if weights is not None:
+            load_weights(encoder, weights)
+    heads = {task.name: replace(task.family.head(task.labels), mask_id=tokenizer.mask_token_id) for task in tasks}
+    pooling = cast(Literal["mean", "cls"], source.pooling)
+    model = Chainable(
+        encoder, heads, seed=seed, pad_id=tokenizer.pad_token_id, pooling=pooling, dropout=dropout,
+        cpu_kernels=bench.runtime.cpu_kernels,
+    )  # fmt: skip
+    return model.to(bench.device)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    libraries = {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
+    return {"sweep": version("xling-sweep"), **libraries}
+
+
+@cache
+def _device_name(kind: str) -> str:
+    return f"cuda: {torch.cuda.get_device_name()}" if kind == "cuda" else f"{kind}: {_processor()}"
+
+
+def _processor() -> str:
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource, meter: Meter) -> Any:
+    if encoder.location is not None:
+        return _loaded_tokenizer(encoder.location, encoder.revision)
+    with store.made_once(paths.ENCODERS, encoder.digest, meter) as folder:
+        if not folder.exists():
+            task = plan.tasks[encoder.text or ""]
+            texts = (row["text"] for language in task.trained_in for row in task.source.rows("train", language))
+            meter.beat("training a tokenizer")
+            tokenizer = train_tokenizer(texts, encoder.vocab_size, cast(Algorithm, encoder.algorithm))
+            unfinished = folder.with_name(f".{folder.name}.new")
+            tokenizer.save_pretrained(unfinished)
+            unfinished.replace(folder)
+    return _loaded_tokenizer(str(folder), None)
+
+
+@lru_cache(maxsize=4)
+def _loaded_tokenizer(location: str, revision: str | None) -> Any:
+    return load_tokenizer(location, revision)

@@ -1,0 +1,256 @@
+"""fit(): one phase's training as a generator. Forward, backward, clip, step; whoever iterates stores, reports, stops.
+
+Every step is seeded by (seed, step), data order is a function of the settings, and the state is one flat structure: a
+run that is interrupted after any step and resumed ends with the same weights, bit for bit, on a CPU with as many
+threads. It knows nothing of metrics, stores or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sweep.models.batches import Batch, DeviceData, Ids, split
+from sweep.models.batches__memory import until_it_fits
+from sweep.models.encoders import cpu_copy
+from sweep.models.heads import VectorHead
+from sweep.models.model import Chainable
+from sweep.train.loop__schedule import FitSettings, evaluated_steps, rate
+from sweep.train.mixture import Mixture
+
+
+class State(TypedDict):
+    """All that a run needs to go on: tensors for safetensors, values for JSON."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One optimizer step. `snapshot` is valid until the generator goes on."""
+
+    step: int  # 1 is the first
+    steps: int
+    task: str
+    loss: Tensor  # 0-d, mean over the batch
+    learning_rate: float
+    tokens: int  # real tokens so far
+    padded_tokens: int
+    attended_tokens: int  # pairs of tokens that attention compared: padded length squared, over sequences
+    examples: int
+    dev: float | None  # where this step was evaluated
+    best: float | None
+    best_step: int | None
+    snapshot: Callable[[], State]
+
+    def loss_value(self) -> float:
+        """The loss as a number; waits for the device."""
+        return float(self.loss)
+
+
+def fit(
+    model: Chainable,
+    mixture: Mixture,
+    settings: FitSettings,
+    evaluate: Callable[[Progress], float] | None = None,
+    resume: State | None = None,
+    stop: int | None = None,
+) -> Iterator[Progress]:
+    """Train the model where it is; after the last step it holds the selected weights and is in eval mode.
+
+    `evaluate` scores the model on dev after a step, higher is better; the earliest best counts. Without it the last
+    weights stay. `stop` ends the run early, after that step.
+    """
+    run = _Run(model, mixture, settings)
+    if resume is not None:
+        run.restore(resume)
+    evaluated = evaluated_steps(settings) if evaluate is not None else frozenset()
+    model.train()  # all of it: transformers loads an encoder in eval mode, without dropout
+    for task, batch in run.batches(stop):
+        loss = run.advance(task, batch)
+        dev = None
+        if evaluate is not None and run.step in evaluated:
+            model.eval()
+            dev = evaluate(run.progress(task, loss, None))
+            model.train()
+            run.judge(dev)
+        yield run.progress(task, loss, dev)
+    run.select()
+    model.eval()
+
+
+def start(model: Chainable, mixture: Mixture, settings: FitSettings, resume: State | None = None) -> State:
+    """The state before the first step that is left."""
+    return resume or _Run(model, mixture, settings).snapshot()
+
+
+class _Run:
+    """The state of one fit between steps."""
+
+    def __init__(self, model: Chainable, mixture: Mixture, settings: FitSettings) -> None:
+        self.model, self.mixture, self.settings = model, mixture, settings
+        self.names, self.parameters = zip(
+            *((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True
+        )
+        self.optimizer = _adamw(self.parameters, settings)
+        self.seeds = np.random.default_rng(settings.seed).integers(2**62, size=settings.steps)
+        self.step, self.tokens, self.padded_tokens, self.attended_tokens, self.examples = 0, 0, 0, 0, 0
+        self.dev: list[tuple[int, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.micro_batch_tokens = settings.micro_batch_tokens
+
+    def batches(self, stop: int | None) -> Iterator[tuple[str, Batch]]:
+        """Task and batch of every step that is left, up to the step `stop`."""
+        order = self.mixture.schedule(self.settings.steps)
+        done = np.bincount(order[: self.step], minlength=len(self.mixture.streams))
+        streams = self.mixture.streams
+        data = [DeviceData(stream.encoded, self.model.device, self.model.pad_id) for stream in streams]
+        ids: list[Iterator[Ids]] = [self.mixture.batches(index, int(done[index])) for index in range(len(streams))]
+        for index in order[self.step : stop]:
+            yield streams[index].task, data[index].batch(next(ids[index]))
+
+    def advance(self, task: str, batch: Batch) -> Tensor:
+        """One optimizer step. Raises torch.cuda.OutOfMemoryError where one example does not fit."""
+        seed = int(self.seeds[self.step])
+        batch = self.model.prepare(batch, task, seed)
+        gradients = partial(self._gradients, task, batch, seed)
+        # Later steps begin with the parts that fitted.
+        loss, self.micro_batch_tokens = until_it_fits(batch, self.micro_batch_tokens, gradients)
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.step, self.settings)
+        nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tokens += batch.tokens
+        self.padded_tokens += batch.padded_tokens
+        self.attended_tokens += batch.padded_tokens * batch.input_ids.shape[1]
+        self.examples += batch.examples
+        return loss
+
+    def _gradients(self, task: str, batch: Batch, seed: int, part_tokens: int | None) -> Tensor:
+        """Gradients of the batch's mean loss, accumulated over its parts; returns that loss, detached."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(seed)
+        count, head = self.model.count(batch, task), self.model.head(task)
+        parts = [batch] if part_tokens is None else split(batch, part_tokens)
+        if isinstance(head, VectorHead) and len(parts) > 1:
+            return self._compared(head, batch, parts, seed)
+        losses = []
+        for part in parts:
+            with self.model.autocast(self.settings.precision):
+                loss = self.model.loss(part, task) / count
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _compared(self, head: VectorHead, batch: Batch, parts: list[Batch], seed: int) -> Tensor:
+        """Gradients of a loss that compares all sequences of a batch with each other, whatever its parts.
+
+        Vectors of all parts are computed first, without a graph, then once more part by part, for the gradient that the
+        loss has at them (Gao et al. 2021, arXiv 2101.06983).
+        """
+        with torch.no_grad():
+            vectors = torch.cat([self._vectors(head, part, seed + number) for number, part in enumerate(parts)])
+        vectors.requires_grad_()
+        loss = head.compare(vectors, batch) / head.count(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert vectors.grad is not None
+        gradients = torch.split(vectors.grad, [len(part.lengths) for part in parts])
+        for number, (part, gradient) in enumerate(zip(parts, gradients, strict=True)):
+            self._vectors(head, part, seed + number).backward(gradient)  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _vectors(self, head: VectorHead, part: Batch, seed: int) -> Tensor:
+        """The same at every call: dropout is drawn from `seed`."""
+        torch.manual_seed(seed)
+        with self.model.autocast(self.settings.precision):
+            return head.vectors(self.model.hidden(part), part)
+
+    def judge(self, dev: float) -> None:
+        """Record a dev score; keep the weights where it is the best so far."""
+        best = max((score for _, score in self.dev), default=-math.inf)
+        self.dev.append((self.step, dev))
+        if self.settings.select == "best" and (dev > best or not self.best):
+            self.best = {name: cpu_copy(parameter) for name, parameter in zip(self.names, self.parameters, strict=True)}
+
+    def best_point(self) -> tuple[int, float] | None:
+        """Step and score of the selected evaluation."""
+        return max(self.dev, key=lambda point: (point[1], -point[0]), default=None)
+
+    def select(self) -> None:
+        """Put the best weights into the model."""
+        with torch.no_grad():
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                if name in self.best:
+                    parameter.copy_(self.best[name])
+
+    def progress(self, task: str, loss: Tensor, dev: float | None) -> Progress:
+        step, score = self.best_point() or (None, None)
+        return Progress(
+            step=self.step,
+            steps=self.settings.steps,
+            task=task,
+            loss=loss,
+            learning_rate=rate(self.step, self.settings),
+            tokens=self.tokens,
+            padded_tokens=self.padded_tokens,
+            attended_tokens=self.attended_tokens,
+            examples=self.examples,
+            dev=dev,
+            best=score,
+            best_step=step,
+            snapshot=self.snapshot,
+        )
+
+    def snapshot(self) -> State:
+        """Weights, best weights, AdamW's moments, and the counters."""
+        tensors = {}
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            tensors[f"weights/{name}"] = cpu_copy(parameter)
+            for moment, value in self.optimizer.state[parameter].items():
+                tensors[f"adamw/{moment}/{name}"] = cpu_copy(value)
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        values = {counter: getattr(self, counter) for counter in _COUNTERS} | {
+            "dev": [list(point) for point in self.dev]
+        }
+        return State(tensors=tensors, values=values)
+
+    def restore(self, state: State) -> None:
+        """Go on where `state` was taken."""
+        tensors = state["tensors"]
+        for counter in _COUNTERS:
+            setattr(self, counter, state["values"][counter])
+        self.dev = [(int(step), float(score)) for step, score in state["values"]["dev"]]
+        self.best = {key.removeprefix("best/"): tensor for key, tensor in tensors.items() if key.startswith("best/")}
+        with torch.no_grad():
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                parameter.copy_(tensors[f"weights/{name}"])
+                moments = {
+                    moment: tensors.get(f"adamw/{moment}/{name}") for moment in ("step", "exp_avg", "exp_avg_sq")
+                }
+                self.optimizer.state[parameter] = {
+                    moment: value.to(parameter.device, copy=True)
+                    for moment, value in moments.items()
+                    if value is not None
+                }
+
+
+_COUNTERS = ("step", "tokens", "padded_tokens", "attended_tokens", "examples", "micro_batch_tokens")
+
+
+def _adamw(parameters: tuple[nn.Parameter, ...], settings: FitSettings) -> torch.optim.AdamW:
+    """AdamW in one kernel per step, without decay on biases and norms (vectors)."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, fused=True)

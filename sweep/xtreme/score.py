@@ -1,0 +1,145 @@
+"""Scores of a folder in the official layout, by task and language, and the averages of XTREME and XTREME-R.
+
+Metrics carry the official scorer's names, on its scale of 0 to 100. Averages are its own, too: a task is the mean over
+its languages, English included; what a task counts with is the mean of exact match and F1 for question answering, else
+its only metric or F1; a group and the overall value are means over tasks, and exist only where none is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.errors import DataError, nearest
+from sweep.tasks.catalog import BENCHMARKS, GROUPS, languages_of
+from sweep.tasks.task import Pair, Task
+from sweep.xtreme.layout import LABELS, PREDICTIONS, Folder
+
+PERCENT = 100.0
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """What the files of a task are worth: sums of statistics by language, in the order of the benchmarks."""
+
+    task: Task
+    sums: Mapping[str, NDArray[np.float64]]
+
+    def metrics(self, languages: Sequence[str]) -> dict[str, Metrics]:
+        """Official metrics by language."""
+        return {language: self._metrics(self.sums[language]) for language in languages}
+
+    def means(self, languages: Sequence[str]) -> Metrics:
+        """Means over languages; without any, the metrics of all examples in one."""
+        if not languages:
+            return self._metrics(np.sum(list(self.sums.values()), axis=0))
+        values = list(self.metrics(languages).values())
+        return {name: sum(one[name] for one in values) / len(values) for name in values[0]}
+
+    def _metrics(self, sums: NDArray[np.float64]) -> Metrics:
+        return {name: PERCENT * float(value) for name, value in self.task.measure.details(sums).items()}
+
+
+@dataclass(frozen=True)
+class Averages:
+    """What a version of the benchmark makes of the scores; `missing`: task -> its languages without a score."""
+
+    version: str
+    tasks: dict[str, float]
+    groups: dict[str, float]
+    overall: float | None
+    missing: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything about a folder."""
+
+    tasks: dict[str, TaskScores]
+    notes: list[str] = field(default_factory=list)
+
+    def by_language(self) -> dict[str, dict[str, Metrics]]:
+        """task -> language -> metric -> value."""
+        return {name: scores.metrics(list(scores.sums)) for name, scores in self.tasks.items()}
+
+
+def score(root: Path, version: str | None = None) -> Scores:
+    """Scores the tasks that a folder has; those of a version alone, in all its languages, where one is given.
+
+    Raises DataError.
+    """
+    folder, scores = Folder(root), Scores({})
+    for name in _chosen(folder, version):
+        task = folder.task(name)
+        sums = {}
+        for language in _languages(folder, task, version):
+            pair = read_pair(folder.file(PREDICTIONS, task, language), folder.file(LABELS, task, language), task)
+            statistics = task.measure.judge(pair.predictions, pair.rows, pair.task, language)
+            sums[language] = statistics.sum(axis=0)
+            scores.notes.extend(pair.notes)
+        scores.tasks[name] = TaskScores(task, sums)
+    return scores
+
+
+def read_pair(predictions: Path, labels: Path, task: Task) -> Pair:
+    """Both files of a language. Raises DataError."""
+    pair = task.family.read_files(predictions, labels, task)
+    if not pair.rows:
+        raise DataError(labels, "nothing to score", "at least one label is expected")
+    return pair
+
+
+def averages(scores: Scores, version: str) -> Averages:
+    """The means of a version of the benchmark over what was scored."""
+    languages = BENCHMARKS[version]
+    missing, tasks = {}, {}
+    for name, wanted in languages.items():
+        known = scores.tasks[name].sums if name in scores.tasks else {}
+        lacking = tuple(language for language in wanted if language not in known)
+        if lacking or not known:
+            missing[name] = lacking
+        else:
+            tasks[name] = headline(scores.tasks[name].means(wanted))
+    groups = {
+        group: sum(tasks[name] for name in members) / len(members)
+        for group, members in GROUPS[version].items()
+        if not missing.keys() & set(members)
+    }
+    overall = None if missing else sum(tasks.values()) / len(tasks)
+    return Averages(version, tasks, groups, overall, missing)
+
+
+def headline(metrics: Metrics) -> float:
+    """What a task counts with in averages."""
+    if "exact_match" in metrics:
+        return (metrics["exact_match"] + metrics["f1"]) / 2
+    return metrics["f1"] if "f1" in metrics else next(iter(metrics.values()))
+
+
+def _chosen(folder: Folder, version: str | None) -> Iterator[str]:
+    """Tasks with predictions, those of the benchmarks first and in their order."""
+    found = folder.tasks(PREDICTIONS)
+    order = dict.fromkeys(name for tasks in BENCHMARKS.values() for name in tasks)
+    known = BENCHMARKS[version] if version else order
+    if version and not set(found) & set(known):
+        wanted = f"a task of {version} is expected: {', '.join(known)}"
+        raise DataError(folder.root / PREDICTIONS, ", ".join(found), wanted, nearest(found[0], known))
+    yield from (name for name in known if name in found)
+    if not version:
+        yield from (name for name in found if name not in order)
+
+
+def _languages(folder: Folder, task: Task, version: str | None) -> list[str]:
+    """The version's languages, else those that predictions or labels are there for, in the benchmarks' order."""
+    wanted = BENCHMARKS[version][task.name] if version else ()
+    if wanted:
+        return list(wanted)
+    found = {language for side in (PREDICTIONS, LABELS) for language in folder.languages(side, task)}
+    first = [language for language in languages_of(task.name) if language in found]
+    return first + sorted(found - set(first))
