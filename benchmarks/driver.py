@@ -169,15 +169,15 @@ def _trials(folder: Path, name: str, seconds: int, count: int, limit: float | No
 def _with_workers(trial: Any) -> None:
     """So many workers whatever the machine has, and their function."""
     os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is imported, which here is before the study does
-    import sweep.run.tune__worker
+    import sweep.run.tune
 
     everywhere = set(range(WORKERS))
     os.sched_getaffinity = lambda _pid: everywhere  # what the driver asks for Ray's number of cores
-    sweep.run.tune__worker.chain_trial = trial
+    sweep.run.tune.chain_trial = trial
 
 
 def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -> None:
-    """What sweep.run.tune__worker.chain_trial does, but for the work: reports, records, the last report."""
+    """What sweep.run.tune.chain_trial does, but for the work: reports, records, the last report."""
     from ray import tune
 
     from sweep.run.tune import written

@@ -38,19 +38,17 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import Batch
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
 from sweep.models.encoders import random_encoder
 from sweep.models.model import Chainable
 from sweep.models.registry import shape_of
-from sweep.models.tokenizers__vocabulary import train_tokenizer
+from sweep.models.tokenizers import train_tokenizer
 from sweep.plan.cost import TRAINING, forward_flops
 from sweep.tasks import FAMILIES
 from sweep.tasks.task import HeadSpec
-from sweep.train.loop import fit
-from sweep.train.loop__schedule import FitSettings
+from sweep.train.loop import FitSettings, fit
 from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import score_all
 

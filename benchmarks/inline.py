@@ -9,7 +9,7 @@ from sweep.plan.recipe import Chain
 from sweep.run.chain import run
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
-from sweep.train.context__meter import Event
+from sweep.train.context import Event
 
 
 def in_turn(admission: Admission, store: Store) -> Iterator[Chain]:

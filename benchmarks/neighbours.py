@@ -25,7 +25,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.train.score__neighbours import BLOCK_BYTES, LARGE_BLOCK_BYTES, block_shape, search
+from sweep.train.score import BLOCK_BYTES, LARGE_BLOCK_BYTES, block_shape, search
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 CASES = {"1, one direction": (1, False), "20, one direction": (20, False), "4, both directions": (4, True)}

@@ -39,8 +39,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.data.source import IGNORED, Row
 from sweep.models.batches import Batch, DeviceData
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear

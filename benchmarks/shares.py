@@ -25,16 +25,14 @@ import numpy as np
 import torch
 from shapes import SIZES, VOCABULARY, xlm_r
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
-from sweep.models.batches__memory import keep_to_share, taken_memory, watch_memory
+from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
+from sweep.models.batches import keep_to_share, taken_memory, watch_memory
 from sweep.models.encoders import random_encoder
 from sweep.models.model import Chainable
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.sharing import crowd
 from sweep.tasks.task import HeadSpec
-from sweep.train.loop import Progress, fit
-from sweep.train.loop__schedule import FitSettings
+from sweep.train.loop import FitSettings, Progress, fit
 from sweep.train.mixture import Mixture, Stream
 
 TASK, CLASSES, PAD, WARM_STEPS = "topic", 3, 1, 10

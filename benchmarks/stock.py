@@ -24,14 +24,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.encoded import Encoded, from_sequences
 from sweep.data.source import Row
 from sweep.models.registry import shape_of
 from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
 from sweep.tasks.table import TASKS
 from sweep.tasks.task import Task
-from sweep.train.loop__schedule import FitSettings, rate
+from sweep.train.loop import FitSettings, rate
 from sweep.train.mixture import Mixture, Stream
 
 MASKED_SHARE = 0.15

@@ -17,7 +17,7 @@ from sweep.errors import Mistakes, SweepError
 
 if TYPE_CHECKING:
     from sweep.plan.plan import Plan
-    from sweep.store.index__standing import Standing
+    from sweep.store.index import Standing
 
 MIRROR_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -78,7 +78,7 @@ def check(options: argparse.Namespace) -> int:
 
 def _check_encoders(plan: Plan) -> None:
     from sweep.plan.facts import NO_FACTS
-    from sweep.plan.first_use__inspection import check_encoders  # which takes seconds to import
+    from sweep.plan.first_use import check_encoders  # which takes seconds to import
 
     check_encoders(plan, NO_FACTS)
 
@@ -90,7 +90,7 @@ def plan(options: argparse.Namespace) -> int:
     from sweep.plan.first_use import check_small_data
     from sweep.plan.resolve import informed, resolve
     from sweep.plan.summary import coverage, plan_text, summary
-    from sweep.store.ledger__measured import measured
+    from sweep.store.ledger import measured
 
     study = load(options.file)
     if options.budget:
@@ -120,7 +120,7 @@ def _standing(planned: Plan) -> Standing | None:
     if not (results / paths.LEDGER).is_file():
         return None
     from sweep.store.artifacts import Store
-    from sweep.store.index__standing import standing
+    from sweep.store.index import standing
 
     with opened_to_read(results / paths.LEDGER) as ledger:
         return standing(planned, ledger.chains(), Store(results / paths.STORE))
@@ -172,7 +172,7 @@ def gc(options: argparse.Namespace) -> int:
 def score(options: argparse.Namespace) -> int:
     """Scores a folder of predictions and labels in the official layout of XTREME and XTREME-R."""
     from sweep.xtreme.score import score as score_folder
-    from sweep.xtreme.score__table import scores_text
+    from sweep.xtreme.score import scores_text
 
     scores = score_folder(options.folder, options.version)
     for note in scores.notes:
@@ -191,8 +191,7 @@ def ui(options: argparse.Namespace) -> int:
 
 def tasks(options: argparse.Namespace) -> int:
     """Lists the data sets that a study can name, or says all of one: family, languages, sizes, licence, overlaps."""
-    from sweep.tasks.table import TASKS
-    from sweep.tasks.table__listing import details, facts, table
+    from sweep.tasks.table import TASKS, details, facts, table
 
     names = [options.name] if options.name else list(TASKS)
     if options.json:

@@ -25,7 +25,7 @@ from sweep.report.tables import (
     retention_table,
     tuning_table,
 )
-from sweep.run.tracking__mirror import chain_tags, parameters
+from sweep.run.tracking import chain_tags, parameters
 from sweep.store.ledger import ChainRow
 from sweep.store.records import PreviewRecord
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.encoded import Encoded
 from sweep.data.source import IGNORED, Row
 from sweep.tasks.classification import CHOICE, SEQUENCE
 from sweep.tasks.masked_lm import MASKED
@@ -26,7 +26,7 @@ from sweep.tasks.retrieval import EMBEDDING
 from sweep.tasks.table import TASKS
 from sweep.tasks.tagging import TOKEN
 from sweep.tasks.task import Family, Prediction, Task
-from sweep.train.score__neighbours import DeviceVectors
+from sweep.train.score import DeviceVectors
 
 Outputs = list[NDArray[Any]]
 Model = Callable[[Encoded, list[Row]], Outputs]

@@ -63,7 +63,7 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
         retention_table,
         tuning_table,
     )
-    from sweep.run.tracking__mirror import chain_tags, parameters
+    from sweep.run.tracking import chain_tags, parameters
     from sweep.store import paths
 
     cell_tables.VALUES[AXIS] = VALUES

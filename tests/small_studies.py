@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from sweep.config.load import load
 from sweep.heartbeat import Cancelled
 from sweep.plan.cost import Costs
-from sweep.plan.languages__groups import groups_of
+from sweep.plan.languages import groups_of
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.resolve import resolve
@@ -31,7 +31,7 @@ from sweep.store.index import Stock
 from sweep.store.ledger import Ledger
 from sweep.store.paths import LEDGER
 from sweep.store.records import PhaseRecord, ScoreRecord
-from sweep.train.context__meter import Event
+from sweep.train.context import Event
 
 TINY = {
     "random_init": {

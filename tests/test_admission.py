@@ -20,8 +20,7 @@ from sweep.plan.facts import NO_FACTS, Reached
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain, Rates
 from sweep.plan.summary import summary
-from sweep.run.progress import STARVED, Display, Pace, chain_cells, duration, study_line
-from sweep.run.progress__forecast import device_seconds_left
+from sweep.run.progress import STARVED, Display, Pace, chain_cells, device_seconds_left, duration, study_line
 from sweep.search.admission import Admission
 from sweep.search.candidates import Tried, rates_for, winner
 from sweep.store.artifacts import Store

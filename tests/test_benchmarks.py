@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.tasks.catalog import BENCHMARKS, GROUPS, languages_of
-from sweep.tasks.catalog__languages import NAMES, THREE_LETTERS
+from sweep.tasks.catalog import BENCHMARKS, GROUPS, NAMES, THREE_LETTERS, languages_of
 
 # as many as the official scorer lists
 COUNTS = [

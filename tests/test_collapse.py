@@ -13,7 +13,7 @@ from sweep.plan.recipe import attempt_seed
 from sweep.run.chain import run
 from sweep.store.index import Stock
 from sweep.store.paths import ENCODER_WEIGHTS
-from sweep.train.phase__dev import is_collapsed
+from sweep.train.phase import is_collapsed
 
 HOPELESS = {"learning_rate": 5.0, "collapse_margin": 0.01}  # a rate that ends in one answer for everything
 MIDDLE = {"intermediate": ["world/rte"]}

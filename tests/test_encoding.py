@@ -15,8 +15,15 @@ import pytest
 from family_cases import CASES, WORDS
 from small_tokenizers import small_tokenizer
 
-from sweep.data.encoded import SEQUENCES_AT_ONCE, concatenate, encode, from_sequences, open_encoded
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded import (
+    SEQUENCES_AT_ONCE,
+    Encoded,
+    EncodedSequence,
+    concatenate,
+    encode,
+    from_sequences,
+    open_encoded,
+)
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled, Heartbeat
 

@@ -10,7 +10,7 @@ from sweep.models.registry import Shape
 from sweep.plan.facts import NO_FACTS, Reached, RowsRead, TaskData
 from sweep.store.ledger import Ledger, opened_to_read
 from sweep.store.paths import LEDGER
-from sweep.tasks.check__overlap import Shared
+from sweep.tasks.check import Shared
 
 SHAPE = Shape(12, 768, 3072, 250_002, 512)
 DATA = TaskData("a:b", "0f0f", ("de", "en"))

@@ -26,15 +26,14 @@ from sweep.models.encoders import random_encoder
 from sweep.plan.cost import Costs
 from sweep.run.cluster import cluster, workplace
 from sweep.run.logs import add, place, spoken_into
-from sweep.run.tune import ChainSearcher, read, written
-from sweep.run.tune__worker import chain_trial, leaves_device_unusable
+from sweep.run.tune import ChainSearcher, chain_trial, leaves_device_unusable, read, written
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store, disk_error
 from sweep.store.index import Stock
 from sweep.store.ledger import FAILED, STOPPED, Ledger
 from sweep.store.paths import CHECKPOINT
 from sweep.tasks.table import TASKS
-from sweep.train.context__meter import Meter
+from sweep.train.context import Meter
 
 HINT = (
     "\nCUDA kernel errors might be asynchronously reported at some other API call.\nCompile with `TORCH_USE_CUDA_DSA`"
@@ -187,7 +186,7 @@ def attempted(folder: Path, monkeypatch, fault: Exception, *, store: str = "stor
         Meter(1.0, (time.time(), time.process_time()), clocked=True, listener=listener).beat()
         raise fault
 
-    monkeypatch.setattr("sweep.run.tune__worker.tune.report", lambda result: told.append(read(result)))
+    monkeypatch.setattr("sweep.run.tune.tune.report", lambda result: told.append(read(result)))
     monkeypatch.setattr("sweep.run.chain.run", fails)
     config = {
         "chain": chain.key, "cell": 0, "rates": dict(chain.rates), "seed": 1, "candidate": 0, "role": chain.role,

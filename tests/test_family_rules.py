@@ -11,16 +11,13 @@ from family_cases import BIO, UPOS, WORDS, statistics, task_of, text
 from small_tokenizers import KINDS, small_tokenizer
 from tokenizers import normalizers
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.data.source import IGNORED, Row
 from sweep.tasks.classification import CHOICE, SEQUENCE
 from sweep.tasks.masked_lm import MASKED
-from sweep.tasks.question_answering import SPAN, best_span
-from sweep.tasks.question_answering__normalise import in_form
+from sweep.tasks.question_answering import SPAN, best_span, in_form
 from sweep.tasks.retrieval import EMBEDDING
-from sweep.tasks.tagging import TOKEN, chunk_counts
-from sweep.tasks.tagging__schemes import Notation, notation
+from sweep.tasks.tagging import TOKEN, Notation, chunk_counts, notation
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -10,8 +10,7 @@ import torch
 from tiny_models import HEADS, SHAPES, tiny_model, toy
 
 from sweep.config.phases import Sampling
-from sweep.train.loop import fit
-from sweep.train.loop__schedule import FitSettings
+from sweep.train.loop import FitSettings, fit
 from sweep.train.mixture import Mixture, Stream
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -7,8 +7,7 @@ from small_studies import plan_of, study_file
 
 from sweep.config.load import parse
 from sweep.errors import StudyError
-from sweep.plan.languages__groups import FIXED, NAMES, groups_of
-from sweep.plan.languages__resources import CC100_GB, CLASSES
+from sweep.plan.languages import CC100_GB, CLASSES, FIXED, NAMES, groups_of
 from sweep.plan.resolve import resolve
 from sweep.tasks.catalog import BENCHMARKS
 from sweep.tasks.table import TASKS

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from small_studies import plan_of, study_file
 
-from sweep.run.tune import read
-from sweep.run.tune__worker import Reports
-from sweep.train.context__meter import Meter
+from sweep.run.tune import Reports, read
+from sweep.train.context import Meter
 
 TURN = 0.05  # seconds
 
@@ -32,8 +31,8 @@ class Driver:
 @pytest.fixture
 def driver(monkeypatch) -> Iterator[Driver]:
     found = Driver()
-    monkeypatch.setattr("sweep.run.tune__worker.tune.report", found.report)
-    monkeypatch.setattr("sweep.run.tune__worker.REPORT_SECONDS", TURN)
+    monkeypatch.setattr("sweep.run.tune.tune.report", found.report)
+    monkeypatch.setattr("sweep.run.tune.REPORT_SECONDS", TURN)
     return found
 
 

@@ -19,7 +19,7 @@ from small_studies import TINY, chains_of, finish, plan_of, stopped_when, study_
 
 from sweep.config.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
 from sweep.models.model import NATIVE_BF16
-from sweep.models.registry__shapes import encoder_source
+from sweep.models.registry import encoder_source
 from sweep.plan import plan as planning_plan
 from sweep.plan import recipe as planning_chains
 from sweep.plan.recipe import Chain
@@ -27,7 +27,7 @@ from sweep.report import figures, page, retention
 from sweep.report.results import arms_in, results, write_groups, write_scores
 from sweep.report.submissions import publish_submissions
 from sweep.report.text import distrust
-from sweep.run.tracking__mirror import chain_tags
+from sweep.run.tracking import chain_tags
 from sweep.store.artifacts import Store
 from sweep.train import context as bench
 

@@ -18,11 +18,9 @@ from sweep.data.source import IGNORED
 from sweep.evaluate.linear_probe import parts
 from sweep.models.batches import DeviceData, split
 from sweep.models.model import Chainable
-from sweep.train.loop import fit
-from sweep.train.loop__schedule import FitSettings
+from sweep.train.loop import FitSettings, fit
 from sweep.train.mixture import Mixture, Stream
-from sweep.train.score import score_all
-from sweep.train.score__neighbours import DeviceVectors
+from sweep.train.score import DeviceVectors, score_all
 
 STEP = FitSettings(learning_rate=0.0, steps=1, seed=0, clip=1e9)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from family_cases import task_of
 
-from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.encoded import Encoded
 from sweep.data.source import Row
 from sweep.tasks.mining import MINING
-from sweep.train.score__neighbours import DeviceVectors
+from sweep.train.score import DeviceVectors
 
 NOTHING = Encoded(*(np.zeros(0),) * 5)  # type: ignore[arg-type]
 

@@ -18,11 +18,9 @@ from sweep.models.batches import DeviceData
 from sweep.models.encoders import cpu_weights, load_encoder, load_weights, random_encoder
 from sweep.models.heads import mask_tokens
 from sweep.models.model import Chainable
-from sweep.models.tokenizers import load_tokenizer
-from sweep.models.tokenizers__vocabulary import train_tokenizer
+from sweep.models.tokenizers import load_tokenizer, train_tokenizer
 from sweep.tasks.task import HeadSpec
-from sweep.train.score import score, score_all
-from sweep.train.score__neighbours import DeviceVectors
+from sweep.train.score import DeviceVectors, score, score_all
 
 READ_AT_THE_END = [family for family in HEADS if family != "embedding"]
 ALONE = [family for family in HEADS if family not in ("masked", "embedding")]  # losses that know only their example

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from sweep.identity__names import LONGEST, file_name
+from sweep.identity import LONGEST, file_name
 from sweep.tasks.catalog import BENCHMARKS
 from sweep.tasks.table import TASKS
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sweep.train.score__neighbours import GROUP, DeviceVectors, block_shape, search
+from sweep.train.score import GROUP, DeviceVectors, block_shape, search
 
 SHAPES = [(1, 1), (3, 70), (70, 3), (64, 64), (65, 130), (200, 97)]
 

@@ -6,8 +6,7 @@ import pytest
 from family_cases import task_of
 
 from sweep.data.source import Row
-from sweep.tasks.question_answering import SPAN
-from sweep.tasks.question_answering__normalise import NORMALISERS, answer_scores, mlqa, squad
+from sweep.tasks.question_answering import NORMALISERS, SPAN, answer_scores, mlqa, squad
 
 
 def test_squad_takes_out_ascii_punctuation_and_english_articles_alone() -> None:

@@ -12,8 +12,7 @@ from small_tokenizers import KINDS, small_tokenizer
 
 from sweep.data.encoded import from_sequences
 from sweep.tasks.catalog import BENCHMARKS, GROUPS
-from sweep.xtreme.score import Scores, TaskScores, averages, headline, read_pair, score
-from sweep.xtreme.score__table import scores_text
+from sweep.xtreme.score import Scores, TaskScores, averages, headline, read_pair, score, scores_text
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.family.suffix])

@@ -10,7 +10,7 @@ from pandas.testing import assert_frame_equal
 from small_studies import finish, plan_of, reported, study_file, with_data_of
 
 from sweep.store.artifacts import Store
-from sweep.store.index__outdated import outdated
+from sweep.store.index import outdated
 from sweep.store.ledger import DONE, SUPERSEDED
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 3}}

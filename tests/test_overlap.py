@@ -16,7 +16,7 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.first_use import check_data, check_small_data
 from sweep.plan.resolve import informed, resolve
 from sweep.run.study import plan_facts
-from sweep.tasks.check__overlap import Shared
+from sweep.tasks.check import Shared
 
 
 def texts(kind: str, count: int):

@@ -7,15 +7,13 @@ import pytest
 import torch
 from tiny_models import FIRST_WORD, HEADS, PAD, tiny_model
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import DeviceData
 from sweep.models.heads import TEMPERATURE, VectorHead
 from sweep.models.model import Chainable
 from sweep.tasks import FAMILIES
 from sweep.tasks.retrieval import EMBEDDING
-from sweep.train.loop import fit
-from sweep.train.loop__schedule import FitSettings
+from sweep.train.loop import FitSettings, fit
 from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import score_all
 

@@ -15,7 +15,7 @@ from small_studies import TINY, plan_of, study_file
 from sweep.data.source import Size
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.order import Coverage, coverage_order
-from sweep.plan.recipe__grids import spread
+from sweep.plan.recipe import spread
 from sweep.plan.summary import summary
 
 QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"

@@ -11,8 +11,7 @@ from small_studies import plan_of, study_file, with_data_of
 
 from sweep.cli import main
 from sweep.errors import StudyError
-from sweep.evaluate.linear_probe import Part, label_columns
-from sweep.evaluate.linear_probe__logme import log_evidence, moments, one_hot
+from sweep.evaluate.linear_probe import Part, label_columns, log_evidence, moments, one_hot
 from sweep.evaluate.transferability import measure
 from sweep.plan.cost import Costs
 from sweep.plan.facts import NO_FACTS

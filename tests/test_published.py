@@ -32,8 +32,7 @@ from sweep.data.encoded import EncodedSequence, from_sequences
 from sweep.data.source import IGNORED
 from sweep.errors import StudyError
 from sweep.models.batches import DeviceData
-from sweep.models.encoders import load_encoder
-from sweep.models.encoders__published import load_published_head
+from sweep.models.encoders import load_encoder, load_published_head
 from sweep.models.heads import MaskedHead
 from sweep.models.model import Chainable
 from sweep.run.chain import run

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sweep.data.formats__treebank import is_whole, written_words
+from sweep.data.formats import is_whole, written_words
 from sweep.errors import DataError, StudyError
 from sweep.tasks import FAMILIES
 from sweep.tasks.catalog import languages_of

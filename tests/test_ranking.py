@@ -7,11 +7,10 @@ import pytest
 import torch
 from family_cases import task_of
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import EncodedSequence
+from sweep.data.encoded import EncodedSequence, from_sequences
 from sweep.data.source import Row
 from sweep.tasks.ranking import DEPTH, RANKING, average_precision
-from sweep.train.score__neighbours import DeviceVectors
+from sweep.train.score import DeviceVectors
 
 
 def query(name: str, *links: str) -> Row:

@@ -17,9 +17,8 @@ from sweep.models.batches import DeviceData
 from sweep.models.registry import CHECKPOINTS, MODEL_TYPES, Checkpoint, ModelType, Shape, hub_ids, shape_of
 from sweep.models.tokenizers import check_tokenizer
 from sweep.plan.cost import Costs
-from sweep.plan.languages__groups import groups_of
-from sweep.plan.languages__resources import CLASSES
-from sweep.plan.recipe__reading import default_layer, scoring_settings
+from sweep.plan.languages import CLASSES, groups_of
+from sweep.plan.recipe import default_layer, scoring_settings
 from sweep.plan.resolve import resolve
 from sweep.report.page import save
 

@@ -12,8 +12,7 @@ from small_studies import TINY, study_file
 
 from sweep.cli import main
 from sweep.errors import StudyError
-from sweep.models.registry import Shape
-from sweep.models.registry__shapes import EncoderSource
+from sweep.models.registry import EncoderSource, Shape
 from sweep.plan import resolve
 from sweep.run.study import prepared
 from sweep.store.ledger import opened_to_read

@@ -16,7 +16,7 @@ from tiny_models import tiny_model, toy
 
 from sweep.data.source import Size
 from sweep.errors import StudyError
-from sweep.evaluate.linear_probe__probe import fit_head
+from sweep.evaluate.linear_probe import fit_head
 from sweep.models.heads import Head
 from sweep.plan.cost import Costs, probe_examples
 from sweep.report import page

@@ -7,7 +7,7 @@ from retrieval_files import BUCC, LAREQA, TASKS, write_all, write_bucc, write_sq
 from small_studies import finish, plan_of, study_file, with_encoder_of
 
 from sweep.errors import DataError, StudyError
-from sweep.plan.recipe__reading import default_layer
+from sweep.plan.recipe import default_layer
 from sweep.tasks import measure_of
 from sweep.tasks.check import check
 from sweep.tasks.describe import local_task

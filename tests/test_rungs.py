@@ -20,7 +20,7 @@ from sweep.plan.summary import summary
 from sweep.report.cost import savings
 from sweep.report.results import tuning_frame
 from sweep.run.chain import run
-from sweep.run.progress__forecast import device_seconds_left
+from sweep.run.progress import device_seconds_left
 from sweep.store.artifacts import Store
 from sweep.store.index import Stock
 

@@ -10,7 +10,7 @@ import pytest
 from family_cases import CASES
 
 from sweep.data.source import IGNORED
-from sweep.data.units__share import drawn, held
+from sweep.data.units import drawn, held
 from sweep.errors import DataError
 from sweep.tasks.classification import SEQUENCE
 from sweep.tasks.describe import local_task

@@ -18,10 +18,9 @@ from sweep.errors import DeviceError
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.plan import Plan
 from sweep.plan.sharing import crowd, refused, works
-from sweep.run.chain import run
-from sweep.run.chain__sharing import pace
+from sweep.run.chain import pace, run
 from sweep.store.artifacts import Store
-from sweep.train.context__meter import Event
+from sweep.train.context import Event
 
 AXES = {"intermediate": ["none", "world/nli"], "target": ["world/topic", "world/ner"], "seed": [1, 2, 3]}
 GB = 1e9

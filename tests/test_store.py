@@ -15,15 +15,14 @@ import numpy as np
 import pytest
 
 from sweep.config.axes import Cell
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import EncodedSequence
+from sweep.data.encoded import EncodedSequence, from_sequences
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled
 from sweep.store.artifacts import TURN_SECONDS, Store
 from sweep.store.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.store.records import PhaseRecord, ScoreRecord
 from sweep.tasks.table import TASKS
-from sweep.train.context__meter import Event, Meter, ignore
+from sweep.train.context import Event, Meter, ignore
 from sweep.train.data import sample, subset, training_data
 
 KEY = "a" * 32

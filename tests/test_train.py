@@ -18,8 +18,7 @@ from sweep.config.phases import Sampling
 from sweep.models.encoders import cpu_weights
 from sweep.models.model import NATIVE_BF16
 from sweep.train.data import subset
-from sweep.train.loop import State, fit, start
-from sweep.train.loop__schedule import FitSettings, evaluated_steps, rate
+from sweep.train.loop import FitSettings, State, evaluated_steps, fit, rate, start
 from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import score_all
 

@@ -14,8 +14,7 @@ from sweep.config.axes import Cell
 from sweep.errors import StudyError
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import stages
-from sweep.plan.order import coverage_order
-from sweep.plan.order__forerunners import forerunners
+from sweep.plan.order import coverage_order, forerunners
 from sweep.plan.plan import Plan
 from sweep.plan.summary import summary
 from sweep.search.candidates import Tried, rates_for

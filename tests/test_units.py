@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import EncodedSequence
+from sweep.data.encoded import EncodedSequence, from_sequences
 from sweep.data.units import marks, units
 from sweep.tasks.classification import SEQUENCE
 from sweep.tasks.describe import local_task

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sweep.data.encoded import from_sequences
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.data.source import IGNORED
 from sweep.models.encoders import random_encoder
 from sweep.models.model import Chainable

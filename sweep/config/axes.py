@@ -14,9 +14,8 @@ from typing import Annotated, Any, Self, get_type_hints
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sweep.config.values import Model, Name, no_item_twice, values_once
-from sweep.config.values__notation import as_volume
-from sweep.identity__names import file_name
+from sweep.config.values import Model, Name, as_volume, no_item_twice, values_once
+from sweep.identity import file_name
 
 NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
 BETWEEN = " | "  # the parts of a cell's name

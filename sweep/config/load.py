@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from sweep.config.phases import PhaseSettings
 from sweep.config.study import Budget, Study
-from sweep.config.values__notation import as_budget
+from sweep.config.values import as_budget
 from sweep.errors import StudyError, nearest
 
 

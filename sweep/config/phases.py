@@ -9,8 +9,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sweep.config.values import MOST, Count, Model, Name, Number, Positive, Share, Temperature, no_item_twice
-from sweep.config.values__notation import as_grid, as_warmup
+from sweep.config.values import (
+    MOST,
+    Count,
+    Model,
+    Name,
+    Number,
+    Positive,
+    Share,
+    Temperature,
+    as_grid,
+    as_warmup,
+    no_item_twice,
+)
 
 
 class RateGrid(Model):

@@ -10,8 +10,20 @@ from pydantic_core import PydanticCustomError
 
 from sweep.config.axes import Axes
 from sweep.config.phases import Phases, Pretrain
-from sweep.config.values import Int, Model, Name, Number, Positive, no_item_twice, values_once
-from sweep.config.values__notation import as_budget, as_bytes, as_duration, as_list, as_share
+from sweep.config.values import (
+    Int,
+    Model,
+    Name,
+    Number,
+    Positive,
+    as_budget,
+    as_bytes,
+    as_duration,
+    as_list,
+    as_share,
+    no_item_twice,
+    values_once,
+)
 from sweep.identity import fingerprint
 
 
@@ -63,7 +75,7 @@ class Scoring(Reading):
     """How weights are scored; nothing here is part of a phase.
 
     `layer` and `pooling` are for retrieval targets that are not trained: 0 is the embedding layer, -1 the last one;
-    without them sweep.plan.recipe__reading chooses, by what the registry knows of the encoder and by its depth.
+    without them sweep.plan.recipe chooses, by what the registry knows of the encoder and by its depth.
     """
 
     examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain

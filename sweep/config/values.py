@@ -1,13 +1,20 @@
-"""What every part of a study file is made of: frozen models that refuse unknown keys, and strict numbers and names."""
+"""Building blocks of a study file: frozen models, strict numbers and names, short notations.
+
+Each function turns what the YAML says into what a model of spec takes, or says what would do.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
+
+from sweep.errors import nearest
 
 MOST = 10**12  # no count in a study is larger: sums with it stay exact, and files and arrays can hold it
 
@@ -50,3 +57,117 @@ def no_item_twice(items: Sequence[object]) -> None:
     for item, count in Counter(items).items():
         if count > 1:
             raise PydanticCustomError("twice", "every value once is expected, {item} stands twice", {"item": str(item)})
+
+
+UNITS = {
+    "device-seconds": ("device_seconds", 1.0),
+    "device-minutes": ("device_seconds", 60.0),
+    "device-hours": ("device_seconds", 3600.0),
+    "flops": ("flops", 1.0),
+}
+
+
+SAME = 1e-6  # 0.333333 is a third
+LEAST_SHARE = 1e-3  # of a GPU; Ray counts in 1e-4
+
+
+def as_grid(value: object) -> object:
+    """1e-5 -> a grid of one rate."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10:
+        raise PydanticCustomError("rate", "a rate such as 1e-5, or a mapping with 'log' and 'points', is expected")
+    return {"log": [value, value], "points": 1}
+
+
+def as_warmup(value: object) -> object:
+    """0.1 -> a tenth of the steps."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise PydanticCustomError("warmup", "a share of the steps such as 0.1, or {steps: 100}, is expected")
+    return {"share": value}
+
+
+def as_list(value: object) -> object:
+    """14 -> [14]."""
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def as_volume(value: object) -> object:
+    """A number of examples, or 'full'."""
+    if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    hint = {"nearest": nearest(str(value), ["full"])}
+    raise PydanticCustomError("volume", "a number of examples above 0, or 'full', is expected", hint)
+
+
+def as_share(value: Any) -> object:
+    """GPUs of one chain: 0, 1, 1/k of one, or 'auto'. More than one is refused: a phase trains on a single device."""
+    if value == "auto":
+        return value
+    # Ray packs other fractions so that devices idle (ray issue 52133).
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and (value == 0 or (LEAST_SHARE <= value <= 1 and abs(1 / value - round(1 / value)) < SAME)):
+        return float(value)
+    wanted = "0, 1, 1/k of a GPU such as 0.5 or 0.25, or 'auto' is expected"
+    if number and value > 1:
+        wanted += ": a chain trains on one GPU, more chains use more of them"
+    raise PydanticCustomError("gpu", wanted, {"nearest": nearest(str(value), ["auto"])})
+
+
+DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def as_duration(value: object) -> object:
+    """'8h' or '90 min' -> seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    wanted = f"a time on the clock in {', '.join(DURATIONS)} is expected, as in '8h' or '90 min'"
+    if match is None or match[2] not in DURATIONS:
+        hint = {"nearest": nearest(match[2], DURATIONS) if match else None}
+        raise PydanticCustomError("duration", "{wanted}", {"wanted": wanted, **hint})
+    try:
+        seconds = float(match[1]) * DURATIONS[match[2]]
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise PydanticCustomError("duration", "a time above zero is expected")
+    return seconds
+
+
+SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+def as_bytes(value: object) -> object:
+    """'20 GB' -> bytes; 0 is none."""
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    if match is None or match[2] not in SIZES:
+        hint = {"nearest": nearest(match[2], SIZES) if match else None}
+        wanted = f"0, or a size in {', '.join(SIZES)} is expected, as in '20 GB'"
+        raise PydanticCustomError("size", "{wanted}", {"wanted": wanted, **hint})
+    return float(match[1]) * SIZES[match[2]]
+
+
+def as_budget(value: object) -> object:
+    """'2 device-hours' -> 7200 device-seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([-+0-9.eE_]+)\s*([A-Za-z-]+)\s*", value) if isinstance(value, str) else None
+    wanted = "an amount and one of " + ", ".join(UNITS)
+    if match is None:
+        raise PydanticCustomError("budget", "{wanted} is expected, as in '2 device-hours'", {"wanted": wanted})
+    if (unit := match[2].lower()) not in UNITS:
+        hint = nearest(match[2], UNITS) or nearest(f"device-{match[2]}", UNITS)
+        raise PydanticCustomError("budget", "{wanted} is expected", {"wanted": wanted, "nearest": hint})
+    name, factor = UNITS[unit]
+    try:
+        number = float(match[1]) * factor
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise PydanticCustomError("budget", "an amount above zero is expected")
+    return {"amount": number, "unit": name}

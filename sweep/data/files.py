@@ -1,6 +1,10 @@
-"""A data file as lines of text, or as one JSON value; decompressed where its name ends in .gz or .bz2.
+"""Data files as lines of text, one JSON value or a Parquet table; decompressed by their names.
 
 What is damaged or no UTF-8 raises DataError with `file:line`, what was found and what would do.
+
+Labels are handed on by name, because the same integer means different things in different data sets.
+
+Raises DataError with file and line for what would make the official scorer stop or count nonsense.
 """
 
 from __future__ import annotations
@@ -9,11 +13,11 @@ import bz2
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from sweep.errors import DataError
+from sweep.errors import DataError, nearest
 
 BOM = "\ufeff"
 DAMAGED = (OSError, EOFError, zlib.error)  # what reading gives where compressed data is not whole
@@ -73,3 +77,144 @@ def document(path: Path, pairs: Pairs | None = None) -> Any:
         raise DataError(f"{path}:{error.lineno}", f"broken JSON ({error.msg})", "repair or fetch the file") from error
     except ValueError as error:
         raise DataError(path, f"broken JSON ({error})", "repair or fetch the file") from error
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(record number from 1, row). Raises DataError."""
+    import pyarrow
+
+    number = 0
+    try:
+        file = _open(path)
+        names = _class_labels((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"), path)
+        for batch in file.iter_batches(batch_size=4096):
+            for row in _listed(batch, f"{path}:{number + 1}"):
+                number += 1
+                yield number, named(row, names)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}:{number + 1}", f"damaged data ({error})", "fetch the file again") from error
+
+
+def count(path: Path) -> int:
+    """Rows by the file's own account. Raises DataError."""
+    return int(_open(path).metadata.num_rows)
+
+
+def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The row with class labels (one, or a list of them) by name; what names none, such as -1, stays a number."""
+    for column, known in names.items():
+        value = row.get(column)
+        if isinstance(value, list):
+            row[column] = [_named(item, known) for item in value]
+        elif value is not None:
+            row[column] = _named(value, known)
+    return row
+
+
+def _named(value: Any, known: Sequence[str]) -> Any:
+    return known[value] if isinstance(value, int) and 0 <= value < len(known) else value
+
+
+def _listed(batch: Any, where: str) -> list[dict[str, Any]]:
+    """The rows of a batch. Raises DataError with the column that cannot be read."""
+    columns = {}
+    for number, field in enumerate(batch.schema):
+        try:
+            columns[field.name] = batch.column(number).to_pylist()
+        except (ValueError, ArithmeticError) as error:
+            found = f"column {field.name!r} of {field.type}, which cannot be read ({error})"
+            raise DataError(where, found, "write the column anew, text as UTF-8") from error
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _class_labels(metadata: bytes, path: Path) -> dict[str, list[str]]:
+    """Column -> names of its class labels, from the features that `datasets` writes into a file's schema."""
+    try:
+        features = json.loads(metadata).get("info", {}).get("features", {}) or {}
+    except (ValueError, AttributeError) as error:
+        problem = f"features in its schema's 'huggingface' that cannot be read ({error})"
+        raise DataError(path, problem, "write the file anew with `datasets`, or without them") from error
+    found = {}
+    for column, feature in features.items():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else feature  # tags: a list of labels
+        if isinstance(inner, dict) and inner.get("names"):
+            found[column] = list(inner["names"])
+    return found
+
+
+def _open(path: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(path, f"a file that is not Parquet ({error})", "correct `format` or the file") from error
+
+
+def file_lines(path: Path) -> list[str]:
+    """Lines without the blanks around them; blank ones at the end are none."""
+    lines = [line.strip() for _, line in text_lines(path)]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def same_length(found: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
+    """Refuses a prediction file with more or fewer lines than its label file."""
+    if len(found) != len(gold):
+        place = f"{predictions}:{min(len(found), len(gold)) + 1}"
+        what = f"the end of the file after {len(found)} lines" if len(found) < len(gold) else f"{len(found)} lines"
+        raise DataError(place, what, f"one prediction for each of the {len(gold)} lines of {labels} is expected")
+
+
+def numbered(
+    names: Sequence[str], numbers: Mapping[str, int], path: Path, lines: Sequence[str] | None = None
+) -> list[int]:
+    """The integer of each label. `lines` are those of the file where `names` lacks some."""
+    try:
+        return [numbers[name] for name in names]
+    except KeyError as error:
+        name = error.args[0]
+        wanted = f"one of {', '.join(numbers)} is expected"
+        line = (names if lines is None else lines).index(name) + 1
+        raise DataError(f"{path}:{line}", f"the unknown label {name!r}", wanted, nearest(name, numbers)) from error
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a file, each key once."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        each_once((name for name, _ in items), path)
+        return dict(items)
+
+    found = document(path, pairs)
+    if not isinstance(found, dict):
+        raise DataError(path, f"a JSON {type(found).__name__}", "a JSON object by id is expected")
+    return found
+
+
+def object_text(values: Iterable[tuple[str, Any]]) -> str:
+    """A JSON object with a line for each of its keys."""
+    return json.dumps(dict(values), ensure_ascii=False, indent=0) + "\n"
+
+
+def each_once(ids: Iterable[str], path: Path) -> None:
+    """Refuses an id that stands twice."""
+    seen = set()
+    for name in ids:
+        if name in seen:
+            raise DataError(path, f"the id {name!r} twice", "each id once is expected")
+        seen.add(name)
+
+
+def coverage_notes(found: Mapping[str, Any], ids: Sequence[str], path: Path) -> tuple[str, ...]:
+    """What the official scorer says of predictions by id that do not cover the labels."""
+    lacking = sum(name not in found for name in ids)
+    foreign = len(found) - (len(ids) - lacking)
+    notes = []
+    if lacking:
+        notes.append(f"{path}: {lacking} of {len(ids)} questions have no prediction and score 0")
+    if foreign:
+        notes.append(f"{path}: {foreign} predictions have an id that no question has and are left out")
+    return tuple(notes)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.data.columns import Located, fill
-from sweep.data.files__parquet import named, parquet_rows
+from sweep.data.files import named, parquet_rows
 from sweep.data.formats import Raw
 from sweep.data.parts import Part, PartedSource
 from sweep.data.source import Size

@@ -14,8 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from sweep.data.columns import Located, fill
-from sweep.data.files import DAMAGED, open_bytes
-from sweep.data.files__parquet import count
+from sweep.data.files import DAMAGED, count, open_bytes
 from sweep.data.formats import Layout, Raw, read
 from sweep.data.parts import Part, PartedSource
 from sweep.data.retrieval_formats import ALL_READERS

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from sweep.data.columns import Columns, Located
 from sweep.data.source import Row
-from sweep.data.units__share import DRAW, drawn, held
+from sweep.data.units import DRAW, drawn, held
 from sweep.errors import DataError, nearest
 
 

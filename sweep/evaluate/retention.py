@@ -1,7 +1,7 @@
 """What is left of the intermediate tasks after the target phase, on their held-out data in their training language.
 
 Three scores per task: `before`, right after the intermediate phase; `saved_head`, the head of that phase on the target
-phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (sweep/evaluate/linear_probe__probe.py). The first
+phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (sweep/evaluate/linear_probe.py). The first
 gap says what head and encoder have lost of each other, the second what the encoder has lost. Masked tasks and those
 that are answered by vectors have no linear head, and no fresh one. Retention is after divided by before.
 """
@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.encoded import Encoded
 from sweep.data.source import Size
-from sweep.evaluate.linear_probe__probe import fit_head
+from sweep.evaluate.linear_probe import fit_head
 from sweep.models.model import Chainable
 from sweep.plan.cost import probe_examples
 from sweep.plan.recipe import INTERMEDIATE, Chain, Phase
 from sweep.tasks.task import Task
-from sweep.train.context import LOADING, Bench, model_with_heads
-from sweep.train.context__meter import encoded_flops
+from sweep.train.context import LOADING, Bench, encoded_flops, model_with_heads
 from sweep.train.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
 from sweep.train.score import score
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 
-from sweep.data.encoded__base_encoded import Encoded
-from sweep.evaluate.linear_probe import label_columns, parts
-from sweep.evaluate.linear_probe__logme import Moments, log_evidence, moments
+from sweep.data.encoded import Encoded
+from sweep.evaluate.linear_probe import Moments, label_columns, log_evidence, moments, parts
 from sweep.models.model import Chainable
 from sweep.plan.plan import Plan
 from sweep.plan.preview import EXAMPLES, target_settings
@@ -19,8 +18,7 @@ from sweep.store.artifacts import Store
 from sweep.store.index import Stock
 from sweep.store.records import PreviewRecord
 from sweep.tasks.task import Task
-from sweep.train.context import Bench, model_to_score, set_up
-from sweep.train.context__meter import Listener, encoded_flops, ignore
+from sweep.train.context import Bench, Listener, encoded_flops, ignore, model_to_score, set_up
 from sweep.train.data import SAMPLE_SEED, training_data
 from sweep.train.phase import train_phase
 

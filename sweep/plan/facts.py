@@ -15,7 +15,7 @@ from typing import Any
 from sweep.data.source import Size
 from sweep.identity import fingerprint
 from sweep.models.registry import Shape
-from sweep.tasks.check__overlap import Shared
+from sweep.tasks.check import Shared
 
 STUDY, PLAN, PREVIEWS, CORES = "study", "plan", "previews", "device:cores"
 

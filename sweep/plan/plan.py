@@ -16,9 +16,9 @@ from functools import cached_property
 from sweep.config.axes import OWN, Cell
 from sweep.config.phases import Phases, Pretrain, Text
 from sweep.config.study import Study
-from sweep.data.encoded__base_encoded import ENCODING_VERSION
+from sweep.data.encoded import ENCODING_VERSION
 from sweep.identity import KEY_LENGTH, fingerprint
-from sweep.models.registry__shapes import EncoderSource
+from sweep.models.registry import EncoderSource
 from sweep.plan.languages import judged_in, trained_in
 from sweep.plan.recipe import (
     CANDIDATE,
@@ -31,9 +31,10 @@ from sweep.plan.recipe import (
     Phase,
     Rates,
     Recipe,
+    rates_at,
+    scoring_settings,
+    spread,
 )
-from sweep.plan.recipe__grids import rates_at, spread
-from sweep.plan.recipe__reading import scoring_settings
 from sweep.tasks.task import Task
 
 SCORE_VERSION = 3  # raised when the same weights would give other scores

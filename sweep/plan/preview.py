@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sweep.config.phases import Phases, PhaseSettings, Warmup
-from sweep.data.encoded__base_encoded import ENCODING_VERSION
+from sweep.data.encoded import ENCODING_VERSION
 from sweep.identity import fingerprint
 from sweep.plan.cost import Costs
 from sweep.plan.plan import Plan

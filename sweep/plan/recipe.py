@@ -1,16 +1,28 @@
-"""What a plan is made of: recipe, phase, chain. Frozen values; plan.py makes them and gives them their keys."""
+"""Values that a plan is made of: recipe, phase, cell, chain, learning-rate grids, scoring settings.
+
+A point holds an index per axis.
+
+Translations are found by vectors of a middle layer: the one that the registry has for the encoder (mBERT 8 of 12, XLM-R
+large 14 of 24), else `default_layer`, a rule that gives these two, and the same relative depth elsewhere. A task that a
+target phase trained is read where it was trained: at the last layer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from sweep.config.axes import Cell
 from sweep.config.phases import PhaseSettings
-from sweep.data.encoded__base_encoded import ENCODING_VERSION
+from sweep.config.study import Study
+from sweep.data.encoded import ENCODING_VERSION
 from sweep.identity import fingerprint
+from sweep.models.registry import EncoderSource
+from sweep.tasks.task import Task
 
 PHASE_VERSION = 7  # raised when the same recipe would give other weights
 
@@ -107,3 +119,75 @@ def attempt_seed(seed: int, attempt: int) -> int:
     Not seed + attempt: that may be another seed of the study, whose run would then count twice.
     """
     return seed if attempt == 0 else int(fingerprint([seed, attempt])[:8], 16)
+
+
+Point = tuple[int, ...]
+
+
+@cache
+def spread(sizes: tuple[int, ...], count: int, first: Point) -> tuple[Point, ...]:
+    """`count` points of a grid: a given one, then always the point farthest from those before it.
+
+    Deterministic, and a longer list begins with a shorter one. From the middle of three rates: middle, lowest, highest.
+    """
+    chosen = [first]
+    while len(chosen) < min(count, math.prod(sizes)):
+        left = untried(sizes, chosen)
+        chosen.append(max(left, key=lambda point: min(_apart(sizes, point, other) for other in chosen)))
+    return tuple(chosen)
+
+
+def nearest(sizes: Sequence[int], wanted: Point, tried: Sequence[Point]) -> Point:
+    """The wanted point, or the untried one nearest to it, by its last axis if possible: twice would be a waste.
+
+    The last axis is the last phase's. Another rate for one before it may be a phase that nobody has trained.
+    """
+    return min(
+        untried(sizes, tried), key=lambda point: (_square(point[:-1], wanted[:-1]), _square(point[-1:], wanted[-1:]))
+    )
+
+
+def untried(sizes: Sequence[int], tried: Sequence[Point]) -> Iterator[Point]:
+    """The other points, in the order of the grid."""
+    return (point for point in itertools.product(*map(range, sizes)) if point not in tried)
+
+
+def rates_at(grid: Mapping[str, Sequence[float]], point: Point) -> dict[str, float]:
+    """The rates of a point, by kind of phase."""
+    return {kind: rates[index] for (kind, rates), index in zip(grid.items(), point, strict=True)}
+
+
+def _square(one: Point, other: Point) -> int:
+    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+
+
+def _apart(sizes: Sequence[int], one: Point, other: Point) -> float:
+    steps = zip(one, other, sizes, strict=True)
+    return float(sum(((a - b) / max(size - 1, 1)) ** 2 for a, b, size in steps))
+
+
+def default_layer(layers: int) -> int:
+    """Two thirds up in an encoder of at most 12 layers, 7/12 in a deeper one."""
+    return round(layers * (2 / 3 if layers <= 12 else 7 / 12))
+
+
+def scoring_settings(study: Study, task: Task, encoder: EncoderSource) -> dict[str, Any]:
+    """What of the study's scoring settings counts for a task; layers count from the embedding layer, 0.
+
+    The first layer is the one that counts; the others are shown beside it.
+    """
+    settings: dict[str, Any] = {"examples": study.scoring.examples, **task.family.scoring_settings(task)}
+    if not task.family.vectors:
+        return settings
+    last = encoder.shape.layers
+    if task.trained_in:
+        return settings | {"layers": [last], "pooling": encoder.pooling}
+    asked, pooling = study.scoring.reading(task.name)
+    own = default_layer(last) if encoder.known.layer is None else encoder.known.layer
+    layers = [own] if asked is None else [layer % (last + 1) for layer in asked]
+    return settings | {"layers": list(dict.fromkeys(layers)), "pooling": pooling or encoder.known.pooling}
+
+
+def read_layers(settings: Mapping[str, Any], encoder: EncoderSource) -> list[int]:
+    """The same layers as a model takes them: -1 is the last one, its final norm included."""
+    return [-1 if layer == encoder.shape.layers else layer for layer in settings.get("layers", [-1])]

@@ -20,15 +20,19 @@ from sweep.data.hub import HubSource
 from sweep.data.parts import PartedSource
 from sweep.errors import Mistakes, StudyError, nearest
 from sweep.identity import fingerprint
-from sweep.models.registry import GUESS
-from sweep.models.registry__shapes import EncoderSource, encoder_source, per_seed
-from sweep.plan.checks import check_mixing
-from sweep.plan.checks__chain_budget import budget_flags, check_affordable, check_chain_budgets
-from sweep.plan.checks__data_facts import counted_examples, data_flags, overlaps
+from sweep.models.registry import GUESS, EncoderSource, encoder_source, per_seed
+from sweep.plan.checks import (
+    budget_flags,
+    check_affordable,
+    check_chain_budgets,
+    check_mixing,
+    counted_examples,
+    data_flags,
+    overlaps,
+)
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.halving import check_rungs
-from sweep.plan.languages import check_sources, source_flags, source_settings
-from sweep.plan.languages__groups import check_groups, group_flags
+from sweep.plan.languages import check_groups, check_sources, group_flags, source_flags, source_settings
 from sweep.plan.plan import Plan, Rows
 from sweep.plan.recipe import INTERMEDIATE
 from sweep.tasks.describe import own_task

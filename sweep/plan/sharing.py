@@ -1,4 +1,4 @@
-"""`gpu: auto`: how many chains share a device, by the memory and the speed that were measured.
+"""Co-location of chains on a GPU (`gpu: auto`), by the memory and the speed that were measured.
 
 A chain has a device to itself until everything that it will do has been measured so: once per encoder, kind of work and
 batch. Then as many share a device as fit, in memory and in cores, and as pay: where a phase's FLOP costs more
@@ -7,7 +7,7 @@ device-seconds among neighbours than alone, half as many do. What was measured i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.plan import Plan
@@ -66,3 +66,37 @@ def _pays(names: Sequence[str], facts: Facts, many: int) -> bool:
     paces = [(facts.pace(name, many), facts.pace(name, 1)) for name in names]
     known = [(shared, alone) for shared, alone in paces if shared is not None and alone is not None]
     return sum(shared for shared, _ in known) <= sum(alone for _, alone in known)
+
+
+ROUNDING = 1e-6
+
+
+class Places:
+    """Devices per chain, and whether as many are free."""
+
+    def __init__(self, plan: Plan, facts: Facts) -> None:
+        self._plan, self._runtime, self._facts = plan, plan.study.runtime, facts
+        self.devices: float | None = None  # of the machine, once it is known; None: a cluster has its own queue
+
+    def learn(self, facts: Facts) -> None:
+        """What workers have measured."""
+        self._facts |= facts
+
+    def wanted(self, chain: Chain, missing: Sequence[Phase], scored: bool) -> float:
+        """Devices for a chain that trains these phases, and is scored or not: GPUs, or cores where it uses no GPU."""
+        if not self._runtime.shares:
+            return self._runtime.devices
+        return 1 / crowd(works(self._plan, chain, missing, scored), self._facts, self._runtime.cores)
+
+    def room(self, wanted: float, taken: Iterable[float]) -> bool:
+        """Whether so much is free; where shares do not change, Ray Tune counts chains itself."""
+        if self.devices is None or not self._runtime.shares:
+            return True
+        return sum(taken) + wanted <= self.devices + ROUNDING
+
+    def refused(self, chain: Chain, missing: Sequence[Phase], share: float) -> Facts:
+        """Facts of a chain whose first work found no room in its share of a device."""
+        name, *_ = works(self._plan, chain, missing, scored=True)
+        found = refused(name, self._facts, round(1 / share))
+        self.learn(found)
+        return found

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import SweepError
-from sweep.identity__names import file_name
+from sweep.identity import file_name
 from sweep.report.results import Result
 from sweep.store import paths
 from sweep.store.artifacts import Store, write_atomically
 from sweep.store.records import ScoreRecord
-from sweep.xtreme.layout import DESCRIPTION, LABELS, PREDICTIONS, family_with_files, test_file
-from sweep.xtreme.layout__archive import unpack
+from sweep.xtreme.layout import DESCRIPTION, LABELS, PREDICTIONS, family_with_files, test_file, unpack
 
 MARK = {"made by": "sweep"}
 SHOWN = 3  # files in a sentence

@@ -24,7 +24,7 @@ from sweep.plan.resolve import resolve
 from sweep.run.study import no_study, prepared
 from sweep.store import paths
 from sweep.store.artifacts import Store
-from sweep.store.index__outdated import outdated
+from sweep.store.index import outdated
 from sweep.store.ledger import OVER, ChainRow, opened_to_read
 from sweep.terminal import table
 

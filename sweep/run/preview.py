@@ -33,7 +33,7 @@ from sweep.store.artifacts import Store
 from sweep.store.index import Stock
 from sweep.store.ledger import Ledger
 from sweep.terminal import table
-from sweep.train.context__meter import Event
+from sweep.train.context import Event
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: one line for the study and one per running chain.
+"""Live view of a running study: one line for the study and one per running chain, with time left.
 
 On a terminal the lines are redrawn in place; elsewhere (a log file, CI) they are written every half minute, and the
 study's line whenever a chain ends.
@@ -14,9 +14,41 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from sweep.run.progress__forecast import device_seconds_left
+from sweep.config.study import Budget
 from sweep.search.admission import Admission
 from sweep.search.budget import Running
+
+
+def device_seconds_left(admission: Admission) -> float:
+    """Forecast of the work that is left, shared phases once, replicas of cells that are not tuned yet left out.
+
+    Of candidates that have not begun, as many go on from each stage as the plan says. Of what runs, the steps that it
+    has not made are left.
+    """
+    left: dict[str, tuple[str, float]] = {}
+    costs, stock = admission.costs, admission.stock
+    for chain, work in admission.left():
+        parts = costs.planned(chain) if work.stage == 0 else costs.parts(chain)
+        wanted = [phase.key for phase in stock.to_train(chain)]
+        wanted += [chain.score] if chain.score in parts and not stock.is_over(chain) else []
+        left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
+    for running in admission.running.values():
+        latest = running.latest
+        if latest.get("steps") and (key := latest["key"]) in left:
+            encoder, flops = left[key]
+            left[key] = encoder, flops * (1 - latest["step"] / latest["steps"])
+    speed = admission.purse.speed_so_far(admission.running.values())
+    return sum(speed.device_seconds(encoder, flops) for encoder, flops in left.values())
+
+
+def least_budget(admission: Admission) -> Budget | None:
+    """The budget with which the cheapest of the chains that were not paid for could run."""
+    budget = admission.plan.study.budget
+    if budget is None or not admission.endings.unpaid:
+        return None
+    least = admission.purse.spent + min(admission.price(chain) for chain in admission.endings.unpaid)
+    return budget.model_copy(update={"amount": least})
+
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 30.0

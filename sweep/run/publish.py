@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from sweep.config.load import load
 from sweep.config.study import Study
-from sweep.plan.languages__groups import groups_of
+from sweep.plan.languages import groups_of
 from sweep.report import page
 from sweep.report.submissions import publish_submissions
 from sweep.report.tables import leading_table

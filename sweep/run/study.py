@@ -29,20 +29,18 @@ from sweep.errors import Mistakes, StudyError, SweepError
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.first_use import check_data, resolve_revisions, unchecked_encoders
-from sweep.plan.languages__groups import groups_of
+from sweep.plan.languages import groups_of
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.resolve import informed, look_up, make_plan, shaped
 from sweep.plan.summary import summary
-from sweep.run.progress import Display, duration
-from sweep.run.progress__forecast import least_budget
+from sweep.run.progress import Display, duration, least_budget
 from sweep.run.tracking import Tracker
 from sweep.search.admission import Admission
 from sweep.store import paths
 from sweep.store.artifacts import Store, disk_error
 from sweep.store.index import Stock
-from sweep.store.ledger import Ledger
-from sweep.store.ledger__measured import measured
+from sweep.store.ledger import Ledger, measured
 from sweep.tasks.plugins import code_folders
 
 if TYPE_CHECKING:
@@ -139,10 +137,10 @@ def _check_encoders(plan: Plan, facts: Facts) -> Facts:
     if not unchecked_encoders(plan, facts):
         return NO_FACTS
     if "torch" in sys.modules:
-        from sweep.plan.first_use__inspection import check_encoders
+        from sweep.plan.first_use import check_encoders
 
         return check_encoders(plan, facts)
-    command = [sys.executable, "-P", "-m", "sweep.plan.first_use__inspection"]
+    command = [sys.executable, "-P", "-m", "sweep.plan.first_use"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     asked = pickle.dumps((plan, facts))
     done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=True)
@@ -246,9 +244,7 @@ def _execute(admission: Admission, results: Path) -> bool:
 def _tune(admission: Admission, first: Chain, results: Path, room: Room, display: Display) -> bool:
     from ray import tune
 
-    from sweep.run.tune import METRIC, WORKER_DEATHS, ChainSearcher
-    from sweep.run.tune__scheduler import BudgetScheduler
-    from sweep.run.tune__worker import chain_trial
+    from sweep.run.tune import METRIC, WORKER_DEATHS, BudgetScheduler, ChainSearcher, chain_trial
 
     runtime = admission.plan.study.runtime
     store = Store(results / paths.STORE)

@@ -1,17 +1,39 @@
-"""Ray Tune's searcher: hands admission's chains to Tune and tells it which have ended. No decision is made here."""
+"""Ray Tune's searcher, scheduler and trainable: hand admission's chains to workers and their reports back.
+
+Runs in a thread of a warm worker process, which keeps torch and transformers imported between chains.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+import re
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sweep.errors import DeviceError, SweepError
 from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
-from sweep.run.logs import add
+from sweep.run.logs import add, place, spoken_into, stack_of_silence
 from sweep.search.admission import Admission
+from sweep.search.budget import REPORT_SECONDS, REPORT_SHARE
+from sweep.store.artifacts import Store, disk_error
+
+if TYPE_CHECKING:
+    from sweep.train.context import Event
 
 WORKER_DEATHS = 2  # a chain whose worker dies more often has failed
 METRIC = "objective"  # Tune wants one in every report; what is compared is compared by admission, inside cells
@@ -101,3 +123,229 @@ class ChainSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Never called: Tuner.restore is not used."""
+
+
+class BudgetScheduler(FIFOScheduler):
+    """Hears every report, also the one at which a chain is stopped, which Tune's searchers never see."""
+
+    def __init__(self, admission: Admission, say: Callable[[str], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._admission, self._say = admission, say
+        self._deaths: dict[str, int] = {}  # trial -> how often its worker has died
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        key, report = trial.config["chain"], read(result)
+        if "failed" in report or "broken" in report:
+            return str(TrialScheduler.CONTINUE)
+        self._admission.heard(key, report)
+        if said := report.get("said"):
+            self._say(f"{self._admission.running[key].chain.name}: {said}")
+        goes_on = report.get("finished") or self._admission.may_go_on(key)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Tune asks ten times a second: the moment to look after chains that do not report. It chooses by itself."""
+        live = {trial.config["chain"]: trial for trial in tune_controller.get_live_trials()}
+        for key, trial in live.items():
+            self._note_deaths(key, trial)
+        at_work = {key: trial for key, trial in live.items() if trial.status == Trial.RUNNING}
+        for key in at_work.keys() & self._admission.running.keys():
+            self._admission.placed(key)
+        for key in self._admission.stranded() & live.keys():
+            _end(tune_controller, live[key])
+        for key in self._admission.silent() & at_work.keys():
+            ray.kill(at_work[key].temporary_state.ray_actor)  # Tune begins the chain anew, as often as a worker may die
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._note_deaths(trial.config["chain"], trial)
+        super().on_trial_error(tune_controller, trial)
+
+    def _note_deaths(self, key: str, trial: Any) -> None:
+        """What Ray knows of the end of a worker goes to the chain's log: the worker itself may have said nothing."""
+        deaths = trial.run_metadata.num_failures
+        if deaths > self._deaths.get(trial.trial_id, 0):
+            self._deaths[trial.trial_id] = deaths
+            told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+            add(self._admission.stock.store.log(key), f"the worker has died ({deaths})\n{told}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""
+        return {}
+
+
+def _end(tune_controller: Any, trial: Any) -> None:
+    """Ends a chain that does not listen, with its process: what the store and the last checkpoint have is kept."""
+    if trial.status == Trial.RUNNING:
+        trial.max_failures = 0  # else Tune would begin it anew
+        ray.kill(trial.temporary_state.ray_actor)
+    else:
+        trial.init_local_path()  # else Tune stumbles over it at the end
+        with redirect_stdout(StringIO()):  # what Tune prints of it, however silent it is to be
+            tune_controller.stop_trial(trial)  # its process is not there yet
+
+
+UNCHANGED = {"said": "", "committed": False, "facts": NO_FACTS}  # of a report that is made once more
+HANGS = 0.9  # of the silence after which a worker is ended: then its stacks go to the log
+# Of an accelerator or its libraries. From then on a process may get the same error from whatever it asks of the device:
+# CUDA's documentation says so of cudaErrorAssert, cudaErrorIllegalAddress, cudaErrorECCUncorrectable and others.
+BROKEN = re.compile(
+    r"(CUDA|HIP)( driver)? error|CU(BLAS|SPARSE|SOLVER|FFT)_STATUS_|CUDNN_STATUS_|cuDNN error|NCCL error"
+)
+# Refused before anything ran: the device goes on, and another process would be refused too.
+REFUSED = re.compile(
+    r"out of memory|ALLOC_FAILED|NOT_SUPPORTED|not supported|INVALID_VALUE|BAD_PARAM|invalid argument"
+    r"|no kernel image|invalid device (function|ordinal)|invalid configuration argument"
+)
+
+
+def chain_trial(config: dict[str, Any], plan: Plan, store_root: str, mark: str) -> None:
+    """Runs the chain that `config` names and reports to the driver, which has left `mark` in the store."""
+    began = time.time(), time.process_time()  # before torch is imported: the chain has its place from now on
+    reports = Reports(plan, began)
+    store, logged = Store(Path(store_root)), False
+    try:
+        store.check(mark)
+        with spoken_into(store.log(config["chain"])) as note:
+            logged = True
+            _work(config, store, reports, note)
+    except Exception as fault:
+        line, told = _line(fault, store), {"trace": "" if logged else traceback.format_exc()}
+        if leaves_device_unusable(fault):
+            reports.end(broken=line, **told)
+            raise  # a new process tries again
+        # Raising would make Tune try again what cannot succeed, and pay for it each time.
+        shared = plan.study.runtime.shares and config["devices"] < 1
+        reports.end(finished=True, failed=line, crowded=isinstance(fault, DeviceError) and shared, **told)
+    else:
+        reports.end(finished=True)
+
+
+@dataclass
+class Reports:
+    """What the driver is told of an attempt, and when: milestones at once, else now and then.
+
+    Tune stops an attempt by raising SystemExit in whatever thread reports to it.
+    """
+
+    plan: Plan
+    began: tuple[float, float]  # (time.time(), time.process_time())
+
+    def __post_init__(self) -> None:
+        unspent = {"flops": 0.0, "device_seconds": 0.0, "seconds": 0.0, "phase": "", "key": ""}
+        self.latest: dict[str, Any] = {"started": self.began[0], **unspent}
+        self._sent, self._heard = 0.0, dict[str, Any]()  # time and content of the last report
+        self._taken, self._stopped, self._lock = time.time(), False, threading.Lock()
+
+    def take(self, event: Event) -> None:
+        """Reports an event, or not yet. Raises SystemExit where the driver wants the attempt to end."""
+        with self._lock:
+            if self._stopped:
+                raise SystemExit
+            self.latest, self._taken = {"started": self.began[0], **vars(event)}, time.time()
+            if self.plan.study.runtime.shares and event.facts:
+                self.latest["facts"] = event.facts.with_cores_per_device(_cores_per_device())
+            milestone = event.committed or event.facts or event.said or event.dev is not None
+            if milestone or time.time() - self._sent > REPORT_SECONDS or self._dear():
+                self._send(self.latest)
+
+    def end(self, **rest: Any) -> None:
+        """The last report of an attempt, or the one before its process ends."""
+        with self._lock:
+            self._send({**self.latest, **UNCHANGED, **rest})
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """A thread vouches for work that is at something of which it said that it may take long, and for no other.
+
+        Not for longer than the study's `silence`: work that hangs there is found out after that time once more.
+        """
+        over = threading.Event()
+
+        def repeat() -> None:
+            while not over.wait(REPORT_SECONDS) and not self._stopped:
+                self._repeat()
+
+        thread = threading.Thread(target=repeat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _repeat(self) -> None:
+        with self._lock, suppress(SystemExit):  # the work is ended at its next event
+            now, runtime = time.time(), self.plan.study.runtime
+            if self.latest.get("doing") and REPORT_SECONDS < now - self._taken < runtime.silence:
+                spent = {"seconds": now - self.began[0]}
+                if not runtime.gpus:
+                    spent["device_seconds"] = time.process_time() - self.began[1]
+                self._send({**self.latest, **UNCHANGED, **spent})
+
+    def _send(self, report: dict[str, Any]) -> None:
+        """Waits until the driver has taken note."""
+        if self._stopped:
+            raise SystemExit
+        try:
+            tune.report(written(report))
+        except SystemExit:
+            self._stopped = True
+            raise
+        self._sent, self._heard = time.time(), report
+
+    def _dear(self) -> bool:
+        """Whether what was spent since the last report is a noticeable share of the budget."""
+        budget = self.plan.study.budget
+        if budget is None:
+            return False
+        return bool(self.latest[budget.unit] - self._heard.get(budget.unit, 0.0) > REPORT_SHARE * budget.amount)
+
+
+def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Callable[[str], None]) -> None:
+    plan = reports.plan
+    chain = plan.chain(plan.cells[config["cell"]], config["rates"], config["seed"], config["candidate"], config["role"])
+    note(f"{chain.name}, candidate {chain.candidate}: on {place()}")
+    from sweep.run.chain import run  # loads torch, which may take long: the log has begun by now
+
+    phase = ""
+
+    def listen(event: Event) -> None:
+        nonlocal phase
+        alive()
+        if event.key != phase:
+            phase = event.key
+            note(f"{event.phase} {event.key}")
+        if event.said or event.committed:
+            note(event.said or f"{event.phase} {event.key} is in the store")
+        reports.take(event)
+
+    with reports.repeated(), stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
+        occupied = {"began": reports.began, "devices": config["devices"]}
+        run(chain, plan, store, listen, until=config["until"], keep=config["keep"], **occupied)
+    note("finished")
+
+
+def _line(fault: Exception, store: Store) -> str:
+    """What the user reads of an error; its traceback is in the log."""
+    mistake = fault if isinstance(fault, SweepError) else disk_error(fault, store.root)
+    return str(mistake) if mistake is not None else " ".join(f"{type(fault).__name__}: {fault}".split())
+
+
+def leaves_device_unusable(fault: BaseException) -> bool:
+    """Whether a process has to end after this error, for it may get the same one from whatever it asks of its device.
+
+    Not where a device was full: torch.OutOfMemoryError has texts of its own.
+    """
+    cause = fault.__cause__ or fault.__context__
+    if cause is not None and leaves_device_unusable(cause):
+        return True
+    accelerator = any(kind.__name__ == "AcceleratorError" for kind in type(fault).__mro__)
+    is_of_device = accelerator or (isinstance(fault, RuntimeError) and BROKEN.search(str(fault)) is not None)
+    return is_of_device and REFUSED.search(str(fault)) is None
+
+
+def _cores_per_device() -> float:
+    """Cores per GPU of the node that this worker runs on."""
+    own = ray.get_runtime_context().get_node_id()
+    node = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == own)  # type: ignore[no-untyped-call]
+    return float(node.get("CPU", 1) / node.get("GPU", 1))

@@ -15,18 +15,15 @@ from typing import Any
 
 from sweep.plan.cost import Costs
 from sweep.plan.halving import TRAINED, cell_by_cell, stages
-from sweep.plan.order import coverage_order
-from sweep.plan.order__forerunners import forerunners
+from sweep.plan.order import coverage_order, forerunners
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import CANDIDATE, REPLICA, Chain
-from sweep.plan.sharing__places import Places
+from sweep.plan.sharing import Places
 from sweep.search.budget import Purse, Running
 from sweep.search.candidates import Tried
 from sweep.search.endings import Endings
-from sweep.search.tournament import CellState, Work, proposal
-from sweep.search.tournament__winners import Winners
-from sweep.store.index import Stock
-from sweep.store.index__outdated import outdated
+from sweep.search.tournament import CellState, Winners, Work, proposal
+from sweep.store.index import Stock, outdated
 from sweep.store.ledger import RUNNING, Ledger, row_of
 
 

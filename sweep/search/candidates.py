@@ -1,7 +1,7 @@
 """Learning rates of a cell's candidates: start-up points, then Optuna, then the winner.
 
 Start-up points are fixed, but for the last one: it takes up what was best in cells that the plan's order puts before
-this one and that train one of its phases (sweep.plan.order__forerunners says which), as far as candidates of the same
+this one and that train one of its phases (sweep.plan.order says which), as far as candidates of the same
 number go. Kinds of phase of which they know nothing keep the fixed point's rate.
 
 A suggestion is a pure function of the cell and of the finished candidates before it. No Optuna study lives between
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from sweep.config.axes import Cell
 from sweep.identity import fingerprint
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import Rates
-from sweep.plan.recipe__grids import Point, nearest, rates_at
+from sweep.plan.recipe import Point, Rates, nearest, rates_at
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What was reserved and what was spent, chain by chain: one SQLite file in the results folder, one writer.
+"""Ledger of what was reserved and spent, chain by chain: one SQLite file, one writer.
 
 The ledger is the truth that survives a kill; Optuna's studies, MLflow and the live display are rebuilt from it.
 Spending is kept per attempt, so an attempt that died is still charged with what it last reported.
@@ -18,8 +18,10 @@ from pathlib import Path
 
 from sweep.config.axes import CELL_COLUMNS, Cell
 from sweep.errors import StoreError
-from sweep.plan.facts import Facts
+from sweep.plan.cost import Speed
+from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.recipe import REPLICA, Chain
+from sweep.store import paths
 
 COPIES = 20  # attempts to copy it while a run writes
 
@@ -302,3 +304,24 @@ def _row(found: sqlite3.Row) -> ChainRow:
         rates=json.loads(found["rates"]), phases=tuple(json.loads(found["phases"])), selected=bool(found["selected"])
     )
     return ChainRow(cell=Cell.of(dict(found)), **values)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Nothing, before a study has begun."""
+
+    facts: Facts = NO_FACTS  # of the ledger
+    work: tuple[tuple[str, float, float], ...] = ()  # (encoder, FLOPs, device-seconds) of each chain
+
+    def speed(self, gpu: bool) -> Speed:
+        return Speed(self.work, gpu)
+
+
+def measured(results: Path) -> Measured:
+    """What the ledger in a results folder knows; nothing where there is none."""
+    if not (results / paths.LEDGER).is_file():
+        return Measured()
+    with opened_to_read(results / paths.LEDGER) as ledger:
+        work = tuple((row.cell.encoder, row.flops, row.device_seconds) for row in ledger.chains())
+        facts = ledger.facts()
+        return Measured(facts, work)

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data.columns import Columns
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
-from sweep.data.encoded__subwords import frame, slices, subwords
-from sweep.data.files__prediction_files import numbered
+from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
+from sweep.data.files import numbered
 from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.metrics import ClassMetric, class_metrics

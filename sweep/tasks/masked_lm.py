@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data.columns import Columns
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
-from sweep.data.encoded__subwords import frame, slices, subwords
+from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
 from sweep.data.source import Row
 from sweep.tasks.classification import accuracy
 from sweep.tasks.task import Family, HeadSpec, Prediction, Task

@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data.columns import Columns
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
-from sweep.data.files__prediction_files import file_lines
+from sweep.data.encoded import Encoded, EncodedSequence
+from sweep.data.files import file_lines
 from sweep.data.source import Row
 from sweep.errors import DataError
-from sweep.tasks.retrieval import Text, text_sequences
-from sweep.tasks.retrieval__vectors import Neighbours, RowIds, Vectors
+from sweep.tasks.retrieval import Neighbours, RowIds, Text, Vectors, text_sequences
 from sweep.tasks.tagging import micro_scores
 from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
 

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data.columns import Columns
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
-from sweep.data.files__prediction_files import coverage_notes, json_object, object_text
+from sweep.data.encoded import Encoded, EncodedSequence
+from sweep.data.files import coverage_notes, json_object, object_text
 from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.classification import accuracy
-from sweep.tasks.retrieval import Text, identity, text_sequences
-from sweep.tasks.retrieval__vectors import Vectors
+from sweep.tasks.retrieval import Text, Vectors, identity, text_sequences
 from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
 
 DEPTH = 20

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data.columns import Columns
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
+from sweep.data.encoded import Encoded, EncodedSequence
 from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.classification import one_sequence_each

@@ -1,4 +1,4 @@
-"""The family `embedding`: find the translation of a sentence by the nearest vector.
+"""The family `embedding` (Tatoeba): find the translation of a sentence by the nearest vector.
 
 As XTREME scores Tatoeba: for every sentence of the PIVOT side the FOREIGN sentence of greatest cosine is looked up; it
 is right where both have the same row. No margin, no centring, no pardon for duplicates. Statistics are (correct, 1),
@@ -9,20 +9,43 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data.columns import Columns
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
-from sweep.data.encoded__subwords import frame, slices, subwords
+from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
 from sweep.data.source import Row, guess_tokens
 from sweep.errors import DataError
 from sweep.tasks.classification import accuracy, right_or_wrong
-from sweep.tasks.retrieval__vectors import Vectors
 from sweep.tasks.task import Family, HeadSpec, Prediction, Task
+
+RowIds = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest of M keys for each of N queries, the nearest first; of equally near ones the lower key first."""
+
+    keys: RowIds  # [N, k] positions among the keys; k is the smaller of what was asked for and M
+    cosine: NDArray[np.float32]  # [N, k]
+
+
+class Vectors(Protocol):
+    """One vector per sequence, and the search among them. Rows are numbers of sequences."""
+
+    def __len__(self) -> int:
+        """Sequences."""
+
+    def nearest(self, queries: RowIds, keys: RowIds, count: int) -> Neighbours:
+        """The `count` rows of `keys` nearest to each row of `queries`, by cosine."""
+
+    def mutual(self, one: RowIds, other: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
+        """`nearest` from one side to the other, and back, for the price of one matrix product."""
+
 
 Text = tuple[str, Sequence[int]]  # a text and the targets of its sequence
 

@@ -1,19 +1,124 @@
-"""What a study can name: output shapes, the embedded benchmark's tasks, and well-known hub data sets.
+"""The table of tasks that a study can name, and how `sweep tasks` shows it.
 
 The tables are in english.py and targets.py. A hub row says which columns mean what, how large the splits are and how
 long the examples, so that a plan needs no network. No commit is pinned: a study records the one it resolved.
+
+Sizes are what the descriptions state; nothing is loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweep import terminal
+from sweep.data.hub import HubSource
+from sweep.data.source import SPLITS
+from sweep.errors import DataError, StudyError, nearest
+from sweep.tasks.catalog import BENCHMARKS, PROVIDED, MissingSource
 from sweep.tasks.catalog.intermediate import ENGLISH
 from sweep.tasks.catalog.targets import TARGETS
-from sweep.tasks.catalog__provided import PROVIDED
+from sweep.tasks.check import overlap
 from sweep.tasks.describe import hub_task
 from sweep.tasks.synthetic import TASKS as EMBEDDED
+from sweep.tasks.tagging import RAW
 from sweep.tasks.task import Task
 
 HUB = {**{name: {"languages": ["en"], **row} for name, row in ENGLISH.items()}, **TARGETS}
 
 TASKS: dict[str, Task] = {task.name: task for task in (*EMBEDDED, *PROVIDED)}
 TASKS |= {name: hub_task(name, row, f"tasks.{name}") for name, row in HUB.items()}
+
+
+HEADER = ("task", "family", "languages", "train", "dev", "test", "metric")
+
+
+def facts(name: str) -> dict[str, Any]:
+    """All that the table knows of one task. Raises StudyError where there is no such task."""
+    if name not in TASKS:
+        raise StudyError(f"task {name}", "no such name", f"one of {', '.join(TASKS)} is expected", nearest(name, TASKS))
+    task = TASKS[name]
+    return {
+        "task": name,
+        "family": task.family.name,
+        "metric": task.metric_name,
+        "scheme": task.family.scheme(task.labels),
+        "languages": list(task.languages),
+        "train_languages": list(task.sources or task.trained_in),
+        "benchmarks": {version: list(tasks[name]) for version, tasks in BENCHMARKS.items() if name in tasks},
+        "sizes": {split: _sizes(task, split) for split in SPLITS},
+        "source": _sources(task),
+        "licence": task.licence or "part of this program",
+        "overlap": {
+            other.name: reason for other in TASKS.values() if other != task and (reason := _either(task, other))
+        },
+    }
+
+
+def table(names: Sequence[str]) -> str:
+    """The figures of each task, then the source, licence and overlaps of each."""
+    known = [facts(name) for name in names]
+    return "\n".join(
+        [
+            terminal.table(map(_figures, known), HEADER),
+            "",
+            terminal.table(map(_about, known)),
+            "",
+            "sizes are those of English, or of the first language; `sweep tasks NAME` has all",
+        ]
+    )
+
+
+def details(name: str) -> str:
+    """One task with its languages, and its sizes in each of them."""
+    known, source = facts(name), TASKS[name].source
+    scheme = {None: "", RAW: " of runs of equal tags"}.get(known["scheme"], f" of entities in {known['scheme']}")
+    about = [("source", ", ".join(known["source"])), ("licence", known["licence"])]
+    about += [("needed", source.wanted)] if isinstance(source, MissingSource) else []
+    about += [("overlap", f"{name} and {other} {reason}") for other, reason in known["overlap"].items()]
+    averaged = [
+        (version, f"averages over {' '.join(languages) or 'one pool of all languages'}")
+        for version, languages in known["benchmarks"].items()
+    ]
+    sizes = [
+        (
+            split,
+            f"{len(rows)} languages:" if rows else "none",
+            [f"{language} {count:,}" for language, count in rows.items()],
+        )
+        for split, rows in known["sizes"].items()
+    ]
+    title = f"{name}: {known['family']}, {known['metric']}{scheme}"
+    return "\n".join([title, terminal.table([*about, *averaged], indent=2), terminal.table(sizes, indent=2)])
+
+
+def _figures(known: Mapping[str, Any]) -> tuple[str, ...]:
+    sizes = [f"{next(iter(rows.values())):,}" if rows else "-" for rows in known["sizes"].values()]
+    return known["task"], known["family"], str(len(known["languages"])), *sizes, known["metric"]
+
+
+def _about(known: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = [", ".join(known["source"]), f"licence: {known['licence']}"]
+    notes += [f"overlaps with {', '.join(known['overlap'])}"] if known["overlap"] else []
+    return known["task"], "; ".join(notes)
+
+
+def _sizes(task: Task, split: str) -> dict[str, int]:
+    """Rows by language, the train language first; empty where they are not known or there are none."""
+    languages = task.languages if split == "test" else task.sources or task.trained_in
+    ordered = sorted(languages, key=lambda language: language != (task.train_language or "en"))
+    try:
+        found = {language: task.source.size(split, language).examples for language in ordered}
+    except DataError:  # data that its user must bring, or a split that the task does not have
+        return {}
+    return {language: rows for language, rows in found.items() if rows}
+
+
+def _sources(task: Task) -> list[str]:
+    if isinstance(task.source, HubSource):
+        return [part.id for part in task.source.data_sets]
+    return ["your own files"] if isinstance(task.source, MissingSource) else ["embedded benchmark"]
+
+
+def _either(one: Task, other: Task) -> str | None:
+    return overlap(one, other) or overlap(other, one)

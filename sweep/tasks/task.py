@@ -19,8 +19,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data.encoded__base_encoded import Encoded, EncodedSequence
-from sweep.data.files__prediction_files import file_lines, same_length
+from sweep.data.encoded import Encoded, EncodedSequence
+from sweep.data.files import file_lines, same_length
 from sweep.data.source import Row, Source, guess_tokens
 from sweep.errors import StudyError, nearest
 from sweep.tasks.plugins import digest_of, imported, is_reference, module_digest, module_folder, restored
@@ -44,7 +44,9 @@ class Task:
     train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
     sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
     # () means no more than `trained_in`
-    normaliser: str = "squad"  # how span answers are compared in scores: a key of NORMALISERS in sweep.tasks.question_answering__normalise
+    normaliser: str = (
+        "squad"  # how span answers are compared in scores: a key of NORMALISERS in sweep.tasks.question_answering
+    )
     licence: str = ""  # a short note on the terms of its data
     metric: Metric | None = None  # None: the family's own
 
@@ -221,7 +223,9 @@ class Family(ABC):
     default_max_length: int = 128
     sequences: float = 1.0  # mean per example where its data does not say so
     raw_text: bool = False  # a language's own, mixed in to keep an encoder multilingual: no translation, never a target
-    vectors: bool = False  # outputs are sweep.tasks.retrieval__vectors.Vectors, read at a layer where no target phase trains them
+    vectors: bool = (
+        False  # outputs are sweep.tasks.retrieval.Vectors, read at a layer where no target phase trains them
+    )
     # What a linear head that predicts its classes reads, a vector per text or per token; None: there is no such head:
     # what is left of the task after a target phase is shown without a fresh head, and no preview ranks settings for it.
     probe: Literal["texts", "tokens"] | None = None

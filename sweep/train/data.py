@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data.encoded import concatenate, encode, open_encoded
-from sweep.data.encoded__base_encoded import ENCODING_VERSION, Encoded
+from sweep.data.encoded import ENCODING_VERSION, Encoded, concatenate, encode, open_encoded
 from sweep.data.source import Row, Size
 from sweep.data.units import Ids, Marks, marks, units
 from sweep.heartbeat import UNHEARD, Heartbeat

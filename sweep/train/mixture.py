@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.config.phases import Sampling
-from sweep.data.encoded__base_encoded import Encoded
+from sweep.data.encoded import Encoded
 from sweep.models.batches import Ids, epoch_batches, nested_pools, shapes
 
 BLOCK = 32  # steps within which every stream gets its share, give or take one step

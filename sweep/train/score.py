@@ -1,4 +1,11 @@
-"""score(): a model's outputs in every language of a task, in one length-sorted stream. No metrics here.
+"""score(): a model's outputs in every language of a task, in one length-sorted stream; nearest neighbours.
+
+A block of the similarity matrix is one product of [R, D] and [D, C]; 500,000 x 500,000 sentences never exist at once.
+Both directions read the same block. To find out whether a block holds anything new for a row, the greatest value of
+every GROUP columns is enough: an element among a row's best k lies in one of its best k groups. Only rows that a block
+improves are looked at closer, and these are few after the first blocks.
+
+Ties: of equal similarities the lower index is kept and comes first, whatever the block size.
 
 All languages are merged before batches are cut, so every batch is full whatever a language's size, and the longest
 batch comes first: a score that fits into memory at its start fits to its end.
@@ -6,6 +13,7 @@ batch comes first: a score that fits into memory at its start fits to its end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,15 +21,151 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from sweep.data.encoded import concatenate
-from sweep.data.encoded__base_encoded import Encoded
-from sweep.models.batches import Batch, DeviceData, Ids, scoring_batches
-from sweep.models.batches__memory import in_parts
+from sweep.data.encoded import Encoded, concatenate
+from sweep.models.batches import Batch, DeviceData, Ids, in_parts, scoring_batches
 from sweep.models.heads import MaskedHead, Pooling, VectorHead, mask_tokens
 from sweep.models.model import Chainable, Precision
+from sweep.tasks.retrieval import Neighbours, RowIds
 from sweep.tasks.task import Outputs
-from sweep.train.score__neighbours import DeviceVectors
+
+GROUP = 32  # columns whose maximum is taken together
+BLOCK_BYTES = 64 << 20  # of similarities held at a time
+LARGE_BLOCK_BYTES = 1 << 30  # on a GPU, which wants larger products
+
+
+class Best:
+    """The `count` greatest values of each row seen so far, and their columns."""
+
+    def __init__(self, rows: int, count: int, device: torch.device) -> None:
+        self.values = torch.full((rows, count), -torch.inf, device=device)
+        self.columns = torch.zeros((rows, count), dtype=torch.long, device=device)
+
+    def add(self, block: Tensor, groups: Tensor, first_row: int, first_column: int) -> None:
+        """Columns [first_column, ...) of rows [first_row, ...): `block` is [R, B, G], `groups` its maxima [R, B].
+
+        Columns must come in ascending order.
+        """
+        worst = self.values[first_row : first_row + len(block), -1]  # fewer than the block's rows where it is padded
+        improved = (groups[: len(worst)].amax(dim=1) > worst).nonzero()[:, 0]
+        if not len(improved):
+            return
+        count = self.values.shape[1]
+        chosen = _best(groups[improved], min(count, groups.shape[1])).sort(dim=1).values
+        candidates = block[improved[:, None], chosen]
+        width = candidates.shape[2]
+        columns = first_column + chosen[:, :, None] * width + torch.arange(width, device=block.device)
+        rows = first_row + improved
+        values = torch.cat([self.values[rows], candidates.flatten(1)], dim=1)
+        columns = torch.cat([self.columns[rows], columns.flatten(1)], dim=1)
+        order = _best(values, count)  # what is older, or stands further left, comes first: its column is lower
+        self.values[rows], self.columns[rows] = values.gather(1, order), columns.gather(1, order)
+
+    def found(self) -> Neighbours:
+        return Neighbours(self.columns.cpu().numpy(), self.values.cpu().numpy())
+
+
+def _best(values: Tensor, count: int) -> Tensor:
+    """[R, count] positions of the greatest values of each row [R, C], greatest first; of equals the first.
+
+    Value and position make one integer, for `topk` promises nothing about ties and a stable sort takes far longer.
+    """
+    bits = (values + 0.0).view(torch.int32)  # -0.0 becomes 0.0
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
+    last = values.shape[1] - 1
+    keys = (ordered << 32) + (last - torch.arange(last + 1, device=values.device))
+    return last - (keys.topk(count, dim=1).values & 0xFFFFFFFF)
+
+
+def search(
+    queries: Tensor, keys: Tensor, count: int, *, both: bool = False, block_bytes: int | None = None
+) -> tuple[Neighbours, Neighbours | None]:
+    """The `count` keys [M, D] of greatest inner product with each query [N, D]; with `both`, also the other way round.
+
+    Both tensors lie on the device that works. Raises ValueError for a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"{count} neighbours")
+    device = queries.device
+    forward = Best(len(queries), min(count, len(keys)), device)
+    backward = Best(len(keys), min(count, len(queries)), device) if both else None
+    for row, column, block in _blocks(queries, keys, block_bytes or _block_bytes(device)):
+        by_column = block.view(len(block), -1, GROUP)
+        forward.add(by_column, by_column.amax(dim=2), row, column)
+        if backward is not None:
+            by_row = block.view(-1, GROUP, block.shape[1])
+            backward.add(by_row.permute(2, 0, 1), by_row.amax(dim=1).T.contiguous(), column, row)
+    return forward.found(), backward.found() if backward is not None else None
+
+
+def _blocks(queries: Tensor, keys: Tensor, block_bytes: int) -> Iterator[tuple[int, int, Tensor]]:
+    """(first row, first column, similarities) of every block; columns ascend for each row and rows for each column.
+
+    Sides are multiples of GROUP: what lies beyond the last row or column is -inf. A block lives until the next one.
+    """
+    rows, columns = block_shape(len(queries), len(keys), block_bytes)
+    room = torch.empty((rows, columns), device=queries.device)
+    for column in range(0, len(keys), columns):
+        part = keys[column : column + columns].T
+        for row in range(0, len(queries), rows):
+            query = queries[row : row + rows]
+            if (len(query), part.shape[1]) == room.shape:
+                yield row, column, torch.mm(query, part, out=room)
+            else:
+                yield row, column, _padded(query @ part)
+
+
+def _padded(block: Tensor) -> Tensor:
+    below, right = -len(block) % GROUP, -block.shape[1] % GROUP
+    return functional.pad(block, (0, right, 0, below), value=-torch.inf)
+
+
+def block_shape(queries: int, keys: int, block_bytes: int) -> tuple[int, int]:
+    """Rows and columns of a block of float32, as square as the matrix allows; multiples of GROUP."""
+    elements = max(block_bytes // 4, GROUP * GROUP)
+    side = math.isqrt(elements)
+    columns = min(_down(side), _up(keys))
+    rows = min(_down(elements // columns), _up(queries))
+    return rows, min(_down(elements // rows), _up(keys))
+
+
+def _down(size: int) -> int:
+    return max(size // GROUP, 1) * GROUP
+
+
+def _up(size: int) -> int:
+    return max(-(-size // GROUP), 1) * GROUP
+
+
+def _block_bytes(device: torch.device) -> int:
+    return LARGE_BLOCK_BYTES if device.type == "cuda" else BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class DeviceVectors:
+    """sweep.tasks.retrieval.Vectors over [S, D] float32 on the host; a search takes what it needs to the device."""
+
+    array: NDArray[np.float32]
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def nearest(self, queries: RowIds, keys: RowIds, count: int) -> Neighbours:
+        return search(self._units(queries), self._units(keys), count)[0]
+
+    def mutual(self, one: RowIds, other: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
+        forward, backward = search(self._units(one), self._units(other), count, both=True)
+        assert backward is not None
+        return forward, backward
+
+    def _units(self, rows: RowIds) -> Tensor:
+        """[N, D] vectors of length 1; a zero vector stays one, and what is not a number counts as 0."""
+        vectors = torch.from_numpy(self.array[rows]).to(self.device)
+        return functional.normalize(vectors.nan_to_num_(), dim=1)
 
 
 @dataclass(frozen=True)

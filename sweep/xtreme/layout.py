@@ -1,28 +1,34 @@
-"""The official layout: `predictions/<task>/test-<language>.<suffix>` beside `labels/<task>/` with files of those names.
+"""Official layout: `predictions/<task>/test-<language>.<suffix>` beside `labels/<task>/`, and archives of it.
 
 The scorer of google-research/xtreme (evaluate.py) reads it. Its tasks and languages are named there as they are; others
-by what sweep.identity__names makes of them, and `submission.json` says what they are called and what tasks that no table knows
+by what sweep.identity makes of them, and `submission.json` says what they are called and what tasks that no table knows
 are. Folders of other programs may have tasks in folders of folders: their path is their name.
+
+The archive has the same bytes for the same predictions, so that a resumed chain leaves what an undisturbed one does.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from sweep.data.source import Row, Size
-from sweep.errors import DataError, nearest
-from sweep.identity__names import file_name
+from sweep.errors import DataError, StoreError, nearest
+from sweep.identity import file_name
 from sweep.tasks import FAMILIES, family_of
 from sweep.tasks.plugins import is_reference
-from sweep.tasks.question_answering__normalise import NORMALISERS
+from sweep.tasks.question_answering import NORMALISERS
 from sweep.tasks.table import TASKS
-from sweep.tasks.task import Family, Task
+from sweep.tasks.task import Family, Prediction, Task
 
 PREDICTIONS, LABELS, DESCRIPTION = "predictions", "labels", "submission.json"
 
@@ -160,3 +166,38 @@ def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
         )
     metric = family.metric_of(str(described["metric"]), path, labels=labels) if "metric" in described else None
     return Task(name, family, NoRows(), (), None, labels=labels, normaliser=normaliser, metric=metric)
+
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
+
+
+def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[str, Sequence[Prediction]]) -> bytes:
+    """A zip file with the prediction file of every language."""
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for language, found in predictions.items():
+            entry = zipfile.ZipInfo(test_file(task.family, language), EPOCH)
+            archive.writestr(entry, task.family.predictions_text(found, rows[language], task), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) -> None:
+    """Makes `folder` with the label file of every language and what the task is; a kill leaves all of it or nothing."""
+    unfinished = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for language, gold in rows.items():
+        text = task.family.labels_text(gold, task)
+        (unfinished / test_file(task.family, language)).write_text(text, encoding="utf-8")
+    known = description(task)
+    (unfinished / DESCRIPTION).write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
+    unfinished.replace(folder)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Puts the prediction files into `folder`, which is there. Raises StoreError where the archive has others."""
+    with zipfile.ZipFile(archive) as opened:
+        for name in opened.namelist():
+            if not re.fullmatch(r"test-[^/\\\0]+", name):
+                raise StoreError(archive, f"the entry {name!r}", "prediction files, test-<language>, are expected")
+        opened.extractall(folder)

@@ -1,4 +1,4 @@
-"""Scores of a folder in the official layout, by task and language, and the averages of XTREME and XTREME-R.
+"""Scores of a folder in the official layout, by task and language, with the averages of XTREME and XTREME-R.
 
 Metrics carry the official scorer's names, on its scale of 0 to 100. Averages are its own, too: a task is the mean over
 its languages, English included; what a task counts with is the mean of exact match and F1 for question answering, else
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sweep.errors import DataError, nearest
 from sweep.tasks.catalog import BENCHMARKS, GROUPS, languages_of
 from sweep.tasks.task import Pair, Task
+from sweep.terminal import table
 from sweep.xtreme.layout import LABELS, PREDICTIONS, Folder
 
 PERCENT = 100.0
@@ -143,3 +144,35 @@ def _languages(folder: Folder, task: Task, version: str | None) -> list[str]:
     found = {language for side in (PREDICTIONS, LABELS) for language in folder.languages(side, task)}
     first = [language for language in languages_of(task.name) if language in found]
     return first + sorted(found - set(first))
+
+
+def scores_text(scores: Scores, version: str | None = None) -> str:
+    """Tasks and languages, then the averages of the version, or of those that some task belongs to."""
+    lines = [line for name, found in scores.tasks.items() for line in _task(name, found)]
+    versions = [version] if version else [name for name, tasks in BENCHMARKS.items() if tasks.keys() & scores.tasks]
+    for name in versions:
+        lines += ["", *_averages(averages(scores, name))]
+    return "\n".join(lines)
+
+
+def _task(name: str, scores: TaskScores) -> Iterator[str]:
+    languages = list(scores.sums)
+    found, means = scores.metrics(languages), scores.means(languages)
+    yield f"{name}: {headline(means):.2f} over {len(languages)} languages"
+    rows = [
+        (metric, f"{mean:.2f}", [f"{language} {found[language][metric]:.1f}" for language in languages])
+        for metric, mean in means.items()
+    ]
+    yield table(rows, numbers={1}, indent=2)
+
+
+def _averages(found: Averages) -> Iterator[str]:
+    shown = [f"{group} {value:.2f}" for group, value in found.groups.items()]
+    shown += [f"overall {found.overall:.2f}"] if found.overall is not None else []
+    yield table([[f"{found.version}: {', '.join(shown) or 'no average'}"]])
+    if found.missing:
+        parts = [
+            f"{task} ({' '.join(languages)})" if task in found.missing and languages else task
+            for task, languages in found.missing.items()
+        ]
+        yield table([("no overall value without", ", ".join(parts))], indent=2)

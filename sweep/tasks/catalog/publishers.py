@@ -24,9 +24,8 @@ from typing import Any
 
 from sweep.data.source import SPLITS
 from sweep.errors import StudyError, nearest
-from sweep.tasks.catalog import BENCHMARKS, languages_of
+from sweep.tasks.catalog import BENCHMARKS, THREE_LETTERS, languages_of
 from sweep.tasks.catalog.targets import TARGETS, TYDIQA, UD_25, UD_25_TRAIN, UD_27
-from sweep.tasks.catalog__languages import THREE_LETTERS
 
 FORMAT = "xtreme"
 KEYS = ("format", "path", "task", "languages")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweep.tasks.catalog import BENCHMARKS, languages_of
+from sweep.tasks.catalog import BENCHMARKS, NAMES, THREE_LETTERS, languages_of
 from sweep.tasks.catalog.intermediate import NLI, SQUAD, SQUAD_SIZES
-from sweep.tasks.catalog__languages import NAMES, THREE_LETTERS
 
 UPOS = ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ"]
 UPOS += ["SYM", "VERB", "X"]
