@@ -13,7 +13,7 @@ from sweep.plan.summary import summary
 from sweep.report import page
 from sweep.report.figures import arm_styles, tradeoff
 
-STUDIES = Path(__file__).parent.parent / "search_spaces"
+STUDIES = Path(__file__).parents[2] / "search_spaces"
 TWINS = STUDIES / "miniature"
 
 

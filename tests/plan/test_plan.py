@@ -18,7 +18,7 @@ from sweep.plan.order import Coverage, coverage_order
 from sweep.plan.recipe import spread
 from sweep.plan.summary import summary
 
-QUICKSTART = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 WIDE = {
     "intermediate": ["none", "world/nli", "world/pos", ["world/nli", "world/pos"]],
     "target": ["world/topic", "world/ner", "world/retrieval"],

@@ -12,7 +12,7 @@ from sweep.report import page
 from sweep.report.gains import SOURCE, TEXT
 from sweep.report.text import contrast_sentences
 
-STUDIES = Path(__file__).parent.parent / "search_spaces"
+STUDIES = Path(__file__).parents[2] / "search_spaces"
 REAL, TWIN = STUDIES / "english_vs_multilingual.yaml", STUDIES / "miniature" / "english_vs_multilingual.yaml"
 
 

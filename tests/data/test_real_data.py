@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from sweep.tasks.check import check
 from sweep.tasks.describe import local_task
 
-STUDY = Path(__file__).resolve().parent.parent / "search_spaces/real_small.yaml"
+STUDY = Path(__file__).resolve().parents[2] / "search_spaces/real_small.yaml"
 DESCRIPTIONS = YAML(typ="safe", pure=True).load(STUDY.read_text(encoding="utf-8"))["tasks"]
 
 # task -> (train, dev) in English

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from sweep.cli import main
 
-STUDIES = Path(__file__).parents[1] / "search_spaces"
+STUDIES = Path(__file__).parents[2] / "search_spaces"
 NAMES = ["quickstart", "volume_vs_size", "miniature/english_vs_multilingual", "miniature/count_vs_budget"]
 MUTANTS = 60  # of each study
 VALUES: list[Any] = [

@@ -133,7 +133,7 @@ def test_a_checkpoint_that_two_seeds_share_is_said(tmp_path):
 # The encoders that come with the package
 
 
-ENCODERS = Path(__file__).parents[1] / "sweep" / "encoders"
+ENCODERS = Path(__file__).parents[2] / "sweep" / "encoders"
 
 
 def test_the_shipped_encoders_are_found_wherever_the_study_file_lies(tmp_path):

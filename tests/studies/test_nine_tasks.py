@@ -8,7 +8,7 @@ from small_studies import cut, plan_of, reported
 
 from sweep.report import page
 
-STUDIES = Path(__file__).parent.parent / "search_spaces"
+STUDIES = Path(__file__).parents[2] / "search_spaces"
 NINE, FAMILIES = STUDIES / "nine_tasks.yaml", STUDIES / "family_and_size.yaml"
 SEED = {"seed": [0]}
 

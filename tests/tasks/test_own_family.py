@@ -28,7 +28,7 @@ from sweep.tasks.table import TASKS
 from sweep.tasks.task import Task
 from sweep.xtreme.score import score
 
-SWEEP = Path(__file__).resolve().parent.parent / "sweep"
+SWEEP = Path(__file__).resolve().parents[2] / "sweep"
 OWN_FILES = {Path(sys.modules[type(family).__module__].__file__ or "") for family in FAMILIES.values()}
 
 # The files of docs/own-task.md: a family, a head and a metric.
