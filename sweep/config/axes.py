@@ -1,4 +1,4 @@
-"""Axes of a study: the values that a study file gives them, and `Arm`, the identity of what is compared.
+"""Axes of a study, and Arm: the identity of what is compared.
 
 An arm with a target is a cell, a cell with a seed is a run. Whatever groups, names or sorts results asks an arm or a
 cell for its columns, its label, its folder and its order: a new axis is one field of `Arm`.

@@ -1,4 +1,4 @@
-"""Reads a study file and says what is wrong with it: one line with the YAML path, what was found and what would do.
+"""Reads a study file and reports its mistakes: one line each with YAML path, what was found, what would do.
 
 YAML 1.2: `no` is Norwegian and `1e-5` is a number. What may stand in a study is in spec.
 """

@@ -1,4 +1,4 @@
-"""What a study file may say of a training run. Everything here changes weights and is part of the key."""
+"""Training runs as a study file describes them. Everything here changes weights and is part of the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study file may say as a whole. Knows no keys of phases and looks no name up."""
+"""The study file as a whole. Knows no keys of phases and looks no name up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a file's raw row to a row in the columns of a family: which column means what, and how labels are spelled.
+"""From a file's raw row to a row of its family: which column means what, and how labels are spelled.
 
 Shared by local files and the hub. What a row says is not judged here (the family's `check` does that), only whether it
 can be read as the study file claims; if not, DataError names the place.

@@ -1,4 +1,4 @@
-"""What local and hub sources share: a split consists of parts, each read one way and serving some languages.
+"""Parts of a split: what local and hub sources share, each part read one way and serving some languages.
 
 Where dev is a share of train, both splits are read from the parts of train.
 """

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Source: where a task's rows are, and what is known of their number and length before they are loaded."""
 
 from __future__ import annotations
 

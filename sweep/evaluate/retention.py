@@ -1,4 +1,4 @@
-"""What is left of the intermediate tasks after the target phase, on their held-out data in their training language.
+"""Retention: how well the intermediate tasks are still done after the target phase.
 
 Three scores per task: `before`, right after the intermediate phase; `saved_head`, the head of that phase on the target
 phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (sweep/evaluate/linear_probe.py). The first

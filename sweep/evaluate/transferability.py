@@ -1,4 +1,4 @@
-"""A preview of one intermediate setting for one target: its short phase, if it is missing, and one forward pass.
+"""Preview of one intermediate setting for one target: its short phase and LogME of the target's labels.
 
 The labels are what the target's head would predict: classes of texts or words, which option of a choice is right,
 where a span starts and ends.

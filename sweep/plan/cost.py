@@ -1,4 +1,4 @@
-"""What work costs: FLOPs computed from shapes and lengths, device-seconds learned from what was measured.
+"""Cost of work: FLOPs computed from shapes and lengths, device-seconds learned from measurements.
 
 FLOPs are deterministic and are what a plan compares. Device-seconds are what a study's budget is spent in; the rate
 between the two is learned per encoder from finished phases, and assumed only until the first one is there.

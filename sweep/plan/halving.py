@@ -1,4 +1,4 @@
-"""Where the candidates of a cell are compared, how many go on, and how far each is planned to come.
+"""Successive halving inside one cell: rungs, survivors, and how far each candidate is planned to come.
 
 A stage ends at a share of the target phase (a rung), at its end, or with scores. Candidates are compared when all of
 their cell stand there, so who goes on depends on no clock. Cells whose target is not trained in, and those of one

@@ -1,4 +1,4 @@
-"""What will run: cells, chains, and the phases that chains share. Knows no YAML text and runs nothing.
+"""The plan: cells, chains, and the phases that chains share. Knows no YAML text and runs nothing.
 
 The key of a phase holds its recipe, its data and its parent's key, so a tree of shared prefixes needs no matching:
 equal keys are one phase. Chains are made on demand, because a tuned learning rate is known only when it is asked for.

@@ -1,4 +1,4 @@
-"""Which intermediate settings a preview ranks for which targets, as a plan of its own with short phases.
+"""Previews: which intermediate settings are ranked for which targets, as a plan with short phases.
 
 How well the published encoder's vectors explain a target's labels says nothing about an intermediate task. So every
 setting gets a short phase, EXAMPLES of each of its tasks seen once, shared by all targets; what it leaves is judged by

@@ -1,4 +1,4 @@
-"""What `sweep plan` says: how much there is to do, how much of it is shared, what the budget covers."""
+"""Summary of a plan as `sweep plan` prints it: chains, shared phases, cost, what the budget covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cost of the study: of its chains one at a time and with phases shared, and weights that the store keeps."""
+"""Costs in the report: what the study spent, what sharing saved, how cells were tuned, what to distrust."""
 
 from __future__ import annotations
 

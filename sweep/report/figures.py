@@ -1,4 +1,4 @@
-"""Pictures of the report: frames in, matplotlib figures out; and how a figure becomes SVG text.
+"""Figures of the report: frames in, matplotlib figures and SVG text out.
 
 No pyplot and no global state, so pictures can be drawn in any thread. Colours are safe for the colour-blind: brown to
 teal around zero for gains, the palette of Okabe and Ito for arms.

@@ -1,4 +1,4 @@
-"""What an intermediate phase gains over none, and over a phase that differs from it in one thing, with intervals.
+"""Gains of an intermediate phase over none, and over one that differs in one thing, with intervals.
 
 How an interval is made is in statistics. A run whose target phase collapsed is counted, marked and kept, and what is
 left without such runs stands beside it; one that ended before its target phase has no scores, and is counted.

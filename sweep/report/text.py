@@ -1,4 +1,4 @@
-"""Sentences of the report: the study's answer, what weakens it, what it cost, how it was made."""
+"""The study's answer in words: one sentence, and a table for the terminal. Frames in, text out."""
 
 from __future__ import annotations
 

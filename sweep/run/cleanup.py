@@ -1,4 +1,4 @@
-"""`sweep gc`: which weights of a study nobody needs any more, and what they take on disk. Deletes on request alone.
+"""`sweep gc`: weights of a study that nobody needs any more, and what they take on disk.
 
 Only weights and half-done phases go: records, curves, scores and predictions stay, so a report says the same before and
 after. What a later chain needs of that is trained again.

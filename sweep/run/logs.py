@@ -1,4 +1,4 @@
-"""What a chain said: a text file in the results folder with what its worker printed, warned of and failed with.
+"""Logs of chains: a text file each with what its worker printed, warned of and failed with.
 
 It begins with when and where an attempt runs. Everything that reaches the standard streams of the worker's process goes
 there, whoever writes it: Python's warnings, a library's log, an assertion of a CUDA kernel, the stack of a process that

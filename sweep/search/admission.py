@@ -1,4 +1,4 @@
-"""Which chain may start next: coverage first, shared phases once, nothing that cannot be paid. Knows no Ray.
+"""Admission of chains: coverage first, shared phases once, nothing that cannot be paid. Knows no Ray.
 
 Order: the first candidate of every cell, then the second, ...; where a cell's winner is known only at the end of its
 tuning, one cell after another. A cell's other seeds follow as soon as its candidates are compared, and fill workers

@@ -1,4 +1,4 @@
-"""What a study may spend: its budget and its deadline, what chains cost, how long a running one may go on. No Ray.
+"""Budget and deadline of a study: what chains cost, and how long a running one may go on. Knows no Ray.
 
 A chain works within what was reserved for it; beyond that as long as there is money that nobody else holds, a report's
 worth at a time; then it stops at its next report. It goes on only where the most that it has spent between two reports

@@ -1,4 +1,4 @@
-"""How the chains of a run have ended, and what the ledger is told of each. Decides nothing; knows no Ray."""
+"""Endings of chains, as the ledger is told of each. Decides nothing; knows no Ray."""
 
 from __future__ import annotations
 

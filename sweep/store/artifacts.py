@@ -1,4 +1,4 @@
-"""Finished phases and scores, by key. What has no record does not exist; what does not match its record is an error.
+"""Finished phases and scores, by key. Anything without a record does not exist; a mismatch is an error.
 
 Its folders are listed in sweep/store/paths.py. One is filled under another name, its record written last, and the whole
 renamed: a kill leaves either all of it or nothing. The store knows neither torch nor what the files mean.

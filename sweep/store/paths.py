@@ -1,4 +1,4 @@
-"""Names of the files and folders in a results folder. A run at work writes everything but the report's files.
+"""Paths of a results folder: every file and folder in it is named here.
 
     study.yaml                  the study file as the last run read it
     ledger.sqlite               chains, attempts, facts

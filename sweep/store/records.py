@@ -1,4 +1,4 @@
-"""What the store says of a finished phase, of scores and of a preview: plain data, one JSON file each."""
+"""Records of finished phases, scores and previews: plain data, one JSON file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of families: what a study may write as `family` beside a class of its own."""
+"""Task families, one file each, and the table of them: what a study may write as `family`."""
 
 from __future__ import annotations
 

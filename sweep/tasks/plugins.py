@@ -1,4 +1,4 @@
-"""A user's own Python: objects that a study names as `module:name`, imported from its folder or from sys.path.
+"""Own Python of a study: objects named `module:name`, imported from its folder or from sys.path.
 
 What such a module says is part of every key that depends on it, by the digest of its file as it was imported. Other
 processes import it from the folder that it was found in.

@@ -1,4 +1,4 @@
-"""The contract between data and training: what a task is, what its rows look like, how encoded data lies in memory.
+"""The contract between data and training: Task, a row of the table of data sets, and Family, an output shape.
 
 A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it
 turns rows into token sequences, outputs into predictions, and predictions into statistics. A data set therefore needs

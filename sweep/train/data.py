@@ -1,4 +1,4 @@
-"""The encoded data of a study: made once per (data, tokenizer, length), shared by memory map, cut to a volume.
+"""Encoded data of a study: made once per (data, tokenizer, length), memory-mapped, cut to a volume.
 
 A volume is nested: for one seed, the first thousand examples are among the first ten thousand.
 """
