@@ -34,6 +34,7 @@ test: lint
 lint: $(TEST_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 # Trains the three encoders that the package ships and writes them anew: on one kind of processor to the same bytes.

@@ -3,7 +3,7 @@
     python benchmarks/stock.py SPEC RESULTS        (benchmarks/whole.py writes SPEC and reads RESULTS, both JSON)
 
 What people write who want this grid: `grid_search` over chains, `AutoModelFor...` from the folder that the phase before
-has saved, dynamic padding, `predict` per language. Rows, tokens and metrics come from sweep.tasks.table, so that both sides
+has saved, dynamic padding, `predict` per language. Rows, tokens and metrics come from sweep.tasks.table, so both sides
 read the same data and mean the same scores. Each trial reports the FLOPs that its forward passes were fed, by the same
 formula as ours.
 """

@@ -1,7 +1,7 @@
 """Retention: how well the intermediate tasks are still done after the target phase.
 
 Three scores per task: `before`, right after the intermediate phase; `saved_head`, the head of that phase on the target
-phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (sweep/evaluate/linear_probe.py). The first
+phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (evaluate/linear_probe.py). The first
 gap says what head and encoder have lost of each other, the second what the encoder has lost. Masked tasks and those
 that are answered by vectors have no linear head, and no fresh one. Retention is after divided by before.
 """

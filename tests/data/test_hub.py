@@ -297,6 +297,7 @@ def test_a_split_that_is_filtered_to_nothing_is_refused(xnli):
 
 
 def test_the_table_is_there_without_heavy_libraries():
-    code = "import sys, sweep.tasks.table; print([m for m in ('datasets', 'pyarrow', 'torch', 'pandas') if m in sys.modules])"
+    heavy = ("datasets", "pyarrow", "torch", "pandas")
+    code = f"import sys, sweep.tasks.table; print([m for m in {heavy!r} if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert output.stdout.strip() == "[]"

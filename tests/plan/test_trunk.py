@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from instant_workers import Lab
 from safetensors.torch import load_file
 from small_studies import (
     chains_of,
@@ -20,7 +21,6 @@ from small_studies import (
     unmeasured,
     with_encoder_of,
 )
-from test_admission import Lab
 
 from sweep.errors import StoreError
 from sweep.plan.cost import Costs, Speed

@@ -8,8 +8,8 @@ from functools import reduce
 from operator import or_
 
 import pytest
+from instant_workers import TUNED, Lab, study
 from small_studies import chains_of, plan_of, reported, study_file, unmeasured, with_data_of, with_encoder_of
-from test_admission import TUNED, Lab, study
 
 from sweep.config.study import Scoring, Tuning
 from sweep.errors import StudyError

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY
+from instant_workers import Lab
 from small_studies import events_of, plan_of, study_file, with_data_of
-from test_admission import Lab
 from torch import nn
 
 from sweep.errors import DeviceError

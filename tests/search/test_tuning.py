@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from instant_workers import Lab
 from small_studies import plan_of, study_file
-from test_admission import Lab
 
 from sweep.config.axes import Cell
 from sweep.errors import StudyError

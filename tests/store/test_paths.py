@@ -12,14 +12,14 @@ from small_studies import study_file
 from sweep.run.publish import publish
 from sweep.store import paths
 
-SWEEP = Path(paths.__file__).parent
+SWEEP = Path(paths.__file__).parents[1]
 NAMES = {
     text
     for value in vars(paths).values()
     for text in (value.values() if isinstance(value, dict) else [value])
     if isinstance(text, str) and "." in text and "\n" not in text and "/" not in text
 } - {paths.__name__}
-MODULES = [path for path in sorted(SWEEP.rglob("*.py")) if path != SWEEP / "paths.py"]
+MODULES = [path for path in sorted(SWEEP.rglob("*.py")) if path != SWEEP / "store" / "paths.py"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SWEEP)))

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from instant_workers import Lab
 from small_studies import plan_of, study_file
-from test_admission import Lab
 
 from sweep.cli import main
 from sweep.run.cleanup import collect
