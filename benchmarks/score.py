@@ -39,8 +39,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sweep.data import IGNORED, Row
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
-from sweep.data.source import IGNORED, Row
 from sweep.models.batches import Batch, DeviceData
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear
 from sweep.models.encoders import random_encoder

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from sweep.data import Row
 from sweep.data.encoded import Encoded, from_sequences
-from sweep.data.source import Row
 from sweep.models.registry import shape_of
 from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
 from sweep.tasks.table import TASKS

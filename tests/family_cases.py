@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sweep.data import IGNORED, Row
 from sweep.data.encoded import Encoded
-from sweep.data.source import IGNORED, Row
 from sweep.tasks.classification import CHOICE, SEQUENCE
 from sweep.tasks.masked_lm import MASKED
 from sweep.tasks.mining import MINING

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from sweep.data import IGNORED
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
-from sweep.data.source import IGNORED
 from sweep.models.encoders import random_encoder
 from sweep.models.model import Chainable
 from sweep.tasks.task import HeadSpec

@@ -1,1 +1,49 @@
-"""Rows from anywhere to token ids on disk: files, hub, columns, units, encoded arrays. No torch."""
+"""Rows from anywhere to token ids on disk, and the contract that all data meets: Source, its rows and its sizes.
+
+No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Row = dict[str, Any]  # one example in the columns of its family, whose file says what is in them
+
+SPLITS = ("train", "dev", "test")
+IGNORED = -100  # a target that has no loss and no score, as in torch.nn.CrossEntropyLoss
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is known about a split before it is loaded; a plan needs no more than that."""
+
+    examples: int
+    tokens: float  # mean subword tokens per example, all its sequences together, special tokens included
+    sequences: float | None = None  # mean per example (options of a choice); None: as many as its family usually has
+
+
+class Source(Protocol):
+    """Where a task's rows are. Implementations are frozen dataclasses: embedded, local files, hub."""
+
+    def identity(self, split: str, language: str) -> Mapping[str, object]:
+        """What rows of a split depend on, as plain data for a key: digests of files, commit of a hub data set, a seed.
+
+        Nothing else: data sets that are read alike have one identity, whatever other splits lie beside them. Raises
+        DataError.
+        """
+
+    def size(self, split: str, language: str) -> Size:
+        """Examples and mean length of a split, without loading it where that can be avoided."""
+
+    def rows(self, split: str, language: str) -> list[Row]:
+        """The rows in the family's columns, labels mapped to integers. Raises DataError."""
+
+
+BYTES_PER_TOKEN = 4.2  # UTF-8 bytes per subword of English text; other scripts differ, and what is loaded corrects it
+
+
+def guess_tokens(*texts: str) -> float:
+    """Subword tokens of a sequence of these texts, special ones included, guessed from their UTF-8 bytes."""
+    return 3 + sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN

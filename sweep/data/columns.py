@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sweep.data import IGNORED, Row
 from sweep.data.formats import LINES, UNIT, Raw
-from sweep.data.source import IGNORED, Row
 from sweep.errors import DataError, nearest
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data.source import Row
+from sweep.data import Row
 from sweep.errors import StoreError
 from sweep.heartbeat import UNHEARD, Heartbeat
 

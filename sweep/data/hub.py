@@ -15,11 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sweep.data import Size
 from sweep.data.columns import Located, fill
 from sweep.data.files import named, parquet_rows
 from sweep.data.formats import Raw
 from sweep.data.parts import Part, PartedSource
-from sweep.data.source import Size
 from sweep.errors import DataError
 from sweep.identity import file_digest, fingerprint
 

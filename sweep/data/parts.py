@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
+from sweep.data import Row
 from sweep.data.columns import Columns, Located
-from sweep.data.source import Row
 from sweep.data.units import DRAW, drawn, held
 from sweep.errors import DataError, nearest
 

@@ -28,7 +28,7 @@ from unicodedata import normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data.source import Row
+from sweep.data import Row
 
 if TYPE_CHECKING:
     from sweep.tasks.task import Family

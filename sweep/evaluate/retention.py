@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Size
 from sweep.data.encoded import Encoded
-from sweep.data.source import Size
 from sweep.evaluate.linear_probe import fit_head
 from sweep.models.model import Chainable
 from sweep.plan.cost import probe_examples

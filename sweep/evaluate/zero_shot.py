@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.encoded import Encoded, concatenate
-from sweep.data.source import Row
 from sweep.data.units import Ids
 from sweep.evaluate.retention import measure
 from sweep.heartbeat import Heartbeat

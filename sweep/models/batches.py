@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweep.data import IGNORED
 from sweep.data.encoded import Encoded
-from sweep.data.source import IGNORED
 
 POOL_BATCHES = (
     64  # length buckets are cut within so many batches: padding stays below 5%, and batches differ between epochs

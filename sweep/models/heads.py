@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweep.data.source import IGNORED
+from sweep.data import IGNORED
 from sweep.errors import StudyError
 from sweep.models.batches import Batch, sent
 from sweep.models.cpu_kernels import Projection

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from sweep.config.axes import Cell
 from sweep.config.study import Budget
-from sweep.data.source import Size
+from sweep.data import Size
 from sweep.models.registry import Shape
 from sweep.plan.halving import TRAINED, planned_end
 from sweep.plan.plan import Plan

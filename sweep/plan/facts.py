@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sweep.data.source import Size
+from sweep.data import Size
 from sweep.identity import fingerprint
 from sweep.models.registry import Shape
 from sweep.tasks.check import Shared

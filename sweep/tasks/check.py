@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.hub import HubSource
 from sweep.data.local import LocalSource
-from sweep.data.source import Row
 from sweep.data.units import content, digest
 from sweep.errors import DataError, Mistakes
 from sweep.tasks.tagging import RAW

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
 from sweep.data.files import numbered
-from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.metrics import ClassMetric, class_metrics
 from sweep.tasks.task import Family, HeadSpec, Measure, Metric, Prediction, Task

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
-from sweep.data.source import Row
 from sweep.tasks.classification import accuracy
 from sweep.tasks.task import Family, HeadSpec, Prediction, Task
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data.source import Row
+from sweep.data import Row
 from sweep.tasks.task import Family, Prediction, Task
 
 Sums = NDArray[np.float64]

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence
 from sweep.data.files import file_lines
-from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.retrieval import Neighbours, RowIds, Text, Vectors, text_sequences
 from sweep.tasks.tagging import micro_scores

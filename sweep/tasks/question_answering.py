@@ -22,11 +22,11 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords, subwords_with_offsets
 from sweep.data.files import coverage_notes, each_once, json_object, object_text
 from sweep.data.formats import read
-from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence
 from sweep.data.files import coverage_notes, json_object, object_text
-from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.classification import accuracy
 from sweep.tasks.retrieval import Text, Vectors, identity, text_sequences

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence
-from sweep.data.source import Row
 from sweep.errors import DataError
 from sweep.tasks.classification import one_sequence_each
 from sweep.tasks.task import Family, HeadSpec, Prediction, Task

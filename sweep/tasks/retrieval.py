@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row, guess_tokens
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
-from sweep.data.source import Row, guess_tokens
 from sweep.errors import DataError
 from sweep.tasks.classification import accuracy, right_or_wrong
 from sweep.tasks.task import Family, HeadSpec, Prediction, Task

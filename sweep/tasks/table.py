@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep import terminal
+from sweep.data import SPLITS
 from sweep.data.hub import HubSource
-from sweep.data.source import SPLITS
 from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks.catalog import BENCHMARKS, PROVIDED, MissingSource
 from sweep.tasks.catalog.intermediate import ENGLISH

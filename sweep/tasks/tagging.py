@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import BYTES_PER_TOKEN, IGNORED, Row
 from sweep.data.columns import Columns, spelling
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
 from sweep.data.files import file_lines, numbered, same_length
 from sweep.data.formats import LINES
-from sweep.data.source import BYTES_PER_TOKEN, IGNORED, Row
 from sweep.errors import DataError
 from sweep.tasks.metrics import ClassMetric
 from sweep.tasks.task import Family, HeadSpec, Metric, Pair, Prediction, Task

@@ -19,9 +19,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row, Source, guess_tokens
 from sweep.data.encoded import Encoded, EncodedSequence
 from sweep.data.files import file_lines, same_length
-from sweep.data.source import Row, Source, guess_tokens
 from sweep.errors import StudyError, nearest
 from sweep.tasks.plugins import digest_of, imported, is_reference, module_digest, module_folder, restored
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.data import Row, Size
 from sweep.data.encoded import ENCODING_VERSION, Encoded, concatenate, encode, open_encoded
-from sweep.data.source import Row, Size
 from sweep.data.units import Ids, Marks, marks, units
 from sweep.heartbeat import UNHEARD, Heartbeat
 from sweep.identity import fingerprint

@@ -21,7 +21,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from sweep.data.source import Row, Size
+from sweep.data import Row, Size
 from sweep.errors import DataError, StoreError, nearest
 from sweep.identity import file_name
 from sweep.tasks import FAMILIES, family_of

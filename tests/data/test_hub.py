@@ -15,7 +15,7 @@ from hub_folders import offline
 from hub_folders import repository as write_repository
 from hub_rows import ANSWERS, NLI
 
-from sweep.data.source import Size
+from sweep.data import Size
 from sweep.errors import DataError, StudyError
 from sweep.tasks.check import check
 from sweep.tasks.describe import hub_task

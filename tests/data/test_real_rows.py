@@ -10,8 +10,8 @@ import pytest
 from family_cases import CASES, statistics
 from small_tokenizers import KINDS, small_tokenizer
 
+from sweep.data import Row
 from sweep.data.encoded import from_sequences
-from sweep.data.source import Row
 from sweep.tasks.question_answering import SPAN
 from sweep.tasks.tagging import TOKEN, chunk_counts
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 from family_cases import CASES
 
-from sweep.data.source import IGNORED
+from sweep.data import IGNORED
 from sweep.data.units import drawn, held
 from sweep.errors import DataError
 from sweep.tasks.classification import SEQUENCE

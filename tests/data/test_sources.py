@@ -9,7 +9,7 @@ import pickle
 
 import pytest
 
-from sweep.data.source import IGNORED, Size
+from sweep.data import IGNORED, Size
 from sweep.errors import DataError, StudyError
 from sweep.identity import fingerprint
 from sweep.tasks.check import check

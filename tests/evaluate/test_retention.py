@@ -14,7 +14,7 @@ from finished_study import FinishedStudy, the_row
 from small_studies import chains_of, finish, hear, plan_of, study_file, unmeasured, with_data_of, with_encoder_of
 from tiny_models import tiny_model, toy
 
-from sweep.data.source import Size
+from sweep.data import Size
 from sweep.errors import StudyError
 from sweep.evaluate.linear_probe import fit_head
 from sweep.models.heads import Head

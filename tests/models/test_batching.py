@@ -8,8 +8,8 @@ import torch
 from tiny_models import HEADS, PAD, toy
 
 from sweep.config.phases import Sampling
+from sweep.data import IGNORED
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
-from sweep.data.source import IGNORED
 from sweep.models.batches import DeviceData, epoch_batches, nested_pools, scoring_batches, split
 from sweep.train.data import subset
 from sweep.train.mixture import BLOCK, Mixture, Stream

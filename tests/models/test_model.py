@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import CLASSES, HEADS, MASK, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
+from sweep.data import IGNORED
 from sweep.data.encoded import concatenate
-from sweep.data.source import IGNORED
 from sweep.errors import StoreError, StudyError
 from sweep.models.batches import DeviceData
 from sweep.models.encoders import cpu_weights, load_encoder, load_weights, random_encoder

@@ -28,8 +28,8 @@ from small_tokenizers import small_tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from sweep.cli import main
+from sweep.data import IGNORED
 from sweep.data.encoded import EncodedSequence, from_sequences
-from sweep.data.source import IGNORED
 from sweep.errors import StudyError
 from sweep.models.batches import DeviceData
 from sweep.models.encoders import load_encoder, load_published_head

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.data.source import Size
+from sweep.data import Size
 from sweep.identity import fingerprint
 from sweep.models.registry import Shape
 from sweep.plan.facts import NO_FACTS, Reached, RowsRead, TaskData

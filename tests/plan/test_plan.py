@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from small_studies import TINY, plan_of, study_file
 
-from sweep.data.source import Size
+from sweep.data import Size
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.order import Coverage, coverage_order
 from sweep.plan.recipe import spread

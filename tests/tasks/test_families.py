@@ -12,8 +12,8 @@ from family_cases import CASES, WORDS, Case
 from numpy.typing import NDArray
 from small_tokenizers import KINDS, small_tokenizer
 
+from sweep.data import IGNORED, Row
 from sweep.data.encoded import Encoded, from_sequences
-from sweep.data.source import IGNORED, Row
 
 SHORT, LONG = 60, 4096
 

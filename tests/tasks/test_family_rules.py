@@ -11,8 +11,8 @@ from family_cases import BIO, UPOS, WORDS, statistics, task_of, text
 from small_tokenizers import KINDS, small_tokenizer
 from tokenizers import normalizers
 
+from sweep.data import IGNORED, Row
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
-from sweep.data.source import IGNORED, Row
 from sweep.tasks.classification import CHOICE, SEQUENCE
 from sweep.tasks.masked_lm import MASKED
 from sweep.tasks.question_answering import SPAN, best_span, in_form

@@ -7,8 +7,8 @@ import pytest
 import torch
 from family_cases import task_of
 
+from sweep.data import Row
 from sweep.data.encoded import Encoded
-from sweep.data.source import Row
 from sweep.tasks.mining import MINING
 from sweep.train.score import DeviceVectors
 

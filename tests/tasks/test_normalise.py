@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from family_cases import task_of
 
-from sweep.data.source import Row
+from sweep.data import Row
 from sweep.tasks.question_answering import NORMALISERS, SPAN, answer_scores, mlqa, squad
 
 

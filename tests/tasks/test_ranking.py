@@ -7,8 +7,8 @@ import pytest
 import torch
 from family_cases import task_of
 
+from sweep.data import Row
 from sweep.data.encoded import EncodedSequence, from_sequences
-from sweep.data.source import Row
 from sweep.tasks.ranking import DEPTH, RANKING, average_precision
 from sweep.train.score import DeviceVectors
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pytest
 
-from sweep.data.source import SPLITS
+from sweep.data import SPLITS
 from sweep.errors import DataError
 from sweep.tasks.synthetic import TASKS, EmbeddedSource
 from sweep.tasks.synthetic import world as worlds

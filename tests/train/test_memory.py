@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_models import HEADS, PAD, tiny_model, toy
 
-from sweep.data.source import IGNORED
+from sweep.data import IGNORED
 from sweep.evaluate.linear_probe import parts
 from sweep.models.batches import DeviceData, split
 from sweep.models.model import Chainable

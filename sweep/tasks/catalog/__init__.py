@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sweep.data.source import Row, Size
+from sweep.data import Row, Size
 from sweep.errors import DataError
 from sweep.tasks import FAMILIES
 from sweep.tasks.task import Task

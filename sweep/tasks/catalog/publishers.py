@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweep.data.source import SPLITS
+from sweep.data import SPLITS
 from sweep.errors import StudyError, nearest
 from sweep.tasks.catalog import BENCHMARKS, THREE_LETTERS, languages_of
 from sweep.tasks.catalog.targets import TARGETS, TYDIQA, UD_25, UD_25_TRAIN, UD_27

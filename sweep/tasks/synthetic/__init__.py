@@ -28,7 +28,7 @@ from functools import cache
 from itertools import islice
 from random import Random
 
-from sweep.data.source import SPLITS, Row, Size
+from sweep.data import SPLITS, Row, Size
 from sweep.errors import DataError, nearest
 from sweep.tasks import FAMILIES
 from sweep.tasks.synthetic import rows

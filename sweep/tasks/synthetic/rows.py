@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from sweep.data.source import Row
+from sweep.data import Row
 from sweep.tasks.synthetic.world import (
     FUNCTION,
     PIVOT,
