@@ -78,7 +78,7 @@ def check(options: argparse.Namespace) -> int:
 
 def _check_encoders(plan: Plan) -> None:
     from sweep.plan.facts import NO_FACTS
-    from sweep.plan.first_use import check_encoders  # which takes seconds to import
+    from sweep.run.inspection import check_encoders
 
     check_encoders(plan, NO_FACTS)
 

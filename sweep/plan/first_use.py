@@ -1,17 +1,10 @@
-"""First use of a study: hub names become commits, rows and encoders are checked before anything is trained.
+"""First use of a study: hub names become commits, and every row is read and checked before anything is trained.
 
 Both answers are facts that the ledger keeps, so a second run of the study asks nobody and reads nothing again.
-
-Reads configurations and tokenizers, and of weights only whether they are there, whole and nothing but tensors. Its
-findings are facts that the ledger keeps. As a program it takes (plan, facts) on its input and answers with what it has
-found, or with the SweepError, on its output.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,11 +12,8 @@ from pathlib import Path
 
 from sweep.data.hub import HubSource, version_of
 from sweep.data.local import LocalSource
-from sweep.errors import DataError, Mistakes, StudyError, SweepError
-from sweep.models.encoders import check_shape, check_weights, configuration, load_configuration
-from sweep.models.heads import head_class
-from sweep.models.registry import EncoderSource, shape_of
-from sweep.models.tokenizers import check_tokenizer, load_tokenizer
+from sweep.errors import DataError, Mistakes, StudyError
+from sweep.models.registry import EncoderSource
 from sweep.plan.checks import compared_pairs, task_data, training_data, training_languages
 from sweep.plan.facts import NO_FACTS, Facts, RowsRead
 from sweep.plan.plan import Plan
@@ -106,7 +96,7 @@ def asked_families(plan: Plan) -> list[Family]:
 
 
 def unchecked_encoders(plan: Plan, facts: Facts) -> list[EncoderSource]:
-    """Encoders that no earlier run has looked at for these families (sweep/plan/first_use.py does)."""
+    """Encoders that no earlier run has looked at for these families (run/inspection.py does)."""
     families = [family.name for family in asked_families(plan)]
     distinct = {source.digest: source for source in _checkpoints(plan.encoders)}
     return [source for digest, source in distinct.items() if not facts.is_encoder_checked(digest, families)]
@@ -132,47 +122,3 @@ def encoder_commit(location: str) -> str:
             return Path(cached).parent.name  # .../snapshots/<commit>/config.json
         wanted = "a hub encoder that can be reached or is in the local cache, or a model folder, is expected"
         raise StudyError(f"encoder {location}", f"no answer ({type(failure).__name__})", wanted) from failure
-
-
-def check_encoders(plan: Plan, facts: Facts) -> Facts:
-    """Facts on encoders that no earlier run has looked at, the shapes of hub encoders among them. Raises StudyError."""
-    families, found, mistakes = asked_families(plan), NO_FACTS, Mistakes()
-    unchecked = unchecked_encoders(plan, facts)
-    for task in plan.tasks.values() if unchecked else ():
-        with mistakes.part():
-            head_class(task.family.head(task.labels))
-    for source in unchecked:
-        with mistakes.part():
-            found |= _check(source, families).with_encoder_checked(source.digest, [family.name for family in families])
-    mistakes.raise_first()
-    return found
-
-
-def _check(source: EncoderSource, families: list[Family]) -> Facts:
-    if source.location is None:
-        where = f"encoders.{source.name}.random_init"
-        check_shape(configuration(json.loads(source.config or "{}"), source.vocab_size, 0, where), where)
-        return NO_FACTS
-    where = f"encoder {source.name!r}"
-    config = load_configuration(source.location, source.revision)
-    check_shape(config, where)
-    shape = shape_of(config.to_dict(), where)
-    tokenizer = load_tokenizer(source.location, source.revision)
-    check_tokenizer(tokenizer, config.model_type, config.pad_token_id, shape, families)
-    check_weights(source.location, source.revision)
-    return NO_FACTS.with_shape(source.location, source.revision, shape) if source.on_hub else NO_FACTS
-
-
-def _answer() -> None:
-    plan, facts = pickle.load(sys.stdin.buffer)  # noqa: S301  the driver wrote it
-    output, sys.stdout = sys.stdout.buffer, sys.stderr  # what libraries print is no part of the answer
-    found: Facts | SweepError
-    try:
-        found = check_encoders(plan, facts)
-    except SweepError as mistake:
-        found = mistake
-    output.write(pickle.dumps(found))
-
-
-if __name__ == "__main__":
-    _answer()

@@ -137,10 +137,10 @@ def _check_encoders(plan: Plan, facts: Facts) -> Facts:
     if not unchecked_encoders(plan, facts):
         return NO_FACTS
     if "torch" in sys.modules:
-        from sweep.plan.first_use import check_encoders
+        from sweep.run.inspection import check_encoders
 
         return check_encoders(plan, facts)
-    command = [sys.executable, "-P", "-m", "sweep.plan.first_use"]
+    command = [sys.executable, "-P", "-m", "sweep.run.inspection"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     asked = pickle.dumps((plan, facts))
     done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=True)

@@ -163,7 +163,8 @@ class Logbook:
         """Where and with what all attempts were computed; a phase may go on elsewhere."""
         made = self.log["made"]
         versions = {name: _all(one["versions"][name] for one in made) for name in made[-1]["versions"]}
-        places = {name: _all(one[name] for one in made) for name in ("precision", "device", "kernels")}
+        # A checkpoint of an earlier version says nothing of kernels.
+        places = {name: _all(one.get(name, "") for one in made) for name in ("precision", "device", "kernels")}
         return {**places, "versions": versions}
 
     def close(self, seed: int, dev: float, collapsed: bool) -> None:

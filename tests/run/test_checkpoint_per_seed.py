@@ -18,9 +18,10 @@ from sweep.errors import Mistakes, SweepError
 from sweep.models.encoders import load_encoder, load_published_head
 from sweep.models.heads import MaskedHead
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.first_use import check_encoders, resolve_revisions, unchecked_encoders
+from sweep.plan.first_use import resolve_revisions, unchecked_encoders
 from sweep.plan.preview import previews, short_plan
 from sweep.plan.resolve import look_up, resolve
+from sweep.run.inspection import check_encoders
 from sweep.search.candidates import Tried, rates_for
 
 MULTIBERTS = {"path": "google/multiberts-seed_{seed}"}
