@@ -48,8 +48,8 @@ from sweep.models.tokenizers import train_tokenizer
 from sweep.plan.cost import TRAINING, forward_flops
 from sweep.tasks import FAMILIES
 from sweep.tasks.task import HeadSpec
+from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, fit
-from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import score_all
 
 CLASSES, PAD, CLS, SEP, WORDS = 3, 0, 2, 3, 5

@@ -32,8 +32,8 @@ from sweep.models.model import Chainable
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.sharing import crowd
 from sweep.tasks.task import HeadSpec
+from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, Progress, fit
-from sweep.train.mixture import Mixture, Stream
 
 TASK, CLASSES, PAD, WARM_STEPS = "topic", 3, 1, 10
 

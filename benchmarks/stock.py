@@ -30,8 +30,8 @@ from sweep.models.registry import shape_of
 from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
 from sweep.tasks.table import TASKS
 from sweep.tasks.task import Task
+from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, rate
-from sweep.train.mixture import Mixture, Stream
 
 MASKED_SHARE = 0.15
 

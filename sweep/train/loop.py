@@ -21,7 +21,7 @@ from sweep.models.batches import Batch, DeviceData, Ids, split, until_it_fits
 from sweep.models.encoders import cpu_copy
 from sweep.models.heads import VectorHead
 from sweep.models.model import Chainable, Precision
-from sweep.train.mixture import Mixture
+from sweep.train.data import Mixture
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,8 @@ from sweep.store.records import PhaseRecord
 from sweep.tasks.task import Task
 from sweep.train.checkpoint import CheckpointWriter, Logbook, new_log, next_log, read_checkpoint, write_checkpoint
 from sweep.train.context import LOADING, Bench, encoded_flops, model_to_train, step_flops
-from sweep.train.data import Sample, divided, sample, sizes, training_data
+from sweep.train.data import Mixture, Sample, Stream, divided, sample, sizes, training_data
 from sweep.train.loop import FitSettings, Progress, State, fit, start
-from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import score
 
 

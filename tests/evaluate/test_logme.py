@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweep.evaluate.linear_probe import log_evidence, moments, one_hot
+from sweep.evaluate.transferability import log_evidence, moments, one_hot
 
 
 def draw(examples: int, width: int, seed: int = 0):

@@ -11,8 +11,7 @@ from sweep.config.phases import Sampling
 from sweep.data import IGNORED
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import DeviceData, epoch_batches, nested_pools, scoring_batches, split
-from sweep.train.data import subset
-from sweep.train.mixture import BLOCK, Mixture, Stream
+from sweep.train.data import BLOCK, Mixture, Stream, subset
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from sweep.models.heads import TEMPERATURE, VectorHead
 from sweep.models.model import Chainable
 from sweep.tasks import FAMILIES
 from sweep.tasks.retrieval import EMBEDDING
+from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, fit
-from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import score_all
 
 HALF = 27  # a word and its translation are so many ids apart

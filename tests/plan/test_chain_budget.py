@@ -14,7 +14,7 @@ from sweep.plan.cost import Costs, Speed
 from sweep.plan.order import coverage_order
 from sweep.plan.summary import summary
 from sweep.store.paths import ENCODER_WEIGHTS
-from sweep.train.mixture import Mixture, Stream
+from sweep.train.data import Mixture, Stream
 
 FREE = {"steps": None, "epochs": None, "batch_tokens": 128, "evaluations": 1, "collapse_margin": -1}
 WSD = {**FREE, "schedule": "wsd", "warmup": {"steps": 2}}

@@ -11,8 +11,8 @@ from small_studies import plan_of, study_file, with_data_of
 
 from sweep.cli import main
 from sweep.errors import StudyError
-from sweep.evaluate.linear_probe import Part, label_columns, log_evidence, moments, one_hot
-from sweep.evaluate.transferability import measure
+from sweep.evaluate.transferability import label_columns, log_evidence, measure, moments, one_hot
+from sweep.models.heads import Part
 from sweep.plan.cost import Costs
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan

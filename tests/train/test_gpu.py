@@ -10,8 +10,8 @@ import torch
 from tiny_models import HEADS, SHAPES, tiny_model, toy
 
 from sweep.config.phases import Sampling
+from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, fit
-from sweep.train.mixture import Mixture, Stream
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -18,8 +18,8 @@ from sweep.data import IGNORED
 from sweep.evaluate.linear_probe import parts
 from sweep.models.batches import DeviceData, split
 from sweep.models.model import Chainable
+from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, fit
-from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import DeviceVectors, score_all
 
 STEP = FitSettings(learning_rate=0.0, steps=1, seed=0, clip=1e9)

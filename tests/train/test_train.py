@@ -17,9 +17,8 @@ from tiny_models import HEADS, tiny_model, toy
 from sweep.config.phases import Sampling
 from sweep.models.encoders import cpu_weights
 from sweep.models.model import NATIVE_BF16
-from sweep.train.data import subset
+from sweep.train.data import Mixture, Stream, subset
 from sweep.train.loop import FitSettings, State, evaluated_steps, fit, rate, start
-from sweep.train.mixture import Mixture, Stream
 from sweep.train.score import score_all
 
 TRAINED = [family for family in HEADS if family != "embedding"]
