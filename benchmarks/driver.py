@@ -33,7 +33,7 @@ import numpy as np
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain, Phase
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 from sweep.store.records import PhaseRecord, ScoreRecord
 
@@ -192,7 +192,7 @@ def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -
     for _ in range(round(seconds / REPORT_SECONDS)):
         tune.report(written({**report, "device_seconds": time.time() - started}))
         time.sleep(REPORT_SECONDS)
-    for phase in Stock(store).to_train(chain):
+    for phase in StoreIndex(store).to_train(chain):
         store.commit_phase(_phase_record(phase), {})
         tune.report(written({**report, "phase": phase.recipe.kind, "key": phase.key, "committed": True}))
     store.commit_score(_score_record(chain), {"pivot": np.ones((3, 2))})

@@ -30,7 +30,7 @@ from sweep.plan.resolve import resolve
 from sweep.plan.summary import summary
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import ChainRow, Ledger
 from sweep.store.paths import LEDGER
 
@@ -91,7 +91,7 @@ def _tune(path: Path, results: Path, prepared: Store | None) -> Tuned:
         _copy(prepared, store)
     plan = resolve(load(path), path)
     ledger, costs = Ledger(results / LEDGER), Costs(plan)
-    admission = Admission(plan, Stock(store), ledger, costs)
+    admission = Admission(plan, StoreIndex(store), ledger, costs)
     for _ in in_turn(admission, store):
         pass
     before = {phase.key for chain in plan.planned_chains() for phase in chain.phases if phase.kind != TARGET}

@@ -36,7 +36,7 @@ from sweep.plan.recipe import INTERMEDIATE, PRETRAIN, Chain
 from sweep.plan.resolve import resolve
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 
 AXES = {
@@ -155,7 +155,7 @@ def _replay(folder: Path, seed: int, follow: bool, number: int) -> dict[Cell, li
     costs = Costs(plan)
     with tempfile.TemporaryDirectory(prefix="sweep-replay-") as scratch:
         ledger = Ledger(Path(scratch) / "ledger.sqlite")
-        admission = Admission(plan, Stock(store), ledger, costs)
+        admission = Admission(plan, StoreIndex(store), ledger, costs)
         if not follow:
             admission.forerunners = {index: {} for index in admission.forerunners}
         assert admission.next() is None, "a point of the grid is not trained"
@@ -181,7 +181,7 @@ def _train(folder: Path, seed: int) -> None:
     plan, began = _plan(folder, seed, WHOLE, WHOLE), time.time()
     store = Store(folder / str(seed) / "store")
     ledger = Ledger(folder / str(seed) / "ledger.sqlite")
-    admission = Admission(plan, Stock(store), ledger, Costs(plan))
+    admission = Admission(plan, StoreIndex(store), ledger, Costs(plan))
     for _ in in_turn(admission, store):
         print(
             f"seed {seed}: {len(admission.endings.done)} of {admission.total} points, {time.time() - began:.0f} s",

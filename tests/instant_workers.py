@@ -18,7 +18,7 @@ from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain, Rates
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 from sweep.store.records import PhaseRecord, ScoreRecord
 
@@ -43,7 +43,7 @@ class Lab:
     def __init__(self, plan: Plan, folder: Path, workers: int = 1, clock: Callable[[], float] = time.time) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.store, self.ledger = Store(folder / "store"), Ledger(folder / "ledger.sqlite")
-        self.admission = Admission(plan, Stock(self.store), self.ledger, Costs(plan), clock)
+        self.admission = Admission(plan, StoreIndex(self.store), self.ledger, Costs(plan), clock)
         self.workers, self.busy, self.started = workers, list[Chain](), list[Chain]()
         self.collapsing = set[str]()  # keys of phases that learn nothing
         self.trained: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class Lab:
     def finish(self, chain: Chain, factor: float = 1.0) -> None:
         """Trains and scores what the chain lacks, at `factor` times the planned cost."""
         spent, until = 0.0, self.admission.until(chain.key)
-        for phase in self.admission.stock.to_train(chain):
+        for phase in self.admission.stored.to_train(chain):
             if phase is chain.phases[-1] and until is not None and until < 1:
                 spent += (
                     factor * (until - self.reached.get(phase.key, 0.0)) * self.admission.costs.parts(chain)[phase.key]
@@ -85,7 +85,7 @@ class Lab:
             spent += factor * missing * self.admission.costs.parts(chain)[phase.key]
             self.store.commit_phase(phase_record(phase, phase.key in self.collapsing), {})
             self.hear(chain, spent, phase=phase.kind, key=phase.key, committed=True)
-            if self.admission.stock.dead_end(chain) is not None:
+            if self.admission.stored.dead_end(chain) is not None:
                 self.admission.ended(chain.key)
                 return
         if until is not None:

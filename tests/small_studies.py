@@ -27,7 +27,7 @@ from sweep.run.chain import run
 from sweep.run.study import plan_facts
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 from sweep.store.paths import LEDGER
 from sweep.store.records import PhaseRecord, ScoreRecord
@@ -155,7 +155,7 @@ def reported(path: Path, results: Path) -> tuple[Report, int]:
     """The report of a study whose chains ran in this process as a run would admit them, and how many were done."""
     plan, store = plan_of(path), Store(results / "store")
     ledger, costs = Ledger(results / LEDGER), Costs(plan)
-    admission = Admission(plan, Stock(store), ledger, costs)
+    admission = Admission(plan, StoreIndex(store), ledger, costs)
     while (chain := admission.next()) is not None:
         run(chain, plan, store, partial(hear, admission, chain), until=admission.until(chain.key))
         admission.ended(chain.key)

@@ -36,7 +36,7 @@ from sweep.plan.plan import Plan
 from sweep.plan.preview import EXAMPLES, target_settings
 from sweep.plan.recipe import Chain
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.records import PreviewRecord
 from sweep.tasks.task import Task
 from sweep.train.context import Bench, Listener, encoded_flops, ignore, model_to_score, set_up
@@ -56,14 +56,14 @@ def measure(chain: Chain, short: Plan, store: Store, listener: Listener = ignore
 
     Raises SweepError where data, encoder or store are at fault.
     """
-    stock = Stock(store)
-    if store.preview(chain.score) is not None or stock.dead_end(chain) is not None:
+    stored = StoreIndex(store)
+    if store.preview(chain.score) is not None or stored.dead_end(chain) is not None:
         return
     bench = set_up(chain, short, store, listener)
-    for phase in stock.to_train(chain):
+    for phase in stored.to_train(chain):
         train_phase(bench, phase)
-        stock.learn(phase.key)
-        if stock.dead_end(chain) is not None:
+        stored.learn(phase.key)
+        if stored.dead_end(chain) is not None:
             return
     _judge(bench, chain)
 

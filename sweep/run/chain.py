@@ -21,7 +21,7 @@ from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.sharing import phase_work, score_work
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.train.context import Bench, Event, Listener, ignore, set_up
 from sweep.train.phase import train_phase
 
@@ -95,15 +95,15 @@ def run(
     study says. `until` is the share of the target phase after which it pauses, without scores. A chain ends, without
     scores, at a phase before the target phase that has collapsed. `keep` leaves the target phase its weights.
     """
-    stock = Stock(store)
-    if stock.is_over(chain):
+    stored = StoreIndex(store)
+    if stored.is_over(chain):
         return
     bench = set_up(chain, plan, store, listener, began, devices)
-    for phase in stock.to_train(chain):
+    for phase in stored.to_train(chain):
         with measured(bench, phase_work(plan, chain.cell.encoder, phase)):
             train_phase(bench, phase, until)
-        stock.learn(phase.key)
-        if stock.dead_end(chain) is not None:
+        stored.learn(phase.key)
+        if stored.dead_end(chain) is not None:
             return
     if until is None:
         with measured(bench, score_work(plan, chain)):

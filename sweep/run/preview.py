@@ -27,10 +27,10 @@ from sweep.plan.preview import preview_parts, previews, ranked_targets, short_pl
 from sweep.plan.recipe import Chain
 from sweep.report.preview import preview_frame
 from sweep.run.study import prepared
-from sweep.search.budget import Purse, Running
+from sweep.search.budget import Running, Spending
 from sweep.store import paths
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 from sweep.terminal import table
 from sweep.train.context import Event
@@ -79,42 +79,42 @@ def _entry(chain: Chain) -> dict[str, str]:
 
 def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) -> int:
     """Makes the previews that the store lacks and the budget pays for; returns how many."""
-    stock, costs = Stock(store), Costs(short, ledger.facts().sizes)
-    purse, made = Purse(short.study, ledger, costs, stock, time.time), 0
+    stored, costs = StoreIndex(store), Costs(short, ledger.facts().sizes)
+    spending, made = Spending(short.study, ledger, costs, stored, time.time), 0
     for chain in chains:
-        if store.preview(chain.score) is None and _price(chain, purse) <= purse.free and not purse.overdue:
-            _pay(chain, short, store, purse)
+        if store.preview(chain.score) is None and _price(chain, spending) <= spending.free and not spending.overdue:
+            _pay(chain, short, store, spending)
             made += store.preview(chain.score) is not None
     return made
 
 
-def _pay(chain: Chain, short: Plan, store: Store, purse: Purse) -> None:
+def _pay(chain: Chain, short: Plan, store: Store, spending: Spending) -> None:
     """Makes a preview, or stops where money or time are over: what is done by then is kept."""
-    price, started = _price(chain, purse), time.time()
-    attempt = purse.ledger.reserve(chain.key, price, started)
+    price, started = _price(chain, spending), time.time()
+    attempt = spending.ledger.reserve(chain.key, price, started)
     running = Running(chain, attempt, started, price, short.study.runtime.devices, placed=True)
 
     def listen(event: Event) -> None:
-        purse.charge(running, {"started": started, **vars(event)})
-        purse.ledger.remember(event.facts)
+        spending.charge(running, {"started": started, **vars(event)})
+        spending.ledger.remember(event.facts)
         if event.said:
             sys.stderr.write(f"sweep: {event.said}\n")
-        purse.stock.learn(event.key)
-        if not purse.may_go_on(running):
+        spending.stored.learn(event.key)
+        if not spending.may_go_on(running):
             raise Cancelled
 
     try:
         with suppress(Cancelled):
             measure(chain, short, store, listen)
     finally:
-        purse.settle(running, time.time())
+        spending.settle(running, time.time())
 
 
-def _price(chain: Chain, purse: Purse) -> float:
+def _price(chain: Chain, spending: Spending) -> float:
     """What a preview still costs, in the budget's unit."""
-    parts = preview_parts(purse.costs, chain)
-    flops = parts[chain.score] + sum(parts[phase.key] for phase in purse.stock.to_train(chain))
-    return flops if purse.unit == "flops" else purse.speed.device_seconds(chain.cell.encoder, flops)
+    parts = preview_parts(spending.costs, chain)
+    flops = parts[chain.score] + sum(parts[phase.key] for phase in spending.stored.to_train(chain))
+    return flops if spending.unit == "flops" else spending.speed.device_seconds(chain.cell.encoder, flops)
 
 
 def text(outcome: Outcome, path: Path) -> str:

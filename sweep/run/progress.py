@@ -26,18 +26,18 @@ def device_seconds_left(admission: Admission) -> float:
     has not made are left.
     """
     left: dict[str, tuple[str, float]] = {}
-    costs, stock = admission.costs, admission.stock
+    costs, stored = admission.costs, admission.stored
     for chain, work in admission.left():
         parts = costs.planned(chain) if work.stage == 0 else costs.parts(chain)
-        wanted = [phase.key for phase in stock.to_train(chain)]
-        wanted += [chain.score] if chain.score in parts and not stock.is_over(chain) else []
+        wanted = [phase.key for phase in stored.to_train(chain)]
+        wanted += [chain.score] if chain.score in parts and not stored.is_over(chain) else []
         left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
     for running in admission.running.values():
         latest = running.latest
         if latest.get("steps") and (key := latest["key"]) in left:
             encoder, flops = left[key]
             left[key] = encoder, flops * (1 - latest["step"] / latest["steps"])
-    speed = admission.purse.speed_so_far(admission.running.values())
+    speed = admission.spending.speed_so_far(admission.running.values())
     return sum(speed.device_seconds(encoder, flops) for encoder, flops in left.values())
 
 
@@ -46,7 +46,7 @@ def least_budget(admission: Admission) -> Budget | None:
     budget = admission.plan.study.budget
     if budget is None or not admission.endings.unpaid:
         return None
-    least = admission.purse.spent + min(admission.price(chain) for chain in admission.endings.unpaid)
+    least = admission.spending.spent + min(admission.price(chain) for chain in admission.endings.unpaid)
     return budget.model_copy(update={"amount": least})
 
 
@@ -63,7 +63,7 @@ STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for
 def study_line(admission: Admission, seconds_left: float, core_share: float | None = None) -> str:
     """Chains done and running, budget spent, time left; and what a chain gets of a core where that is little."""
     budget, endings = admission.plan.study.budget, admission.endings
-    spent = admission.purse.spent
+    spent = admission.spending.spent
     if budget is None:
         money = f"{spent:,.0f} device-seconds spent"
     elif budget.unit == "flops":
@@ -218,7 +218,7 @@ class Display:
             began = time.time()
             self._left = device_seconds_left(admission)
             self._next_forecast = time.time() + (time.time() - began) / FORECAST_SHARE
-        share = self._pace.share if not admission.purse.clocked else None
+        share = self._pace.share if not admission.spending.clocked else None
         return study_line(admission, self._left / self._pace.devices, share)
 
     def _log_ended(self, now: float) -> None:

@@ -39,7 +39,7 @@ from sweep.run.tracking import Tracker
 from sweep.search.admission import Admission
 from sweep.store import paths
 from sweep.store.artifacts import Store, disk_error
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger, measured
 from sweep.tasks.plugins import code_folders
 
@@ -69,10 +69,10 @@ def run(path: Path) -> Outcome:
     with prepared(path) as (plan, ledger, results):
         costs = Costs(plan, ledger.facts().sizes)
         ledger.remember(NO_FACTS.with_plan(plan_facts(plan, costs)))
-        admission = Admission(plan, Stock(Store(results / paths.STORE)), ledger, costs)
+        admission = Admission(plan, StoreIndex(Store(results / paths.STORE)), ledger, costs)
         interrupted = _execute(admission, results)
         admission.endings.note_checkpoints()
-        overdue, least = admission.purse.overdue, least_budget(admission)
+        overdue, least = admission.spending.overdue, least_budget(admission)
     return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
 
 
@@ -87,7 +87,7 @@ def outcome_text(outcome: Outcome, file: Path) -> str:
     for chain, reason in endings.collapsed:
         lines.append(f"collapsed: {chain.name}: {reason}")
     left = admission.total - endings.count  # with those that depend on unpaid ones
-    lines += [f"stopped on its way: {chain.name} {admission.stock.whence(chain)}" for chain in endings.stopped]
+    lines += [f"stopped on its way: {chain.name} {admission.stored.whence(chain)}" for chain in endings.stopped]
     if outcome.interrupted:
         lines.append(f"interrupted: 'sweep run {file}' goes on from here")
     elif left and outcome.overdue:
@@ -250,7 +250,7 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
     store = Store(results / paths.STORE)
     store.tidy()
     mark = store.claim(admission.plan.study.study)
-    admission.purse.queued = room.chains is None or runtime.shares
+    admission.spending.queued = room.chains is None or runtime.shares
     admission.places.devices = room.devices
     trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / paths.STORE), mark=mark)
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.

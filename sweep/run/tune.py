@@ -112,7 +112,7 @@ class ChainSearcher(Searcher):
     def _keep(self, chain: Chain, report: Mapping[str, Any]) -> None:
         """Writes a traceback into the chain's log where its worker could not."""
         if trace := report.get("trace"):
-            add(self._admission.stock.store.log(chain.key), trace)
+            add(self._admission.stored.store.log(chain.key), trace)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""
@@ -166,7 +166,7 @@ class BudgetScheduler(FIFOScheduler):
         if deaths > self._deaths.get(trial.trial_id, 0):
             self._deaths[trial.trial_id] = deaths
             told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-            add(self._admission.stock.store.log(key), f"the worker has died ({deaths})\n{told}")
+            add(self._admission.stored.store.log(key), f"the worker has died ({deaths})\n{told}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""

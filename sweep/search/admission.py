@@ -19,11 +19,11 @@ from sweep.plan.order import coverage_order, forerunners
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import CANDIDATE, REPLICA, Chain
 from sweep.plan.sharing import Places
-from sweep.search.budget import Purse, Running
+from sweep.search.budget import Running, Spending
 from sweep.search.candidates import Tried
 from sweep.search.endings import Endings
 from sweep.search.tournament import CellState, Winners, Work, proposal
-from sweep.store.index import Stock, outdated
+from sweep.store.index import StoreIndex, outdated
 from sweep.store.ledger import RUNNING, Ledger, row_of
 
 
@@ -31,11 +31,11 @@ class Admission:
     """The state of a running study. One instance, in the driver."""
 
     def __init__(
-        self, plan: Plan, stock: Stock, ledger: Ledger, costs: Costs, clock: Callable[[], float] = time.time
+        self, plan: Plan, stored: StoreIndex, ledger: Ledger, costs: Costs, clock: Callable[[], float] = time.time
     ) -> None:
-        self.plan, self.stock, self.ledger, self.costs, self.clock = plan, stock, ledger, costs, clock
+        self.plan, self.stored, self.ledger, self.costs, self.clock = plan, stored, ledger, costs, clock
         ledger.supersede(outdated(plan, ledger.chains()))
-        self.purse = Purse(plan.study, ledger, costs, stock, clock)
+        self.spending = Spending(plan.study, ledger, costs, stored, clock)
         self._facts = ledger.facts()
         self.places = Places(plan, self._facts)
         self.order = coverage_order(plan)
@@ -44,8 +44,8 @@ class Admission:
             CellState(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells
         ]
         self.running: dict[str, Running] = {}
-        self.endings = Endings(ledger, stock, clock)
-        self.winners = Winners(plan, stock)
+        self.endings = Endings(ledger, stored, clock)
+        self.winners = Winners(plan, stored)
         self._cut: set[str] = set()  # keys of chains that were ended from outside, because they did not report
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
@@ -80,7 +80,7 @@ class Admission:
                 self._waiting.pop(position)
                 self._record(chain, work)
                 position = 0  # its result may have opened what was passed over
-            elif self._price(chain, work) > self.purse.free:
+            elif self._price(chain, work) > self.spending.free:
                 if self.running:
                     break  # what is held may be set free: never prefer a later chain because it is cheaper
                 self._waiting.pop(position)
@@ -105,7 +105,7 @@ class Admission:
     @property
     def over(self) -> bool:
         """The user wants to stop, or the deadline has come: nothing starts any more."""
-        return self.closing or self.purse.overdue
+        return self.closing or self.spending.overdue
 
     def position(self, chain: Chain) -> int:
         """Index of the chain's cell in the plan."""
@@ -133,10 +133,10 @@ class Admission:
         return self.running[key].devices
 
     def _devices(self, chain: Chain, work: Work) -> float:
-        return self.places.wanted(chain, self.stock.to_train(chain), self._until(work) is None)
+        return self.places.wanted(chain, self.stored.to_train(chain), self._until(work) is None)
 
     def _price(self, chain: Chain, work: Work) -> float:
-        return self.purse.price(chain, self._until(work), self.cells[work.cell].since(work))
+        return self.spending.price(chain, self._until(work), self.cells[work.cell].since(work))
 
     def _chain(self, work: Work) -> Chain | None:
         """The chain, or None while it depends on candidates that are not finished."""
@@ -159,46 +159,46 @@ class Admission:
     def _blocked(self, chain: Chain) -> bool:
         if chain.score in self._claimed:
             return True
-        return any(phase.key in self._claimed for phase in self.stock.to_train(chain))
+        return any(phase.key in self._claimed for phase in self.stored.to_train(chain))
 
     def _is_over(self, chain: Chain, until: float | None) -> bool:
         """Scored, or without a way to its scores, or as far as it is wanted: nothing is left to do for it."""
-        return self.stock.is_over(chain) or (until is not None and self._dev(chain, until) is not None)
+        return self.stored.is_over(chain) or (until is not None and self._dev(chain, until) is not None)
 
     def _dev(self, chain: Chain, until: float | None) -> float | None:
         """The dev score that a chain has reached there; None where it is not there yet, or has none."""
         if until is None or until == TRAINED:
-            return self.stock.dev_score(chain)
+            return self.stored.dev_score(chain)
         known = self._facts.reached(chain.phases[-1].key, until)
-        return self.stock.dev_at(chain, until) if known is None else known.dev
+        return self.stored.dev_at(chain, until) if known is None else known.dev
 
     def _start(self, chain: Chain, work: Work) -> None:
         now = self.clock()
-        for phase in self.stock.to_train(chain):
+        for phase in self.stored.to_train(chain):
             self._claimed[phase.key] = chain.key
         self._claimed[chain.score] = chain.key
         self._works[chain.key] = work
         price, devices = self._price(chain, work), self._devices(chain, work)
         self.ledger.open_chain(row_of(chain, RUNNING, now))
         attempt = self.ledger.reserve(chain.key, price, now)
-        self.running[chain.key] = Running(chain, attempt, now, price, devices, placed=not self.purse.queued)
+        self.running[chain.key] = Running(chain, attempt, now, price, devices, placed=not self.spending.queued)
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
     def given(self, key: str) -> None:
         """A worker gets a chain that `next` has named."""
-        self.purse.given(self.running[key])
+        self.spending.given(self.running[key])
 
     def placed(self, key: str) -> None:
         """A worker has the chain, which may have waited for it in a queue."""
-        self.purse.placed(self.running[key])
+        self.spending.placed(self.running[key])
 
     def heard(self, key: str, report: Mapping[str, Any]) -> None:
         """A worker's report: costs so far, progress, perhaps a phase that is in the store now."""
         running = self.running[key]
         if running.latest and report["started"] != running.latest["started"]:
-            self.purse.restart(running, report, self.price(running.chain))
-        self.purse.charge(running, report)
+            self.spending.restart(running, report, self.price(running.chain))
+        self.spending.charge(running, report)
         if report.get("facts"):
             self.ledger.remember(report["facts"])
             self.places.learn(report["facts"])
@@ -208,21 +208,21 @@ class Admission:
             self._stuck = False
             self.trained += report["phase"] != "score"
             self._claimed.pop(report["key"], None)
-            self.stock.learn(report["key"])
+            self.stored.learn(report["key"])
 
     def may_go_on(self, key: str) -> bool:
         """Whether a chain that has reported may work until its next report; otherwise it stops."""
-        return not self.closing and self.purse.may_go_on(self.running[key])
+        return not self.closing and self.spending.may_go_on(self.running[key])
 
     def stranded(self) -> set[str]:
         """Keys of chains whose workers are to be ended now: they do not report, and their money or time is over."""
-        found = {running.chain.key for running in self.purse.stranded(self.running.values())} - self._cut
+        found = {running.chain.key for running in self.spending.stranded(self.running.values())} - self._cut
         self._cut |= found
         return found
 
     def silent(self) -> set[str]:
         """Keys of chains whose workers hang and are to be ended now; Tune begins such a chain anew."""
-        return {running.chain.key for running in self.purse.silent(self.running.values())}
+        return {running.chain.key for running in self.spending.silent(self.running.values())}
 
     def ended(self, key: str, failure: str | None = None, *, crowded: bool = False, finished: bool = False) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells).
@@ -237,15 +237,15 @@ class Admission:
         chain = running.chain
         for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
             del self._claimed[claimed]
-            self.stock.learn(claimed)
-        self.purse.settle(running, self.clock())
+            self.stored.learn(claimed)
+        self.spending.settle(running, self.clock())
         if finished and not cut and failure is None and not self._is_over(chain, self._until(work)):
-            self.stock.look_again(chain)
-            failure = f"its worker says that it has finished, and {self.stock.store.root} has no record of that"
+            self.stored.look_again(chain)
+            failure = f"its worker says that it has finished, and {self.stored.store.root} has no record of that"
         if self._is_over(chain, self._until(work)):
             self._record(chain, work)
         elif crowded:
-            self.ledger.remember(self.places.refused(chain, self.stock.to_train(chain), running.devices))
+            self.ledger.remember(self.places.refused(chain, self.stored.to_train(chain), running.devices))
             self.endings.crowd(chain)
             self._waiting.insert(0, work)
         elif failure is not None and not cut:
@@ -255,8 +255,8 @@ class Admission:
             self.endings.stop(chain)
 
     def _record(self, chain: Chain, work: Work) -> None:
-        dead_end, dev = self.stock.dead_end(chain), self._dev(chain, self._until(work))
-        if self.stock.has_score(chain.score):
+        dead_end, dev = self.stored.dead_end(chain), self._dev(chain, self._until(work))
+        if self.stored.has_score(chain.score):
             self.endings.finish(chain)
         elif dead_end is not None:
             self.endings.collapse(chain, dead_end)
@@ -269,7 +269,7 @@ class Admission:
         best = self._best(work)
         # Where nothing is trained there is nothing to compare; any number will do.
         self._note(chain, work, Tried(chain.rates, dev if dev is not None else 0.0))
-        if self.stock.has_score(chain.score):
+        if self.stored.has_score(chain.score):
             self._keep_the_best(chain, work, best)
 
     def _best(self, work: Work) -> Chain | None:
@@ -284,18 +284,18 @@ class Admission:
             self.winners.won(chain)
         else:
             self.winners.lost(chain)
-        if before is not None and before != now and self.stock.has_score(before.score):
+        if before is not None and before != now and self.stored.has_score(before.score):
             self.winners.lost(before)
 
     def _lose(self, chain: Chain, stage: int) -> None:
         """Another candidate is better: nobody will train it further, or score it."""
-        if self.stock.has_score(chain.score):
+        if self.stored.has_score(chain.score):
             return
         until = self.cells[self.position(chain)].stages[stage].until
         assert until is not None
         self.endings.lose(chain, stage, until, self._dev(chain, until))
         if not self.plan.study.runtime.keep_target_weights:
-            self.stock.drop(chain)
+            self.stored.drop(chain)
 
     def _note(self, chain: Chain, work: Work, result: Tried) -> None:
         """A candidate's result at a stage; with the last one, those that are left go on, at the end the other seeds."""

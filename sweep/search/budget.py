@@ -23,7 +23,7 @@ from typing import Any
 from sweep.config.study import Study
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.recipe import Chain
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 
 UNITS = ("flops", "device_seconds")
@@ -49,11 +49,13 @@ class Running:
     heard: bool = False  # whether the worker that has it now has reported
 
 
-class Purse:
+class Spending:
     """Prices, reservations and what is left. The ledger keeps what was spent."""
 
-    def __init__(self, study: Study, ledger: Ledger, costs: Costs, stock: Stock, clock: Callable[[], float]) -> None:
-        self.budget, self.ledger, self.costs, self.stock, self.clock = study.budget, ledger, costs, stock, clock
+    def __init__(
+        self, study: Study, ledger: Ledger, costs: Costs, stored: StoreIndex, clock: Callable[[], float]
+    ) -> None:
+        self.budget, self.ledger, self.costs, self.stored, self.clock = study.budget, ledger, costs, stored, clock
         self.unit = study.budget.unit if study.budget is not None else "device_seconds"
         self._ends = clock() + study.deadline if study.deadline is not None else None
         self.clocked = study.runtime.gpus > 0  # device-seconds by the clock: GPUs
@@ -97,7 +99,7 @@ class Purse:
 
     def price(self, chain: Chain, until: float | None = None, since: float = 0.0) -> float:
         """What an attempt at a chain costs, in the budget's unit: from and to these shares of its target phase."""
-        flops = self.costs.attempt(chain, self.stock.to_train(chain), until, since)
+        flops = self.costs.attempt(chain, self.stored.to_train(chain), until, since)
         return flops if self.unit == "flops" else self.speed.device_seconds(chain.cell.encoder, flops)
 
     def may_go_on(self, running: Running) -> bool:

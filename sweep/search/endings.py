@@ -7,15 +7,15 @@ from collections.abc import Callable
 from sweep.plan.halving import TRAINED
 from sweep.plan.recipe import REPLICA, Chain, Phase
 from sweep.store import paths
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, STOPPED, Ledger, row_of
 
 
 class Endings:
     """Chains by how they ended. One instance, in the driver."""
 
-    def __init__(self, ledger: Ledger, stock: Stock, clock: Callable[[], float]) -> None:
-        self._ledger, self._stock, self._clock = ledger, stock, clock
+    def __init__(self, ledger: Ledger, stored: StoreIndex, clock: Callable[[], float]) -> None:
+        self._ledger, self._stored, self._clock = ledger, stored, clock
         self.done: list[Chain] = []
         self.failed: list[tuple[Chain, str]] = []
         self.collapsed: list[tuple[Chain, str]] = []  # ended at a phase that learned nothing
@@ -35,13 +35,13 @@ class Endings:
             return  # at an earlier stage of its cell
         self._scored.add(chain.key)
         self.done.append(chain)
-        self._record(chain, DONE, self._stock.dev_score(chain), "")
+        self._record(chain, DONE, self._stored.dev_score(chain), "")
         if chain.role == REPLICA:
             self._ledger.select(chain.cell.name, chain.candidate)
 
     def collapse(self, chain: Chain, dead_end: Phase) -> None:
         """It ends, without scores, at a phase that learned nothing."""
-        reason = self._stock.why_collapsed(dead_end)
+        reason = self._stored.why_collapsed(dead_end)
         self.collapsed.append((chain, reason))
         self._record(chain, COLLAPSED, None, reason)
 
@@ -57,7 +57,7 @@ class Endings:
 
     def fail(self, chain: Chain, reason: str) -> None:
         """It cannot be done; a later run tries again. What it has said is in its log."""
-        reason = f"{reason} ({paths.LOGS}/{self._stock.store.log(chain.key).name})"
+        reason = f"{reason} ({paths.LOGS}/{self._stored.store.log(chain.key).name})"
         self.failed.append((chain, reason))
         self._ledger.close_chain(chain.key, FAILED, None, self._clock(), reason)
 
@@ -77,7 +77,7 @@ class Endings:
         self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), "its share of a device was too small")
 
     def _note_stop(self, chain: Chain) -> None:
-        self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), f"stopped; {self._stock.whence(chain)}")
+        self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), f"stopped; {self._stored.whence(chain)}")
 
     def _record(self, chain: Chain, state: str, dev: float | None, message: str) -> None:
         """Also of a chain that no worker had, because the store knows how it ends."""

@@ -18,7 +18,7 @@ from sweep.plan.order import Forerunners
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import TARGET, Chain, Rates
 from sweep.search.candidates import Tried, ranked, rates_for, winner
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def proposal(
 class Winners:
     """Bytes of the weights that are kept. One instance, in the driver; a restart counts anew what the store has."""
 
-    def __init__(self, plan: Plan, stock: Stock) -> None:
-        self._plan, self._stock = plan, stock
+    def __init__(self, plan: Plan, stored: StoreIndex) -> None:
+        self._plan, self._stored = plan, stored
         self._room = plan.study.runtime.keep_winners
         self._bytes: dict[str, int] = {}  # key of a phase -> what its weights take
         self._holders: dict[str, set[str]] = {}  # key of a phase -> chains that keep it: targets may share one
@@ -147,10 +147,10 @@ class Winners:
     def won(self, chain: Chain) -> None:
         """A scored chain is the best of its cell so far, or a replica of the winner."""
         key = _target_phase(chain)
-        if key is None or not self._stock.has_weights(key):
+        if key is None or not self._stored.has_weights(key):
             return
         if key not in self._bytes:
-            size = self._stock.bytes_held(key)
+            size = self._stored.bytes_held(key)
             if sum(self._bytes.values()) + size > self._room:
                 self.lost(chain)
                 return
@@ -160,12 +160,12 @@ class Winners:
     def lost(self, chain: Chain) -> None:
         """Another chain of the cell is better, or there is no room; nobody keeps what other targets do not need."""
         key = _target_phase(chain)
-        if key is None or self._plan.study.runtime.keep_target_weights or not self._stock.has_weights(key):
+        if key is None or self._plan.study.runtime.keep_target_weights or not self._stored.has_weights(key):
             return
         self._holders.get(key, set()).discard(chain.key)
-        if not self._holders.get(key) and all(map(self._stock.has_score, self._plan.readers(chain))):
+        if not self._holders.get(key) and all(map(self._stored.has_score, self._plan.readers(chain))):
             self._bytes.pop(key, None)
-            self._stock.release(key)
+            self._stored.release(key)
 
 
 def _target_phase(chain: Chain) -> str | None:

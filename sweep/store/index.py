@@ -36,7 +36,7 @@ def _saved_step(checkpoint: Path) -> int | None:
     return int(state["step"]) if state else 0
 
 
-class Stock:
+class StoreIndex:
     """The store's content as one process knows it; `learn` what others have finished since."""
 
     def __init__(self, store: Store) -> None:
@@ -174,13 +174,13 @@ class Standing:
 
 def standing(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Standing:
     """Chains with the rates that they had when they ran; where none has run, with those of the plan."""
-    found, stock, seen = Standing(), Stock(store), set[str]()
+    found, stored, seen = Standing(), StoreIndex(store), set[str]()
     for chain in _chains(plan, rows):
-        if chain is None or stock.is_over(chain):
+        if chain is None or stored.is_over(chain):
             found.done += 1
             continue
         found.left += 1
-        missing = stock.to_train(chain)
+        missing = stored.to_train(chain)
         found.scored_alone += not missing
         for phase in missing:
             record = None if phase.key in seen else store.phase(phase.key)

@@ -25,7 +25,7 @@ from sweep.report.retention import estimate_retention
 from sweep.run.chain import run
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 from sweep.store.paths import LEDGER
 from sweep.tasks import FAMILIES, measure_of
@@ -260,7 +260,7 @@ def reported(prepared, tmp_path_factory):
     axes = {"intermediate": ["none", "world/pos", ["world/rte", "world/pos"]], "seed": [1, 2]}
     path = study_file(folder, axes, scoring=ASKED, intermediate={"steps": 30, "learning_rate": 1e-2})
     plan = plan_of(path)
-    admission = Admission(plan, Stock(made), ledger, Costs(plan))
+    admission = Admission(plan, StoreIndex(made), ledger, Costs(plan))
     while (chain := admission.next()) is not None:
         run(chain, plan, made, partial(hear, admission, chain))
         admission.ended(chain.key)
@@ -311,7 +311,7 @@ def test_the_page_shows_what_is_left_of_the_intermediate_tasks(reported):
 def test_a_study_that_does_not_ask_has_neither_section_nor_file(store, tmp_path):
     made, ledger = store, Ledger(tmp_path / LEDGER)
     plan = plan_of(study_file(tmp_path, {"intermediate": ["world/pos"]}))
-    admission = Admission(plan, Stock(made), ledger, Costs(plan))
+    admission = Admission(plan, StoreIndex(made), ledger, Costs(plan))
     chain = admission.next()
     run(chain, plan, made)
     admission.ended(chain.key)

@@ -323,4 +323,4 @@ def test_one_worker_and_four_train_every_segment_once(tmp_path):
         assert len(lab.admission.endings.done) == lab.admission.total == 4
         assert set(lab.trained.values()) == {1}
         assert len(lab.trained) == 1 + 3 + 4 + 4
-        assert lab.admission.purse.spent == pytest.approx(summary(plan, Costs(plan), Speed())["flops_shared"] / 1e9)
+        assert lab.admission.spending.spent == pytest.approx(summary(plan, Costs(plan), Speed())["flops_shared"] / 1e9)

@@ -29,7 +29,7 @@ from sweep.run.logs import add, place, spoken_into
 from sweep.run.tune import ChainSearcher, chain_trial, leaves_device_unusable, read, written
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store, disk_error
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.ledger import FAILED, STOPPED, Ledger
 from sweep.store.paths import CHECKPOINT
 from sweep.tasks.table import TASKS
@@ -231,7 +231,7 @@ def test_a_worker_that_does_not_see_the_results_folder_trains_nothing_and_makes_
 
 def test_what_broke_a_device_in_every_process_is_the_reason_and_no_death_without_one(tmp_path):
     plan, ledger = plan_of(study_file(tmp_path, {"seed": [1, 2]})), Ledger(tmp_path / "ledger.sqlite")
-    admission, said = Admission(plan, Stock(Store(tmp_path / "store")), ledger, Costs(plan)), list[str]()
+    admission, said = Admission(plan, StoreIndex(Store(tmp_path / "store")), ledger, Costs(plan)), list[str]()
     searcher = ChainSearcher(admission, admission.next(), lambda: None, said.append)
     broken, dead = searcher.suggest("one"), searcher.suggest("two")
     searcher.on_trial_result("one", written({"broken": "AcceleratorError: CUDA error: lost", "trace": "Traceback ..."}))
@@ -403,7 +403,7 @@ def test_a_store_under_the_same_path_that_another_driver_has_made_is_not_taken_f
 
 def test_a_chain_that_says_it_has_finished_and_has_left_no_record_has_failed(tmp_path):
     plan, ledger = plan_of(study_file(tmp_path, {"seed": [1, 2]})), Ledger(tmp_path / "ledger.sqlite")
-    admission = Admission(plan, Stock(Store(tmp_path / "store")), ledger, Costs(plan))
+    admission = Admission(plan, StoreIndex(Store(tmp_path / "store")), ledger, Costs(plan))
     lost, stopped = admission.next(), admission.next()
     admission.ended(lost.key, finished=True)
     admission.ended(stopped.key)

@@ -35,7 +35,7 @@ from sweep.errors import StoreError
 from sweep.models.encoders import random_encoder
 from sweep.run.chain import run
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.paths import CHECKPOINT, ENCODER_WEIGHTS
 from sweep.train.context import set_up
 from sweep.train.data import training_data
@@ -308,16 +308,16 @@ def test_a_damaged_record_names_its_file_and_the_repair(fresh, tmp_path):
 def test_a_phase_with_a_damaged_checkpoint_is_begun_anew_and_says_so(fresh, tmp_path):
     path = study_file(tmp_path, runtime={"checkpoint_seconds": 1e-6})
     ((chain, plan),) = chains_of(path)
-    stock, file = Stock(fresh), fresh.scratch(chain.phases[0].key) / CHECKPOINT
-    assert stock.whence(chain) == "begins its pretrain phase anew"
+    stored, file = StoreIndex(fresh), fresh.scratch(chain.phases[0].key) / CHECKPOINT
+    assert stored.whence(chain) == "begins its pretrain phase anew"
     stopped_when(chain, plan, fresh, lambda event: event.step == 4)
-    assert stock.whence(chain) == "resumes from step 4 of its pretrain phase"
+    assert stored.whence(chain) == "resumes from step 4 of its pretrain phase"
     file.write_bytes(file.read_bytes()[:-1])
     events = events_of(chain, plan, fresh)
     (said,) = [event.said for event in events if event.said]
     assert said.startswith(f"begins its pretrain phase anew: {file}, a damaged checkpoint")
     assert next(event.step for event in events if event.step) == 1
-    assert Stock(fresh).is_over(chain)
+    assert StoreIndex(fresh).is_over(chain)
 
 
 # Two processes

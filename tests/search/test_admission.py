@@ -58,7 +58,7 @@ def test_a_restart_changes_nothing_about_chains_that_are_done(tmp_path):
 def test_a_phase_in_flight_holds_back_the_chains_that_need_it(tmp_path):
     lab = Lab(study(tmp_path), tmp_path, workers=9)
     lab.fill()
-    claimed = [phase.key for chain in lab.busy for phase in lab.admission.stock.to_train(chain)]
+    claimed = [phase.key for chain in lab.busy for phase in lab.admission.stored.to_train(chain)]
     assert len(claimed) == len(set(claimed))
     assert len(lab.busy) == 2  # two seeds of the baseline of retrieval; all else needs one of their encoders
     pretrain = lab.busy[0].phases[0]
@@ -88,7 +88,7 @@ def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
     poor = Lab(study(tmp_path, budget=f"{cost * 0.6:.0f} flops"), tmp_path / "lab").run()
     assert 0 < len(poor.admission.endings.done) < poor.admission.total
     assert poor.admission.endings.unpaid
-    assert poor.admission.purse.spent <= cost * 0.6
+    assert poor.admission.spending.spent <= cost * 0.6
     rich = Lab(study(tmp_path, budget=f"{cost * 3:.0f} flops"), tmp_path / "lab").run()
     assert len(rich.admission.endings.done) == rich.admission.total
     assert not set(poor.trained) & set(rich.trained)
@@ -120,11 +120,11 @@ def test_spending_exceeds_the_budget_by_no_more_than_the_last_reservation_falls_
     dearest = 0.0
     while (chain := lab.admission.next()) is not None:
         reserved = lab.admission.running[chain.key].reserved
-        assert lab.admission.purse.spent + reserved <= amount
+        assert lab.admission.spending.spent + reserved <= amount
         dearest = max(dearest, reserved)
         lab.finish(chain, factor=1.5)
-    assert amount < lab.admission.purse.spent + dearest
-    assert lab.admission.purse.spent <= amount + 0.5 * dearest
+    assert amount < lab.admission.spending.spent + dearest
+    assert lab.admission.spending.spent <= amount + 0.5 * dearest
 
 
 def test_a_chain_goes_on_beyond_its_reservation_with_money_that_nobody_holds_and_no_further(tmp_path):
@@ -138,7 +138,7 @@ def test_a_chain_goes_on_beyond_its_reservation_with_money_that_nobody_holds_and
     while lab.admission.may_go_on(one.key) if spent else True:
         spent += step
         lab.hear(one, spent)
-        assert lab.admission.purse.spent + held <= plan.study.budget.amount
+        assert lab.admission.spending.spent + held <= plan.study.budget.amount
     assert plan.study.budget.amount - spent - held < step
     lab.hear(other, step)
     assert lab.admission.may_go_on(other.key)  # what is held for it is its own
@@ -153,10 +153,10 @@ def test_a_chain_is_charged_for_all_the_time_that_it_has_a_place_whatever_its_wo
     lab.admission.given(lab.busy[0].key)
     now[0] = 15.0
     lab.hear(lab.busy[0], 1e9)  # a second, says the worker
-    assert lab.admission.purse.spent == 5.0
+    assert lab.admission.spending.spent == 5.0
     now[0] = 20.0
     lab.admission.ended(lab.busy[0].key)
-    assert lab.admission.purse.spent == 10.0
+    assert lab.admission.spending.spent == 10.0
 
 
 def test_a_chain_is_not_charged_for_the_time_in_which_it_waits_for_the_lock_of_another_worker(tmp_path):
@@ -167,22 +167,22 @@ def test_a_chain_is_not_charged_for_the_time_in_which_it_waits_for_the_lock_of_a
     lab.admission.given(chain.key)
     now[0] = 100.0
     lab.hear(chain, 2e9, waited=98.0, waits="waits for phase x")
-    assert lab.admission.purse.spent == 2.0
+    assert lab.admission.spending.spent == 2.0
     now[0] = 103.0
     lab.admission.ended(chain.key)
-    assert lab.admission.purse.spent == 5.0
+    assert lab.admission.spending.spent == 5.0
 
 
 def test_a_chain_that_waits_for_a_machine_of_a_growing_cluster_is_charged_from_its_start_there(tmp_path):
     now = [0.0]
     lab = Lab(study(tmp_path, runtime=GPU), tmp_path, clock=lambda: now[0])
-    lab.admission.purse.queued = True
+    lab.admission.spending.queued = True
     lab.fill()
     now[0] = 600.0
     lab.hear(lab.busy[0], 2e9)  # its worker has been at work for two seconds
     now[0] = 603.0
     lab.admission.ended(lab.busy[0].key)
-    assert lab.admission.purse.spent == 5.0
+    assert lab.admission.spending.spent == 5.0
 
 
 def test_cores_are_charged_the_processor_seconds_that_workers_report_whatever_the_clock_says(tmp_path):
@@ -195,7 +195,7 @@ def test_cores_are_charged_the_processor_seconds_that_workers_report_whatever_th
     lab.hear(chain, 2e9)
     assert lab.admission.may_go_on(chain.key)
     lab.admission.ended(chain.key)
-    assert lab.admission.purse.spent == 2.0
+    assert lab.admission.spending.spent == 2.0
 
 
 def test_a_dead_attempt_on_cores_is_charged_what_it_had_reported(tmp_path):
@@ -247,7 +247,7 @@ def test_a_chain_that_does_not_report_is_ended_a_fifth_of_a_percent_beyond_what_
         lab.admission.ended(chain.key, "its worker died")
     assert lab.admission.endings.stopped == lab.busy
     assert lab.admission.endings.failed == []
-    assert lab.admission.purse.spent == pytest.approx(20.06)
+    assert lab.admission.spending.spent == pytest.approx(20.06)
 
 
 def test_a_chain_that_reports_goes_on_within_its_reservation_while_one_that_does_not_is_ended(tmp_path):
@@ -270,10 +270,10 @@ def test_what_a_chain_uses_unheard_is_nobody_elses(tmp_path):
     lab = silent(tmp_path, now, budget="20 device-seconds")
     now[0] = 7.0
     assert lab.admission.stranded() == set()
-    assert lab.admission.purse.free == pytest.approx(6.0)
+    assert lab.admission.spending.free == pytest.approx(6.0)
     for chain in lab.busy:
         lab.hear(chain, 0.0)
-    assert lab.admission.purse.free == pytest.approx(6.0)
+    assert lab.admission.spending.free == pytest.approx(6.0)
 
 
 def test_a_chain_that_does_not_report_is_ended_a_second_after_the_deadline(tmp_path):
@@ -325,7 +325,7 @@ def test_time_for_which_the_driver_itself_stood_still_is_no_silence(tmp_path):
 def test_a_chain_that_waits_for_a_machine_does_not_hang(tmp_path):
     now = [0.0]
     lab = Lab(study(tmp_path, runtime={"silence": "30 s"}), tmp_path, clock=lambda: now[0])
-    lab.admission.purse.queued = True
+    lab.admission.spending.queued = True
     lab.fill()
     assert seconds_pass(lab, now, 100) == set()
 
@@ -333,7 +333,7 @@ def test_a_chain_that_waits_for_a_machine_does_not_hang(tmp_path):
 def test_a_chain_that_waits_for_a_machine_uses_nothing_until_it_has_one(tmp_path):
     now = [0.0]
     lab = Lab(study(tmp_path, budget="20 device-seconds", runtime=GPU), tmp_path, clock=lambda: now[0])
-    lab.admission.purse.queued = True
+    lab.admission.spending.queued = True
     lab.fill()
     now[0] = 600.0
     assert lab.admission.stranded() == set()
@@ -378,9 +378,9 @@ def test_the_time_that_a_chain_takes_to_load_says_nothing_about_what_it_needs_un
 
 def test_what_a_chain_spends_until_it_stops_is_charged(tmp_path):
     lab = Lab(study(tmp_path, budget="1e6 flops"), tmp_path)
-    lab.admission.purse.budget = lab.admission.plan.study.budget.model_copy(update={"amount": 1e30})
+    lab.admission.spending.budget = lab.admission.plan.study.budget.model_copy(update={"amount": 1e30})
     lab.fill()
-    lab.admission.purse.budget = lab.admission.plan.study.budget
+    lab.admission.spending.budget = lab.admission.plan.study.budget
     lab.hear(lab.busy[0], 1e15)
     assert not lab.admission.may_go_on(lab.busy[0].key)
     assert lab.ledger.spent()[0] == 1e15
@@ -407,8 +407,8 @@ def test_at_the_deadline_nothing_starts_what_runs_stops_and_a_later_run_continue
 def test_a_restart_forecasts_with_the_speed_that_was_measured_before(tmp_path):
     first = Lab(study(tmp_path), tmp_path).run(chains=3)
     again = Lab(study(tmp_path), tmp_path)
-    assert first.admission.purse.speed.measured
-    assert again.admission.purse.speed.device_seconds("tiny", 1e12) == first.admission.purse.speed.device_seconds(
+    assert first.admission.spending.speed.measured
+    assert again.admission.spending.speed.device_seconds("tiny", 1e12) == first.admission.spending.speed.device_seconds(
         "tiny", 1e12
     )
 
@@ -421,7 +421,7 @@ def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
     failed = lab.busy.pop(0)
     lab.hear(failed, 5.0)
     lab.admission.ended(failed.key, "out of luck")
-    before = lab.admission.purse.spent
+    before = lab.admission.spending.spent
     lab.run()
     assert before > 0
     assert [reason for _, reason in lab.admission.endings.failed] == [f"out of luck (logs/{failed.key}.log)"]

@@ -22,7 +22,7 @@ from sweep.report.results import tuning_frame
 from sweep.run.chain import run
 from sweep.run.progress import device_seconds_left
 from sweep.store.artifacts import Store
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 
 WINNERS = {"scoring": {"chains": "winners"}}
 HALVING = {"tuning": {"candidates": 4, "startup": 2, "halving": {"rungs": [0.25, 0.5]}}}
@@ -117,7 +117,7 @@ def test_cells_are_tuned_one_after_another_so_that_money_which_ends_has_bought_s
     covered = summary(poor, Costs(poor), Speed())["covered_by_budget"]
     lab = Lab(poor, tmp_path).run()
     assert lab.admission.endings.unpaid
-    assert lab.admission.purse.spent <= cost * 0.6
+    assert lab.admission.spending.spent <= cost * 0.6
     having = {row.cell for row in lab.ledger.chains() if row.state == "done" and row.role == "candidate"}
     # The last cell may be half tuned: what was spent on it is not there for another seed, or a cheaper cell.
     assert 1 < covered - 1 <= len(having) < len(poor.cells)
@@ -253,7 +253,7 @@ def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(sma
     assert facts.furthest == {key: at_half}
     assert 0 < at_quarter.flops < at_half.flops < record.flops
     # Where a phase was trained before anybody asked for rungs, its record says the same.
-    assert [Stock(whole).dev_at(chain, rung) for rung in (0.25, 0.5)] == [first, second]
+    assert [StoreIndex(whole).dev_at(chain, rung) for rung in (0.25, 0.5)] == [first, second]
 
 
 def test_winners_only_and_halving_choose_among_real_chains_and_the_report_shows_who_was_beaten(small_store, tmp_path):
@@ -338,7 +338,7 @@ def test_a_budget_of_just_that_does_and_is_never_exceeded(saving, tmp_path):
     cost = float(summary(study(tmp_path, **saving), Costs(study(tmp_path, **saving)), Speed())["flops_planned"])
     lab = Lab(study(tmp_path, **saving, budget=f"{cost * 1.001:.0f} flops"), tmp_path).run()
     assert not lab.admission.endings.unpaid
-    assert lab.admission.purse.spent <= cost * 1.001
+    assert lab.admission.spending.spent <= cost * 1.001
 
 
 def test_without_winners_only_and_halving_nothing_is_spared(tmp_path):

@@ -11,7 +11,7 @@ from small_studies import chains_of, events_of, finish, plan_of, stopped_when, s
 from sweep.errors import StoreError, StudyError
 from sweep.plan.recipe import attempt_seed
 from sweep.run.chain import run
-from sweep.store.index import Stock
+from sweep.store.index import StoreIndex
 from sweep.store.paths import ENCODER_WEIGHTS
 from sweep.train.phase import is_collapsed
 
@@ -188,7 +188,7 @@ def test_other_chains_that_need_a_collapsed_phase_neither_train_nor_load_anythin
     before = store.keys("phases")
     assert [events_of(chain, plan, store) for chain, plan in others] == [[], []]
     assert store.keys("phases") == before
-    assert all(Stock(store).to_train(chain) == () for chain, _ in others)
+    assert all(StoreIndex(store).to_train(chain) == () for chain, _ in others)
 
 
 def test_a_collapsed_pretraining_ends_its_chains(store, tmp_path):
