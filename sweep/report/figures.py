@@ -22,11 +22,10 @@ from matplotlib.patches import Rectangle
 
 from sweep.config.axes import AMOUNTS, AXES, NONE, NOTHING, Arm
 from sweep.plan.recipe import PRETRAIN, TARGET
-from sweep.report.cost import amount
 from sweep.report.gains import ZERO_SHOT, Estimates
 from sweep.report.results import Ended, Result, arms_in, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
-from sweep.report.text import interval, points
+from sweep.report.text import amount, interval, points
 from sweep.store.records import PhaseRecord
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sweep.config.axes import CELL_COLUMNS
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.report import figures, preview
-from sweep.report.cost import amount, savings, weights_held
 from sweep.report.gains import Asked, Estimates, Groups, estimate
 from sweep.report.results import (
     Ended,
@@ -29,7 +28,9 @@ from sweep.report.results import (
     labels,
     losers,
     results,
+    savings,
     tuning_frame,
+    weights_held,
     write_groups,
     write_scores,
 )
@@ -48,6 +49,7 @@ from sweep.report.tables import (
     tuning_table,
 )
 from sweep.report.text import (
+    amount,
     contrast_sentences,
     cost_sentences,
     distrust,

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import Arm
-from sweep.report.cost import SCORING, STOPPED
 from sweep.report.gains import SOURCE, Estimates
-from sweep.report.results import Ended, Result, cell_text, cells_text, chain_order, labels
+from sweep.report.results import SCORING, STOPPED, Ended, Result, cell_text, cells_text, chain_order, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, ONE_SEED
 from sweep.store.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
 from sweep.store.records import PhaseRecord, ScoreRecord
@@ -318,3 +317,16 @@ def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         parts = ("licence", entry["licence"]), ("pretrained on", entry["text"])
         if stated := [f"{what} {value}" for what, value in parts if value]:
             yield f"Encoder {name}: {', '.join(stated)}."
+
+
+def amount(value: float, unit: str) -> str:
+    """FLOPs or device-seconds in words."""
+    if unit == "flops":
+        for size, name in ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+            if value >= size:
+                return f"{value / size:.3g} {name}"
+        return f"{value:.3g} FLOP"
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if value >= 1.5 * size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:.3g} seconds"

@@ -13,8 +13,7 @@ from finished_study import FinishedStudy, estimated, the_row, usual
 
 from sweep.config.axes import Arm
 from sweep.report import page
-from sweep.report.cost import savings
-from sweep.report.results import results, scores_frame
+from sweep.report.results import results, savings, scores_frame
 from sweep.report.tables import leading_table
 from sweep.report.text import distrust, first_sentence, points
 from sweep.store import paths

@@ -17,8 +17,7 @@ from sweep.plan.cost import Costs, Speed
 from sweep.plan.facts import Facts
 from sweep.plan.halving import Stage, planned_end, rung_step, stages
 from sweep.plan.summary import summary
-from sweep.report.cost import savings
-from sweep.report.results import tuning_frame
+from sweep.report.results import savings, tuning_frame
 from sweep.run.chain import run
 from sweep.run.progress import device_seconds_left
 from sweep.store.artifacts import Store
