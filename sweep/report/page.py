@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sweep.config.axes import CELL_COLUMNS
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.report import figures, preview
-from sweep.report.gains import Asked, Estimates, Groups, estimate
+from sweep.report.gains import Asked, Estimates, Groups, estimate, estimate_retention
 from sweep.report.results import (
     Ended,
     Result,
@@ -28,13 +28,14 @@ from sweep.report.results import (
     labels,
     losers,
     results,
+    retention_frame,
     savings,
     tuning_frame,
     weights_held,
     write_groups,
+    write_retention,
     write_scores,
 )
-from sweep.report.retention import estimate_retention, retention_frame, write_retention
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED, UNDECIDED
 from sweep.report.tables import (
     cell_table,

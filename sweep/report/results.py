@@ -273,3 +273,30 @@ def weights_held(runs: Iterable[Result | Ended], store: Store) -> dict[str, int]
     for phase in phases.values():
         found[phase.kind] += store.bytes_held(phase)
     return {kind: found[kind] for kind in KINDS if found[kind]}
+
+
+BEFORE = "before"
+HEADS = (BEFORE, "saved_head", "fresh_head")
+
+
+def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
+    """Scores in 0..1 of every done chain and intermediate task; `retention` is saved_head / before. Empty without."""
+    import pandas as pd
+
+    rows = []
+    for result in found:
+        chain = result.chain
+        for task, entry in sorted(result.score.retention.items()):
+            run = {name: getattr(chain, name) for name in ("seed", "candidate", "role", "selected")}
+            values = {f"retention_{head}": entry[head] for head in HEADS}
+            about = {name: entry[name] for name in ("split", "language", "metric", "examples", "majority")}
+            ratio = entry["saved_head"] / entry["before"] if entry["before"] else None
+            first = {"study": study, **chain.cell.columns(), **run, "task": task}
+            rows.append({**first, **about, **values, "retention": ratio, "chain": chain.key})
+    return pd.DataFrame(rows)
+
+
+def write_retention(frame: pd.DataFrame, folder: Path) -> None:
+    """retention.csv; nothing where no chain was asked."""
+    if not frame.empty:
+        frame.to_csv(folder / paths.RETENTION_CSV, index=False, float_format="%.10g", lineterminator="\n")

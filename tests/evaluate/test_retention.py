@@ -20,8 +20,8 @@ from sweep.evaluate.linear_probe import fit_head
 from sweep.models.heads import Head
 from sweep.plan.cost import Costs, probe_examples
 from sweep.report import page
+from sweep.report.gains import estimate_retention
 from sweep.report.results import results
-from sweep.report.retention import estimate_retention
 from sweep.run.chain import run
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
