@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from sweep.config.axes import Arm, Cell
-from sweep.report.results import BEFORE, HEADS, Ended, Result
+from sweep.config.axes import AMOUNTS, NONE, Arm, Cell
+from sweep.report.results import BEFORE, GROUP, HEADS, Ended, Result
 from sweep.report.statistics import (
     HELPS,
     HURTS,
@@ -426,3 +426,63 @@ def _estimated(cell: Cell, models: Mapping[str, Model | None]) -> Iterator[tuple
         level = model.level(arm, share=name in HEADS) if model is not None else None
         low, high = (max(level.low, 0.0), level.high) if level else (np.nan, np.nan)
         yield from ((name, level.value if level else np.nan), (f"{name}_low", low), (f"{name}_high", high))
+
+
+KEPT = (1, 2, 3, 5)  # how many settings a user might keep
+
+
+def regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> pd.DataFrame:
+    """Per encoder, target and number of settings `kept`: `best`, `best_kept`, `regret`, all gains in 0..1.
+
+    Only where every setting of the target has a gain, and for fewer kept than there are. `models` are those of the
+    estimates; without one the interval is missing.
+    """
+    import pandas as pd
+
+    names = [*GROUP, "kept", "of", "best", "best_kept", "regret", "low", "high"]
+    return pd.DataFrame(list(_regrets(frame, models)), columns=names)
+
+
+def _regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> Iterator[dict[str, object]]:
+    for (encoder, target), members in frame[frame["intermediate"] != NONE].groupby(GROUP, sort=False):
+        if members["gain"].isna().any():
+            continue
+        best = members["gain"].max()
+        for kept in (count for count in KEPT if count < len(members)):
+            among = members[members["rank"] <= kept]
+            chosen, names = among["gain"].max(), _names(among)
+            counts, model = {"kept": kept, "of": len(members)}, models.get((str(encoder), str(target)))
+            low, high = _interval(model, names, _names(members) - names) if model is not None else (float("nan"),) * 2
+            yield {
+                "encoder": encoder, "target": target, **counts, "best": best, "best_kept": chosen,
+                "regret": best - chosen, "low": low, "high": high,
+            }  # fmt: skip
+
+
+def _names(frame: pd.DataFrame) -> set[Arm]:
+    return {Arm.of(row, but=AMOUNTS) for row in frame.to_dict("records")}
+
+
+def _interval(model: Model, names: Set[Arm], rest: Set[Arm]) -> tuple[float, float]:
+    """Of the best gain of all settings minus the best of those that were kept, whichever these are.
+
+    It is at most the largest lead over any one that was kept, and at least the smallest lead of any that was not.
+    """
+    arms = [arm for arm in model.arms if isinstance(arm, Arm)]
+    kept = [arm for arm in arms if arm.without(*AMOUNTS) in names]
+    others = [arm for arm in arms if arm.without(*AMOUNTS) in rest]
+    confidence = 1 - LEVEL / max(len(kept) * len(others), 1)
+    leads = [[_lead(model, other, one, confidence) for one in kept] for other in others]
+    by_other = [[lead for lead in row if lead] for row in leads]
+    by_kept = [[lead for lead in column if lead] for column in zip(*leads, strict=True)]
+    low = max((min(lead.low for lead in row) for row in by_other if row), default=0.0)
+    high = min((max(lead.high for lead in column) for column in by_kept if column), default=0.0)
+    return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+
+
+def _lead(model: Model, one: Arm, other: Arm, confidence: float) -> Estimate | None:
+    """By how much one's gain exceeds the other's."""
+    weights = Counter({one: 1, other: -1})
+    weights.subtract({one.reference: 1})
+    weights.update({other.reference: 1})
+    return model.contrast({arm: weight for arm, weight in weights.items() if weight}, confidence)

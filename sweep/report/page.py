@@ -18,8 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweep.config.axes import CELL_COLUMNS
 from sweep.plan.facts import NO_FACTS, Facts
-from sweep.report import figures, preview
-from sweep.report.gains import Asked, Estimates, Groups, estimate, estimate_retention
+from sweep.report import figures
+from sweep.report.gains import Asked, Estimates, Groups, estimate, estimate_retention, regrets
 from sweep.report.results import (
     Ended,
     Result,
@@ -27,6 +27,7 @@ from sweep.report.results import (
     frame_of,
     labels,
     losers,
+    preview_frame,
     results,
     retention_frame,
     savings,
@@ -118,7 +119,7 @@ def read(
     beaten = losers(chains, store, facts.furthest)
     scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store)
     known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
-    guesses = preview.preview_frame(facts.previews, store, estimates.cells)
+    guesses = preview_frame(facts.previews, store, estimates.cells)
     held = weights_held([*found, *over, *beaten], store)
     return Report(study_name, *known, scores, estimates, kept, guesses, held, plan, overlapping)
 
@@ -187,7 +188,7 @@ def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "languages": language_table(estimates.languages, encoders),
         "layers": layer_table(report.results, encoders),
         "retention": retention_table(report.retention, encoders),
-        "regrets": regret_table(preview.regrets(report.previews, estimates.models), encoders),
+        "regrets": regret_table(regrets(report.previews, estimates.models), encoders),
         "previews": preview_table(report.previews, encoders),
         "collapsed": phase_table(report.results, report.ended),
         "tuning": tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),

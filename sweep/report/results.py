@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.config.axes import ARM_COLUMNS, CELL_COLUMNS, Arm
+from sweep.config.axes import AMOUNTS, ARM_COLUMNS, CELL_COLUMNS, NONE, Arm
 from sweep.plan.facts import Reached
 from sweep.store import paths
 from sweep.store.artifacts import Store
@@ -300,3 +300,44 @@ def write_retention(frame: pd.DataFrame, folder: Path) -> None:
     """retention.csv; nothing where no chain was asked."""
     if not frame.empty:
         frame.to_csv(folder / paths.RETENTION_CSV, index=False, float_format="%.10g", lineterminator="\n")
+
+
+PREVIEWED = [name for name in ARM_COLUMNS if name not in ("encoder", *AMOUNTS)]  # columns of what is ranked
+GROUP = ["encoder", "target"]  # for whom it is ranked
+
+
+def preview_frame(
+    entries: Sequence[Mapping[str, str]], store: Store, cells: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Per encoder, target and setting: `evidence`, `rank` (1 is best; none of the baseline) and, where run, `gain`.
+
+    `entries` name a preview each: columns of its cell without amounts, and its key. `cells` are those of the
+    estimates. A setting whose preview is missing, or has no value, has no row. Raises StoreError.
+    """
+    import pandas as pd
+
+    found = [(entry, store.preview(entry["key"])) for entry in entries]
+    gains = _gains(cells) if cells is not None else {}
+    rows = [
+        {**entry, "evidence": record.value, "gain": gains.get(_name(entry)), "flops": record.flops}
+        for entry, record in found
+        if record is not None and record.value is not None
+    ]
+    frame = pd.DataFrame(rows, columns=[*GROUP, *PREVIEWED, "evidence", "gain", "flops"])
+    frame["gain"] = frame["gain"].astype(float)
+    others = frame["intermediate"] != NONE
+    frame["rank"] = frame[others].groupby(GROUP)["evidence"].rank(method="first", ascending=False)
+    return frame.sort_values([*GROUP, "rank"], na_position="last", kind="stable").reset_index(drop=True)
+
+
+def _name(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in (*GROUP, *PREVIEWED))
+
+
+def _gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    """The best gain of each setting over its volumes and budgets."""
+    best: dict[tuple[str, ...], float] = {}
+    for row in cells.to_dict("records"):
+        if row["gain"] == row["gain"]:
+            best[_name(row)] = max(best.get(_name(row), row["gain"]), row["gain"])
+    return best

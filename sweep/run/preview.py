@@ -25,7 +25,7 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.plan import Plan
 from sweep.plan.preview import preview_parts, previews, ranked_targets, short_plan
 from sweep.plan.recipe import Chain
-from sweep.report.preview import preview_frame
+from sweep.report.results import preview_frame
 from sweep.run.study import prepared
 from sweep.search.budget import Running, Spending
 from sweep.store import paths
@@ -40,7 +40,7 @@ from sweep.train.context import Event
 class Outcome:
     """What a call has found and spent."""
 
-    ranking: pd.DataFrame  # as sweep.report.preview makes it
+    ranking: pd.DataFrame  # as preview_frame makes it
     missing: int  # previews that were not paid for, or whose encoder learned nothing in pretraining
     made: int  # previews of this call
     flops: float

@@ -18,7 +18,8 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
 from sweep.plan.recipe import INTERMEDIATE, PRETRAIN
 from sweep.report import page
-from sweep.report.preview import preview_frame, regrets
+from sweep.report.gains import regrets
+from sweep.report.results import preview_frame
 from sweep.run.preview import preview
 from sweep.store.artifacts import Store
 from sweep.store.ledger import Ledger
