@@ -70,7 +70,7 @@ $(READY): pyproject.toml constraints.txt
 		|| echo '[set-up] it cannot be had: the package index has one with CUDA'; fi
 	@echo '[set-up] the other packages'
 	@$(PIP) --no-compile -e .
-	@$(BIN)/python -c 'import sweep.run.tune, sweep.run.chain, sweep.run.study, sweep.run.publish, mlflow'
+	@$(BIN)/python -c 'import sweep.run.tune, sweep.run.chain, sweep.run.study, sweep.report.page, mlflow'
 	@touch $@
 
 $(TEST_READY): $(READY)

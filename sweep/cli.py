@@ -128,9 +128,10 @@ def _standing(planned: Plan) -> Standing | None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs what is missing of the study, then writes the report."""
-    from sweep.run.publish import mirror, publish
+    from sweep.report.page import publish
     from sweep.run.study import outcome_text
     from sweep.run.study import run as run_study
+    from sweep.run.tracking import mirror
 
     outcome = run_study(options.file)
     report = publish(outcome.results)
@@ -153,7 +154,8 @@ def preview(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Writes report and score tables from what is there now."""
-    from sweep.run.publish import mirror, publish
+    from sweep.report.page import publish
+    from sweep.run.tracking import mirror
 
     print(publish(options.results))
     mirror(options.results, _say, MIRROR_SECONDS)
@@ -183,7 +185,7 @@ def score(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Opens the MLflow UI on a results folder, after sending what was not sent yet."""
-    from sweep.run.publish import mirror
+    from sweep.run.tracking import mirror
     from sweep.run.ui import open_ui
 
     return open_ui(options.results.absolute(), mirror(options.results, _say), options.port)

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweep.config.axes import CELL_COLUMNS
 from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.languages import groups_of
 from sweep.report import figures
 from sweep.report.gains import Asked, Estimates, Groups, estimate, estimate_retention, regrets
 from sweep.report.results import (
@@ -38,12 +39,14 @@ from sweep.report.results import (
     write_scores,
 )
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL, ONE_SEED, UNDECIDED
+from sweep.report.submissions import publish_submissions
 from sweep.report.tables import (
     cell_table,
     contrast_table,
     group_table,
     language_table,
     layer_table,
+    leading_table,
     phase_table,
     preview_table,
     regret_table,
@@ -61,7 +64,8 @@ from sweep.report.text import (
 )
 from sweep.store import paths
 from sweep.store.artifacts import Store
-from sweep.store.ledger import DONE, ChainRow
+from sweep.store.ledger import DONE, ChainRow, opened_to_read, study_in
+from sweep.tasks.plugins import add_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +96,21 @@ class Report:
         done = sum(chain.state == DONE for chain in self.chains)
         beaten = f" ({len(self.losers)} candidates were beaten and not scored)" if self.losers else ""
         return f"{done + len(self.losers)} of {self.plan.get('chains', len(self.chains))} chains are done{beaten}"
+
+
+def publish(results: Path) -> str:
+    """Writes report, score tables and submissions; returns the text for the terminal. Raises SweepError."""
+    study = study_in(results)
+    with opened_to_read(results / paths.LEDGER) as ledger:
+        facts, chains = ledger.facts(), ledger.chains()
+    for folder in facts.plan.get("code", ()):
+        add_folder(folder)
+    store, groups, overlapping = Store(results / paths.STORE), groups_of(study), study.report.overlapping
+    found = read(study.study, chains, store, groups, facts.plan, overlapping=overlapping, facts=facts)
+    path = save(found, results)
+    said = publish_submissions(results, found.results, store)
+    answer = leading_table(found.estimates), first_sentence(found.estimates, found.progress)
+    return "\n".join([*answer, *said, f"report: {path}"])
 
 
 def read(

@@ -21,11 +21,11 @@ from sweep.plan.plan import Plan
 from sweep.plan.preview import previews, short_plan
 from sweep.plan.recipe import TARGET
 from sweep.plan.resolve import resolve
-from sweep.run.study import no_study, prepared
+from sweep.run.study import prepared
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.index import outdated
-from sweep.store.ledger import OVER, ChainRow, opened_to_read
+from sweep.store.ledger import OVER, ChainRow, no_study, opened_to_read
 from sweep.terminal import table
 
 

@@ -35,7 +35,7 @@ from sweep.plan.recipe import Chain
 from sweep.plan.resolve import informed, look_up, make_plan, shaped
 from sweep.plan.summary import summary
 from sweep.run.progress import Display, duration, least_budget
-from sweep.run.tracking import Tracker
+from sweep.run.tracking import Tracker, tracking_uri
 from sweep.search.admission import Admission
 from sweep.store import paths
 from sweep.store.artifacts import Store, disk_error
@@ -165,16 +165,6 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
         "gpu": gpu,
         **({"code": code} if (code := code_folders()) else {}),
     }
-
-
-def no_study(results: Path) -> StudyError:
-    """A folder in which no study has begun."""
-    return StudyError(results, "no study", "the results folder of a 'sweep run' is expected")
-
-
-def tracking_uri(study: Study, results: Path) -> str:
-    """Where MLflow's records go: the study's own choice, or a SQLite file in the results folder."""
-    return study.tracking or f"sqlite:///{results / paths.MLFLOW}"
 
 
 @contextmanager

@@ -26,8 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
+from sweep.config.study import Study
 from sweep.errors import StudyError
 from sweep.identity import fingerprint
+from sweep.plan.languages import groups_of
 from sweep.store import paths
 from sweep.store.artifacts import Store, write_atomically
 from sweep.store.ledger import (
@@ -42,6 +46,8 @@ from sweep.store.ledger import (
     SUPERSEDED,
     ChainRow,
     Ledger,
+    opened_to_read,
+    study_in,
 )
 from sweep.store.records import PhaseRecord, ScoreRecord
 
@@ -224,6 +230,33 @@ def mend(
     thread.join(seconds)
     if thread.is_alive():
         say(f"MLflow takes too long; {LATER}")
+
+
+def mirror(results: Path, say: Callable[[str], None], seconds: float | None = None) -> str:
+    """Sends MLflow what it lacks of a study, for so long at most; returns the tracking URI.
+
+    A run that is at work does that itself. Raises StudyError where there is no study; what MLflow lacks for other
+    reasons is said.
+    """
+    study = study_in(results)
+    uri, lock = tracking_uri(study, results.absolute()), FileLock(results / paths.LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):  # somebody's run, or somebody's folder
+        return uri
+    try:
+        with opened_to_read(results / paths.LEDGER) as ledger:
+            chains = ledger.chains()
+        store = Store(results / paths.STORE)
+        mend(uri, study.study, results.absolute(), chains, store, groups_of(study), say=say, seconds=seconds)
+    finally:
+        lock.release()
+    return uri
+
+
+def tracking_uri(study: Study, results: Path) -> str:
+    """Where MLflow's records go: the study's own choice, or a SQLite file in the results folder."""
+    return study.tracking or f"sqlite:///{results / paths.MLFLOW}"
 
 
 def final_state(chains: Iterable[ChainRow]) -> str:

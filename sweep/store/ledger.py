@@ -17,7 +17,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sweep.config.axes import CELL_COLUMNS, Cell
-from sweep.errors import StoreError
+from sweep.config.load import load
+from sweep.config.study import Study
+from sweep.errors import StoreError, StudyError
 from sweep.plan.cost import Speed
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.recipe import REPLICA, Chain
@@ -325,3 +327,16 @@ def measured(results: Path) -> Measured:
         work = tuple((row.cell.encoder, row.flops, row.device_seconds) for row in ledger.chains())
         facts = ledger.facts()
         return Measured(facts, work)
+
+
+def study_in(results: Path) -> Study:
+    """The study file of a results folder as its last run read it. Raises StudyError where no study has begun."""
+    copy = results / paths.STUDY_FILE
+    if not copy.exists() or not (results / paths.LEDGER).exists():
+        raise no_study(results)
+    return load(copy)
+
+
+def no_study(results: Path) -> StudyError:
+    """A folder in which no study has begun."""
+    return StudyError(results, "no study", "the results folder of a 'sweep run' is expected")

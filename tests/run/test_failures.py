@@ -167,7 +167,7 @@ def test_a_command_that_finds_the_disk_full_says_so_in_one_line(tmp_path, monkey
     def full(_results):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "report.html"))
 
-    monkeypatch.setattr("sweep.run.publish.publish", full)
+    monkeypatch.setattr("sweep.report.page.publish", full)
     assert main(["report", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"sweep: {tmp_path}/report.html: found a full disk (")

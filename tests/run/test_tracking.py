@@ -20,8 +20,7 @@ from filelock import FileLock
 from finished_study import EPOCH, FinishedStudy
 from small_studies import study_file
 
-from sweep.run.publish import mirror
-from sweep.run.tracking import Tracker, sync
+from sweep.run.tracking import Tracker, mirror, sync
 from sweep.store.ledger import DONE, FAILED, RUNNING, STOPPED
 
 

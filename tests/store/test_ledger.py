@@ -16,7 +16,7 @@ from small_studies import study_file
 from sweep.cli import main
 from sweep.errors import StoreError
 from sweep.plan.facts import NO_FACTS, Facts
-from sweep.run.publish import publish
+from sweep.report.page import publish
 from sweep.run.study import prepared
 from sweep.store.ledger import Ledger, opened_to_read
 from sweep.store.paths import LEDGER

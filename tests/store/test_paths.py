@@ -9,7 +9,7 @@ import pytest
 from finished_study import usual
 from small_studies import study_file
 
-from sweep.run.publish import publish
+from sweep.report.page import publish
 from sweep.store import paths
 
 SWEEP = Path(paths.__file__).parents[1]
