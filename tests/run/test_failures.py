@@ -25,8 +25,7 @@ from sweep.errors import DataError, StoreError, StudyError
 from sweep.models.encoders import random_encoder
 from sweep.plan.cost import Costs
 from sweep.run.cluster import cluster, workplace
-from sweep.run.logs import add, place, spoken_into
-from sweep.run.tune import ChainSearcher, chain_trial, leaves_device_unusable, read, written
+from sweep.run.tune import ChainSearcher, add, chain_trial, leaves_device_unusable, place, read, spoken_into, written
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store, disk_error
 from sweep.store.index import StoreIndex
@@ -84,7 +83,7 @@ def test_an_error_of_data_program_or_memory_needs_no_new_process(fault):
 SPEAKER = """
 import os, subprocess, sys, warnings
 from pathlib import Path
-from sweep.run.logs import spoken_into, stack_of_silence
+from sweep.run.tune import spoken_into, stack_of_silence
 print("before")
 try:
     with spoken_into(Path(sys.argv[1])) as note, stack_of_silence(float(sys.argv[2])):
