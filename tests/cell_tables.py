@@ -12,8 +12,8 @@ from finished_study import FinishedStudy
 
 from sweep.config.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
 from sweep.plan.facts import NO_FACTS
-from sweep.report import figures, page, retention
-from sweep.report.results import labels, tuning_frame
+from sweep.report import figures, page
+from sweep.report.results import labels, retention_frame, tuning_frame
 from sweep.report.tables import (
     cell_table,
     contrast_table,
@@ -96,7 +96,7 @@ def tables(found: page.Report) -> Iterator[tuple[str, Names, int]]:
     yield "tuning", named(tuning_table(tuning_frame(found.chains), encoders), *shown), len(cells)
     tasks = sum(1 + cell[1].count("+") for cell in compared)
     kept = retention_table(found.retention, encoders)
-    yield "retention.csv", named(retention.retention_frame("study", found.results), *CELL_COLUMNS, "task"), tasks
+    yield "retention.csv", named(retention_frame("study", found.results), *CELL_COLUMNS, "task"), tasks
     yield "retention", named(kept, "encoder", "trained", "target", "task"), tasks
     layers = layer_table(found.results, encoders)
     yield "layers", named(layers, *shown, "layer"), 2 * sum(cell[-1] == "mean" for cell in cells)

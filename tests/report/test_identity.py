@@ -23,8 +23,8 @@ from sweep.models.registry import encoder_source
 from sweep.plan import plan as planning_plan
 from sweep.plan import recipe as planning_chains
 from sweep.plan.recipe import Chain
-from sweep.report import figures, page, retention
-from sweep.report.results import arms_in, results, write_groups, write_scores
+from sweep.report import figures, page
+from sweep.report.results import arms_in, results, retention_frame, write_groups, write_retention, write_scores
 from sweep.report.submissions import publish_submissions
 from sweep.report.text import distrust
 from sweep.run.tracking import chain_tags
@@ -73,7 +73,7 @@ def test_files_have_every_cell_as_the_page_has_it(everything):
     study, found = everything
     write_scores(found.scores, study.folder)
     write_groups(found.estimates.groups, study.folder)
-    retention.write_retention(retention.retention_frame("study", found.results), study.folder)
+    write_retention(retention_frame("study", found.results), study.folder)
     for name, rows in (("scores", len(found.scores)), ("groups", len(found.estimates.groups)), ("retention", 96)):
         with (study.folder / f"{name}.csv").open() as stream:
             lines = list(csv.DictReader(stream))
