@@ -37,7 +37,7 @@ from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
 from sweep.data.files import file_lines, numbered, same_length
 from sweep.data.formats import LINES
 from sweep.errors import DataError
-from sweep.tasks.metrics import ClassMetric
+from sweep.tasks.classification import ClassMetric
 from sweep.tasks.task import Family, HeadSpec, Metric, Pair, Prediction, Task
 
 OUTSIDE = -1

@@ -23,7 +23,7 @@ from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.ledger import opened_to_read
 from sweep.tasks import FAMILIES, measure_of, plugins
-from sweep.tasks.metrics import VALUES, class_counts
+from sweep.tasks.classification import VALUES, class_counts
 from sweep.tasks.table import TASKS
 from sweep.tasks.task import Task
 from sweep.xtreme.score import score
