@@ -10,8 +10,7 @@ from typing import Any
 from datasets import Dataset, Features
 from hub_rows import DATA_SETS, Shape
 
-from sweep.data.columns import fill
-from sweep.data.parts import Part
+from sweep.data.columns import Part, fill
 from sweep.tasks.describe import hub_task
 from sweep.tasks.table import HUB
 from sweep.tasks.task import Task

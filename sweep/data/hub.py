@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sweep.data import Size
-from sweep.data.columns import Located, fill
+from sweep.data.columns import Located, Part, PartedSource, fill
 from sweep.data.files import named, parquet_rows
 from sweep.data.formats import Raw
-from sweep.data.parts import Part, PartedSource
 from sweep.errors import DataError
 from sweep.identity import file_digest, fingerprint
 

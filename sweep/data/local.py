@@ -14,10 +14,9 @@ from itertools import islice
 from pathlib import Path
 
 from sweep.data import Size
-from sweep.data.columns import Located, fill
+from sweep.data.columns import Located, Part, PartedSource, fill
 from sweep.data.files import DAMAGED, count, open_bytes
 from sweep.data.formats import Layout, Raw, read
-from sweep.data.parts import Part, PartedSource
 from sweep.data.retrieval_formats import ALL_READERS
 from sweep.errors import DataError
 from sweep.identity import file_digest, fingerprint

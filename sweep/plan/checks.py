@@ -12,7 +12,7 @@ from pathlib import Path
 from sweep.config.axes import Cell
 from sweep.config.phases import Phases, Text
 from sweep.config.study import Study
-from sweep.data.parts import PartedSource
+from sweep.data.columns import PartedSource
 from sweep.errors import StudyError, nearest
 from sweep.identity import fingerprint
 from sweep.plan.cost import Costs

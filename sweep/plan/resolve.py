@@ -16,8 +16,8 @@ from pathlib import Path
 from sweep.config.axes import CROSSED, PAIRED, Arm, Cell
 from sweep.config.phases import Phases
 from sweep.config.study import Study
+from sweep.data.columns import PartedSource
 from sweep.data.hub import HubSource
-from sweep.data.parts import PartedSource
 from sweep.errors import Mistakes, StudyError, nearest
 from sweep.identity import fingerprint
 from sweep.models.registry import GUESS, EncoderSource, encoder_source, per_seed

@@ -34,11 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from sweep.data import SPLITS
-from sweep.data.columns import PLACEHOLDER, Columns, spelling
+from sweep.data.columns import PLACEHOLDER, Columns, Part, spelling
 from sweep.data.files import text_lines
 from sweep.data.hub import HubPart, HubSource
 from sweep.data.local import Files, Join, LocalSource
-from sweep.data.parts import Part
 from sweep.data.retrieval_formats import ALL_READERS
 from sweep.errors import StudyError, nearest
 from sweep.tasks import FAMILIES, family_of

@@ -7,7 +7,7 @@ import pytest
 from hub_folders import hub_folders, offline, parts_of
 from hub_rows import EXPECTED
 
-from sweep.data.parts import PartedSource
+from sweep.data.columns import PartedSource
 from sweep.tasks.catalog import BENCHMARKS
 from sweep.tasks.table import HUB, TASKS
 
