@@ -47,7 +47,7 @@ from sweep.models.encoders import random_encoder
 from sweep.models.heads import Head
 from sweep.models.model import Chainable, Precision
 from sweep.tasks import FAMILIES
-from sweep.tasks.catalog.targets import UPOS
+from sweep.tasks.catalog.hub import UPOS
 from sweep.tasks.synthetic import EmbeddedSource
 from sweep.tasks.task import HeadSpec, Outputs, Task
 from sweep.train.score import score

@@ -1,9 +1,7 @@
-"""The table of tasks that a study can name, and how `sweep tasks` shows it.
+"""Table of the tasks that a study can name, and the text of `sweep tasks`.
 
-The tables are in english.py and targets.py. A hub row says which columns mean what, how large the splits are and how
-long the examples, so that a plan needs no network. No commit is pinned: a study records the one it resolved.
-
-Sizes are what the descriptions state; nothing is loaded.
+Hub data sets are described in catalog/hub.py, with the sizes of their splits and the length of their examples, so that a
+plan needs no network: nothing is loaded here. No commit is pinned; a study records the one that it resolved.
 """
 
 from __future__ import annotations
@@ -16,8 +14,7 @@ from sweep.data import SPLITS
 from sweep.data.hub import HubSource
 from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks.catalog import BENCHMARKS, PROVIDED, MissingSource
-from sweep.tasks.catalog.intermediate import ENGLISH
-from sweep.tasks.catalog.targets import TARGETS
+from sweep.tasks.catalog.hub import ENGLISH, TARGETS
 from sweep.tasks.check import overlap
 from sweep.tasks.describe import hub_task
 from sweep.tasks.synthetic import TASKS as EMBEDDED

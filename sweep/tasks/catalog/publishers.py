@@ -25,7 +25,7 @@ from typing import Any
 from sweep.data import SPLITS
 from sweep.errors import StudyError, nearest
 from sweep.tasks.catalog import BENCHMARKS, THREE_LETTERS, languages_of
-from sweep.tasks.catalog.targets import TARGETS, TYDIQA, UD_25, UD_25_TRAIN, UD_27
+from sweep.tasks.catalog.hub import TARGETS, TYDIQA, UD_25, UD_25_TRAIN, UD_27
 
 FORMAT = "xtreme"
 KEYS = ("format", "path", "task", "languages")
