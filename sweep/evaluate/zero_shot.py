@@ -30,7 +30,7 @@ from sweep.tasks.task import Outputs, Prediction, Task
 from sweep.train.context import LOADING, Bench, encoded_flops, model_to_score
 from sweep.train.data import Reader, Sample, sample, sampled_units, sizes
 from sweep.train.score import score
-from sweep.xtreme.layout import description, packed, write_labels
+from sweep.xtreme import description, packed, write_labels
 
 POOL = "pool"
 

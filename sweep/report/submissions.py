@@ -24,7 +24,7 @@ from sweep.report.results import Result
 from sweep.store import paths
 from sweep.store.artifacts import Store, write_atomically
 from sweep.store.records import ScoreRecord
-from sweep.xtreme.layout import DESCRIPTION, LABELS, PREDICTIONS, family_with_files, test_file, unpack
+from sweep.xtreme import DESCRIPTION, LABELS, PREDICTIONS, family_with_files, test_file, unpack
 
 MARK = {"made by": "sweep"}
 SHOWN = 3  # files in a sentence

@@ -15,7 +15,7 @@
     mlflow.sqlite, artifacts/   MLflow's database, where the study names no server; tracking.json: what was sent
     report.html, report-*.svg, scores.csv, scores.parquet, groups.csv, retention.csv, submissions/
 
-What stands in a submission is the official layout (sweep/xtreme/layout.py).
+What stands in a submission is the official layout (sweep/xtreme/__init__.py).
 """
 
 from __future__ import annotations

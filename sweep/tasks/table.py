@@ -1,7 +1,7 @@
 """Table of the tasks that a study can name, and the text of `sweep tasks`.
 
-Hub data sets are described in catalog/hub.py, with the sizes of their splits and the length of their examples, so that a
-plan needs no network: nothing is loaded here. No commit is pinned; a study records the one that it resolved.
+Hub data sets are described in catalog/hub.py, with the sizes of their splits and the length of their examples, so that
+a plan needs no network: nothing is loaded here. No commit is pinned; a study records the one that it resolved.
 """
 
 from __future__ import annotations

@@ -1,1 +1,203 @@
-"""Prediction and label files as XTREME's official scorer reads them: written by chains, scored by `sweep score`."""
+"""Official layout: `predictions/<task>/test-<language>.<suffix>` beside `labels/<task>/`, and archives of it.
+
+The scorer of google-research/xtreme (evaluate.py) reads it. Its tasks and languages are named there as they are; others
+by what sweep.identity makes of them, and `submission.json` says what they are called and what tasks that no table knows
+are. Folders of other programs may have tasks in folders of folders: their path is their name.
+
+The archive has the same bytes for the same predictions, so that a resumed chain leaves what an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from sweep.data import Row, Size
+from sweep.errors import DataError, StoreError, nearest
+from sweep.identity import file_name
+from sweep.tasks import FAMILIES, family_of
+from sweep.tasks.plugins import is_reference
+from sweep.tasks.question_answering import NORMALISERS
+from sweep.tasks.table import TASKS
+from sweep.tasks.task import Family, Prediction, Task
+
+PREDICTIONS, LABELS, DESCRIPTION = "predictions", "labels", "submission.json"
+
+# Tasks of the benchmarks whose data no table names; their files say enough.
+UNLISTED = {"bucc2018": "mining", "lareqa": "ranking", "mewslix": "ranking"}
+
+
+def test_file(family: Family, language: str) -> str:
+    """The name of a language's files. A family that is never a target has none."""
+    assert family.suffix is not None
+    return f"test-{file_name(language)}.{family.suffix}"
+
+
+@dataclass(frozen=True)
+class NoRows:
+    """The source of a task that is known from prediction and label files alone."""
+
+    def identity(self, split: str, language: str) -> Mapping[str, object]:
+        return {}
+
+    def size(self, split: str, language: str) -> Size:
+        return Size(0, 0)
+
+    def rows(self, split: str, language: str) -> list[Row]:
+        return []
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder in the official layout. Raises DataError where it is none."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            found = "a file" if self.root.exists() else "nothing"
+            raise DataError(self.root, found, f"a folder with {PREDICTIONS}/ and {LABELS}/ is expected")
+        if not self.tasks(PREDICTIONS):
+            wanted = f"{PREDICTIONS}/<task>/test-<language>.tsv, .json or .jsonl is expected"
+            raise DataError(self.root, "no prediction files", wanted)
+
+    def tasks(self, side: str) -> list[str]:
+        """Names of the tasks that have files, sorted."""
+        return sorted(self._places[side])
+
+    def languages(self, side: str, task: Task) -> list[str]:
+        """Languages that a task has files of, sorted."""
+        return sorted(self._files(side, task))
+
+    def file(self, side: str, task: Task, language: str) -> Path:
+        """Where the predictions or labels of a language are. Raises DataError where they are not."""
+        found = self._files(side, task).get(language)
+        if found is None:
+            name = test_file(task.family, language)
+            other = self._files(LABELS if side == PREDICTIONS else PREDICTIONS, task).get(language)
+            reason = f"{other} has its other half" if other else f"{language} is one of its languages"
+            wanted = f"{task.name} is scored in {language}, and needs it: {reason}"
+            raise DataError(self._place(side, task.name) / name, "no such file", wanted)
+        return found
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, Path]]:
+        """Side -> task -> the folder with its files."""
+        known = {file_name(name): name for name in self._described}
+        places: dict[str, dict[str, Path]] = {PREDICTIONS: {}, LABELS: {}}
+        for side, tasks in places.items():
+            for path, _, names in os.walk(self.root / side, followlinks=True):
+                if any(name.startswith("test-") for name in names):
+                    made = Path(path).relative_to(self.root / side).as_posix()
+                    tasks[known.get(made, made)] = Path(path)
+        return places
+
+    def _place(self, side: str, task: str) -> Path:
+        return self._places[side].get(task, self.root / side / file_name(task))
+
+    def _files(self, side: str, task: Task) -> dict[str, Path]:
+        """Language -> file."""
+        described, ending = self._described.get(task.name), f".{task.family.suffix}"
+        languages = described.get("languages", ()) if isinstance(described, dict) else ()
+        known = {file_name(str(language)): str(language) for language in languages}
+        paths = self._place(side, task.name).glob(f"test-*{ending}")
+        names = {path.name.removeprefix("test-").removesuffix(ending): path for path in paths}
+        return {known.get(name, name): path for name, path in names.items()}
+
+    def task(self, name: str) -> Task:
+        """What a task is: what the folder itself says of it, or the table of tasks. Raises DataError."""
+        if name in self._described:
+            return _task(name, self._described[name], self.root / DESCRIPTION)
+        if name not in TASKS and name in UNLISTED:
+            return Task(name, FAMILIES[UNLISTED[name]], NoRows(), ())
+        if name not in TASKS or TASKS[name].family.suffix is None:
+            known = [*UNLISTED, *(name for name, task in TASKS.items() if task.family.suffix)]
+            wanted = f"a task of the table, or one that {DESCRIPTION} describes, is expected"
+            raise DataError(self._place(PREDICTIONS, name), f"the unknown task {name!r}", wanted, nearest(name, known))
+        return TASKS[name]
+
+    @cached_property
+    def _described(self) -> Mapping[str, Any]:
+        path = self.root / DESCRIPTION
+        if not path.exists():
+            return {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))["tasks"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            wanted = 'a JSON object {"tasks": {name: {"family": ..., "labels": [...]}}} is expected'
+            raise DataError(path, f"something unreadable ({error})", wanted) from error
+
+
+def description(task: Task) -> dict[str, Any]:
+    """What DESCRIPTION says of a task."""
+    own = {"metric": task.metric_name} if task.metric else {}
+    return {"family": task.family.name, "labels": list(task.labels), "normaliser": task.normaliser, **own}
+
+
+def family_with_files(name: object, where: object) -> Family:
+    """The family of a description. Raises DataError where it is none that has prediction files."""
+    known = [family.name for family in FAMILIES.values() if family.suffix]
+    found = family_of(name, where) if isinstance(name, str) and (name in known or is_reference(name)) else None
+    if found is None or found.suffix is None:
+        raise DataError(where, f"the family {str(name)!r}", f"one of {', '.join(known)} is expected")
+    return found
+
+
+def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
+    try:
+        family_name, normaliser = str(described["family"]), str(described["normaliser"])
+        labels = tuple(str(label) for label in described["labels"])
+    except (KeyError, TypeError) as error:
+        wanted = f"family, labels and normaliser of {name} are expected"
+        raise DataError(path, f"an incomplete description ({error})", wanted) from error
+    family = family_with_files(family_name, path)
+    if normaliser not in NORMALISERS:
+        raise DataError(
+            path, f"the normaliser {normaliser!r} of {name}", f"one of {', '.join(NORMALISERS)} is expected"
+        )
+    metric = family.metric_of(str(described["metric"]), path, labels=labels) if "metric" in described else None
+    return Task(name, family, NoRows(), (), None, labels=labels, normaliser=normaliser, metric=metric)
+
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
+
+
+def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[str, Sequence[Prediction]]) -> bytes:
+    """A zip file with the prediction file of every language."""
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for language, found in predictions.items():
+            entry = zipfile.ZipInfo(test_file(task.family, language), EPOCH)
+            archive.writestr(entry, task.family.predictions_text(found, rows[language], task), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) -> None:
+    """Makes `folder` with the label file of every language and what the task is; a kill leaves all of it or nothing."""
+    unfinished = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for language, gold in rows.items():
+        text = task.family.labels_text(gold, task)
+        (unfinished / test_file(task.family, language)).write_text(text, encoding="utf-8")
+    known = description(task)
+    (unfinished / DESCRIPTION).write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
+    unfinished.replace(folder)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Puts the prediction files into `folder`, which is there. Raises StoreError where the archive has others."""
+    with zipfile.ZipFile(archive) as opened:
+        for name in opened.namelist():
+            if not re.fullmatch(r"test-[^/\\\0]+", name):
+                raise StoreError(archive, f"the entry {name!r}", "prediction files, test-<language>, are expected")
+        opened.extractall(folder)

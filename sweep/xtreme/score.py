@@ -18,7 +18,7 @@ from sweep.errors import DataError, nearest
 from sweep.tasks.catalog import BENCHMARKS, GROUPS, languages_of
 from sweep.tasks.task import Pair, Task
 from sweep.terminal import table
-from sweep.xtreme.layout import LABELS, PREDICTIONS, Folder
+from sweep.xtreme import LABELS, PREDICTIONS, Folder
 
 PERCENT = 100.0
 
