@@ -52,7 +52,7 @@ def check(options: argparse.Namespace) -> int:
     from sweep.config.load import load
 
     mistakes = Mistakes()
-    with mistakes.part():
+    with mistakes.collect():
         study = load(options.file)
         from sweep.plan.facts import NO_FACTS
         from sweep.plan.first_use import check_data
@@ -60,9 +60,9 @@ def check(options: argparse.Namespace) -> int:
         from sweep.run.tracking import check_uri
 
         plan = make_plan(look_up(study, options.file, mistakes), NO_FACTS, mistakes)
-        with mistakes.part():
+        with mistakes.collect():
             checked = check_data(plan, NO_FACTS)
-        with mistakes.part():
+        with mistakes.collect():
             _check_encoders(plan)
         if study.tracking:
             check_uri(study.tracking)

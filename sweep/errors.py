@@ -76,7 +76,7 @@ class Mistakes:
         self._found: dict[str, SweepError] = {}
 
     @contextmanager
-    def part(self) -> Iterator[None]:
+    def collect(self) -> Iterator[None]:
         """Keeps a SweepError, and those found with it; once, where parts meet the same one."""
         try:
             yield

@@ -24,4 +24,4 @@ class Heartbeat:
         """
 
 
-UNHEARD = Heartbeat()
+NO_LISTENER = Heartbeat()

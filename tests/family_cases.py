@@ -58,8 +58,8 @@ class Case:
         """What comes of outputs by way of predictions."""
         return statistics(self.family, outputs, encoded, self.rows if rows is None else rows, self.labels)
 
-    def majority(self, encoded: Encoded, rows: list[Row] | None = None) -> float:
-        return self.family.majority(
+    def chance_level(self, encoded: Encoded, rows: list[Row] | None = None) -> float:
+        return self.family.chance_level(
             self.rows if rows is None else rows, encoded, task_of(self.family, self.labels), "en"
         )
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from sweep.data import Row
 from sweep.errors import StoreError
-from sweep.heartbeat import UNHEARD, Heartbeat
+from sweep.heartbeat import NO_LISTENER, Heartbeat
 
 if TYPE_CHECKING:
     from sweep.tasks.task import Family
@@ -208,7 +208,7 @@ def encode(
     tokenizer: Any,
     max_length: int,
     path: Path,
-    heartbeat: Heartbeat = UNHEARD,
+    heartbeat: Heartbeat = NO_LISTENER,
 ) -> Encoded:
     """Encode the rows, write the Arrow file (which appears complete or not at all) and return its mapped view."""
     flat = _Flat()

@@ -63,7 +63,7 @@ def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> 
 
     chosen, mistakes = list(plan.tasks if names is None else names), Mistakes()
     for name in chosen:
-        with mistakes.part():
+        with mistakes.collect():
             if facts.rows_read(data := task_data(plan, name)) is None:
                 one = checked(name)
                 found = found.with_rows_read(data, RowsRead(one.rows, one.train, one.doubts))

@@ -65,25 +65,25 @@ def resolve(study: Study, path: Path, facts: Facts = NO_FACTS) -> Plan:
 def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
     """What a study file names; files are read for their digests, and nobody is asked. Adds to `mistakes`."""
     for check in (_check_settings, check_chain_budgets):
-        with mistakes.part():
+        with mistakes.collect():
             check(study, path)
     tasks, rows = dict[str, Task](), dict[tuple[str, str, str], str]()
     for name, task in _tasks(study, path, mistakes).items():
-        with mistakes.part():
+        with mistakes.collect():
             rows |= {} if _on_hub(task) else _row_digests(task)
             tasks[name] = task
-    with mistakes.part():
+    with mistakes.collect():
         _check_splits(tasks)
     encoders = dict[str, EncoderSource]()
     for index, name in enumerate(study.axes.encoder):
         text = _tokenizer_text(study, name)
         if text is None or (text in tasks and not _on_hub(tasks[text])):
-            with mistakes.part():
+            with mistakes.collect():
                 encoders[name] = _encoder(study, path, index, rows, tasks)
     named = Named(study, path, tasks, rows, encoders)
     if not mistakes:
         for check_tasks in (check_groups, check_sources, check_mixing, _check_readings, check_rungs):
-            with mistakes.part():
+            with mistakes.collect():
                 check_tasks(study, tasks, path)
     return named
 
@@ -96,24 +96,24 @@ def make_plan(named: Named, facts: Facts, mistakes: Mistakes) -> Plan:
     study, path = named.study, named.path
     tasks, rows, encoders = dict[str, Task](), dict(named.rows), dict[str, EncoderSource]()
     for name, task in named.tasks.items():
-        with mistakes.part():
+        with mistakes.collect():
             pinned = _pinned(task, facts)
             rows |= _row_digests(pinned) if _on_hub(task) else {}
             tasks[name] = pinned
     for index, name in enumerate(study.axes.encoder):
         text = _tokenizer_text(study, name)
-        with mistakes.part():
+        with mistakes.collect():
             if name in named.encoders:
                 encoders[name] = _as_known(named.encoders[name], facts, f"{path}: axes.encoder[{index}]")
             elif text in tasks and _on_hub(tasks[text]):
                 encoders[name] = _encoder(study, path, index, rows, tasks)
     plan = Plan(study, encoders, tasks, rows, ())
-    with mistakes.part():
+    with mistakes.collect():
         _check_layer(study, encoders, path)
     if mistakes:
         return plan
     plan = informed(dataclasses.replace(plan, cells=_cells(study, tasks)), facts)
-    with mistakes.part():
+    with mistakes.collect():
         check_affordable(plan, path)
     return plan
 
@@ -175,11 +175,11 @@ def _tasks(study: Study, path: Path, mistakes: Mistakes) -> dict[str, Task]:
     root = (path.parent / (study.data_root or ".")).resolve()
     known = {**TASKS, **dict.fromkeys(study.tasks)}
     for name, description in study.tasks.items():
-        with mistakes.part():
+        with mistakes.collect():
             known[name] = own_task(name, description, root, f"{path}: tasks.{name}", path.parent.resolve())
     found = {}
     for where, name, used in _named(study):
-        with mistakes.part():
+        with mistakes.collect():
             if name not in known:
                 wanted = f"one of {', '.join(sorted(known))} is expected"
                 raise StudyError(f"{path}: {where}", f"the unknown task {name!r}", wanted, nearest(name, known))

@@ -27,10 +27,10 @@ def check_encoders(plan: Plan, facts: Facts) -> Facts:
     families, found, mistakes = asked_families(plan), NO_FACTS, Mistakes()
     unchecked = unchecked_encoders(plan, facts)
     for task in plan.tasks.values() if unchecked else ():
-        with mistakes.part():
+        with mistakes.collect():
             head_class(task.family.head(task.labels))
     for source in unchecked:
-        with mistakes.part():
+        with mistakes.collect():
             found |= _check(source, families).with_encoder_checked(source.digest, [family.name for family in families])
     mistakes.raise_first()
     return found

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from sweep.errors import StoreError
-from sweep.heartbeat import UNHEARD, Heartbeat
+from sweep.heartbeat import NO_LISTENER, Heartbeat
 from sweep.identity import KEY_LENGTH, file_digest
 from sweep.store import paths
 from sweep.store.records import PhaseRecord, PreviewRecord, ScoreRecord
@@ -191,7 +191,7 @@ class Store:
         return folder
 
     @contextmanager
-    def training(self, key: str, heartbeat: Heartbeat = UNHEARD) -> Iterator[Path]:
+    def training(self, key: str, heartbeat: Heartbeat = NO_LISTENER) -> Iterator[Path]:
         """The scratch folder of a phase, for one process at a time; others wait, and then may find the phase finished.
 
         The driver never lets two chains train one phase, but a worker outlives a killed driver by seconds.
@@ -262,7 +262,7 @@ class Store:
         shutil.rmtree(self.root / paths.SCRATCH / key, ignore_errors=True)
 
     @contextmanager
-    def made_once(self, kind: str, name: str, heartbeat: Heartbeat = UNHEARD) -> Iterator[Path]:
+    def made_once(self, kind: str, name: str, heartbeat: Heartbeat = NO_LISTENER) -> Iterator[Path]:
         """Path below <root>/<kind>; the caller makes it if it is not there, while others wait."""
         folder = self.root / kind
         folder.mkdir(parents=True, exist_ok=True)

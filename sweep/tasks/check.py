@@ -143,7 +143,7 @@ def check(task: Task, sources: Iterable[str] = ()) -> Checked:
     wanted += [("dev", language) for language in task.calibrated_in]
     seen, mistakes = dict[tuple[str, str], _Seen](), Mistakes()
     for split, language in wanted:
-        with mistakes.part():
+        with mistakes.collect():
             seen[split, language] = _read(task, source, split, language)
     mistakes.raise_first()
     places = {where: np.array(found.digests, dtype=np.int64) for where, found in seen.items()}

@@ -85,7 +85,7 @@ class MaskedFamily(Family):
         """Share of masked tokens guessed right; 0 where none was masked."""
         return accuracy(sums)
 
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+    def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """Share of the most frequent token among those that may be masked: what guessing it every time is worth."""
         maskable = encoded.tokens[encoded.targets == 1]
         return float(np.unique(maskable, return_counts=True)[1].max() / len(maskable)) if len(maskable) else 0.0

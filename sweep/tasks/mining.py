@@ -146,7 +146,7 @@ class MiningFamily(Family):
         """F1, precision and recall of pairs."""
         return micro_scores(sums)
 
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+    def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """One right pair: the same translation for all, which only one of them can keep."""
         gold = sum(len(set(row["links"])) for row in rows if row["side"] == "text")
         return 2 / (1 + gold) if gold else 0.0

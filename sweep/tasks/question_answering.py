@@ -149,7 +149,7 @@ STRIDE = 128  # tokens from the start of a window to that of the next
 QUESTION_TOKENS = 64
 N_BEST = 20
 ANSWER_TOKENS = 30
-MAJORITY_ROWS = 1000
+CHANCE_ROWS = 1000
 NOWHERE = (-1, -1)
 
 
@@ -339,12 +339,12 @@ class SpanFamily(Family):
             for column, name in enumerate(("f1", "exact_match"))
         }
 
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+    def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """F1 of the best of these: nothing, the whole context, its first or its last n words (1, 2, 4, ... 32).
 
-        Where all questions have an answer, nothing is worth nothing. Measured on MAJORITY_ROWS rows, drawn at random.
+        Where all questions have an answer, nothing is worth nothing. Measured on CHANCE_ROWS rows, drawn at random.
         """
-        drawn = np.random.Generator(np.random.PCG64(len(rows))).permutation(len(rows))[:MAJORITY_ROWS]
+        drawn = np.random.Generator(np.random.PCG64(len(rows))).permutation(len(rows))[:CHANCE_ROWS]
         asked = [rows[index] for index in np.sort(drawn)]
         words = [row["context"].split() for row in asked]
         answers = [[""] * len(asked), [row["context"] for row in asked]]

@@ -158,7 +158,7 @@ class RankingFamily(Family):
         """Mean of AP@20."""
         return accuracy(sums)
 
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+    def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """mAP@20 of showing every query the candidates that are right most often."""
         right = [set(row["links"]) for row in self.pool(rows) if row["query"] is not None]
         shown = [

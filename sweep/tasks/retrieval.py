@@ -137,7 +137,7 @@ class EmbeddingFamily(Family):
         """Accuracy."""
         return accuracy(sums)
 
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+    def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """1/N: the same foreign sentence for every query is right once."""
         return 1.0 / len(rows) if rows else 0.0
 

@@ -412,7 +412,7 @@ class Family(ABC):
         """Predictions that are the same for every row, the best of any metric among them; none: chance is 0."""
         return iter(())
 
-    def majority(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
+    def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
         """The chance level: the metric of the best answer that is the same for every row. Nothing was learned there.
 
         `rows` of a split in a language, and `encoded` the same rows.

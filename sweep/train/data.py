@@ -19,7 +19,7 @@ from sweep.config.phases import Sampling
 from sweep.data import Row, Size
 from sweep.data.encoded import ENCODING_VERSION, Encoded, concatenate, encode, open_encoded
 from sweep.data.units import Ids, Marks, marks, units
-from sweep.heartbeat import UNHEARD, Heartbeat
+from sweep.heartbeat import NO_LISTENER, Heartbeat
 from sweep.identity import fingerprint
 from sweep.models.batches import epoch_batches, nested_pools, shapes
 from sweep.plan.facts import NO_FACTS, Facts
@@ -37,7 +37,7 @@ class Reader:
     store: Store
     tokenizer: Any  # a fast Hugging Face tokenizer
     longest: int  # tokens that the encoder can take
-    heartbeat: Heartbeat = UNHEARD
+    heartbeat: Heartbeat = NO_LISTENER
 
     def encoded(self, task: Task, digest: str, split: str, language: str, max_length: int | None = None) -> Encoded:
         """One split in one language, mapped from the store; whoever comes first encodes it. Raises DataError."""
@@ -241,7 +241,7 @@ class Sample:
 
     def majority(self) -> float:
         """The metric of the best constant answer, 0..1."""
-        return self.task.family.majority(self.rows, self.encoded, self.task, self.language)
+        return self.task.family.chance_level(self.rows, self.encoded, self.task, self.language)
 
 
 def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:

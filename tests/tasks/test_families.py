@@ -45,7 +45,7 @@ def test_perfect_outputs_score_1(case: Case, tokenizer: Any, max_length: int) ->
 def test_outputs_of_the_majority_answer_score_the_majority(case: Case, tokenizer: Any) -> None:
     data = encoded(case, tokenizer, LONG)
     score = float(case.family.value(summed(case, case.constant(data, case.rows), data)))
-    assert score == pytest.approx(case.majority(data), abs=1e-9)
+    assert score == pytest.approx(case.chance_level(data), abs=1e-9)
 
 
 def test_random_outputs_score_about_chance(case: Case, tokenizer: Any) -> None:
@@ -148,7 +148,7 @@ def test_no_rows_are_no_examples_and_score_0(case: Case, tokenizer: Any) -> None
     assert data.examples == 0
     assert statistics.shape == (0, case.columns)
     assert case.family.value(statistics.sum(axis=0)) == 0
-    assert case.majority(data, []) == 0
+    assert case.chance_level(data, []) == 0
 
 
 def test_check_finds_nothing_wrong_with_good_rows_and_says_what_is_with_others(case: Case) -> None:

@@ -193,7 +193,7 @@ def test_a_word_without_tag_is_read_and_neither_trained_nor_scored(tokenizer: An
     assert [tags.tolist() for tags in found] == [[1, 2], []]
     task = task_of(TOKEN, BIO)
     assert TOKEN.judge(found, rows, task, "en").tolist() == [[1, 1, 1], [0, 0, 0]]  # B-PER I-PER: one entity
-    assert TOKEN.majority(rows, encoded, task, "en") == 0.0
+    assert TOKEN.chance_level(rows, encoded, task, "en") == 0.0
     assert TOKEN.predictions_text(found, rows, task) == TOKEN.labels_text(rows, task) == "B-PER\nI-PER\n\n"
 
 
@@ -406,19 +406,19 @@ def test_the_majority_of_questions_with_answers_is_the_best_blind_answer():
         for n, word in enumerate(["ann", "ben", "cleo"])
     ]
     none = np.zeros(0)
-    assert SPAN.majority(rows, none, task_of(SPAN), "en") == 1.0
+    assert SPAN.chance_level(rows, none, task_of(SPAN), "en") == 1.0
     last = [{**row, "answers": [{"text": "boat", "start": row["context"].index("boat")}]} for row in rows[:2]]
-    assert SPAN.majority([*last, rows[2]], none, task_of(SPAN), "en") == pytest.approx(2 / 3)
+    assert SPAN.chance_level([*last, rows[2]], none, task_of(SPAN), "en") == pytest.approx(2 / 3)
 
 
 def test_the_majority_of_mostly_unanswerable_questions_is_saying_nothing():
     rows = [{"id": "1", "context": "a b c d e f", "question": "?", "answers": []}] * 3
     rows += [{"id": "2", "context": "a b c d e f", "question": "?", "answers": [{"text": "d", "start": 6}]}]
-    assert SPAN.majority(rows, np.zeros(0), task_of(SPAN), "en") == 0.75
+    assert SPAN.chance_level(rows, np.zeros(0), task_of(SPAN), "en") == 0.75
 
 
 def test_the_majority_of_masked_text_is_that_of_its_tokens_special_ones_left_out():
     encoded = from_sequences(
         [EncodedSequence([1, 7, 7, 8, 2], 0, [0, 1, 1, 1, 0]), EncodedSequence([1, 9, 2], 1, [0, 1, 0])]
     )
-    assert MASKED.majority([{"text": "a a b"}, {"text": "c"}], encoded, task_of(MASKED), "en") == 0.5
+    assert MASKED.chance_level([{"text": "a a b"}, {"text": "c"}], encoded, task_of(MASKED), "en") == 0.5

@@ -77,7 +77,7 @@ def test_a_report_gives_a_correlation_the_standard_error_of_its_influences() -> 
 def test_a_constant_answer_has_no_correlation_and_is_the_chance_level() -> None:
     rows = [{"text": "a", "pair": "b", "score": float(score)} for score in range(5)]
     nothing = from_sequences([])
-    assert REGRESSION.majority(rows, nothing, TASK, "en") == 0.0
+    assert REGRESSION.chance_level(rows, nothing, TASK, "en") == 0.0
     assert REGRESSION.value(judged(np.zeros(5), np.arange(5.0)).sum(axis=0)) == 0.0
     assert REGRESSION.value(judged(np.zeros(0), np.zeros(0)).sum(axis=0)) == 0.0
 
