@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sweep.plan.plan import Plan
     from sweep.store.index import Standing
 
-MIRROR_SECONDS = 30.0  # that a report waits for MLflow
+TRACKING_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.catalog, which a command line that only plans need not load
 
@@ -131,13 +131,13 @@ def run(options: argparse.Namespace) -> int:
     from sweep.report.page import publish
     from sweep.run.study import outcome_text
     from sweep.run.study import run as run_study
-    from sweep.run.tracking import mirror
+    from sweep.run.tracking import send_missing
 
     outcome = run_study(options.file)
     report = publish(outcome.results)
     print(outcome_text(outcome, options.file))
     print(report)
-    mirror(outcome.results, _say, MIRROR_SECONDS)
+    send_missing(outcome.results, _say, TRACKING_SECONDS)
     if outcome.interrupted:
         return INTERRUPTED
     return FAILED if outcome.admission.endings.failed else 0
@@ -155,10 +155,10 @@ def preview(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Writes report and score tables from what is there now."""
     from sweep.report.page import publish
-    from sweep.run.tracking import mirror
+    from sweep.run.tracking import send_missing
 
     print(publish(options.results))
-    mirror(options.results, _say, MIRROR_SECONDS)
+    send_missing(options.results, _say, TRACKING_SECONDS)
     return 0
 
 
@@ -185,10 +185,10 @@ def score(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Opens the MLflow UI on a results folder, after sending what was not sent yet."""
-    from sweep.run.tracking import mirror
+    from sweep.run.tracking import send_missing
     from sweep.run.ui import open_ui
 
-    return open_ui(options.results.absolute(), mirror(options.results, _say), options.port)
+    return open_ui(options.results.absolute(), send_missing(options.results, _say), options.port)
 
 
 def tasks(options: argparse.Namespace) -> int:

@@ -29,13 +29,12 @@ from sweep.errors import Mistakes, StudyError, SweepError
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.first_use import check_data, resolve_revisions, unchecked_encoders
-from sweep.plan.languages import groups_of
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.resolve import informed, look_up, make_plan, shaped
 from sweep.plan.summary import summary
 from sweep.run.progress import Display, duration, least_budget
-from sweep.run.tracking import Tracker, tracking_uri
+from sweep.run.tracking import Tracked, Tracker
 from sweep.search.admission import Admission
 from sweep.store import paths
 from sweep.store.artifacts import Store, disk_error
@@ -222,8 +221,7 @@ def _execute(admission: Admission, results: Path) -> bool:
         display = Display(admission, room.devices or study.runtime.devices, sys.stderr)
         if room.lacking:
             display.say(room.lacking)
-        uri, store = tracking_uri(study, results), Store(results / paths.STORE)
-        tracker = Tracker(uri, study.study, results, store, groups_of(study), display.say)
+        tracker = Tracker(Tracked.of(study, results), display.say)
         tracker.start()
         try:
             return _tune(admission, first, results, room, display)

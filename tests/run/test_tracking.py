@@ -1,4 +1,4 @@
-"""Facts about the mirror in MLflow: complete, true to the records, never doubled, never in the way."""
+"""Facts about a study in MLflow: complete, true to the records, never doubled, never in the way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from filelock import FileLock
 from finished_study import EPOCH, FinishedStudy
 from small_studies import study_file
 
-from sweep.run.tracking import Tracker, mirror, sync
+from sweep.run.tracking import Tracked, Tracker, send_missing, sync
 from sweep.store.ledger import DONE, FAILED, RUNNING, STOPPED
 
 
@@ -42,9 +42,16 @@ def study(empty_mlflow: Path, tmp_path: Path) -> FinishedStudy:
     return made
 
 
-def mirrored(study: FinishedStudy, state: str = DONE) -> int:
-    groups = {"tiny": {"far": ("sw",)}}
-    return sync(default_uri(study.folder), "a study", study.folder, study.chains(), study.store, groups, state=state)
+GROUPS = {"tiny": {"far": ("sw",)}}
+
+
+def tracked(study: FinishedStudy, uri: str = "", name: str = "a study") -> Tracked:
+    return Tracked(uri or default_uri(study.folder), name, study.folder, GROUPS)
+
+
+def sent(study: FinishedStudy, state: str = DONE) -> int:
+    """How many chains had to be sent."""
+    return sync(tracked(study), study.chains(), state=state)
 
 
 def client(study: FinishedStudy) -> Any:
@@ -70,7 +77,7 @@ def points(study: FinishedStudy) -> int:
 
 
 def test_a_study_is_a_run_and_each_chain_a_run_below_it(study: FinishedStudy) -> None:
-    assert mirrored(study) == 4
+    assert sent(study) == 4
     (parent,) = runs(study, "study")
     chains = runs(study, "chain")
     assert len(chains) == 4
@@ -81,7 +88,7 @@ def test_a_study_is_a_run_and_each_chain_a_run_below_it(study: FinishedStudy) ->
 
 
 def test_a_chain_has_its_parameters_scores_groups_and_costs(study: FinishedStudy) -> None:
-    mirrored(study)
+    sent(study)
     run = next(run for run in runs(study, "chain") if run.data.params["intermediate"] == "nli")
     assert run.data.params == {
         "encoder": "tiny",
@@ -106,7 +113,7 @@ def test_a_chain_has_its_parameters_scores_groups_and_costs(study: FinishedStudy
 
 def test_a_collapsed_chain_says_which_phase_collapsed_and_how_often_it_was_tried(study: FinishedStudy) -> None:
     study.lost("qa", "topic")
-    mirrored(study)
+    sent(study)
     (run,) = (run for run in runs(study, "chain") if run.data.params["intermediate"] == "qa")
     assert run.info.status == "FINISHED"
     assert {name: run.data.tags[f"sweep.{name}"] for name in ("state", "collapsed", "retries")} == {
@@ -118,7 +125,7 @@ def test_a_collapsed_chain_says_which_phase_collapsed_and_how_often_it_was_tried
 
 
 def test_curves_have_the_steps_and_times_of_the_record(study: FinishedStudy) -> None:
-    mirrored(study)
+    sent(study)
     chain = next(chain for chain in study.chains() if chain.cell.intermediate == ("nli",))
     run = next(run for run in runs(study, "chain") if run.data.tags["sweep.key"] == f"chain:{chain.key}")
     phase = study.store.phase(chain.phases[0])
@@ -132,27 +139,27 @@ def test_curves_have_the_steps_and_times_of_the_record(study: FinishedStudy) -> 
     assert run.info.start_time >= 1000 * EPOCH
 
 
-def test_mirroring_twice_sends_nothing_and_changes_nothing(study: FinishedStudy) -> None:
-    mirrored(study)
+def test_sending_twice_sends_nothing_and_changes_nothing(study: FinishedStudy) -> None:
+    sent(study)
     before = len(runs(study, "chain")), points(study)
-    assert mirrored(study) == 0
+    assert sent(study) == 0
     assert (len(runs(study, "chain")), points(study)) == before
 
 
-def test_without_its_memory_the_mirror_is_still_not_doubled(study: FinishedStudy) -> None:
-    mirrored(study)
+def test_without_its_memory_nothing_is_doubled(study: FinishedStudy) -> None:
+    sent(study)
     before = len(runs(study, "chain")), points(study)
     (study.folder / "tracking.json").write_text("{ torn")
-    assert mirrored(study) == 4
+    assert sent(study) == 4
     assert (len(runs(study, "chain")), points(study)) == before
     assert len(runs(study, "study")) == 1
 
 
 def test_another_address_gets_everything(study: FinishedStudy) -> None:
-    mirrored(study)
+    sent(study)
     before = points(study)
     other = f"sqlite:///{study.folder / 'other.sqlite'}"
-    assert sync(other, "a study", study.folder, study.chains(), study.store, {"tiny": {"far": ("sw",)}}) == 4
+    assert sync(tracked(study, other), study.chains()) == 4
     (study.folder / "other.sqlite").replace(study.folder / "mlflow.sqlite")
     assert points(study) == before
 
@@ -160,43 +167,43 @@ def test_another_address_gets_everything(study: FinishedStudy) -> None:
 def test_a_chain_that_goes_on_after_a_stop_changes_its_run(study: FinishedStudy) -> None:
     row = study.chain("nli", "pos", state=STOPPED)
     failed = study.chain("none", "pos", state=FAILED)
-    mirrored(study, RUNNING)
+    sent(study, RUNNING)
     status = {run.data.tags["sweep.key"]: run.info.status for run in runs(study, "chain")}
     assert (status[f"chain:{row.key}"], status[f"chain:{failed.key}"]) == ("KILLED", "FAILED")
     assert runs(study, "study")[0].info.status == "RUNNING"
     study.ledger.close_chain(row.key, DONE, 0.9, study.clock + 60)
-    assert mirrored(study) == 1
+    assert sent(study) == 1
     (run,) = [run for run in runs(study, "chain") if run.data.tags["sweep.key"] == f"chain:{row.key}"]
     assert (run.info.status, run.data.tags["sweep.state"]) == ("FINISHED", DONE)
     assert "score/de" in run.data.metrics
 
 
-# What a run or a report mends
+# What a run or a report completes
 
 
-def test_a_mirror_that_was_left_half_way_or_deleted_is_made_whole_and_a_whole_one_is_left_alone(
+def test_what_was_left_half_way_or_deleted_is_completed_and_what_is_complete_is_left_alone(
     study: FinishedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    warned: list[str] = []
     (study.folder / "study.yaml").write_bytes(study_file(study.folder.parent).read_bytes())
     # As a driver leaves it that was killed, or whose server was.
-    sync(default_uri(study.folder), "small", study.folder, study.chains()[:3], study.store, {}, state=RUNNING)
-    mirror(study.folder, said.append)
+    sync(replace(tracked(study, name="small"), groups={}), study.chains()[:3])
+    send_missing(study.folder, warned.append)
     assert len(runs(study, "chain", "small")) == 4
     assert runs(study, "study", "small")[0].info.status == "FINISHED"
     study.ledger.close()
-    deleted = tmp_path / "deleted"  # all but the mirror: MLflow never lets go of a database that it has opened
+    deleted = tmp_path / "deleted"  # all but the database: MLflow never lets go of a database that it has opened
     shutil.copytree(study.folder, deleted, ignore=shutil.ignore_patterns("mlflow.sqlite"))
     memory = deleted / "tracking.json"
     memory.write_text(memory.read_text().replace(str(study.folder), str(deleted)))
-    mirror(deleted, said.append)
+    send_missing(deleted, warned.append)
     assert len(runs(replace(study, folder=deleted), "chain", "small")) == 4
     monkeypatch.setattr("sweep.run.tracking._client", lambda uri: pytest.fail(f"asked {uri}"))
-    mirror(study.folder, said.append)
-    assert said == []
+    send_missing(study.folder, warned.append)
+    assert warned == []
 
 
-def test_a_mirror_that_cannot_be_had_is_one_line_and_no_error(
+def test_a_server_that_cannot_be_reached_is_one_line_and_no_error(
     study: FinishedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -207,28 +214,28 @@ def test_a_mirror_that_cannot_be_had_is_one_line_and_no_error(
         lines = {}
         for uri, seconds in ((_nobody(), 60.0), (hung, 0.2), ("fro://m", 60.0)):
             (study.folder / "study.yaml").write_bytes(study_file(study.folder.parent, tracking=uri).read_bytes())
-            said: list[str] = []
-            mirror(study.folder, said.append, seconds)
-            (lines[uri],) = said
+            warned: list[str] = []
+            send_missing(study.folder, warned.append, seconds)
+            (lines[uri],) = warned
     assert lines.pop("fro://m").startswith("tracking: found 'fro://m', which MLflow refuses (")
     assert all("what was not sent is sent by the next 'sweep run' or 'sweep report'" in line for line in lines.values())
 
 
-def test_a_run_at_work_mends_its_mirror_itself(study: FinishedStudy) -> None:
+def test_a_run_at_work_sends_by_itself(study: FinishedStudy) -> None:
     (study.folder / "study.yaml").write_bytes(study_file(study.folder.parent).read_bytes())
     (study.folder / "mlflow.sqlite").unlink()
     with FileLock(study.folder / ".lock"):
-        mirror(study.folder, pytest.fail)
+        send_missing(study.folder, pytest.fail)
     assert not (study.folder / "mlflow.sqlite").exists()
 
 
-def test_a_uri_that_mlflow_refuses_is_told_once_and_nothing_is_promised(study: FinishedStudy) -> None:
-    told: list[str] = []
-    tracker = Tracker("fro://m", "a study", study.folder, study.store, {}, told.append, interval=0.01)
+def test_a_uri_that_mlflow_refuses_is_warned_of_once_and_nothing_is_promised(study: FinishedStudy) -> None:
+    warned: list[str] = []
+    tracker = Tracker(tracked(study, "fro://m"), warned.append, interval=0.01)
     tracker.start()
-    _wait_for(lambda: told)
+    _wait_for(lambda: warned)
     assert not tracker.close()
-    (line,) = told
+    (line,) = warned
     assert "which MLflow refuses" in line
     assert line.endswith("the study goes on without it")
 
@@ -236,21 +243,21 @@ def test_a_uri_that_mlflow_refuses_is_told_once_and_nothing_is_promised(study: F
 def test_a_running_chain_is_not_sent(study: FinishedStudy) -> None:
     row = study.chain("nli", "pos")
     study.ledger.open_chain(row)  # taken up again: it has ended before and runs now
-    assert mirrored(study) == 4
+    assert sent(study) == 4
 
 
 def test_many_points_go_in_several_batches(study: FinishedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    mirrored(study)
+    sent(study)
     expected = points(study)
     (study.folder / "mlflow.sqlite").rename(study.folder / "first.sqlite")
     monkeypatch.setattr("sweep.run.tracking.METRICS_PER_CALL", 7)
     other = f"sqlite:///{study.folder / 'small.sqlite'}"
-    sync(other, "a study", study.folder, study.chains(), study.store, {"tiny": {"far": ("sw",)}})
+    sync(tracked(study, other), study.chains())
     (study.folder / "small.sqlite").rename(study.folder / "mlflow.sqlite")
     assert points(study) == expected
 
 
-def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedStudy) -> None:
+def test_sending_that_was_killed_half_way_is_completed_without_doubles(study: FinishedStudy) -> None:
     for target in ("pos", "ner"):
         for seed in range(4):
             study.chain("nli", target, seed)
@@ -259,12 +266,11 @@ def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedSt
         from pathlib import Path
         from sweep.store.ledger import Ledger
         from sweep.store.paths import LEDGER
-        from sweep.store.artifacts import Store
-        from sweep.run.tracking import sync
+        from sweep.run.tracking import Tracked, sync
         folder = Path({str(study.folder)!r})
-        chains, groups = Ledger(folder / LEDGER).chains(), {{"tiny": {{"far": ("sw",)}}}}
+        chains = Ledger(folder / LEDGER).chains()
         print("begin", flush=True)
-        sync({default_uri(study.folder)!r}, "a study", folder, chains, Store(folder / "store"), groups)
+        sync(Tracked({default_uri(study.folder)!r}, "a study", folder, {GROUPS!r}), chains)
         """
     )
     writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -276,11 +282,11 @@ def test_a_mirror_killed_half_way_is_completed_without_doubles(study: FinishedSt
     writer.stdout.close()
     half = len(runs(study, "chain"))
     assert half >= 3
-    mirrored(study)
+    sent(study)
     whole = len(runs(study, "chain")), points(study)
     assert whole[0] == len(study.chains())
     (study.folder / "tracking.json").unlink()
-    mirrored(study)
+    sent(study)
     assert (len(runs(study, "chain")), points(study)) == whole
 
 
@@ -304,35 +310,35 @@ def _wait_for(condition: Any) -> None:
         time.sleep(0.02)
 
 
-def test_a_dead_server_is_told_once_delays_little_and_loses_nothing(
+def test_a_dead_server_is_warned_of_once_delays_little_and_loses_nothing(
     study: FinishedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    told: list[str] = []
-    tracker = Tracker(_nobody(), "a study", study.folder, study.store, {}, told.append, interval=0.1)
+    warned: list[str] = []
+    tracker = Tracker(tracked(study, _nobody()), warned.append, interval=0.1)
     tracker.start()
-    _wait_for(lambda: told)
+    _wait_for(lambda: warned)
     begun = time.monotonic()
     assert not tracker.close()
     assert time.monotonic() - begun < 30
-    assert len(told) == 1
-    assert "\n" not in told[0]
-    assert mirrored(study) == 4
+    assert len(warned) == 1
+    assert "\n" not in warned[0]
+    assert sent(study) == 4
 
 
 def test_a_server_that_does_not_answer_does_not_hold_up_the_end(study: FinishedStudy) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        told: list[str] = []
+        warned: list[str] = []
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        tracker = Tracker(address, "a study", study.folder, study.store, {}, told.append, interval=0.01)
+        tracker = Tracker(tracked(study, address), warned.append, interval=0.01)
         tracker.start()
         begun = time.monotonic()
         assert not tracker.close(timeout=0.5)
         assert time.monotonic() - begun < 5
-        assert len(told) == 1
+        assert len(warned) == 1
 
 
 def _nobody() -> str:
@@ -343,14 +349,14 @@ def _nobody() -> str:
 
 
 def test_the_tracker_sends_chains_while_the_study_runs_and_the_rest_at_its_end(study: FinishedStudy) -> None:
-    told: list[str] = []
+    warned: list[str] = []
     uri = default_uri(study.folder)
-    tracker = Tracker(uri, "a study", study.folder, study.store, {}, told.append, interval=0.05)
+    tracker = Tracker(tracked(study, uri), warned.append, interval=0.05)
     tracker.start()
     _wait_for(lambda: _some_chains(study, 4))
     study.chain("nli", "pos")
     assert tracker.close(timeout=120)
-    assert told == []
+    assert warned == []
     assert len(runs(study, "chain")) == 5
     assert runs(study, "study")[0].data.tags["sweep.state"] == DONE
 
@@ -361,7 +367,7 @@ def test_importing_tracking_does_not_import_mlflow() -> None:
 
 
 def test_tracking_leaves_no_thread_behind(study: FinishedStudy) -> None:
-    tracker = Tracker(default_uri(study.folder), "a study", study.folder, study.store, {}, lambda _: None)
+    tracker = Tracker(tracked(study), lambda _: None)
     tracker.start()
     assert tracker.close(timeout=120)
     assert "tracking" not in {thread.name for thread in threading.enumerate()}

@@ -20,7 +20,7 @@ from finished_study import FinishedStudy
 
 from sweep.errors import StudyError
 from sweep.run.study import ENDINGS, _interruptible
-from sweep.run.tracking import sync
+from sweep.run.tracking import Tracked, sync
 from sweep.run.ui import open_ui
 
 # A test run in the background of a shell has its interrupts ignored, and hands that down.
@@ -49,7 +49,7 @@ def test_the_ui_serves_the_study_and_leaves_no_process_when_it_is_killed(tmp_pat
     study = FinishedStudy(tmp_path)
     study.chain("none", "topic")
     uri = f"sqlite:///{tmp_path / 'mlflow.sqlite'}"
-    sync(uri, "a study", tmp_path, study.chains(), study.store, {})
+    sync(Tracked(uri, "a study", tmp_path, {}), study.chains())
     port = _free_port()
     ui = _started(tmp_path, uri, port)
     try:
