@@ -69,7 +69,7 @@ NOTHING_MORE = Asked()
 
 @dataclass(frozen=True)
 class Estimates:
-    """Tables of selected chains. Values, gains and interval ends are in 0..1.
+    """Tables of selected chains. Values, gains and interval ends are in the unit of the metric, of which 1 is the best.
 
     Every gain has the ends of its 95% interval, `p` (of no gain; NaN with one seed), `p_corrected` for the number of
     rows of its table (Holm), and a `verdict` that rests on the latter: what an interval excludes by itself is no claim.
@@ -165,10 +165,11 @@ def _by_language(members: Sequence[Result], store: Store) -> dict[str, Scores]:
     found = {}
     for language in sorted({language for result in members for language in result.score.languages}):
         having = [result for result in members if language in result.score.languages]
-        value = measure_of(having[0].score.family, having[0].score.metric).value
+        measure = measure_of(having[0].score.family, having[0].score.metric)
         rows = [tables[result.score.key][language] for result in having]
         drawn = [units[result.score.key].get(language) for result in having]
-        found[language] = scores_of([_run(result) for result in having], rows, value, drawn)
+        runs = [_run(result) for result in having]
+        found[language] = scores_of(runs, rows, measure.value, drawn, measure.lowest)
     return found
 
 
@@ -416,15 +417,18 @@ def _scores(having: Sequence[Result], kept: Kept, task: str, head: str) -> Score
     judged = [kept[r.score.key][0][f"retention/{task}/{head}"] for r in known]
     units = [kept[r.score.key][1].get(f"retention/{task}") for r in known]
     about = having[0].score.retention[task]
-    value = measure_of(about["family"], about["metric"]).value
-    return scores_of([(_cell(r), r.chain.seed) for r in known], judged, value, units)
+    measure = measure_of(about["family"], about["metric"])
+    runs = [(_cell(r), r.chain.seed) for r in known]
+    return scores_of(runs, judged, measure.value, units, measure.lowest)
 
 
 def _estimated(cell: Cell, models: Mapping[str, Model | None]) -> Iterator[tuple[str, object]]:
     for name, model in models.items():
         arm = _before(cell) if name == BEFORE else cell
-        level = model.level(arm, share=name in HEADS) if model is not None else None
-        low, high = (max(level.low, 0.0), level.high) if level else (np.nan, np.nan)
+        level = model.level(arm, bounded=name in HEADS) if model is not None else None
+        low, high = (level.low, level.high) if level else (np.nan, np.nan)
+        if name in RATIOS and model is not None and model.scores.lowest == 0:
+            low = max(low, 0.0)
         yield from ((name, level.value if level else np.nan), (f"{name}_low", low), (f"{name}_high", high))
 
 
@@ -477,7 +481,8 @@ def _interval(model: Model, names: Set[Arm], rest: Set[Arm]) -> tuple[float, flo
     by_kept = [[lead for lead in column if lead] for column in zip(*leads, strict=True)]
     low = max((min(lead.low for lead in row) for row in by_other if row), default=0.0)
     high = min((max(lead.high for lead in column) for column in by_kept if column), default=0.0)
-    return min(max(low, 0.0), 1.0), min(max(high, 0.0), 1.0)
+    width = model.scores.width
+    return min(max(low, 0.0), width), min(max(high, 0.0), width)
 
 
 def _lead(model: Model, one: Arm, other: Arm, confidence: float) -> Estimate | None:

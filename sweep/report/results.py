@@ -290,7 +290,7 @@ def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
             run = {name: getattr(chain, name) for name in ("seed", "candidate", "role", "selected")}
             values = {f"retention_{head}": entry[head] for head in HEADS}
             about = {name: entry[name] for name in ("split", "language", "metric", "examples", "majority")}
-            ratio = entry["saved_head"] / entry["before"] if entry["before"] else None
+            ratio = entry["saved_head"] / entry["before"] if (entry["before"] or 0) > 0 else None
             first = {"study": study, **chain.cell.columns(), **run, "task": task}
             rows.append({**first, **about, **values, "retention": ratio, "chain": chain.key})
     return pd.DataFrame(rows)

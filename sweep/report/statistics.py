@@ -27,8 +27,11 @@ but the fixed order of the draws.
 draw of (all v_a, the variance of b_s, the examples' variance given its estimate: chi-square with units - 1). Interval
 ends and two-sided p-values are those of this mixture: Student's t where one setting stands alone without noise of
 examples. A level's interval is Wilson's, with the number of examples that would give the same width, as for clustered
-surveys (Korn and Graubard 1998): it stays in 0..1 and has a width where all answers are right. An average over one seed
-has an interval over examples alone, and no p-value.
+surveys (Korn and Graubard 1998): it stays in the range of the metric and has a width where all answers are right. An
+average over one seed has an interval over examples alone, and no p-value.
+
+**Ranges.** A score lies in 0..1, a correlation in -1..1. No variance is larger than ((1 - lowest) / 2)^2, no gain than
+1 - lowest.
 
 docs/statistics.md says the same in plain words, and how often these intervals cover the truth.
 """
@@ -58,7 +61,6 @@ TAU_SCALE = 1.0
 HIDDEN = 0.25  # 0: with 3 seeds too narrow where both noises are equal; 0.5: with 2 too wide where examples dominate
 GRID = np.exp(np.linspace(np.log(3e-3), np.log(2e3), 33))  # v and m, in units of what the residuals show
 COMMON = np.exp(np.linspace(np.log(0.03), np.log(100), 24))  # sd of b_s in units of that of e_as, half-Cauchy
-LARGEST = 0.25  # variance of a score, which lies in 0..1
 NEWTON_STEPS = 50
 
 
@@ -67,20 +69,31 @@ class Scores:
     """Scores of the runs of one encoder, on one test set or on average over several, and what examples do to them."""
 
     runs: tuple[Run, ...]
-    values: Floats  # [R] in 0..1
+    values: Floats  # [R] from `lowest` to 1
     influence: Floats  # [R, U]: the products of two rows sum to the covariance of their scores over test sets
     units: int  # that were drawn
     grain: float  # the variance that one example stands for: no test set says that there is less
+    lowest: float = 0.0  # score that the metric can give; -1 of a correlation
 
-    def only(self, kept: Iterable[Run]) -> Scores:
-        """The same of some runs, in the order that they have here."""
-        wanted = set(kept)
-        return self.ordered([run for run in self.runs if run in wanted])
+    @property
+    def width(self) -> float:
+        """Width of the range in which scores lie; two of them differ by no more."""
+        return 1 - self.lowest
+
+    @property
+    def largest_variance(self) -> float:
+        """Largest variance of a score in its range: half the scores at each end (Popoviciu 1935)."""
+        return (self.width / 2) ** 2
+
+    def only(self, runs: Iterable[Run]) -> Scores:
+        """Scores of some runs, in the order that they have here."""
+        chosen = set(runs)
+        return self.ordered([run for run in self.runs if run in chosen])
 
     def ordered(self, runs: Sequence[Run]) -> Scores:
-        """The same of these runs, in their order."""
-        place = {run: row for row, run in enumerate(self.runs)}
-        rows = [place[run] for run in runs]
+        """Scores of these runs, in their order."""
+        row_of = {run: row for row, run in enumerate(self.runs)}
+        rows = [row_of[run] for run in runs]
         return replace(self, runs=tuple(runs), values=self.values[rows], influence=self.influence[rows])
 
 
@@ -89,27 +102,31 @@ def scores_of(
     statistics: Sequence[Floats],
     value: Callable[[Floats], Floats],
     units: Sequence[Integers | None] = (),
+    lowest: float = 0.0,
 ) -> Scores:
     """Scores and influences of runs on one test set in one language.
 
-    `statistics` are [N, K] per run, `value` their family's metric of sums, `units` the number of the unit that each of
-    the N examples belongs to; None: each is one. Equal numbers are the same unit in every run, and in other languages.
+    `statistics` are [N, K] per run, `value` their metric: [..., K] sums to [...] scores from `lowest` to 1. `units` are
+    [N] per run, the number of the unit that each example belongs to; None: each is one. Equal numbers are the same unit
+    in every run, and in other languages.
     """
     alike: dict[tuple[int, bytes], list[int]] = {}  # rows whose examples belong to the same units
     for row, (table, unit) in enumerate(zip(statistics, units or [None] * len(statistics), strict=True)):
         alike.setdefault((len(table), b"" if unit is None else unit.tobytes()), []).append(row)
-    found = []
+    parts = []
     for rows in alike.values():
-        known = units[rows[0]] if units else None
-        unit = np.arange(len(statistics[rows[0]])) if known is None else known
-        found.append((rows, np.unique(unit), *_jackknife(np.stack([statistics[row] for row in rows]), value, unit)))
-    width = 1 + max((int(names[-1]) for _, names, *_ in found), default=0)
+        numbers = units[rows[0]] if units else None
+        unit = np.arange(len(statistics[rows[0]])) if numbers is None else numbers
+        parts.append((rows, np.unique(unit), *_jackknife(np.stack([statistics[row] for row in rows]), value, unit)))
+    width = 1 + max((int(names[-1]) for _, names, *_ in parts), default=0)
     values, influence = np.zeros(len(runs)), np.zeros((len(runs), width))
-    for rows, names, scores, own in found:
+    for rows, names, scores, own in parts:
         values[rows], influence[np.array(rows)[:, None], names] = scores, own
-    drawn = min((len(names) for _, names, *_ in found), default=1)
+    drawn = min((len(names) for _, names, *_ in parts), default=1)
     examples = min((len(table) for table in statistics), default=1)
-    return Scores(tuple(runs), values, influence, drawn, 1 / examples**2)
+    if (values < 0).any():  # a user's own correlation, which need not say that it is one
+        lowest = min(lowest, -1.0)
+    return Scores(tuple(runs), values, influence, drawn, ((1 - lowest) / examples) ** 2, lowest)
 
 
 def _jackknife(tables: Floats, value: Callable[[Floats], Floats], units: Integers) -> tuple[Floats, Floats]:
@@ -124,7 +141,7 @@ def _jackknife(tables: Floats, value: Callable[[Floats], Floats], units: Integer
 
 
 def average(parts: Sequence[Scores], *, same_units: bool) -> Scores:
-    """The mean over languages, which have the `same_units`, or over targets, which have not; of runs that all have."""
+    """Mean over languages, which have the `same_units`, or over targets, which have not, of the runs that all have."""
     runs = tuple(run for run in parts[0].runs if all(run in part.runs for part in parts))
     chosen, count = [part.ordered(runs) for part in parts], len(parts)
     values = np.mean([part.values for part in chosen], axis=0)
@@ -136,7 +153,8 @@ def average(parts: Sequence[Scores], *, same_units: bool) -> Scores:
     else:
         influence = np.concatenate([part.influence / count for part in chosen], axis=1)
         units = sum(part.units for part in chosen)
-    return Scores(runs, values, influence, units, sum(part.grain for part in parts) / count**2)
+    lowest = sum(part.lowest for part in parts) / count
+    return Scores(runs, values, influence, units, sum(part.grain for part in parts) / count**2, lowest)
 
 
 def ratio(part: Scores, whole: Scores) -> Scores:
@@ -146,12 +164,12 @@ def ratio(part: Scores, whole: Scores) -> Scores:
     above, below = part.ordered(runs), whole.ordered(runs)
     values = above.values / below.values
     influence = (above.influence - values[:, None] * below.influence) / below.values[:, None]
-    return Scores(runs, values, influence, above.units, above.grain)
+    return replace(above, values=values, influence=influence)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval (or another), and the p-value of being zero; NaN with one seed."""
+    """A number with its interval, by default of 95%, and the two-sided p-value of zero, NaN with one seed."""
 
     value: float
     low: float
@@ -161,9 +179,9 @@ class Estimate:
 
 
 class Model:
-    """The variances behind one table of scores: how likely they are, and what follows for averages over its runs.
+    """Variances behind one table of scores: how likely they are, and what follows for averages over its runs.
 
-    `inequality` are weights of TAUS, as `inequality` below has them from all tables of a study.
+    `inequality` are [TAUS] weights, as the function `inequality` has them from all tables of a study.
     """
 
     def __init__(self, scores: Scores, inequality: Floats | None = None) -> None:
@@ -176,21 +194,21 @@ class Model:
         # Not by BLAS, whose threads wait for each other while a study runs on all cores: 125 ms instead of 2 were seen.
         self._covariance = np.einsum("iu,ju->ij", scores.influence, scores.influence)
 
-    def level(self, arm: Hashable, confidence: float = CONFIDENCE, *, share: bool = True) -> Estimate | None:
-        """The score of an arm; None without a run. A `share` lies in 0..1."""
-        found = self.contrast({arm: 1.0}, confidence)
-        if found is None or not share:
-            return found
-        low, high = _wilson(found.value, found.high - found.value, self.scores.grain)
-        return replace(found, low=low, high=high, p=np.nan)
+    def level(self, arm: Hashable, confidence: float = CONFIDENCE, *, bounded: bool = True) -> Estimate | None:
+        """Mean score of an arm; None without a run. The interval of a `bounded` one lies in the range of the scores."""
+        mean = self.contrast({arm: 1.0}, confidence)
+        if mean is None or not bounded:
+            return mean
+        low, high = _wilson(mean.value, mean.high - mean.value, self.scores)
+        return replace(mean, low=low, high=high, p=np.nan)
 
     def gain(self, arm: Hashable, reference: Hashable, confidence: float = CONFIDENCE) -> Estimate | None:
-        """What an arm is better by than another, over the seeds that both have; None without one."""
-        found = self.contrast({arm: 1.0, reference: -1.0}, confidence)
-        return found and replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
+        """Mean score of an arm minus that of another, over the seeds that both have; None without one."""
+        gain, width = self.contrast({arm: 1.0, reference: -1.0}, confidence), self.scores.width
+        return gain and replace(gain, low=max(gain.low, -width), high=min(gain.high, width))
 
     def contrast(self, weights: Mapping[Hashable, float], confidence: float = CONFIDENCE) -> Estimate | None:
-        """A weighted sum of arms, each the mean over the seeds that all of them have; None without one."""
+        """Weighted sum of arms, each the mean over the seeds that all of them have; None without one."""
         seeds = set.intersection(*(set(self._rows.get(arm, ())) for arm in weights))
         if not seeds:
             return None
@@ -211,8 +229,8 @@ class Model:
         if not several:
             return examples
         own, common = (c * c) @ self._design.arms, float(((c @ self._design.seeds) ** 2).sum())
-        found: Floats = examples + drawn.own @ own + common * drawn.common
-        return found
+        variances: Floats = examples + drawn.own @ own + common * drawn.common
+        return variances
 
     @cached_property
     def _design(self) -> _Design:
@@ -221,7 +239,7 @@ class Model:
 
     @cached_property
     def _residuals(self) -> _Residuals:
-        return _residuals(self.scores.values, self._covariance, self._design)
+        return _residuals(self.scores, self._covariance, self._design)
 
     @cached_property
     def _draws(self) -> _Draws:
@@ -235,13 +253,13 @@ class Model:
 
 
 def _numbered(names: Sequence[Hashable]) -> tuple[int, ...]:
-    """The place of each name among all, in the order of their first."""
-    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return tuple(place[name] for name in names)
+    """Number of each name among all, in the order of their first."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return tuple(numbers[name] for name in names)
 
 
 def inequality(models: Iterable[Model]) -> Floats:
-    """[TAUS] what all these tables say about how unequal the seed variances of arms are."""
+    """[TAUS] posterior weights of how unequal the seed variances of arms are, learned from all these tables."""
     logs = -((TAUS / TAU_SCALE) ** 2) / 2 + sum(model.evidence for model in models)
     weights = np.exp(logs - logs.max())
     shares: Floats = weights / weights.sum()
@@ -258,10 +276,10 @@ def fitted(tables: Iterable[Scores]) -> list[Model]:
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """P-values corrected for their number (Holm 1979), valid however they depend; NaN are no comparisons."""
+    """[N] p-values corrected for their number (Holm 1979), valid however they depend; NaN are no comparisons."""
     p = np.asarray(p_values, dtype=np.float64)
-    asked = np.flatnonzero(~np.isnan(p))
-    order = asked[np.argsort(p[asked], kind="stable")]
+    compared = np.flatnonzero(~np.isnan(p))
+    order = compared[np.argsort(p[compared], kind="stable")]
     corrected = np.full(len(p), np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
     return corrected
@@ -308,21 +326,23 @@ class _Residuals:
     evidence: Floats  # [TAUS, I] log, over all arms
     squares: float  # of what seeds do to all arms
     examples: float  # what examples add to it
+    largest: float  # variance that a score can have
 
 
-def _residuals(values: Floats, covariance: Floats, design: _Design) -> _Residuals:
+def _residuals(scores: Scores, covariance: Floats, design: _Design) -> _Residuals:
+    values, largest = scores.values, scores.largest_variance
     squares = design.arms.T @ (design.residual @ values) ** 2
     added = design.arms.T @ np.einsum("ij,jk,ik->i", design.residual, covariance, design.residual)
     noise = np.divide(added, design.freedom, out=np.zeros_like(added), where=design.freedom > 1e-9)
     freedom = max(float(design.freedom.sum()), 1e-9)
     shown, mean_noise = float(squares.sum()) / freedom, float(added.sum()) / freedom
     grid = GRID * max(shown, mean_noise, 1e-9)
-    others = np.exp(TAUS[:, None] ** 2 / 2) * grid  # [TAUS, M] mean of v
+    means = np.exp(TAUS[:, None] ** 2 / 2) * grid  # [TAUS, M] of v over arms
     own = design.share[:, None, None, None]
-    variance = own * grid + (1 - own) * others[:, :, None] + noise[:, None, None, None]  # [A, TAUS, M, I]
+    variance = own * grid + (1 - own) * means[:, :, None] + noise[:, None, None, None]  # [A, TAUS, M, I]
     half = design.freedom[:, None, None, None] / 2
     logs = -half * np.log(variance) - squares[:, None, None, None] / 2 / variance
-    possible = grid <= max(LARGEST, grid[0])
+    possible = grid <= max(largest, grid[0])
     logs -= logs.max(axis=(1, 2, 3), keepdims=True)
     likelihood = np.exp(logs) * _priors() * possible
     prior = HIDDEN * np.log(grid / (grid + mean_noise)) + np.where(possible, 0.0, -np.inf)
@@ -330,7 +350,7 @@ def _residuals(values: Floats, covariance: Floats, design: _Design) -> _Residual
     arms = len(squares)
     return _Residuals(
         *(grid, mean_noise, likelihood.reshape(arms, -1, len(grid)), evidence),
-        *(float(values @ design.common @ values), float(np.trace(design.common @ covariance))),
+        *(float(values @ design.common @ values), float(np.trace(design.common @ covariance)), largest),
     )
 
 
@@ -338,8 +358,8 @@ def _residuals(values: Floats, covariance: Floats, design: _Design) -> _Residual
 def _priors() -> Floats:
     """[TAUS, M, I] of log v at I, normal around log m at M."""
     log = np.log(GRID)
-    found = np.exp(-(((log - log[:, None]) / np.maximum(TAUS, 1e-3)[:, None, None]) ** 2) / 2)
-    priors: Floats = found / found.sum(axis=2, keepdims=True)
+    densities = np.exp(-(((log - log[:, None]) / np.maximum(TAUS, 1e-3)[:, None, None]) ** 2) / 2)
+    priors: Floats = densities / densities.sum(axis=2, keepdims=True)
     return priors
 
 
@@ -359,8 +379,8 @@ def _draws(known: _Residuals, design: _Design, inequality: Floats | None, units:
     by_tau = np.exp(known.evidence - _logsum(known.evidence)[:, None])
     prior = np.exp(-((TAUS / TAU_SCALE) ** 2) / 2 + _logsum(known.evidence)) if inequality is None else inequality
     chosen = _inverse((by_tau * prior[:, None]).reshape(1, -1), (np.arange(DRAWS) + 0.5) / DRAWS)
-    places, back = np.unique(chosen, return_inverse=True)
-    of_arm = known.likelihood[:, places]  # [A, places, I]
+    distinct, back = np.unique(chosen, return_inverse=True)
+    of_arm = known.likelihood[:, distinct]  # [A, distinct, I]
     own = known.grid[_inverse(of_arm, even[:arms], back)].T
     free = units - 1
     examples = free / (2 * gammaincinv(free / 2, even[-1])) if free else np.full(DRAWS, np.inf)
@@ -376,18 +396,18 @@ def _common(known: _Residuals, design: _Design, own: Floats, even: Floats) -> Fl
     beyond = (own @ design.by_arm + known.examples) / design.common_freedom
     variance = design.common_share * grid + beyond[:, None]
     logs = -design.common_freedom / 2 * np.log(variance) - known.squares / 2 / variance
-    logs = np.where(grid <= LARGEST, logs, -np.inf)
+    logs = np.where(grid <= known.largest, logs, -np.inf)
     weights = np.exp(logs - logs.max(axis=1, keepdims=True)) * COMMON / (1 + COMMON**2)
-    found: Floats = grid[np.arange(DRAWS), _inverse(weights, even)]
-    return found
+    variances: Floats = grid[np.arange(DRAWS), _inverse(weights, even)]
+    return variances
 
 
 def _inverse(weights: Floats, even: Floats, back: Integers | None = None) -> Integers:
-    """[..., DRAWS] places of quantiles of [..., DRAWS or 1, I] weights; `back` says which of them each draw takes."""
+    """[..., DRAWS] indices of quantiles of [..., DRAWS or 1, I] weights; `back` says which of them each draw takes."""
     sums = np.cumsum(weights, axis=-1)
     sums = sums if back is None else sums[:, back]
-    found: Integers = (sums < even[..., None] * sums[..., -1:]).sum(axis=-1)
-    return found
+    indices: Integers = (sums < even[..., None] * sums[..., -1:]).sum(axis=-1)
+    return indices
 
 
 @cache
@@ -400,22 +420,22 @@ def _even(count: int) -> Floats:
 def _logsum(logs: Floats) -> Floats:
     """[...] log of the sum of exponentials over the last axis."""
     most = logs.max(axis=-1, keepdims=True)
-    found: Floats = (most + np.log(np.exp(logs - most).sum(axis=-1, keepdims=True)))[..., 0]
-    return found
+    sums: Floats = (most + np.log(np.exp(logs - most).sum(axis=-1, keepdims=True)))[..., 0]
+    return sums
 
 
 def _half_width(deviations: Floats, confidence: float) -> float:
     """Half of the interval of a mixture of centred normals; infinite where one is."""
     if not np.isfinite(deviations).all():
         return np.inf
-    wanted = (1 + confidence) / 2
+    quantile = (1 + confidence) / 2
     # Distribution functions of normals are concave above zero: the start lies below the root, and so does every step.
     precise = 1 / deviations
-    half = float(ndtri(wanted)) / float(precise.mean())
+    half = float(ndtri(quantile)) / float(precise.mean())
     for _ in range(NEWTON_STEPS):
         scaled = half * precise
         density = float(np.exp(-(scaled**2) / 2) @ precise) / np.sqrt(2 * np.pi)
-        step = (wanted * len(precise) - float(ndtr(scaled).sum())) / density
+        step = (quantile * len(precise) - float(ndtr(scaled).sum())) / density
         half += step
         if abs(step) < 1e-6 * half:
             break
@@ -427,11 +447,15 @@ def _p_value(value: float, deviations: Floats) -> float:
     return 2 * float(ndtr(-abs(value) / deviations).mean())
 
 
-def _wilson(share: float, half: float, grain: float) -> tuple[float, float]:
-    """Wilson's interval of a share with as many examples as give half the width that was found."""
+def _wilson(value: float, half: float, scores: Scores) -> tuple[float, float]:
+    """Wilson's interval (1927) of a score as a share of its range, with as many examples as give half the width."""
     if not np.isfinite(half):
-        return 0.0, 1.0
-    ratio = half**2 / max(share * (1 - share), np.sqrt(grain))
+        return scores.lowest, 1.0
+    width = scores.width
+    share, half = (value - scores.lowest) / width, half / width
+    ratio = half**2 / max(share * (1 - share), np.sqrt(scores.grain) / width)
     centre, spread = share + ratio / 2, np.sqrt(ratio * share * (1 - share) + ratio**2 / 4)
     low, high = (centre - spread) / (1 + ratio), (centre + spread) / (1 + ratio)
-    return float(np.clip(low, 0.0, share)), float(np.clip(high, share, 1.0))  # the share itself, whatever is rounded
+    # The share itself lies inside, whatever is rounded.
+    ends = float(np.clip(low, 0.0, share)), float(np.clip(high, share, 1.0))
+    return scores.lowest + width * ends[0], scores.lowest + width * ends[1]

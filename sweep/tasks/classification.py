@@ -144,6 +144,11 @@ class ClassMetric:
         """Its name."""
         return self.name
 
+    @property
+    def lowest(self) -> float:
+        """-1 of a correlation, else 0."""
+        return -1.0 if self.name == "matthews" else 0.0
+
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:

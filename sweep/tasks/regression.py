@@ -89,6 +89,7 @@ class RegressionFamily(Family):
 
     name = "regression"
     metric = "spearman"
+    lowest = -1.0
     further_metrics = ("pearson",)
     columns = ("text", "pair", "score")
 

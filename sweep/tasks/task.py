@@ -88,13 +88,17 @@ class Measure(Protocol):
     So the same statistics give the score, its interval and the paired comparison.
     """
 
+    @property
+    def lowest(self) -> float:
+        """The smallest value: 0, or -1 of a correlation. The largest is 1."""
+
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
         """[N, K] per-example statistics whose sum over examples determines the metric, from predictions alone."""
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[...] metric in 0..1 (a correlation: -1..1) from [..., K] summed statistics; vectorised for the jackknife."""
+        """[...] metric from `lowest` to 1, from [..., K] summed statistics; vectorised for the jackknife."""
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Every metric that these statistics give, by name, each as `value` gives its own."""
@@ -123,6 +127,11 @@ class Detail:
     def identity(self) -> object:
         """Its name."""
         return self.name
+
+    @property
+    def lowest(self) -> float:
+        """That of the family."""
+        return self.family.lowest
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
@@ -156,6 +165,11 @@ class OwnMetric:
     def identity(self) -> object:
         """Its name and the digest of its file."""
         return [self.name, self.digest]
+
+    @property
+    def lowest(self) -> float:
+        """An attribute of the function; 0 where it has none."""
+        return float(getattr(restored(self.name, self.folder, self.digest), "lowest", 0.0))
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
@@ -210,6 +224,7 @@ class Family(ABC):
     name: str = ""  # of the table of families; of a user's own module:Class, set when it is imported
     version: int | str | None = None  # of a user's own, part of keys; None: the digest of its file stands for it
     metric: str = "accuracy"
+    lowest: float = 0.0  # smallest value of its metrics; -1 of correlations
     further_metrics: tuple[str, ...] = ()  # names of `details` that a task may choose instead
 
     # A description's columns: those it must have, those it may have; keys of a description that only this family has.

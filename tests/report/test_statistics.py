@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t
 from simulated_studies import Target, World, study
 
 from sweep.report.statistics import Estimate, Model, Scores, average, fitted, holm, ratio, scores_of
-from sweep.tasks import FAMILIES
+from sweep.tasks import FAMILIES, measure_of
+from sweep.tasks.table import TASKS
+from sweep.tasks.task import Task
 
 ACCURACY = FAMILIES["sequence"].value
 
@@ -136,6 +140,49 @@ def test_influences_are_the_spread_between_test_sets(family: str) -> None:
     scores = scores_of([("none", number) for number in range(300)], sets, FAMILIES[family].value)
     told = np.sqrt((scores.influence**2).sum(axis=1)).mean()
     assert told == pytest.approx(scores.values.std(), rel=0.15)
+
+
+# ---- correlations ----------------------------------------------------------------------------------------------------
+
+
+def correlations(values: np.ndarray) -> Scores:
+    """[arms, seeds] correlations of runs on endless test sets."""
+    return replace(table(values), lowest=-1.0)
+
+
+def test_a_correlation_may_vary_and_gain_over_its_whole_range() -> None:
+    """Its variance is at most 1, that of a score in 0..1 a quarter."""
+    spread = np.random.default_rng(11).uniform(-0.95, 0.95, (2, 40)).round(2)
+    gain = Model(correlations(spread)).gain(1, 0)
+    assert gain is not None
+    wanted = t.ppf(0.975, 39) * (spread[1] - spread[0]).std(ddof=1) / np.sqrt(40)
+    assert gain.high - gain.value == pytest.approx(wanted, rel=0.1)
+    far = Model(correlations(np.array([[-0.7, -0.72, -0.69], [0.8, 0.81, 0.78]]))).gain(1, 0)
+    assert far is not None
+    assert far.value == pytest.approx(1.5)
+    assert 1 < far.low < far.high < 2
+
+
+@pytest.mark.parametrize("family", ["regression", "sequence"])
+def test_a_correlation_below_zero_has_an_interval_around_it(family: str) -> None:
+    random = np.random.default_rng(12)
+    if family == "regression":
+        measure = measure_of("regression", "spearman")
+        gold, noise = random.normal(size=(2, 300))
+        task = Task("likeness", FAMILIES["regression"], TASKS["world/nli"].source, ("en",))
+        statistics = measure.judge([*(noise - 0.6 * gold)], [{"score": score} for score in gold], task, "en")
+    else:
+        measure = measure_of("sequence", "matthews")
+        gold = random.integers(2, size=300)
+        guessed = np.where(random.random(300) < 0.7, 1 - gold, gold)
+        classes = [[(guessed == gold) & (gold == c), guessed == c, gold == c] for c in (0, 1)]
+        statistics = np.stack([column for columns in classes for column in columns], axis=1).astype(float)
+    scores = scores_of([("none", 0)], [statistics], measure.value, lowest=measure.lowest)
+    level = Model(scores).level("none")
+    assert scores.lowest == -1
+    assert level is not None
+    assert -1 < level.low < level.value < level.high < 0
+    assert level.high - level.low < 0.4
 
 
 # ---- edges -----------------------------------------------------------------------------------------------------------
