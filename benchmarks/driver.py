@@ -91,7 +91,7 @@ def _chains(folder: Path, arguments: argparse.Namespace) -> None:
         if thread.name == "tracking":  # the run does not wait for long
             thread.join()
     mirrored, spent = time.time() - begun, time.process_time() - before
-    done = len(outcome.admission.endings.done)
+    done = len(outcome.admission.outcomes.done)
     assert done == outcome.admission.total, f"{done} of {outcome.admission.total} chains"
     print(f"{done:,} chains of no work on {WORKERS} workers: {wall:.0f} s, {done / wall:.1f} chains/s, in MLflow after "
           f"{mirrored:.0f} s; driver: {spent:.0f} processor seconds, {1000 * spent / done:.1f} ms a chain, "
@@ -104,7 +104,7 @@ def _running(folder: Path, arguments: argparse.Namespace) -> None:
 
     used = _watched(arguments.seconds, lambda: os.kill(os.getpid(), 2))  # the same end as Ctrl-C
     outcome = study.run(_many(folder, arguments.chains))
-    done = len(outcome.admission.endings.done)
+    done = len(outcome.admission.outcomes.done)
     print(f"{WORKERS} running chains of 10 s, {done} of {outcome.admission.total:,} done: "
           f"driver {100 * used[0]:.1f}% of one core, {_peak():.0f} MB at most")  # fmt: skip
 

@@ -18,7 +18,7 @@ def in_turn(admission: Admission, store: Store) -> Iterator[Chain]:
         run(chain, admission.plan, store, partial(_hear, admission, chain), until=admission.until(chain.key))
         admission.ended(chain.key)
         yield chain
-    assert not admission.endings.failed, admission.endings.failed
+    assert not admission.outcomes.failed, admission.outcomes.failed
 
 
 def _hear(admission: Admission, chain: Chain, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""How many candidates a cell needs when it starts cold, and when it begins from what its forerunners have found.
+"""How many candidates a cell needs when it starts cold, and when it begins from the rates of its warm starts.
 
     python benchmarks/tuning.py [--seeds 4] [--first 0] [--cores 2] [--results folder]
 
@@ -157,7 +157,7 @@ def _replay(folder: Path, seed: int, follow: bool, number: int) -> dict[Cell, li
         ledger = Ledger(Path(scratch) / "ledger.sqlite")
         admission = Admission(plan, StoreIndex(store), ledger, costs)
         if not follow:
-            admission.forerunners = {index: {} for index in admission.forerunners}
+            admission.warm_starts = {index: {} for index in admission.warm_starts}
         assert admission.next() is None, "a point of the grid is not trained"
         ledger.close()
     return {
@@ -184,7 +184,7 @@ def _train(folder: Path, seed: int) -> None:
     admission = Admission(plan, StoreIndex(store), ledger, Costs(plan))
     for _ in in_turn(admission, store):
         print(
-            f"seed {seed}: {len(admission.endings.done)} of {admission.total} points, {time.time() - began:.0f} s",
+            f"seed {seed}: {len(admission.outcomes.done)} of {admission.total} points, {time.time() - began:.0f} s",
             flush=True,
         )
     ledger.close()

@@ -17,7 +17,7 @@ from sweep.errors import Mistakes, SweepError
 
 if TYPE_CHECKING:
     from sweep.plan.plan import Plan
-    from sweep.store.index import Standing
+    from sweep.store.index import StudyStatus
 
 TRACKING_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -111,7 +111,7 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _standing(planned: Plan) -> Standing | None:
+def _standing(planned: Plan) -> StudyStatus | None:
     """What the study's results folder has of the plan; None where there is none."""
     from sweep.store import paths
     from sweep.store.ledger import opened_to_read
@@ -120,10 +120,10 @@ def _standing(planned: Plan) -> Standing | None:
     if not (results / paths.LEDGER).is_file():
         return None
     from sweep.store.artifacts import Store
-    from sweep.store.index import standing
+    from sweep.store.index import study_status
 
     with opened_to_read(results / paths.LEDGER) as ledger:
-        return standing(planned, ledger.chains(), Store(results / paths.STORE))
+        return study_status(planned, ledger.chains(), Store(results / paths.STORE))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
     send_missing(outcome.results, _say, TRACKING_SECONDS)
     if outcome.interrupted:
         return INTERRUPTED
-    return FAILED if outcome.admission.endings.failed else 0
+    return FAILED if outcome.admission.outcomes.failed else 0
 
 
 def preview(options: argparse.Namespace) -> int:

@@ -162,7 +162,7 @@ def reported(path: Path, results: Path) -> tuple[Report, int]:
     chains, planned, facts = ledger.chains(), plan_facts(plan, costs), ledger.facts()
     ledger.close()
     found = read(plan.study.study, chains, store, groups_of(plan.study), planned, facts=facts)
-    return found, len(admission.endings.done)
+    return found, len(admission.outcomes.done)
 
 
 def hear(admission: Admission, chain: Chain, event: Event) -> None:

@@ -230,13 +230,13 @@ def _evenly(settings: Set[tuple[Any, Any]], names: list[Any], sources: list[Any]
         yield chosen
 
 
-Forerunners = Mapping[str, int]  # kind of phase -> index of the cell whose rate for it is taken up
+WarmStarts = Mapping[str, int]  # kind of phase -> index of the cell whose rate for it is taken up
 
 
-def forerunners(plan: Plan, order: Sequence[int]) -> dict[int, Forerunners]:
-    """Index of a cell -> its forerunners, for cells in the order in which they are first tried."""
+def warm_starts(plan: Plan, order: Sequence[int]) -> dict[int, WarmStarts]:
+    """Index of a cell -> its warm starts, for cells in the order in which they are first tried."""
     first: dict[tuple[object, ...], int] = {}
-    alike: dict[tuple[object, ...], Forerunners] = {}
+    alike: dict[tuple[object, ...], WarmStarts] = {}
     found = {}
     for index in order:
         cell = plan.cells[index]

@@ -17,7 +17,7 @@ from sweep.config.axes import AMOUNTS, ARM_COLUMNS, CELL_COLUMNS, NONE, Arm
 from sweep.plan.facts import Reached
 from sweep.store import paths
 from sweep.store.artifacts import Store
-from sweep.store.ledger import COLLAPSED, DONE, LOSER, SUPERSEDED, ChainRow
+from sweep.store.ledger import COLLAPSED, DONE, ELIMINATED, SUPERSEDED, ChainRow
 from sweep.store.records import PhaseRecord, ScoreRecord
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def losers(chains: Sequence[ChainRow], store: Store, paused: Mapping[str, Reache
 
     `paused` says of target phases at which rung they were last.
     """
-    found = _without_scores(chains, store, LOSER)
+    found = _without_scores(chains, store, ELIMINATED)
     return [
         replace(one, stopped=paused.get(one.chain.phases[-1]))
         if one.chain.phases[-1] not in {record.key for record in one.phases}
@@ -227,7 +227,7 @@ def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
             "candidate": chain.candidate,
             **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
             "dev": chain.dev,
-            "state": chain.message if chain.state == LOSER else chain.state,
+            "state": chain.message if chain.state == ELIMINATED else chain.state,
             "selected": chain.selected,
         }
         for chain in candidates

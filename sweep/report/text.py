@@ -10,7 +10,7 @@ from sweep.config.axes import Arm
 from sweep.report.gains import SOURCE, Estimates
 from sweep.report.results import SCORING, STOPPED, Ended, Result, cell_text, cells_text, chain_order, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, ONE_SEED
-from sweep.store.ledger import DONE, FAILED, LOSER, SUPERSEDED, ChainRow
+from sweep.store.ledger import DONE, ELIMINATED, FAILED, SUPERSEDED, ChainRow
 from sweep.store.records import PhaseRecord, ScoreRecord
 
 if TYPE_CHECKING:
@@ -130,9 +130,11 @@ def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[s
     sentences = []
     if earlier := states.pop(SUPERSEDED, 0):
         sentences.append(f"{earlier} chains that the study file no longer asks for are not shown; they were paid for.")
-    planned, done = plan.get("chains"), states[DONE] + states[LOSER]
+    planned, done = plan.get("chains"), states[DONE] + states[ELIMINATED]
     if isinstance(planned, int) and done < planned:
-        others = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state not in (DONE, LOSER))
+        others = ", ".join(
+            f"{count} {state}" for state, count in sorted(states.items()) if state not in (DONE, ELIMINATED)
+        )
         sentences.append(f"{done} of {planned} planned chains are done{f' ({others})' if others else ''}.")
     cells, having = plan.get("cells"), len({result.chain.cell for result in found if result.chain.selected})
     if isinstance(cells, int) and having < cells:
@@ -235,7 +237,7 @@ def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
     """Cells of one target are compared; those of another may have more to choose from."""
     # A chain without phases (retrieval with the published encoder) has nothing to tune.
     tuned = [chain for chain in chains if chain.role == "candidate" and chain.phases]
-    counts = Counter(chain.cell for chain in tuned if chain.state in (DONE, LOSER))
+    counts = Counter(chain.cell for chain in tuned if chain.state in (DONE, ELIMINATED))
     most: dict[str, int] = {}
     for cell, count in counts.items():
         most[cell.target] = max(count, most.get(cell.target, 0))

@@ -24,7 +24,7 @@ from sweep.plan.resolve import resolve
 from sweep.run.study import prepared
 from sweep.store import paths
 from sweep.store.artifacts import Store
-from sweep.store.index import outdated
+from sweep.store.index import superseded
 from sweep.store.ledger import OVER, ChainRow, no_study, opened_to_read
 from sweep.terminal import table
 
@@ -76,7 +76,7 @@ def _found(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Garbage:
 
 def _left(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Cell]:
     """Cells of which a chain may still run."""
-    old = set(outdated(plan, rows))
+    old = set(superseded(plan, rows))
     over = Counter(row.cell.name for row in rows if row.state in OVER and row.key not in old)
     for cell in plan.cells:
         if over[cell.name] < plan.candidates(cell) + len(plan.study.axes.seed) - 1:

@@ -44,9 +44,9 @@ def device_seconds_left(admission: Admission) -> float:
 def least_budget(admission: Admission) -> Budget | None:
     """The budget with which the cheapest of the chains that were not paid for could run."""
     budget = admission.plan.study.budget
-    if budget is None or not admission.endings.unpaid:
+    if budget is None or not admission.outcomes.unpaid:
         return None
-    least = admission.spending.spent + min(admission.price(chain) for chain in admission.endings.unpaid)
+    least = admission.spending.spent + min(admission.price(chain) for chain in admission.outcomes.unpaid)
     return budget.model_copy(update={"amount": least})
 
 
@@ -62,7 +62,7 @@ STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for
 
 def study_line(admission: Admission, seconds_left: float, core_share: float | None = None) -> str:
     """Chains done and running, budget spent, time left; and what a chain gets of a core where that is little."""
-    budget, endings = admission.plan.study.budget, admission.endings
+    budget, outcomes = admission.plan.study.budget, admission.outcomes
     spent = admission.spending.spent
     if budget is None:
         money = f"{spent:,.0f} device-seconds spent"
@@ -70,10 +70,10 @@ def study_line(admission: Admission, seconds_left: float, core_share: float | No
         money = f"{spent:.3g} of {budget.amount:.3g} FLOPs spent"
     else:
         money = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
-    failed = f", {len(endings.failed)} failed" if endings.failed else ""
-    collapsed = f", {len(endings.collapsed)} collapsed" if endings.collapsed else ""
-    lost = f", {len(endings.lost)} beaten" if endings.lost else ""
-    ended = f"{len(endings.done)} of {admission.total} chains done{failed}{collapsed}{lost}"
+    failed = f", {len(outcomes.failed)} failed" if outcomes.failed else ""
+    collapsed = f", {len(outcomes.collapsed)} collapsed" if outcomes.collapsed else ""
+    lost = f", {len(outcomes.eliminated)} beaten" if outcomes.eliminated else ""
+    ended = f"{len(outcomes.done)} of {admission.total} chains done{failed}{collapsed}{lost}"
     starved = core_share is not None and core_share < STARVED
     busy = f"; this machine is busy: a chain gets {core_share:.0%} of a core" if starved else ""
     done = f"{ended}, {len(admission.running)} running"
@@ -149,7 +149,7 @@ class Display:
         self._pace = Pace(devices)
         self._begun: dict[str, tuple[object, int, float]] = {}  # chain -> its phase and attempt, first step, when
         self._next = self._next_note = 0.0
-        self._ended = admission.endings.count
+        self._ended = admission.outcomes.count
         self._left = 0.0  # device-seconds, as last forecast
         self._next_forecast = 0.0
 
@@ -222,7 +222,7 @@ class Display:
         return study_line(admission, self._left / self._pace.devices, share)
 
     def _log_ended(self, now: float) -> None:
-        ended = self._admission.endings.count
+        ended = self._admission.outcomes.count
         if ended > self._ended:
             self._ended = ended
             self._console.print(self._study_line(now))

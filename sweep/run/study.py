@@ -70,28 +70,28 @@ def run(path: Path) -> Outcome:
         ledger.remember(NO_FACTS.with_plan(plan_facts(plan, costs)))
         admission = Admission(plan, StoreIndex(Store(results / paths.STORE)), ledger, costs)
         interrupted = _execute(admission, results)
-        admission.endings.note_checkpoints()
+        admission.outcomes.note_checkpoints()
         overdue, least = admission.spending.overdue, least_budget(admission)
     return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
 
 
 def outcome_text(outcome: Outcome, file: Path) -> str:
     """How a run ended, for a person; `file` is the study file that goes on from there."""
-    admission, endings = outcome.admission, outcome.admission.endings
-    done = f"{len(endings.done)} of {admission.total} chains done, {admission.trained} phases trained now"
-    lost = f", {len(endings.lost)} beaten in their cell" if endings.lost else ""
+    admission, outcomes = outcome.admission, outcome.admission.outcomes
+    done = f"{len(outcomes.done)} of {admission.total} chains done, {admission.trained} phases trained now"
+    lost = f", {len(outcomes.eliminated)} beaten in their cell" if outcomes.eliminated else ""
     lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
-    for chain, reason in endings.failed:
+    for chain, reason in outcomes.failed:
         lines.append(f"failed: {chain.name}: {reason}")
-    for chain, reason in endings.collapsed:
+    for chain, reason in outcomes.collapsed:
         lines.append(f"collapsed: {chain.name}: {reason}")
-    left = admission.total - endings.count  # with those that depend on unpaid ones
-    lines += [f"stopped on its way: {chain.name} {admission.stored.whence(chain)}" for chain in endings.stopped]
+    left = admission.total - outcomes.count  # with those that depend on unpaid ones
+    lines += [f"stopped on its way: {chain.name} {admission.stored.whence(chain)}" for chain in outcomes.stopped]
     if outcome.interrupted:
         lines.append(f"interrupted: 'sweep run {file}' goes on from here")
     elif left and outcome.overdue:
         lines.append(f"the deadline has come: {left} chains are left; 'sweep run {file}' goes on from here")
-    elif endings.unpaid:
+    elif outcomes.unpaid:
         lines.append(
             f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
             " a larger budget in the file and the same command continue the study"

@@ -38,8 +38,8 @@ from sweep.store.artifacts import Store, write_atomically
 from sweep.store.ledger import (
     COLLAPSED,
     DONE,
+    ELIMINATED,
     FAILED,
-    LOSER,
     OVER,
     PAUSED,
     RUNNING,
@@ -61,12 +61,12 @@ DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
 LATER = "what was not sent is sent by the next 'sweep run' or 'sweep report'"
 METRICS_PER_CALL = 900  # MLflow takes 1000 of all kinds; a chain has far fewer than 100 parameters and tags
 INTERVAL = 10.0  # seconds between two looks at the ledger
-STATE = {LOSER: "eliminated"}  # states with another name in the ledger
+STATE = {ELIMINATED: "eliminated"}  # states with another name in the ledger
 # A collapse is a result, not a fault.
 STATUS = {
     DONE: "FINISHED",
     COLLAPSED: "FINISHED",
-    LOSER: "FINISHED",
+    ELIMINATED: "FINISHED",
     PAUSED: "SCHEDULED",
     FAILED: "FAILED",
     STOPPED: "KILLED",

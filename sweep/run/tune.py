@@ -88,7 +88,7 @@ class ChainSearcher(Searcher):
             "role": chain.role,
             "until": self._admission.until(chain.key),
             "devices": self._admission.devices(chain.key),
-            "keep": self._admission.winners.room,
+            "keep": self._admission.kept_weights.room,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -106,9 +106,9 @@ class ChainSearcher(Searcher):
             deaths = f"its worker died {WORKER_DEATHS + 1} times: out of memory, hanging, or ended from outside"
             failure = deaths if broken is None else f"{broken}; tried in {WORKER_DEATHS + 1} processes"
         finished, crowded = report.get("finished", False), report.get("crowded", False)
-        failed = len(self._admission.endings.failed)
+        failed = len(self._admission.outcomes.failed)
         self._admission.ended(chain.key, failure, crowded=crowded, finished=finished)
-        for _, reason in self._admission.endings.failed[failed:]:
+        for _, reason in self._admission.outcomes.failed[failed:]:
             self._say(f"{chain.name} failed: {reason}")
         self._tell()
 

@@ -15,15 +15,15 @@ from typing import Any
 
 from sweep.plan.cost import Costs
 from sweep.plan.halving import TRAINED, cell_by_cell, stages
-from sweep.plan.order import coverage_order, forerunners
+from sweep.plan.order import coverage_order, warm_starts
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import CANDIDATE, REPLICA, Chain
 from sweep.plan.sharing import Places
 from sweep.search.budget import Running, Spending
-from sweep.search.candidates import Tried
-from sweep.search.endings import Endings
-from sweep.search.tournament import CellState, Winners, Work, proposal
-from sweep.store.index import StoreIndex, outdated
+from sweep.search.candidates import CandidateResult
+from sweep.search.outcomes import Outcomes
+from sweep.search.tournament import CellState, KeptWeights, Work, proposal
+from sweep.store.index import StoreIndex, superseded
 from sweep.store.ledger import RUNNING, Ledger, row_of
 
 
@@ -34,18 +34,18 @@ class Admission:
         self, plan: Plan, stored: StoreIndex, ledger: Ledger, costs: Costs, clock: Callable[[], float] = time.time
     ) -> None:
         self.plan, self.stored, self.ledger, self.costs, self.clock = plan, stored, ledger, costs, clock
-        ledger.supersede(outdated(plan, ledger.chains()))
+        ledger.supersede(superseded(plan, ledger.chains()))
         self.spending = Spending(plan.study, ledger, costs, stored, clock)
         self._facts = ledger.facts()
         self.places = Places(plan, self._facts)
         self.order = coverage_order(plan)
-        self.forerunners = forerunners(plan, self.order)
+        self.warm_starts = warm_starts(plan, self.order)
         self.cells = [
             CellState(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells
         ]
         self.running: dict[str, Running] = {}
-        self.endings = Endings(ledger, stored, clock)
-        self.winners = Winners(plan, stored)
+        self.outcomes = Outcomes(ledger, stored, clock)
+        self.kept_weights = KeptWeights(plan, stored)
         self._cut: set[str] = set()  # keys of chains that were ended from outside, because they did not report
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
@@ -85,7 +85,7 @@ class Admission:
                     break  # what is held may be set free: never prefer a later chain because it is cheaper
                 self._waiting.pop(position)
                 self._works[chain.key] = work
-                self.endings.unpaid.append(chain)
+                self.outcomes.unpaid.append(chain)
             elif not self.places.room(self._devices(chain, work), (one.devices for one in self.running.values())):
                 break  # a smaller chain that is taken first would keep the device from it
             else:
@@ -146,7 +146,7 @@ class Admission:
             rates = tried.rates if tried is not None else self.plan.planned_rates(state.cell, work.candidate)
             return self.plan.chain(state.cell, rates, work.seed, work.candidate, REPLICA)
         if work.candidate not in state.started:
-            proposed = proposal(self.plan, self.cells, self.forerunners[work.cell], state, work.candidate)
+            proposed = proposal(self.plan, self.cells, self.warm_starts[work.cell], state, work.candidate)
             if proposed is None:
                 return None
             state.started[work.candidate] = self.plan.chain(state.cell, proposed, work.seed, work.candidate)
@@ -246,29 +246,29 @@ class Admission:
             self._record(chain, work)
         elif crowded:
             self.ledger.remember(self.places.refused(chain, self.stored.to_train(chain), running.devices))
-            self.endings.crowd(chain)
+            self.outcomes.retry(chain)
             self._waiting.insert(0, work)
         elif failure is not None and not cut:
-            self.endings.fail(chain, failure)
-            self._note(chain, work, Tried(chain.rates, None))
+            self.outcomes.fail(chain, failure)
+            self._note(chain, work, CandidateResult(chain.rates, None))
         else:
-            self.endings.stop(chain)
+            self.outcomes.stop(chain)
 
     def _record(self, chain: Chain, work: Work) -> None:
         dead_end, dev = self.stored.dead_end(chain), self._dev(chain, self._until(work))
         if self.stored.has_score(chain.score):
-            self.endings.finish(chain)
+            self.outcomes.finish(chain)
         elif dead_end is not None:
-            self.endings.collapse(chain, dead_end)
+            self.outcomes.collapse(chain, dead_end)
             if self.cells[work.cell].count == 1:  # nothing to choose: the cell's result, such as it is
                 self.ledger.select(chain.cell.name, chain.candidate)
-            self._note(chain, work, Tried(chain.rates, None, collapsed=True))
+            self._note(chain, work, CandidateResult(chain.rates, None, collapsed=True))
             return
         else:
-            self.endings.pause(chain, dev)
+            self.outcomes.pause(chain, dev)
         best = self._best(work)
         # Where nothing is trained there is nothing to compare; any number will do.
-        self._note(chain, work, Tried(chain.rates, dev if dev is not None else 0.0))
+        self._note(chain, work, CandidateResult(chain.rates, dev if dev is not None else 0.0))
         if self.stored.has_score(chain.score):
             self._keep_the_best(chain, work, best)
 
@@ -281,29 +281,29 @@ class Admission:
         """A chain is scored: weights of another candidate that was the best `before` may be of no use any more."""
         now = self._best(work)
         if chain.role == REPLICA or now is None or now == chain:
-            self.winners.won(chain)
+            self.kept_weights.keep(chain)
         else:
-            self.winners.lost(chain)
+            self.kept_weights.drop(chain)
         if before is not None and before != now and self.stored.has_score(before.score):
-            self.winners.lost(before)
+            self.kept_weights.drop(before)
 
-    def _lose(self, chain: Chain, stage: int) -> None:
+    def _eliminate(self, chain: Chain, stage: int) -> None:
         """Another candidate is better: nobody will train it further, or score it."""
         if self.stored.has_score(chain.score):
             return
         until = self.cells[self.position(chain)].stages[stage].until
         assert until is not None
-        self.endings.lose(chain, stage, until, self._dev(chain, until))
+        self.outcomes.eliminate(chain, stage, until, self._dev(chain, until))
         if not self.plan.study.runtime.keep_target_weights:
             self.stored.drop(chain)
 
-    def _note(self, chain: Chain, work: Work, result: Tried) -> None:
+    def _note(self, chain: Chain, work: Work, result: CandidateResult) -> None:
         """A candidate's result at a stage; with the last one, those that are left go on, at the end the other seeds."""
         if work.stage is None:
             return
         state, stage = self.cells[work.cell], work.stage
         for number in state.note(stage, chain.candidate, result):
-            self._lose(state.started[number], stage)
+            self._eliminate(state.started[number], stage)
         if state.winner is not None:
             self.ledger.select(chain.cell.name, state.winner)
         if not state.complete(stage):

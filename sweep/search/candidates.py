@@ -21,7 +21,7 @@ from sweep.plan.recipe import Point, Rates, nearest, rates_at
 
 
 @dataclass(frozen=True)
-class Tried:
+class CandidateResult:
     """A candidate and its dev score; None where it failed or collapsed before its target phase."""
 
     rates: Mapping[str, float]
@@ -29,10 +29,10 @@ class Tried:
     collapsed: bool = False
 
 
-def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried], known: Rates) -> Rates:
+def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[CandidateResult], known: Rates) -> Rates:
     """Rates of a cell's candidate after those `before` it, of which a start-up point asks for no dev score.
 
-    `known` are the best rates of the cell's forerunners, by kind of phase; its last start-up point takes them up.
+    `known` are the best rates of the cell's warm starts, by kind of phase; its last start-up point takes them up.
     """
     if plan.is_fixed(cell, candidate):
         return plan.planned_rates(cell, candidate)
@@ -45,7 +45,7 @@ def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Tried], k
     return rates_at(grid, found)
 
 
-def winner(tried: Mapping[int, Tried]) -> int | None:
+def winner(tried: Mapping[int, CandidateResult]) -> int | None:
     """Number of the candidate with the highest dev score, the earlier among equals; None where all failed or collapsed.
 
     Where nothing was trained there is no dev score, and no choice: the only candidate wins.
@@ -53,7 +53,7 @@ def winner(tried: Mapping[int, Tried]) -> int | None:
     return next(iter(ranked(tried)), None)
 
 
-def ranked(tried: Mapping[int, Tried]) -> list[int]:
+def ranked(tried: Mapping[int, CandidateResult]) -> list[int]:
     """Numbers of the candidates that have a dev score, the best first, the earlier first among equals."""
     finished = {number: one.value for number, one in tried.items() if one.value is not None}
     return sorted(finished, key=lambda number: (-finished[number], number))
@@ -65,7 +65,7 @@ def _seed(plan: Plan, cell: Cell, candidate: int) -> int:
     return int(fingerprint([plan.encoders[cell.encoder].digest, phases, candidate])[:7], 16)
 
 
-def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[Tried]) -> Point:
+def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[CandidateResult]) -> Point:
     import optuna
     from optuna.distributions import IntDistribution
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from sweep.config.axes import Cell
 from sweep.plan.halving import SCORED, Stage
-from sweep.plan.order import Forerunners
+from sweep.plan.order import WarmStarts
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import TARGET, Chain, Rates
-from sweep.search.candidates import Tried, ranked, rates_for, winner
+from sweep.search.candidates import CandidateResult, ranked, rates_for, winner
 from sweep.store.index import StoreIndex
 
 
@@ -44,10 +44,10 @@ class CellState:
     beaten: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._results: list[dict[int, Tried]] = [{} for _ in self.stages]
+        self._results: list[dict[int, CandidateResult]] = [{} for _ in self.stages]
 
     @property
-    def tried(self) -> dict[int, Tried]:
+    def tried(self) -> dict[int, CandidateResult]:
         """What proposals of later candidates may know: what all candidates have reached at the first stage."""
         return self._results[0]
 
@@ -84,7 +84,7 @@ class CellState:
         """From where it goes on."""
         return self.stages[work.stage - 1].until or 0.0 if work.stage else 0.0
 
-    def note(self, stage: int, candidate: int, result: Tried) -> Iterator[int]:
+    def note(self, stage: int, candidate: int, result: CandidateResult) -> Iterator[int]:
         """Takes down what a candidate has reached; yields those that are beaten now."""
         results = self._results[stage]
         results[candidate] = result
@@ -108,16 +108,16 @@ class CellState:
 
 
 def proposal(
-    plan: Plan, cells: Sequence[CellState], forerunners: Forerunners, state: CellState, number: int
+    plan: Plan, cells: Sequence[CellState], warm_starts: WarmStarts, state: CellState, number: int
 ) -> Rates | None:
     """Rates of a cell's candidate; None while they depend on candidates that are not through the first stage.
 
-    The last start-up point waits for its forerunners' candidates up to the same number, those of Optuna for all earlier
-    ones of their own cell. So cells are tuned round by round, and no two wait for each other.
+    The last start-up point waits for the candidates of its warm starts up to the same number, those of Optuna for all
+    earlier ones of their own cell. So cells are tuned round by round, and no two wait for each other.
     """
     startup = number < state.startup
     last = startup and not plan.is_fixed(state.cell, number)
-    others = {kind: cells[index] for kind, index in forerunners.items() if last}
+    others = {kind: cells[index] for kind, index in warm_starts.items() if last}
     if not startup and not state.through(number - 1):
         return None
     if any(earlier not in state.started for earlier in range(number)):
@@ -125,12 +125,12 @@ def proposal(
     if not all(other.through(number) for other in others.values()):
         return None
     known = {kind: rates[kind] for kind, other in others.items() if (rates := other.best(number))}
-    untold = {earlier: Tried(state.started[earlier].rates, None) for earlier in range(number)}
+    untold = {earlier: CandidateResult(state.started[earlier].rates, None) for earlier in range(number)}
     before = untold if startup else state.tried  # a start-up point waits for no dev score of its own cell
     return rates_for(plan, state.cell, number, [before[earlier] for earlier in range(number)], known)
 
 
-class Winners:
+class KeptWeights:
     """Bytes of the weights that are kept. One instance, in the driver; a restart counts anew what the store has."""
 
     def __init__(self, plan: Plan, stored: StoreIndex) -> None:
@@ -144,7 +144,7 @@ class Winners:
         """Whether the weights of another chain may be kept."""
         return sum(self._bytes.values()) < self._room
 
-    def won(self, chain: Chain) -> None:
+    def keep(self, chain: Chain) -> None:
         """A scored chain is the best of its cell so far, or a replica of the winner."""
         key = _target_phase(chain)
         if key is None or not self._stored.has_weights(key):
@@ -152,12 +152,12 @@ class Winners:
         if key not in self._bytes:
             size = self._stored.bytes_held(key)
             if sum(self._bytes.values()) + size > self._room:
-                self.lost(chain)
+                self.drop(chain)
                 return
             self._bytes[key] = size
         self._holders.setdefault(key, set()).add(chain.key)
 
-    def lost(self, chain: Chain) -> None:
+    def drop(self, chain: Chain) -> None:
         """Another chain of the cell is better, or there is no room; nobody keeps what other targets do not need."""
         key = _target_phase(chain)
         if key is None or self._plan.study.runtime.keep_target_weights or not self._stored.has_weights(key):

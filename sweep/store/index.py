@@ -19,7 +19,7 @@ from sweep.plan.plan import Plan
 from sweep.plan.recipe import CANDIDATE, REPLICA, Chain, Phase
 from sweep.store import paths
 from sweep.store.artifacts import Store
-from sweep.store.ledger import LOSER, ChainRow
+from sweep.store.ledger import ELIMINATED, ChainRow
 
 
 def _saved_step(checkpoint: Path) -> int | None:
@@ -148,7 +148,7 @@ class StoreIndex:
 
 
 @dataclass
-class Standing:
+class StudyStatus:
     """Counts of a plan's chains and of the phases that they lack."""
 
     done: int = 0  # chains
@@ -172,9 +172,9 @@ class Standing:
             yield f"  to score without training: {self.scored_alone:,} chains, whose weights are kept"
 
 
-def standing(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Standing:
+def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store) -> StudyStatus:
     """Chains with the rates that they had when they ran; where none has run, with those of the plan."""
-    found, stored, seen = Standing(), StoreIndex(store), set[str]()
+    found, stored, seen = StudyStatus(), StoreIndex(store), set[str]()
     for chain in _chains(plan, rows):
         if chain is None or stored.is_over(chain):
             found.done += 1
@@ -202,7 +202,7 @@ def _chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None]:
         row = winners.get(chain.cell.name, row) if chain.role == REPLICA else row
         if row is None or row.rates.keys() != chain.rates.keys():
             yield chain
-        elif row.state == LOSER:
+        elif row.state == ELIMINATED:
             yield None
         else:
             yield plan.chain(chain.cell, row.rates, chain.seed, row.candidate, chain.role)
@@ -212,7 +212,7 @@ def _counted(phases: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {kind} phase{'s' if count > 1 else ''}" for kind, count in sorted(phases.items()))
 
 
-def outdated(plan: Plan, rows: Iterable[ChainRow]) -> Iterator[str]:
+def superseded(plan: Plan, rows: Iterable[ChainRow]) -> Iterator[str]:
     """Keys of the chains that this plan would not make."""
     cells = {cell.name: cell for cell in plan.cells}
     for row in rows:

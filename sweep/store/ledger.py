@@ -31,8 +31,8 @@ RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
 PAUSED = "paused"  # waits, without a worker, until the other candidates of its cell have come as far
 SUPERSEDED = "superseded"  # of an earlier version of the study file: no result of this one, but paid for
-LOSER = "loser"  # beaten by another candidate of its cell: not trained further, or not scored
-OVER = (DONE, COLLAPSED, LOSER)  # nothing is left to do for such a chain
+ELIMINATED = "loser"  # beaten by another candidate of its cell: not trained further, or not scored
+OVER = (DONE, COLLAPSED, ELIMINATED)  # nothing is left to do for such a chain
 
 _SCHEMA = """
 create table if not exists chains (

@@ -17,7 +17,7 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.first_use import resolve_revisions
 from sweep.plan.resolve import look_up, resolve
 from sweep.run.chain import run
-from sweep.search.candidates import Tried, rates_for
+from sweep.search.candidates import CandidateResult, rates_for
 from sweep.store.artifacts import Store
 from sweep.tasks.table import TASKS
 
@@ -102,11 +102,11 @@ def test_neither_its_name_nor_its_script_changes_what_is_trained_on_a_task(files
 
 def test_cells_that_share_their_phases_are_tuned_alike(files):
     plan = plan_of(study_file(files, {"target": ["one", "two"]}, tasks=TWO, target=TUNED, pretrain=TUNED))
-    tried: list[Tried] = []
+    tried: list[CandidateResult] = []
     for number in range(8):
         proposed = [rates_for(plan, cell, number, tried, {}) for cell in plan.cells]
         assert proposed[0] == proposed[1]
-        tried.append(Tried(proposed[0], 0.1 * (number % 3)))
+        tried.append(CandidateResult(proposed[0], 0.1 * (number % 3)))
 
 
 def test_weights_that_another_target_needs_are_kept_until_it_is_scored(files):

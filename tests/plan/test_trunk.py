@@ -320,7 +320,7 @@ def test_one_worker_and_four_train_every_segment_once(tmp_path):
     for workers in (1, 4):
         plan = plan_of(study(tmp_path, [100, 200, 400, "full"]))
         lab = Lab(plan, tmp_path / str(workers), workers).run()
-        assert len(lab.admission.endings.done) == lab.admission.total == 4
+        assert len(lab.admission.outcomes.done) == lab.admission.total == 4
         assert set(lab.trained.values()) == {1}
         assert len(lab.trained) == 1 + 3 + 4 + 4
         assert lab.admission.spending.spent == pytest.approx(summary(plan, Costs(plan), Speed())["flops_shared"] / 1e9)

@@ -22,7 +22,7 @@ from sweep.plan.first_use import resolve_revisions, unchecked_encoders
 from sweep.plan.preview import previews, short_plan
 from sweep.plan.resolve import look_up, resolve
 from sweep.run.inspection import check_encoders
-from sweep.search.candidates import Tried, rates_for
+from sweep.search.candidates import CandidateResult, rates_for
 
 MULTIBERTS = {"path": "google/multiberts-seed_{seed}"}
 
@@ -68,7 +68,7 @@ def test_a_seed_more_changes_nothing_of_those_before(tmp_path):
     tuned = {"target": {"learning_rate": {"log": [1e-4, 1e-2], "points": 5}}, "tuning": {"candidates": 3, "startup": 2}}
     few, more = (plan_of(per_seed(tmp_path, *seeds, **tuned)) for seeds in ((1,), (1, 2)))
     assert {chain.key for chain in few.planned_chains()} < {chain.key for chain in more.planned_chains()}
-    tried = [Tried(few.planned_rates(few.cells[0], number), 0.5 + number / 10) for number in range(2)]
+    tried = [CandidateResult(few.planned_rates(few.cells[0], number), 0.5 + number / 10) for number in range(2)]
     proposed = [rates_for(plan, plan.cells[0], 2, tried, {}) for plan in (few, more)]
     assert proposed[0] == proposed[1]
 

@@ -237,7 +237,7 @@ def test_what_broke_a_device_in_every_process_is_the_reason_and_no_death_without
     for trial in ("one", "two"):
         searcher.on_trial_complete(trial, error=True)
     log = f"logs/{broken['chain']}.log"
-    reasons = {chain.key: reason for chain, reason in admission.endings.failed}
+    reasons = {chain.key: reason for chain, reason in admission.outcomes.failed}
     assert reasons[broken["chain"]] == f"AcceleratorError: CUDA error: lost; tried in 3 processes ({log})"
     assert "its worker died 3 times" in reasons[dead["chain"]]
     assert "Traceback ..." in (tmp_path / log).read_text(encoding="utf-8")
@@ -406,7 +406,7 @@ def test_a_chain_that_says_it_has_finished_and_has_left_no_record_has_failed(tmp
     lost, stopped = admission.next(), admission.next()
     admission.ended(lost.key, finished=True)
     admission.ended(stopped.key)
-    ((failed, reason),) = admission.endings.failed
+    ((failed, reason),) = admission.outcomes.failed
     assert failed == lost
     assert f"{tmp_path}/store has no record" in reason
     assert {row.key: row.state for row in ledger.chains()} == {lost.key: FAILED, stopped.key: STOPPED}

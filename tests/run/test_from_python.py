@@ -25,7 +25,7 @@ before, found = dict(os.environ), {}
 
 def cell():
     outcome = run(Path("study.yaml"))
-    found.update(done=len(outcome.admission.endings.done), failed=len(outcome.admission.endings.failed))
+    found.update(done=len(outcome.admission.outcomes.done), failed=len(outcome.admission.outcomes.failed))
 
 async def notebook():
     thread = threading.Thread(target=cell)

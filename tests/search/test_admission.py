@@ -14,12 +14,12 @@ from instant_workers import GPU, Lab, phase_record, study
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.summary import summary
 from sweep.run.progress import STARVED, Display, Pace, chain_cells, device_seconds_left, duration, study_line
-from sweep.search.candidates import Tried, rates_for, winner
+from sweep.search.candidates import CandidateResult, rates_for, winner
 
 
 def test_every_chain_runs_and_every_phase_is_trained_once(tmp_path):
     lab = Lab(study(tmp_path), tmp_path, workers=3).run()
-    assert len(lab.admission.endings.done) == lab.admission.total == 3 * 4 + 3 * 4 + 3 + 3 * 2 + 3
+    assert len(lab.admission.outcomes.done) == lab.admission.total == 3 * 4 + 3 * 4 + 3 + 3 * 2 + 3
     assert set(lab.trained.values()) == {1}
     assert lab.admission.finished
 
@@ -45,7 +45,7 @@ def test_a_finished_study_starts_nothing(tmp_path):
     again = Lab(study(tmp_path), tmp_path)
     assert again.admission.next() is None
     assert again.admission.finished
-    assert len(again.admission.endings.done) == again.admission.total
+    assert len(again.admission.outcomes.done) == again.admission.total
 
 
 def test_a_restart_changes_nothing_about_chains_that_are_done(tmp_path):
@@ -86,11 +86,11 @@ def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
     plan = study(tmp_path)
     cost = float(summary(plan, Costs(plan), Speed())["flops_shared"])
     poor = Lab(study(tmp_path, budget=f"{cost * 0.6:.0f} flops"), tmp_path / "lab").run()
-    assert 0 < len(poor.admission.endings.done) < poor.admission.total
-    assert poor.admission.endings.unpaid
+    assert 0 < len(poor.admission.outcomes.done) < poor.admission.total
+    assert poor.admission.outcomes.unpaid
     assert poor.admission.spending.spent <= cost * 0.6
     rich = Lab(study(tmp_path, budget=f"{cost * 3:.0f} flops"), tmp_path / "lab").run()
-    assert len(rich.admission.endings.done) == rich.admission.total
+    assert len(rich.admission.outcomes.done) == rich.admission.total
     assert not set(poor.trained) & set(rich.trained)
 
 
@@ -99,7 +99,7 @@ def test_a_study_whose_money_is_gone_is_finished_whatever_still_waits_for_unpaid
     plan = study(tmp_path)
     cost = float(summary(plan, Costs(plan), Speed())["flops_shared"])
     lab = Lab(study(tmp_path, budget=f"{cost * share:.0f} flops"), tmp_path, workers=2).run()
-    assert lab.admission.endings.unpaid
+    assert lab.admission.outcomes.unpaid
     assert lab.admission.finished
 
 
@@ -109,7 +109,7 @@ def test_a_study_is_finished_though_later_candidates_wait_for_one_that_was_stopp
     lab.admission.ended(lab.busy.pop(0).key)
     lab.run()
     assert lab.admission.finished
-    assert len(lab.admission.endings.done) < lab.admission.total
+    assert len(lab.admission.outcomes.done) < lab.admission.total
 
 
 def test_spending_exceeds_the_budget_by_no_more_than_the_last_reservation_falls_short(tmp_path):
@@ -245,8 +245,8 @@ def test_a_chain_that_does_not_report_is_ended_a_fifth_of_a_percent_beyond_what_
     assert lab.admission.stranded() == set()  # it takes a moment until they are gone
     for chain in lab.busy:
         lab.admission.ended(chain.key, "its worker died")
-    assert lab.admission.endings.stopped == lab.busy
-    assert lab.admission.endings.failed == []
+    assert lab.admission.outcomes.stopped == lab.busy
+    assert lab.admission.outcomes.failed == []
     assert lab.admission.spending.spent == pytest.approx(20.06)
 
 
@@ -398,7 +398,7 @@ def test_at_the_deadline_nothing_starts_what_runs_stops_and_a_later_run_continue
     lab.admission.ended(started.key)
     assert lab.admission.next() is None
     assert lab.admission.finished
-    assert lab.admission.endings.unpaid == [started]
+    assert lab.admission.outcomes.unpaid == [started]
     later = Lab(study(tmp_path, deadline="2 min"), tmp_path, clock=lambda: now[0])
     later.fill()
     assert later.busy == [started]
@@ -424,8 +424,8 @@ def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):
     before = lab.admission.spending.spent
     lab.run()
     assert before > 0
-    assert [reason for _, reason in lab.admission.endings.failed] == [f"out of luck (logs/{failed.key}.log)"]
-    assert len(lab.admission.endings.done) == lab.admission.total - 1
+    assert [reason for _, reason in lab.admission.outcomes.failed] == [f"out of luck (logs/{failed.key}.log)"]
+    assert len(lab.admission.outcomes.done) == lab.admission.total - 1
 
 
 def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:
@@ -438,16 +438,16 @@ def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:
 
 def test_all_chains_of_a_collapsed_phase_end_collapsed_and_one_of_them_had_a_worker(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path, workers=3), "intermediate", ("world/nli",)).run()
-    ended = [chain for chain, _ in lab.admission.endings.collapsed]
+    ended = [chain for chain, _ in lab.admission.outcomes.collapsed]
     assert {chain.cell.intermediate for chain in ended} == {("world/nli",)}
     assert len({chain.cell.target for chain in ended}) == 3
     started = [chain for chain in lab.started if chain.cell.intermediate == ("world/nli",)]
     assert len(started) == len({chain.phases[1].key for chain in started}) == 2  # one per seed
     assert all(lab.trained[phase.key] <= 1 for chain in ended for phase in chain.phases)
-    assert not lab.admission.endings.failed
+    assert not lab.admission.outcomes.failed
     assert lab.admission.finished
     states = Counter(row.state for row in lab.ledger.chains())
-    assert states == {"done": len(lab.admission.endings.done), "collapsed": len(ended)}
+    assert states == {"done": len(lab.admission.outcomes.done), "collapsed": len(ended)}
 
 
 def test_a_restart_tries_no_collapsed_chain_again(tmp_path):
@@ -455,8 +455,8 @@ def test_a_restart_tries_no_collapsed_chain_again(tmp_path):
     again = Lab(study(tmp_path), tmp_path)
     assert again.admission.next() is None
     assert again.admission.finished
-    assert {chain.key for chain, _ in again.admission.endings.collapsed} == {
-        chain.key for chain, _ in lab.admission.endings.collapsed
+    assert {chain.key for chain, _ in again.admission.outcomes.collapsed} == {
+        chain.key for chain, _ in lab.admission.outcomes.collapsed
     }
 
 
@@ -502,7 +502,7 @@ def test_a_cell_whose_every_candidate_collapsed_has_no_winner_and_no_other_seeds
 def test_the_studys_line_counts_collapsed_chains_apart_from_failed_ones(tmp_path):
     lab = collapsing(Lab(study(tmp_path), tmp_path), "intermediate", ("world/nli",)).run()
     line = study_line(lab.admission, seconds_left=0.0)
-    assert f"{len(lab.admission.endings.collapsed)} collapsed, 0 running" in line
+    assert f"{len(lab.admission.outcomes.collapsed)} collapsed, 0 running" in line
     assert "failed" not in line
 
 
@@ -620,7 +620,7 @@ def test_the_pace_is_noted_every_second_whatever_is_written(tmp_path, monkeypatc
         shown.update()
     shown.update()
     lab.admission.ended(chain.key, "enough")
-    lab.admission.endings.collapsed.append((chain, ""))
+    lab.admission.outcomes.collapsed.append((chain, ""))
     now[0] += 1.0
     shown.update()
     assert "a chain gets 20% of a core" in stream.getvalue().splitlines()[-1]
@@ -640,22 +640,22 @@ def test_durations_are_said_as_people_say_them(seconds, text):
 def test_a_proposal_depends_on_the_finished_candidates_alone_and_repeats_none(tmp_path):
     plan = study(tmp_path)
     cell = next(cell for cell in plan.cells if not cell.intermediate and cell.target == "world/topic")
-    tried: list[Tried] = []
+    tried: list[CandidateResult] = []
     for number in range(5):
         rates = rates_for(plan, cell, number, tried, {})
         assert rates == rates_for(plan, cell, number, list(tried), {})
         assert rates not in [one.rates for one in tried]
-        tried.append(Tried(rates, 0.1 * number))
+        tried.append(CandidateResult(rates, 0.1 * number))
     assert len({one.rates["target"] for one in tried}) == 5
 
 
 def test_start_up_candidates_of_a_cell_that_follows_nobody_are_those_of_the_plan(tmp_path):
     plan = study(tmp_path, tuning={"candidates": 4, "startup": 4})
     for cell in plan.cells:
-        tried: list[Tried] = []
+        tried: list[CandidateResult] = []
         for number in range(plan.candidates(cell)):
             assert rates_for(plan, cell, number, tried, {}) == plan.planned_rates(cell, number)
-            tried.append(Tried(plan.planned_rates(cell, number), None))
+            tried.append(CandidateResult(plan.planned_rates(cell, number), None))
 
 
 def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_nothing(tmp_path):
@@ -665,8 +665,11 @@ def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_noth
     rates = plan.grid(cell)["target"]
 
     def proposed(**fate: object) -> float:
-        tried = [Tried({"pretrain": 1e-3, "target": rate}, 0.5 + 0.01 * index) for index, rate in enumerate(rates[:12])]
-        upper = [Tried({"pretrain": 1e-3, "target": rate}, None, **fate) for rate in rates[28:]]
+        tried = [
+            CandidateResult({"pretrain": 1e-3, "target": rate}, 0.5 + 0.01 * index)
+            for index, rate in enumerate(rates[:12])
+        ]
+        upper = [CandidateResult({"pretrain": 1e-3, "target": rate}, None, **fate) for rate in rates[28:]]
         found = [rates_for(plan, cell, number, [*tried, *upper], {})["target"] for number in range(24, 30)]
         return float(np.mean([rates.index(rate) for rate in found]))
 
@@ -674,8 +677,13 @@ def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_noth
 
 
 def test_the_best_dev_score_wins_the_earlier_among_equals_and_nobody_where_all_failed():
-    scores = {0: Tried({}, 0.4), 1: Tried({}, 0.7), 2: Tried({}, None), 3: Tried({}, 0.7)}
+    scores = {
+        0: CandidateResult({}, 0.4),
+        1: CandidateResult({}, 0.7),
+        2: CandidateResult({}, None),
+        3: CandidateResult({}, 0.7),
+    }
     assert winner(scores) == 1
-    assert winner({0: Tried({}, None)}) is None
-    assert winner({0: Tried({}, None, collapsed=True)}) is None
-    assert winner({0: Tried({}, None, collapsed=True), 1: Tried({}, 0.0)}) == 1
+    assert winner({0: CandidateResult({}, None)}) is None
+    assert winner({0: CandidateResult({}, None, collapsed=True)}) is None
+    assert winner({0: CandidateResult({}, None, collapsed=True), 1: CandidateResult({}, 0.0)}) == 1

@@ -59,7 +59,7 @@ def test_only_the_best_candidate_of_a_cell_is_scored_and_its_weights_are_kept_un
             assert row.selected == scored
             assert row.message == ("" if scored else "not scored: loser")
             assert lab.store.phase(row.phases[-1]).released == (not scored)  # who scores releases it afterwards
-    assert len(lab.admission.endings.done) + len(lab.admission.endings.lost) == lab.admission.total
+    assert len(lab.admission.outcomes.done) + len(lab.admission.outcomes.eliminated) == lab.admission.total
 
 
 def test_the_candidate_that_is_scored_is_the_one_with_the_best_dev_score(tmp_path):
@@ -115,7 +115,7 @@ def test_cells_are_tuned_one_after_another_so_that_money_which_ends_has_bought_s
     poor = study(tmp_path, **WINNERS, budget=f"{cost * 0.6:.0f} flops")
     covered = summary(poor, Costs(poor), Speed())["covered_by_budget"]
     lab = Lab(poor, tmp_path).run()
-    assert lab.admission.endings.unpaid
+    assert lab.admission.outcomes.unpaid
     assert lab.admission.spending.spent <= cost * 0.6
     having = {row.cell for row in lab.ledger.chains() if row.state == "done" and row.role == "candidate"}
     # The last cell may be half tuned: what was spent on it is not there for another seed, or a cheaper cell.
@@ -130,13 +130,13 @@ def test_a_study_that_scored_everything_before_has_nothing_left_to_do_with_winne
     again = Lab(study(tmp_path, **WINNERS), tmp_path)
     assert again.admission.next() is None
     assert again.admission.finished
-    assert len(again.admission.endings.done) == again.admission.total
+    assert len(again.admission.outcomes.done) == again.admission.total
 
 
 def test_scoring_everything_afterwards_scores_the_losers(tmp_path):
     Lab(study(tmp_path, **WINNERS), tmp_path).run()
     again = Lab(study(tmp_path), tmp_path).run()
-    assert len(again.admission.endings.done) == again.admission.total
+    assert len(again.admission.outcomes.done) == again.admission.total
     assert {row.state for row in again.ledger.chains()} == {"done"}
 
 
@@ -336,7 +336,7 @@ def test_a_run_spends_what_the_plan_says(saving, tmp_path):
 def test_a_budget_of_just_that_does_and_is_never_exceeded(saving, tmp_path):
     cost = float(summary(study(tmp_path, **saving), Costs(study(tmp_path, **saving)), Speed())["flops_planned"])
     lab = Lab(study(tmp_path, **saving, budget=f"{cost * 1.001:.0f} flops"), tmp_path).run()
-    assert not lab.admission.endings.unpaid
+    assert not lab.admission.outcomes.unpaid
     assert lab.admission.spending.spent <= cost * 1.001
 
 

@@ -128,7 +128,7 @@ def test_the_first_chain_has_the_device_and_later_ones_share_it(tmp_path):
     lab.finish(lab.busy.pop())
     lab.fill()
     assert [lab.admission.devices(chain.key) for chain in lab.busy] == [0.25] * 4
-    assert len(lab.run().started) == lab.admission.total == len(lab.admission.endings.done)
+    assert len(lab.run().started) == lab.admission.total == len(lab.admission.outcomes.done)
 
 
 @pytest.mark.parametrize(("needed", "devices", "shares"), [(30, 1, [0.5] * 2), (30, 2, [0.5] * 3), (60, 2, [1.0] * 2)])
@@ -177,7 +177,7 @@ def test_a_chain_without_room_in_its_share_is_tried_with_a_larger_one(tmp_path):
         shares.append(lab.admission.devices(chain.key))
         lab.admission.ended(chain.key, "no room", crowded=shares[-1] < 1.0)
     assert shares == [0.25, 0.5, 1.0]
-    assert [failed for failed, _ in lab.admission.endings.failed] == [chain]
+    assert [failed for failed, _ in lab.admission.outcomes.failed] == [chain]
 
 
 def test_shares_that_the_study_names_are_those_of_all_chains(tmp_path):

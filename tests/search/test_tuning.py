@@ -14,10 +14,10 @@ from sweep.config.axes import Cell
 from sweep.errors import StudyError
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import stages
-from sweep.plan.order import coverage_order, forerunners
+from sweep.plan.order import coverage_order, warm_starts
 from sweep.plan.plan import Plan
 from sweep.plan.summary import summary
-from sweep.search.candidates import Tried, rates_for
+from sweep.search.candidates import CandidateResult, rates_for
 from sweep.search.tournament import CellState, proposal
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 4}}
@@ -40,8 +40,8 @@ def tuned(folder: Path, axes: Mapping[str, object] | None = None, **changes: obj
 
 
 def names(plan: Plan) -> dict[tuple[str, str], dict[str, tuple[str, str]]]:
-    """(intermediate, target) of a cell -> of its forerunners."""
-    found = forerunners(plan, coverage_order(plan))
+    """(intermediate, target) of a cell -> of its warm starts."""
+    found = warm_starts(plan, coverage_order(plan))
 
     def name(index: int) -> tuple[str, str]:
         return plan.cells[index].short_label, plan.cells[index].target
@@ -93,12 +93,12 @@ def test_a_cell_takes_the_targets_rate_from_the_baseline_and_the_intermediates_f
             assert known == {"target": ("none", target), "intermediate": (intermediate, first[intermediate])}
 
 
-def test_forerunners_come_earlier_in_the_order_and_train_the_same_phase_whatever_the_axes(tmp_path):
+def test_warm_starts_come_earlier_in_the_order_and_train_the_same_phase_whatever_the_axes(tmp_path):
     encoder = plan_of(study_file(tmp_path)).study.encoders["tiny"].model_dump(exclude_unset=True)
     axes = {"encoder": ["tiny", "other"], "volume": [100, 200, "full"], "source": ["own"]}
     plan = tuned(tmp_path, axes, encoders={"tiny": encoder, "other": {**encoder, "pooling": "cls"}})
     order = coverage_order(plan)
-    found = forerunners(plan, order)
+    found = warm_starts(plan, order)
     assert sum(map(len, found.values())) > len(order)
     for place, index in enumerate(order):
         for kind, other in found[index].items():
@@ -149,13 +149,13 @@ def full_cell(plan: Plan) -> Cell:
 
 def start_up(plan: Plan, cell: Cell, known: Mapping[str, float]) -> list[tuple[int, int]]:
     """Indices of the rates, intermediate and target, of a cell's start-up points."""
-    rates, tried = plan.grid(cell)["target"], list[Tried]()
+    rates, tried = plan.grid(cell)["target"], list[CandidateResult]()
     for number in range(plan.startup(cell)):
-        tried.append(Tried(rates_for(plan, cell, number, tried, known), None))
+        tried.append(CandidateResult(rates_for(plan, cell, number, tried, known), None))
     return [(rates.index(one.rates["intermediate"]), rates.index(one.rates["target"])) for one in tried]
 
 
-def test_the_last_start_up_point_is_what_was_best_for_the_forerunners_and_the_others_are_fixed(tmp_path):
+def test_the_last_start_up_point_is_what_was_best_for_the_warm_starts_and_the_others_are_fixed(tmp_path):
     plan = tuned(tmp_path)
     cell = full_cell(plan)
     rates = plan.grid(cell)["target"]
@@ -192,10 +192,10 @@ def test_every_cell_tries_as_many_points_as_every_other_and_none_twice(tmp_path)
         assert len(own) == len(set(own)) == plan.candidates(cell) == (6 if cell.intermediate else 4)
 
 
-def test_a_candidate_takes_up_the_best_of_its_forerunners_candidates_up_to_its_own_number(tmp_path):
+def test_a_candidate_takes_up_the_best_of_its_warm_starts_candidates_up_to_its_own_number(tmp_path):
     """What is finished beyond that depends on the clock."""
     plan = tuned(tmp_path, tuning={"candidates": 6, "startup": 2})
-    index, known = next((i, known) for i, known in forerunners(plan, coverage_order(plan)).items() if known)
+    index, known = next((i, known) for i, known in warm_starts(plan, coverage_order(plan)).items() if known)
     cells = [CellState(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells]
     state, other = cells[index], cells[known["target"]]
     low, *_, high = plan.grid(other.cell)["target"]
@@ -204,7 +204,7 @@ def test_a_candidate_takes_up_the_best_of_its_forerunners_candidates_up_to_its_o
     state.started[0] = plan.chain(state.cell, first, 1)
     for number, (rate, dev) in enumerate([(low, 0.2), (high, 0.1), (high, 0.9)]):
         assert (proposal(plan, cells, known, state, 1) is None) == (number < 2)
-        list(other.note(0, number, Tried({"pretrain": 1e-3, "target": rate}, dev)))
+        list(other.note(0, number, CandidateResult({"pretrain": 1e-3, "target": rate}, dev)))
     second = proposal(plan, cells, known, state, 1)
     assert second is not None
     assert second["target"] == low
@@ -221,8 +221,8 @@ def test_one_worker_and_forty_that_end_in_any_order_propose_the_same(changes, tm
         many = Disorder(plan, tmp_path / str(seed), workers=40, seed=seed).run()
         assert proposed(many) == proposed(one)
         assert many.winners() == one.winners()
-        assert {chain.key for chain in many.admission.endings.done} == {
-            chain.key for chain in one.admission.endings.done
+        assert {chain.key for chain in many.admission.outcomes.done} == {
+            chain.key for chain in one.admission.outcomes.done
         }
 
 
@@ -254,10 +254,10 @@ def test_a_whole_grid_is_known_beforehand_and_runs_side_by_side(tmp_path):
     assert len(lab.busy) == 3
 
 
-# When forerunners have nothing to say
+# When warm starts have nothing to say
 
 
-def test_where_all_candidates_of_a_forerunner_fail_its_followers_spread_theirs_over_the_grid(tmp_path):
+def test_where_all_candidates_of_a_warm_start_fail_its_followers_spread_theirs_over_the_grid(tmp_path):
     plan = tuned(tmp_path, {"intermediate": ["none", "world/nli"], "target": ["world/topic"]})
     lab = Lab(plan, tmp_path, workers=2)
     lab.fill()
@@ -270,15 +270,15 @@ def test_where_all_candidates_of_a_forerunner_fail_its_followers_spread_theirs_o
             lab.admission.ended(chain.key, "out of luck")
         lab.fill()
     assert lab.admission.finished
-    assert len(lab.admission.endings.failed) == 4
+    assert len(lab.admission.outcomes.failed) == 4
     follower = full_cell(plan)
     made = proposed(lab)
     for number in range(4):
         assert dict(made[follower.name, number]) == plan.planned_rates(follower, number)
-    assert len(lab.admission.endings.done) == 6
+    assert len(lab.admission.outcomes.done) == 6
 
 
-def test_where_a_forerunner_collapses_its_followers_go_on_without_it(tmp_path):
+def test_where_a_warm_start_collapses_its_followers_go_on_without_it(tmp_path):
     plan = tuned(tmp_path)
     lab = Lab(plan, tmp_path, workers=3)
     rates = plan.grid(full_cell(plan))["intermediate"]
@@ -287,19 +287,19 @@ def test_where_a_forerunner_collapses_its_followers_go_on_without_it(tmp_path):
     lab.collapsing |= {chain.phases[1].key for chain in chains}
     lab.run()
     assert lab.admission.finished
-    assert {chain.cell for chain, _ in lab.admission.endings.collapsed} == set(cells)
-    assert len(lab.admission.endings.done) + len(lab.admission.endings.collapsed) == lab.admission.total
+    assert {chain.cell for chain, _ in lab.admission.outcomes.collapsed} == set(cells)
+    assert len(lab.admission.outcomes.done) + len(lab.admission.outcomes.collapsed) == lab.admission.total
 
 
 @pytest.mark.parametrize("changes", [{}, HALVED], ids=["everything", "halved"])
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.4, 0.6, 0.8])
-def test_a_budget_that_ends_inside_a_forerunner_ends_the_study_and_more_money_goes_on_as_if_it_had_been_there(
+def test_a_budget_that_ends_inside_a_warm_start_ends_the_study_and_more_money_goes_on_as_if_it_had_been_there(
     share, changes, tmp_path
 ):
     plan = tuned(tmp_path, **changes)
     cost = float(summary(plan, Costs(plan), Speed())["flops_planned"])
     poor = Lab(tuned(tmp_path, **changes, budget=f"{cost * share:.0f} flops"), tmp_path / "lab", workers=3).run()
-    assert poor.admission.endings.unpaid
+    assert poor.admission.outcomes.unpaid
     assert poor.admission.finished
     rich = Lab(tuned(tmp_path, **changes, budget=f"{cost * 9:.0f} flops"), tmp_path / "lab", workers=3).run()
     assert proposed(rich) == proposed(Lab(plan, tmp_path / "whole").run())

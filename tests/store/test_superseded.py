@@ -10,7 +10,7 @@ from pandas.testing import assert_frame_equal
 from small_studies import finish, plan_of, reported, study_file, with_data_of
 
 from sweep.store.artifacts import Store
-from sweep.store.index import outdated
+from sweep.store.index import superseded
 from sweep.store.ledger import DONE, SUPERSEDED
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 3}}
@@ -88,7 +88,7 @@ def test_nothing_of_a_study_that_was_not_changed_is_outdated(prepared, tmp_path)
     path = study_file(tmp_path, {**NLI, "target": ["world/topic", "world/pos"], "seed": [1, 2]}, **tuned)
     _, report = results_of(path, tmp_path / "results", prepared)
     assert {chain.candidate for chain in report.chains} == {0, 1, 2}
-    assert list(outdated(plan_of(path), report.chains)) == []
+    assert list(superseded(plan_of(path), report.chains)) == []
 
 
 def test_a_change_that_is_taken_back_brings_its_results_back(prepared, tmp_path):

@@ -1,4 +1,4 @@
-"""Endings of chains, as the ledger is told of each. Decides nothing; knows no Ray."""
+"""Outcomes of chains, as the ledger is told of each. Decides nothing; knows no Ray."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sweep.plan.halving import TRAINED
 from sweep.plan.recipe import REPLICA, Chain, Phase
 from sweep.store import paths
 from sweep.store.index import StoreIndex
-from sweep.store.ledger import COLLAPSED, DONE, FAILED, LOSER, PAUSED, STOPPED, Ledger, row_of
+from sweep.store.ledger import COLLAPSED, DONE, ELIMINATED, FAILED, PAUSED, STOPPED, Ledger, row_of
 
 
-class Endings:
+class Outcomes:
     """Chains by how they ended. One instance, in the driver."""
 
     def __init__(self, ledger: Ledger, stored: StoreIndex, clock: Callable[[], float]) -> None:
@@ -19,7 +19,7 @@ class Endings:
         self.done: list[Chain] = []
         self.failed: list[tuple[Chain, str]] = []
         self.collapsed: list[tuple[Chain, str]] = []  # ended at a phase that learned nothing
-        self.lost: list[Chain] = []  # beaten by another candidate of their cell, and without scores
+        self.eliminated: list[Chain] = []  # beaten by another candidate of their cell, and without scores
         self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone or at the deadline
         self.stopped: list[Chain] = []  # of those, the ones that a worker had
         self._scored: set[str] = set()  # keys of chains in `done`
@@ -27,7 +27,7 @@ class Endings:
     @property
     def count(self) -> int:
         """Chains with which this run is through; those that were not paid for wait for the next one."""
-        return len(self.done) + len(self.failed) + len(self.collapsed) + len(self.lost)
+        return len(self.done) + len(self.failed) + len(self.collapsed) + len(self.eliminated)
 
     def finish(self, chain: Chain) -> None:
         """It has its scores."""
@@ -45,11 +45,11 @@ class Endings:
         self.collapsed.append((chain, reason))
         self._record(chain, COLLAPSED, None, reason)
 
-    def lose(self, chain: Chain, stage: int, until: float, dev: float | None) -> None:
+    def eliminate(self, chain: Chain, stage: int, until: float, dev: float | None) -> None:
         """Another candidate was better at the end of a stage."""
         reason = "not scored: loser" if until == TRAINED else f"stopped at rung {stage + 1} ({until:.0%}): loser"
-        self.lost.append(chain)
-        self._record(chain, LOSER, dev, reason)
+        self.eliminated.append(chain)
+        self._record(chain, ELIMINATED, dev, reason)
 
     def pause(self, chain: Chain, dev: float | None) -> None:
         """It is as far as the other candidates of its cell have to come first."""
@@ -72,7 +72,7 @@ class Endings:
         for chain in self.stopped:
             self._note_stop(chain)
 
-    def crowd(self, chain: Chain) -> None:
+    def retry(self, chain: Chain) -> None:
         """It is tried again with a larger share of a device."""
         self._ledger.close_chain(chain.key, STOPPED, None, self._clock(), "its share of a device was too small")
 
