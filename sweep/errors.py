@@ -1,4 +1,4 @@
-"""The exception tree. Whatever a user can cause is a SweepError: one line on stderr, exit code 2, no traceback.
+"""Exception tree. Whatever a user can cause is a SweepError: one line on stderr, exit code 2, no traceback.
 
     SweepError
     ├── StudyError    the study file says something that cannot be done; `where` is the YAML path
@@ -18,35 +18,35 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SHOWN = 10  # lines that differ in their place alone
+SHOWN = 10  # lines that differ only in where
 
 
 class SweepError(Exception):
-    """One line: where, what was found, what would do, and the nearest name where there is one.
+    """One line for the user: where, what was found, what is expected, and the nearest name if there is one.
 
-    `others` were found with it; its line counts them.
+    `where` is a YAML path, file:line or name. `further` errors were collected with this one; its line counts them.
     """
 
-    def __init__(self, where: object, found: str, wanted: str, nearest: str | None = None) -> None:
+    def __init__(self, where: object, found: str, expected: str, nearest: str | None = None) -> None:
         self.where = str(where)
         self.found = found
-        self.wanted = wanted
+        self.expected = expected
         self.nearest = nearest
-        self.others: tuple[SweepError, ...] = ()
+        self.further: tuple[SweepError, ...] = ()
         super().__init__(str(self))
 
     @property
     def line(self) -> str:
-        """The mistake alone."""
+        """The message without the count of further errors."""
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return " ".join(f"{self.where}: found {self.found}; {self.wanted}{hint}".split())
+        return " ".join(f"{self.where}: found {self.found}; {self.expected}{hint}".split())
 
     def __str__(self) -> str:
-        return f"{self.line} ({len(self.others)} more after this one: sweep check)" if self.others else self.line
+        return f"{self.line} ({len(self.further)} more after this one: sweep check)" if self.further else self.line
 
     def __reduce__(self) -> tuple[type[SweepError], tuple[str, str, str, str | None], dict[str, Any]]:
         # Ray carries exceptions between processes by pickle, which would call __init__ with the message alone.
-        return type(self), (self.where, self.found, self.wanted, self.nearest), {"others": self.others}
+        return type(self), (self.where, self.found, self.expected, self.nearest), {"further": self.further}
 
 
 class StudyError(SweepError):
@@ -70,45 +70,45 @@ class BudgetError(SweepError):
 
 
 class Mistakes:
-    """Those of parts that do not depend on one another: all are looked for before the first is raised."""
+    """Errors of independent checks, collected so that a user sees all of them at once."""
 
     def __init__(self) -> None:
-        self._found: dict[str, SweepError] = {}
+        self._errors: dict[str, SweepError] = {}
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Keeps a SweepError, and those found with it; once, where parts meet the same one."""
+        """Catches a SweepError and keeps it with its further ones; equal lines are kept once."""
         try:
             yield
-        except SweepError as mistake:
-            for one in (mistake, *mistake.others):
-                self._found.setdefault(one.line, one)
+        except SweepError as raised:
+            for error in (raised, *raised.further):
+                self._errors.setdefault(error.line, error)
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return bool(self._errors)
 
     def __iter__(self) -> Iterator[str]:
-        """Their lines, in the order in which they were found; of equal ones in many places the first few."""
-        places = Counter[tuple[str, str]]()
-        for line, mistake in self._found.items():
-            said = (mistake.found, mistake.wanted)
-            places[said] += 1
-            if places[said] <= SHOWN:
+        """Lines in the order of discovery; of messages that differ only in `where`, the first SHOWN and a count."""
+        counts = Counter[tuple[str, str]]()
+        for line, error in self._errors.items():
+            message = (error.found, error.expected)
+            counts[message] += 1
+            if counts[message] <= SHOWN:
                 yield line
-        for (found, _), count in places.items():
+        for (found, _), count in counts.items():
             if count > SHOWN:
                 yield f"{count - SHOWN} more places: found {found}"
 
     def raise_first(self) -> None:
-        """Raises the first with the others, where there is one."""
-        if self._found:
-            first, *others = self._found.values()
-            first.others = tuple(others)
+        """Raises the first error, which carries the further ones; does nothing if there is none."""
+        if self._errors:
+            first, *further = self._errors.values()
+            first.further = tuple(further)
             raise first
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to a mistyped one, or None where nothing is close."""
-    lowered = {candidate.lower(): candidate for candidate in known}
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate closest to a mistyped name, whatever its case; None if none is close (difflib ratio below 0.6)."""
+    lowered = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     return lowered[close[0]] if close else None

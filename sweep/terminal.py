@@ -41,9 +41,9 @@ def split_table(columns: Sequence[tuple[str, Sequence[str]]], width: int | None 
 
     Two columns may have the same heading.
     """
-    room, (first, *others) = width or _width(), columns
+    room, (first, *further) = width or _width(), columns
     parts: list[list[tuple[str, Sequence[str]]]] = [[first]]
-    for column in others:
+    for column in further:
         if len(parts[-1]) > 1 and _natural_width([*parts[-1], column]) > room:
             parts.append([first])
         parts[-1].append(column)

@@ -26,7 +26,7 @@ def test_without_a_nearest_name_nothing_is_guessed():
 def test_an_error_survives_the_way_between_processes(kind):
     error = pickle.loads(pickle.dumps(kind("where", "this", "that", "those")))  # noqa: S301  Ray's own way
     assert type(error) is kind
-    assert (error.where, error.found, error.wanted, error.nearest) == ("where", "this", "that", "those")
+    assert (error.where, error.found, error.expected, error.nearest) == ("where", "this", "that", "those")
 
 
 def test_the_nearest_name_ignores_case_and_keeps_the_spelling():

@@ -75,8 +75,8 @@ class Axes(Model):
             if NONE in tasks:
                 raise PydanticCustomError("none", "'none' alone, or tasks without it, are expected")
             if joined := [task for task in tasks if "+" in task]:
-                wanted = "names without '+', which joins the tasks of a phase, are expected, {item} has one"
-                raise PydanticCustomError("plus", wanted, {"item": joined[0]})
+                expected = "names without '+', which joins the tasks of a phase, are expected, {item} has one"
+                raise PydanticCustomError("plus", expected, {"item": joined[0]})
             no_item_twice(tasks)
         no_item_twice(["+".join(sorted(tasks)) or NONE for tasks in value])
         return value
@@ -87,8 +87,10 @@ class Axes(Model):
         items = value if isinstance(value, tuple) else ()
         for name in (name for item in items for name in (item if isinstance(item, tuple) else [item])):
             if isinstance(name, str) and BETWEEN in name:
-                wanted = "names without '{between}', which stands between those of a cell, are expected, {item} has it"
-                raise PydanticCustomError("bar", wanted, {"between": BETWEEN, "item": name})
+                expected = (
+                    "names without '{between}', which stands between those of a cell, are expected, {item} has it"
+                )
+                raise PydanticCustomError("bar", expected, {"between": BETWEEN, "item": name})
         return value
 
     @field_validator("*", mode="after")
@@ -102,14 +104,14 @@ class Axes(Model):
             return tuple(None if volume == FULL else int(volume) for volume in self.volume)
         if name == "chain_budget":
             return (None,) if self.chain_budget is None else self.chain_budget.flops
-        found: tuple[Any, ...] = getattr(self, name)
-        return found
+        values: tuple[Any, ...] = getattr(self, name)
+        return values
 
     def texts(self) -> dict[str, list[str]]:
         """Name of an axis -> its values as a user reads them; an axis that says nothing at all is left out."""
-        found = {name: list(map(axis.shown, self.values(name))) for name, axis in AXES.items()}
-        found |= {"target": list(self.target), "seed": list(map(str, self.seed))}
-        return {name.replace("_", " "): texts for name, texts in found.items() if texts != [NOTHING]}
+        texts_of = {name: list(map(axis.shown, self.values(name))) for name, axis in AXES.items()}
+        texts_of |= {"target": list(self.target), "seed": list(map(str, self.seed))}
+        return {name.replace("_", " "): texts for name, texts in texts_of.items() if texts != [NOTHING]}
 
 
 def _joined(tasks: tuple[str, ...]) -> str:
@@ -253,8 +255,8 @@ class Arm:
         tasks = self.text("intermediate")
         if self.says("source"):
             tasks += f" in {'all languages' if self.source == ALL else self.source}"
-        said = ", ".join(filter(None, self._written("label", always=False).values()))
-        return f"{tasks} ({said})" if said else tasks
+        details = ", ".join(filter(None, self._written("label", always=False).values()))
+        return f"{tasks} ({details})" if details else tasks
 
     @property
     def short_label(self) -> str:
@@ -279,7 +281,7 @@ class Arm:
 def _axes() -> dict[str, Axis]:
     hints = get_type_hints(Arm, include_extras=True)
     stated = {field.name: getattr(hints[field.name], "__metadata__", ()) for field in fields(Arm)}
-    return {name: found[0] if found else Axis() for name, found in stated.items()}
+    return {name: markers[0] if markers else Axis() for name, markers in stated.items()}
 
 
 AXES: Mapping[str, Axis] = _axes()

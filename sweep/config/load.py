@@ -96,13 +96,13 @@ def _study_errors(failure: ValidationError, content: Mapping[str, Any], where: s
     errors = sorted(map(_unfolded, failure.errors()), key=lambda error: error["type"] != "extra_forbidden")
     places = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
     meant = [(*place, nearest(str(name), _known_keys(tuple(place)))) for *place, name in places]
-    found = dict[str, StudyError]()
+    by_place = dict[str, StudyError]()
     for error in errors:
         if error["type"] != "missing" or error["loc"] not in meant:
             mistake = _study_error(error, content, where)
-            found.setdefault(mistake.where, mistake)
-    first, *others = found.values()
-    first.others = tuple(others)
+            by_place.setdefault(mistake.where, mistake)
+    first, *further = by_place.values()
+    first.further = tuple(further)
     return first
 
 
@@ -114,12 +114,12 @@ def _study_error(error: ErrorDetails, content: Mapping[str, Any], where: str) ->
     path, value = _existing(content, loc)
     place = yaml_path(path)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(loc[:-1])
-        wanted = f"one of {', '.join(known)} is expected"
-        return StudyError(f"{where}: {place}", f"the unknown key {loc[-1]!r}", wanted, nearest(str(loc[-1]), known))
+        keys = _known_keys(loc[:-1])
+        expected = f"one of {', '.join(keys)} is expected"
+        return StudyError(f"{where}: {place}", f"the unknown key {loc[-1]!r}", expected, nearest(str(loc[-1]), keys))
     if error["type"] == "missing":
-        wanted = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one value more"
-        return StudyError(f"{where}: {place}", "nothing", f"{wanted} is expected")
+        expected = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one value more"
+        return StudyError(f"{where}: {place}", "nothing", f"{expected} is expected")
     hint = context.get("nearest")
     if error["type"] == "literal_error":
         hint = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(context.get("expected", ""))))

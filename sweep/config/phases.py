@@ -183,9 +183,9 @@ class Phases(PhaseSettings):
         ratios = self.sampling.ratios
         base["sampling"]["ratios"] = {task: ratios[task] for task in tasks if task in ratios and len(tasks) > 1}
         changes = self.overrides.get(tasks[0], {}) if len(tasks) == 1 else {}
-        for one, other in (("epochs", "steps"), ("steps", "epochs")):
-            if one in changes and other not in changes:
-                base[other] = None
+        for chosen, replaced in (("epochs", "steps"), ("steps", "epochs")):
+            if chosen in changes and replaced not in changes:
+                base[replaced] = None
         try:
             return PhaseSettings.model_validate({**base, **changes})
         except ValidationError as failure:

@@ -110,10 +110,10 @@ def as_share(value: Any) -> object:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if number and (value == 0 or (LEAST_SHARE <= value <= 1 and abs(1 / value - round(1 / value)) < SAME)):
         return float(value)
-    wanted = "0, 1, 1/k of a GPU such as 0.5 or 0.25, or 'auto' is expected"
+    expected = "0, 1, 1/k of a GPU such as 0.5 or 0.25, or 'auto' is expected"
     if number and value > 1:
-        wanted += ": a chain trains on one GPU, more chains use more of them"
-    raise PydanticCustomError("gpu", wanted, {"nearest": nearest(str(value), ["auto"])})
+        expected += ": a chain trains on one GPU, more chains use more of them"
+    raise PydanticCustomError("gpu", expected, {"nearest": nearest(str(value), ["auto"])})
 
 
 DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -124,10 +124,10 @@ def as_duration(value: object) -> object:
     if value is None:
         return None
     match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
-    wanted = f"a time on the clock in {', '.join(DURATIONS)} is expected, as in '8h' or '90 min'"
+    expected = f"a time on the clock in {', '.join(DURATIONS)} is expected, as in '8h' or '90 min'"
     if match is None or match[2] not in DURATIONS:
         hint = {"nearest": nearest(match[2], DURATIONS) if match else None}
-        raise PydanticCustomError("duration", "{wanted}", {"wanted": wanted, **hint})
+        raise PydanticCustomError("duration", "{wanted}", {"wanted": expected, **hint})
     try:
         seconds = float(match[1]) * DURATIONS[match[2]]
     except ValueError:
@@ -147,8 +147,8 @@ def as_bytes(value: object) -> object:
     match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
     if match is None or match[2] not in SIZES:
         hint = {"nearest": nearest(match[2], SIZES) if match else None}
-        wanted = f"0, or a size in {', '.join(SIZES)} is expected, as in '20 GB'"
-        raise PydanticCustomError("size", "{wanted}", {"wanted": wanted, **hint})
+        expected = f"0, or a size in {', '.join(SIZES)} is expected, as in '20 GB'"
+        raise PydanticCustomError("size", "{wanted}", {"wanted": expected, **hint})
     return float(match[1]) * SIZES[match[2]]
 
 
@@ -157,12 +157,12 @@ def as_budget(value: object) -> object:
     if value is None:
         return None
     match = re.fullmatch(r"\s*([-+0-9.eE_]+)\s*([A-Za-z-]+)\s*", value) if isinstance(value, str) else None
-    wanted = "an amount and one of " + ", ".join(UNITS)
+    expected = "an amount and one of " + ", ".join(UNITS)
     if match is None:
-        raise PydanticCustomError("budget", "{wanted} is expected, as in '2 device-hours'", {"wanted": wanted})
+        raise PydanticCustomError("budget", "{wanted} is expected, as in '2 device-hours'", {"wanted": expected})
     if (unit := match[2].lower()) not in UNITS:
         hint = nearest(match[2], UNITS) or nearest(f"device-{match[2]}", UNITS)
-        raise PydanticCustomError("budget", "{wanted} is expected", {"wanted": wanted, "nearest": hint})
+        raise PydanticCustomError("budget", "{wanted} is expected", {"wanted": expected, "nearest": hint})
     name, factor = UNITS[unit]
     try:
         number = float(match[1]) * factor

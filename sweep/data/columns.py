@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from sweep.data import IGNORED, Row
 from sweep.data.formats import LINES, UNIT, Raw
-from sweep.data.units import DRAW, drawn, held
+from sweep.data.units import DRAW_VERSION, dev_size, drawn_as_dev
 from sweep.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class Columns:
 
     def reading(self) -> dict[str, object]:
         """All that rows depend on, as plain data; the unit of a row changes nothing that is learned from it."""
-        read = {name: value for name, value in vars(self).items() if name != "unit"}
-        return {**read, "family": self.family.identity}
+        fields = {name: value for name, value in vars(self).items() if name != "unit"}
+        return {**fields, "family": self.family.identity}
 
     def value(self, raw: Raw, canonical: str, where: str) -> Any:
         """What the raw row has for a canonical column. Raises DataError where the column is absent."""
@@ -86,35 +86,39 @@ class Columns:
 
     def label(self, value: object, where: str) -> int:
         """The integer of a row's label as the file spells it. Raises DataError, also where it says there is none."""
-        found = self._integer(value)
-        if found is None and _is_below_zero(value):
+        number = self._integer(value)
+        if number is None and _is_below_zero(value):
             column = self.columns["label"]
             key = column if isinstance(column, str) else "column"
-            wanted = f"`skip: {{{key}: [{spelling(value)}]}}` leaves out such rows, and `labels` may give it a name"
-            raise DataError(where, f"the label {spelling(value)}, which names none (hidden, or not annotated)", wanted)
-        return self._unknown(value, where) if found is None else found
+            expected = f"`skip: {{{key}: [{spelling(value)}]}}` leaves out such rows, and `labels` may give it a name"
+            raise DataError(
+                where, f"the label {spelling(value)}, which names none (hidden, or not annotated)", expected
+            )
+        return self._unknown(value, where) if number is None else number
 
     def tag(self, value: object, where: str) -> int:
         """The integer of a word's tag, IGNORED where a number below zero says that there is none. Raises DataError."""
-        found = self._integer(value)
-        if found is None and _is_below_zero(value):
+        number = self._integer(value)
+        if number is None and _is_below_zero(value):
             return IGNORED
-        return self._unknown(value, where) if found is None else found
+        return self._unknown(value, where) if number is None else number
 
     def _integer(self, value: object) -> int | None:
         """What a spelling stands for. Where nothing is said of options, they are numbered from 0."""
-        for way in _ways(value):
-            if way in self.spellings:
-                return self.spellings[way]
-            if self.family.labels == "numbered" and not self.spellings and way.isdecimal():
-                return int(way)
+        for form in _ways(value):
+            if form in self.spellings:
+                return self.spellings[form]
+            if self.family.labels == "numbered" and not self.spellings and form.isdecimal():
+                return int(form)
         return None
 
     def _unknown(self, value: object, where: str) -> NoReturn:
         shown = spelling(value)
-        known = ", ".join(islice(self.spellings, 20)) + (", ..." if len(self.spellings) > 20 else "")
-        wanted = f"add it to `labels`, or its rows to `skip`; known are {known or 'the numbers of options, from 0'}"
-        raise DataError(where, f"the label {shown!r}", wanted, nearest(shown, self.spellings))
+        spellings = ", ".join(islice(self.spellings, 20)) + (", ..." if len(self.spellings) > 20 else "")
+        expected = (
+            f"add it to `labels`, or its rows to `skip`; known are {spellings or 'the numbers of options, from 0'}"
+        )
+        raise DataError(where, f"the label {shown!r}", expected, nearest(shown, self.spellings))
 
 
 def spelling(value: object) -> str:
@@ -138,7 +142,7 @@ def _ways(value: object) -> Iterator[str]:
 
 
 def _is_below_zero(value: object) -> bool:
-    return any(way.startswith("-") and way[1:].isdecimal() for way in _ways(value))
+    return any(form.startswith("-") and form[1:].isdecimal() for form in _ways(value))
 
 
 def fill(template: str, names: Mapping[str, str]) -> str:
@@ -149,7 +153,7 @@ def fill(template: str, names: Mapping[str, str]) -> str:
 def _among(value: object, values: Iterable[str]) -> bool:
     """Whether a value is one of these, or begins as one that ends in `*` does."""
     text = spelling(value)
-    return any(text.startswith(known[:-1]) if known.endswith("*") else text == known for known in values)
+    return any(text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern for pattern in values)
 
 
 def _column(raw: Raw, name: str, where: str) -> Any:
@@ -163,8 +167,10 @@ def _column(raw: Raw, name: str, where: str) -> Any:
         elif isinstance(value, Mapping) and step in value:
             value = value[step]
         else:
-            known = [column for column in raw if column not in (LINES, UNIT)]
-            raise DataError(where, f"no column {name!r}", f"the columns are {', '.join(known)}", nearest(name, known))
+            columns = [column for column in raw if column not in (LINES, UNIT)]
+            raise DataError(
+                where, f"no column {name!r}", f"the columns are {', '.join(columns)}", nearest(name, columns)
+            )
     return value
 
 
@@ -172,8 +178,8 @@ def _value(raw: Raw, spec: Any, where: str) -> Any:
     if isinstance(spec, Mapping):
         chosen = str(_column(raw, spec["by"], where))
         if chosen not in spec:
-            known = ", ".join(name for name in spec if name != "by")
-            raise DataError(where, f"{chosen!r} in column {spec['by']!r}", f"`columns` has a text for {known}")
+            values = ", ".join(name for name in spec if name != "by")
+            raise DataError(where, f"{chosen!r} in column {spec['by']!r}", f"`columns` has a text for {values}")
         return _value(raw, spec[chosen], where)
     if isinstance(spec, (list, tuple)):
         return [_value(raw, item, where) for item in spec]
@@ -261,29 +267,29 @@ class PartedSource(ABC, Generic[AnyPart]):
         if not located:
             return iter(())
         try:
-            dev = drawn(self.parts(split, language)[0].columns.family, [row for _, row in located], share)
+            dev = drawn_as_dev(self.parts(split, language)[0].columns.family, [row for _, row in located], share)
         except ValueError as error:
             place = self.part_place(self.parts(split, language)[0], language)
-            found = f"rows that belong together, {len(located)} of them, which no share can divide"
-            wanted = f"rows of two passages, documents or texts at least, or a file in {self.where}.dev, are expected"
-            raise DataError(place, found, wanted) from error
-        return (one for one, is_dev in zip(located, dev.tolist(), strict=True) if is_dev == (split == "dev"))
+            problem = f"rows that belong together, {len(located)} of them, which no share can divide"
+            expected = f"rows of two passages, documents or texts at least, or a file in {self.where}.dev, are expected"
+            raise DataError(place, problem, expected) from error
+        return (entry for entry, is_dev in zip(located, dev.tolist(), strict=True) if is_dev == (split == "dev"))
 
     def without_rows(self, split: str, language: str) -> DataError:
         """That the parts of a split are there, and have nothing to use."""
         part = self.parts(split, language)[0]
-        wanted = f"{part.where} must name data with at least one row to use"
-        return DataError(self.part_place(part, language), f"no {split} rows", wanted)
+        expected = f"{part.where} must name data with at least one row to use"
+        return DataError(self.part_place(part, language), f"no {split} rows", expected)
 
     def parts(self, split: str, language: str) -> list[AnyPart]:
         """The parts that a split's rows come from. Raises DataError where it lacks the language."""
         parts = self.splits.get(self.origin(split), ())
-        found = [part for part in parts if language in part.languages]
-        if not found:
-            known = sorted({language for part in parts for language in part.languages})
-            wanted = f"its languages are {', '.join(known)}" if known else f"the task has no {split} data"
-            raise DataError(f"{self.where}.{split}", f"language {language!r}", wanted, nearest(language, known))
-        return found
+        serving = [part for part in parts if language in part.languages]
+        if not serving:
+            languages = sorted({language for part in parts for language in part.languages})
+            expected = f"its languages are {', '.join(languages)}" if languages else f"the task has no {split} data"
+            raise DataError(f"{self.where}.{split}", f"language {language!r}", expected, nearest(language, languages))
+        return serving
 
     def share(self, split: str) -> Fraction | None:
         """The share of train that dev takes, for the two splits that this concerns."""
@@ -303,16 +309,16 @@ class PartedSource(ABC, Generic[AnyPart]):
         share = self.share(split)
         if share is None:
             return examples
-        dev = held(examples, share)
+        dev = dev_size(examples, share)
         return dev if split == "dev" else examples - dev
 
     def identity(self, split: str, language: str) -> Mapping[str, object]:
         """Of the split's parts, and of the share of them that it takes. Raises DataError where a file is absent."""
         share = self.share(split)
         parts = [self.part_digest(part, language) for part in self.parts(split, language)]
-        drawn_by = None if share is None else [split, str(share), DRAW]
-        found: dict[str, object] = {"parts": parts, "share": drawn_by}
-        named = [part.columns.unit for part in self.parts(split, language)]
-        if any(unit is not None for unit in named) and (split == "test" or share is not None):
-            found["units"] = named  # scores are kept with them, and a share is of whole units
-        return found
+        drawn_by = None if share is None else [split, str(share), DRAW_VERSION]
+        facts: dict[str, object] = {"parts": parts, "share": drawn_by}
+        units = [part.columns.unit for part in self.parts(split, language)]
+        if any(unit is not None for unit in units) and (split == "test" or share is not None):
+            facts["units"] = units  # scores are kept with them, and a share is of whole units
+        return facts

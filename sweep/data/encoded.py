@@ -114,7 +114,9 @@ def subwords_with_offsets(tokenizer: Any, texts: Sequence[str]) -> list[tuple[li
     """
     with plain(tokenizer) as backend:
         encodings = backend.encode_batch(list(texts), add_special_tokens=False)
-    return [(one.ids, _with_marks(text, one.offsets)) for text, one in zip(texts, encodings, strict=True)]
+    return [
+        (encoding.ids, _with_marks(text, encoding.offsets)) for text, encoding in zip(texts, encodings, strict=True)
+    ]
 
 
 def _with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:

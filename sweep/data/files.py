@@ -49,8 +49,8 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
                     raise DataError(path, "lines that end with a carriage return alone", "end them with a line feed")
                 yield number, text.removeprefix(BOM) if number == 1 else text
         except UnicodeDecodeError as error:
-            found = f"bytes that are not UTF-8 (0x{error.object[error.start]:02x} at byte {error.start} of the line)"
-            raise DataError(f"{path}:{number}", found, "save the file as UTF-8") from error
+            problem = f"bytes that are not UTF-8 (0x{error.object[error.start]:02x} at byte {error.start} of the line)"
+            raise DataError(f"{path}:{number}", problem, "save the file as UTF-8") from error
         except DAMAGED as error:
             raise DataError(f"{path}:{number + 1}", f"damaged data ({error})", "fetch the file again") from error
 
@@ -102,17 +102,17 @@ def count(path: Path) -> int:
 
 def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The row with class labels (one, or a list of them) by name; what names none, such as -1, stays a number."""
-    for column, known in names.items():
+    for column, labels in names.items():
         value = row.get(column)
         if isinstance(value, list):
-            row[column] = [_named(item, known) for item in value]
+            row[column] = [_named(item, labels) for item in value]
         elif value is not None:
-            row[column] = _named(value, known)
+            row[column] = _named(value, labels)
     return row
 
 
-def _named(value: Any, known: Sequence[str]) -> Any:
-    return known[value] if isinstance(value, int) and 0 <= value < len(known) else value
+def _named(value: Any, labels: Sequence[str]) -> Any:
+    return labels[value] if isinstance(value, int) and 0 <= value < len(labels) else value
 
 
 def _listed(batch: Any, where: str) -> list[dict[str, Any]]:
@@ -122,8 +122,8 @@ def _listed(batch: Any, where: str) -> list[dict[str, Any]]:
         try:
             columns[field.name] = batch.column(number).to_pylist()
         except (ValueError, ArithmeticError) as error:
-            found = f"column {field.name!r} of {field.type}, which cannot be read ({error})"
-            raise DataError(where, found, "write the column anew, text as UTF-8") from error
+            problem = f"column {field.name!r} of {field.type}, which cannot be read ({error})"
+            raise DataError(where, problem, "write the column anew, text as UTF-8") from error
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -134,12 +134,12 @@ def _class_labels(metadata: bytes, path: Path) -> dict[str, list[str]]:
     except (ValueError, AttributeError) as error:
         problem = f"features in its schema's 'huggingface' that cannot be read ({error})"
         raise DataError(path, problem, "write the file anew with `datasets`, or without them") from error
-    found = {}
+    labels = {}
     for column, feature in features.items():
         inner = feature.get("feature", feature) if isinstance(feature, dict) else feature  # tags: a list of labels
         if isinstance(inner, dict) and inner.get("names"):
-            found[column] = list(inner["names"])
-    return found
+            labels[column] = list(inner["names"])
+    return labels
 
 
 def _open(path: Path) -> Any:
@@ -160,12 +160,12 @@ def file_lines(path: Path) -> list[str]:
     return lines
 
 
-def same_length(found: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
+def same_length(lines: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
     """Refuses a prediction file with more or fewer lines than its label file."""
-    if len(found) != len(gold):
-        place = f"{predictions}:{min(len(found), len(gold)) + 1}"
-        what = f"the end of the file after {len(found)} lines" if len(found) < len(gold) else f"{len(found)} lines"
-        raise DataError(place, what, f"one prediction for each of the {len(gold)} lines of {labels} is expected")
+    if len(lines) != len(gold):
+        place = f"{predictions}:{min(len(lines), len(gold)) + 1}"
+        count = f"the end of the file after {len(lines)} lines" if len(lines) < len(gold) else f"{len(lines)} lines"
+        raise DataError(place, count, f"one prediction for each of the {len(gold)} lines of {labels} is expected")
 
 
 def numbered(
@@ -176,9 +176,9 @@ def numbered(
         return [numbers[name] for name in names]
     except KeyError as error:
         name = error.args[0]
-        wanted = f"one of {', '.join(numbers)} is expected"
+        expected = f"one of {', '.join(numbers)} is expected"
         line = (names if lines is None else lines).index(name) + 1
-        raise DataError(f"{path}:{line}", f"the unknown label {name!r}", wanted, nearest(name, numbers)) from error
+        raise DataError(f"{path}:{line}", f"the unknown label {name!r}", expected, nearest(name, numbers)) from error
 
 
 def json_object(path: Path) -> dict[str, Any]:
@@ -188,10 +188,10 @@ def json_object(path: Path) -> dict[str, Any]:
         each_once((name for name, _ in items), path)
         return dict(items)
 
-    found = document(path, pairs)
-    if not isinstance(found, dict):
-        raise DataError(path, f"a JSON {type(found).__name__}", "a JSON object by id is expected")
-    return found
+    content = document(path, pairs)
+    if not isinstance(content, dict):
+        raise DataError(path, f"a JSON {type(content).__name__}", "a JSON object by id is expected")
+    return content
 
 
 def object_text(values: Iterable[tuple[str, Any]]) -> str:
@@ -201,17 +201,17 @@ def object_text(values: Iterable[tuple[str, Any]]) -> str:
 
 def each_once(ids: Iterable[str], path: Path) -> None:
     """Refuses an id that stands twice."""
-    seen = set()
+    previous = set()
     for name in ids:
-        if name in seen:
+        if name in previous:
             raise DataError(path, f"the id {name!r} twice", "each id once is expected")
-        seen.add(name)
+        previous.add(name)
 
 
-def coverage_notes(found: Mapping[str, Any], ids: Sequence[str], path: Path) -> tuple[str, ...]:
+def coverage_notes(predictions: Mapping[str, Any], ids: Sequence[str], path: Path) -> tuple[str, ...]:
     """What the official scorer says of predictions by id that do not cover the labels."""
-    lacking = sum(name not in found for name in ids)
-    foreign = len(found) - (len(ids) - lacking)
+    lacking = sum(name not in predictions for name in ids)
+    foreign = len(predictions) - (len(ids) - lacking)
     notes = []
     if lacking:
         notes.append(f"{path}: {lacking} of {len(ids)} questions have no prediction and score 0")

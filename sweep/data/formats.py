@@ -54,13 +54,13 @@ def _json_lines(path: Path, _layout: Layout) -> Numbered:
     for number, line in text_lines(path):
         if not line.strip():
             continue
-        wanted = "write one JSON object per line"
+        expected = "write one JSON object per line"
         try:
             row = parsed(line)
         except ValueError as error:
-            raise DataError(f"{path}:{number}", f"a line that is not JSON ({error})", wanted) from error
+            raise DataError(f"{path}:{number}", f"a line that is not JSON ({error})", expected) from error
         if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}", f"a JSON {type(row).__name__}", wanted)
+            raise DataError(f"{path}:{number}", f"a JSON {type(row).__name__}", expected)
         yield number, row
 
 
@@ -97,8 +97,8 @@ def _quoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            wanted = "close the quote, or set `quoting: false` where quotes are literal"
-            raise DataError(f"{path}:{first}", f"a row with broken quotes ({error})", wanted) from error
+            expected = "close the quote, or set `quoting: false` where quotes are literal"
+            raise DataError(f"{path}:{first}", f"a row with broken quotes ({error})", expected) from error
         if fields is None:
             return
         if fields:
@@ -129,8 +129,8 @@ def _squad(path: Path, _layout: Layout) -> Numbered:
                     number += 1
                     yield number, _question(article, paragraph, question)
     except (KeyError, TypeError) as error:
-        wanted = "SQuAD is data[].paragraphs[].{context, qas[].{id, question, answers[].{text, answer_start}}}"
-        raise DataError(f"{path}: {at}", absent(error), wanted) from error
+        expected = "SQuAD is data[].paragraphs[].{context, qas[].{id, question, answers[].{text, answer_start}}}"
+        raise DataError(f"{path}: {at}", absent(error), expected) from error
 
 
 def absent(error: Exception) -> str:
@@ -163,13 +163,13 @@ def _conllu(path: Path, layout: Layout) -> Numbered:
                 document = _new_document(line, f"{path}:{number}") or document
             elif fields[0].isdecimal():
                 if int(fields[0]) <= last:
-                    wanted = "the words of a sentence are numbered, and a blank line ends it"
-                    raise DataError(f"{path}:{number}", f"word {fields[0]} after word {last}", wanted)
+                    expected = "the words of a sentence are numbered, and a blank line ends it"
+                    raise DataError(f"{path}:{number}", f"word {fields[0]} after word {last}", expected)
                 last = int(fields[0])
                 yield number, fields, document
             elif not fields[0].replace("-", "").replace(".", "").isdecimal():
-                wanted = "a word line begins with its number and a tab (`format: conll` has no numbers)"
-                raise DataError(f"{path}:{number}", repr(line[:40]), wanted)
+                expected = "a word line begins with its number and a tab (`format: conll` has no numbers)"
+                raise DataError(f"{path}:{number}", repr(line[:40]), expected)
 
     return _sentences(path, words(), layout.numbers)
 
@@ -234,16 +234,16 @@ def _conllu_written(path: Path, layout: Layout) -> Numbered:
         if line.strip():
             fields = line.split("\t")
             if len(fields) != COLUMNS:
-                wanted = f"a line of CoNLL-U has {COLUMNS}, parted by tabs"
-                raise DataError(f"{path}:{number}", f"{len(fields)} columns", wanted)
+                expected = f"a line of CoNLL-U has {COLUMNS}, parted by tabs"
+                raise DataError(f"{path}:{number}", f"{len(fields)} columns", expected)
             first = first if sentence else number
             sentence.append(fields)
         elif sentence:
             try:
                 words, tags = written_words(sentence, layout.language)
             except ValueError as error:
-                wanted = "words numbered from 1 and ranges of them are expected, and a blank line after each sentence"
-                raise DataError(f"{path}:{first}", str(error), wanted) from error
+                expected = "words numbered from 1 and ranges of them are expected, and a blank line after each sentence"
+                raise DataError(f"{path}:{first}", str(error), expected) from error
             if is_whole(words):
                 yield first, {"words": words, "tags": tags} | _within(document)
             sentence = []
@@ -275,12 +275,12 @@ def _lines(path: Path, _layout: Layout) -> Numbered:
 
 def _parallel(path: Path, layout: Layout) -> Numbered:
     assert layout.pair is not None  # sources.py refuses a description without it
-    for one, other in zip_longest(text_lines(path), text_lines(layout.pair)):
-        if one is None or other is None:
-            shorter, at = (path, other) if one is None else (layout.pair, one)
-            wanted = "the two files must have the same number of lines"
-            raise DataError(f"{shorter}:{at[0]}", "the end of the file before the end of the other", wanted)
-        yield one[0], {"text": one[1], "pair": other[1]}
+    for line, translation in zip_longest(text_lines(path), text_lines(layout.pair)):
+        if line is None or translation is None:
+            shorter, at = (path, translation) if line is None else (layout.pair, line)
+            expected = "the two files must have the same number of lines"
+            raise DataError(f"{shorter}:{at[0]}", "the end of the file before the end of the other", expected)
+        yield line[0], {"text": line[1], "pair": translation[1]}
 
 
 def _blocks(path: Path, layout: Layout) -> Numbered:
@@ -292,8 +292,8 @@ def _blocks(path: Path, layout: Layout) -> Numbered:
             yield number - len(block) + 1, dict(zip(layout.lines, block, strict=True))
             block = []
     if any(line.strip() for line in block):
-        wanted = f"a record has {len(layout.lines)} lines: {', '.join(layout.lines)}"
-        raise DataError(f"{path}:{number}", f"the end of the file after {len(block)} lines of a record", wanted)
+        expected = f"a record has {len(layout.lines)} lines: {', '.join(layout.lines)}"
+        raise DataError(f"{path}:{number}", f"the end of the file after {len(block)} lines of a record", expected)
 
 
 Reader = Callable[[Path, Layout], Numbered]
@@ -371,10 +371,10 @@ def _head(span: Sequence[str], tags: Mapping[str, str], above: Mapping[str, set[
 
 
 def _ancestors(word: str, above: Mapping[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = [word]
-    while waiting:
-        new = above.get(waiting.pop(), set()) - found
-        found |= new
-        waiting += new
-    return found - {word}
+    ancestors: set[str] = set()
+    frontier = [word]
+    while frontier:
+        new = above.get(frontier.pop(), set()) - ancestors
+        ancestors |= new
+        frontier += new
+    return ancestors - {word}

@@ -40,8 +40,8 @@ class HubPart(Part):
     @property
     def data_set(self) -> str:
         """The data set and what is asked of its version; parts of which this is the same have the same commit."""
-        asked = f"{self.id}@{self.revision}" if self.revision else self.id
-        return f"{asked} or {self.fallback}" if self.fallback else asked
+        version = f"{self.id}@{self.revision}" if self.revision else self.id
+        return f"{version} or {self.fallback}" if self.fallback else version
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class HubSource(PartedSource[HubPart]):
 
         Raises DataError where neither knows a data set.
         """
-        return self.at({one.data_set: self.versions.get(one.data_set) or version_of(one) for one in self.data_sets})
+        return self.at({part.data_set: self.versions.get(part.data_set) or version_of(part) for part in self.data_sets})
 
     def at(self, versions: Mapping[str, str]) -> HubSource:
         """The same source with the versions of its data sets among these."""
@@ -141,7 +141,7 @@ def _loaded(part: HubPart, config: str | None, split: str, revision: str | None,
             raise _unlike(part, place, error, _odd_file(part.id, config, split, revision)) from error
     if revision and COMMIT.fullmatch(revision) and not streaming:
         _check_commit(data, revision, place)
-    names = {column: known for column, feature in (data.features or {}).items() if (known := _label_names(feature))}
+    names = {column: labels for column, feature in (data.features or {}).items() if (labels := _label_names(feature))}
     rows = (named(dict(row), names) for row in data)
     return _streamed(rows, part, config, split, place) if streaming and Path(part.id).is_dir() else rows
 
@@ -184,29 +184,29 @@ def _odd_file(identifier: str, config: str | None, split: str, revision: str | N
     try:
         builder = datasets.load_dataset_builder(identifier, config, revision=revision)
         files = [str(file) for file in (builder.config.data_files or {}).get(split.partition("[")[0], ())]
-        wanted, of = builder.info.features, "the data set's README.md"
+        features, origin = builder.info.features, "the data set's README.md"
         for file in files:
-            found = datasets.load_dataset(builder.name, data_files=[file], split="train")
-            if wanted is None:
-                wanted, of = found.features, files[0]
-            if odd := _odd_column(found, wanted):
-                return file, odd[0], f"{odd[1]}, where {of} has {_kind(wanted.get(odd[0]))}"
+            data = datasets.load_dataset(builder.name, data_files=[file], split="train")
+            if features is None:
+                features, origin = data.features, files[0]
+            if odd := _odd_column(data, features):
+                return file, odd[0], f"{odd[1]}, where {origin} has {_kind(features.get(odd[0]))}"
     except (OSError, ValueError, TypeError, RuntimeError, datasets.exceptions.DatasetsError):
         return None
     return None
 
 
-def _odd_column(found: Any, wanted: Mapping[str, Any]) -> tuple[str, str] | None:
+def _odd_column(data: Any, features: Mapping[str, Any]) -> tuple[str, str] | None:
     """(column, what a file has there) of the first column that cannot be what is wanted."""
-    for column in dict.fromkeys([*wanted, *found.features]):
-        if column not in found.features or column not in wanted:
-            return column, _kind(found.features.get(column))
+    for column in dict.fromkeys([*features, *data.features]):
+        if column not in data.features or column not in features:
+            return column, _kind(data.features.get(column))
         try:
-            found.select_columns([column]).cast_column(column, wanted[column])
-            for value in found.unique(column) if hasattr(wanted[column], "names") else ():
-                wanted[column].encode_example(value)  # which looks at the number of classes
+            data.select_columns([column]).cast_column(column, features[column])
+            for value in data.unique(column) if hasattr(features[column], "names") else ():
+                features[column].encode_example(value)  # which looks at the number of classes
         except (ValueError, TypeError) as error:
-            return column, f"{_kind(found.features[column])} ({_first_line(error)})"
+            return column, f"{_kind(data.features[column])} ({_first_line(error)})"
     return None
 
 
@@ -223,8 +223,8 @@ def _unlike(part: HubPart, place: str, error: Exception, odd: tuple[str, str, st
     cause = _first_line(error.__cause__ or error)
     if odd is None:
         return DataError(place, f"data of several kinds in one split ({cause})", _alike(part))
-    file, column, what = odd
-    return DataError(file, f"column {column!r}: {what}", _alike(part))
+    file, column, difference = odd
+    return DataError(file, f"column {column!r}: {difference}", _alike(part))
 
 
 def _alike(part: HubPart) -> str:
@@ -257,19 +257,19 @@ def _explained(part: HubPart, place: str) -> Iterator[None]:
 
 
 def _unavailable(part: HubPart, place: str, error: Exception) -> DataError:
-    found = f"a data set that cannot be loaded ({_first_line(error)})"
+    problem = f"a data set that cannot be loaded ({_first_line(error)})"
     folder = f"a folder with its README.md and Parquet files, written for {part.id!r} in {part.where}, would do"
     instead = f", and so would {part.instead}" if part.instead else ""
-    wanted = f"check id, config and split, or go online once; without a network {folder}{instead}"
-    return DataError(place, found, wanted)
+    expected = f"check id, config and split, or go online once; without a network {folder}{instead}"
+    return DataError(place, problem, expected)
 
 
 def _check_commit(data: Any, commit: str, place: str) -> None:
     """Offline, `datasets` takes the newest cached version whatever the revision asked for; its folder tells which."""
     commits = {Path(file["filename"]).parent.name for file in data.cache_files}
     if commits and commits != {commit}:
-        found = f"commit {', '.join(sorted(commits))} in the local cache"
-        raise DataError(place, found, f"the study was begun with {commit}: go online to fetch it")
+        problem = f"commit {', '.join(sorted(commits))} in the local cache"
+        raise DataError(place, problem, f"the study was begun with {commit}: go online to fetch it")
 
 
 def version_of(part: HubPart) -> str:

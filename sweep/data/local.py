@@ -120,20 +120,20 @@ class LocalSource(PartedSource[Files]):
         path = fill(part.path, part.names(language))
         if "*" not in path:
             return [self._there(path, part)]
-        found = sorted(self.root.glob(path), key=lambda file: (file.name, str(file)))
-        return [self._there(str(file), part) for file in found] or [self._there(path, part)]
+        files = sorted(self.root.glob(path), key=lambda file: (file.name, str(file)))
+        return [self._there(str(file), part) for file in files] or [self._there(path, part)]
 
     def _beside(self, part: Files, language: str) -> dict[str, Path]:
         """The second side of the part's file, its gold and its joined file, where it has them. Raises DataError."""
         templates = {"pair": part.pair, "gold": part.gold, "join": part.join.path if part.join else None}
         names = part.names(language)
-        return {what: self._there(fill(path, names), part) for what, path in templates.items() if path is not None}
+        return {role: self._there(fill(path, names), part) for role, path in templates.items() if path is not None}
 
     def _there(self, path: str, part: Files) -> Path:
         file = self.root / path
         if not file.is_file():
-            found = "a folder" if file.is_dir() else "no such file"
-            raise DataError(file, found, f"correct {part.where} or data_root in the study file")
+            problem = "a folder" if file.is_dir() else "no such file"
+            raise DataError(file, problem, f"correct {part.where} or data_root in the study file")
         return file
 
 
@@ -142,17 +142,17 @@ def _unnamed(join: Join | None) -> Join | None:
 
 
 def _joined(rows: Iterator[tuple[str, Raw]], join: Join, path: Path) -> Iterator[tuple[str, Raw]]:
-    others: dict[str, Raw] = {}
-    for number, other in read(path, join.format, Layout(join.header, join.quoting)):
-        if join.on not in other:
-            raise DataError(f"{path}:{number}", f"no column {join.on!r}", f"the columns are {', '.join(other)}")
-        others[str(other[join.on])] = other
+    by_id: dict[str, Raw] = {}
+    for number, joined in read(path, join.format, Layout(join.header, join.quoting)):
+        if join.on not in joined:
+            raise DataError(f"{path}:{number}", f"no column {join.on!r}", f"the columns are {', '.join(joined)}")
+        by_id[str(joined[join.on])] = joined
     for where, raw in rows:
         if join.on not in raw:
             raise DataError(where, f"no column {join.on!r}", f"the columns are {', '.join(raw)}")
-        if (identifier := str(raw[join.on])) not in others:
+        if (identifier := str(raw[join.on])) not in by_id:
             raise DataError(where, f"{join.on} {identifier!r}", f"{path} must have a row with it")
-        yield where, {**others[identifier], **raw}
+        yield where, {**by_id[identifier], **raw}
 
 
 def _state(path: Path) -> tuple[Path, int, int]:

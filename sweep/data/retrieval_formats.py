@@ -27,25 +27,27 @@ def comparable(path: Path, layout: Layout) -> Numbered:
     assert layout.gold is not None
     texts, pairs = _identified(path), _identified(layout.pair)
     links = defaultdict[str, list[str]](list)
-    for number, (one, other) in _fields(layout.gold):
-        for name, known, file in ((one, texts, path), (other, pairs, layout.pair)):
-            if name not in known:
-                raise DataError(f"{layout.gold}:{number}", f"the id {name!r}", f"one of {file}", nearest(name, known))
-        links[one].append(other)
-    for side, known in (("text", texts), ("pair", pairs)):
-        for name, (number, text) in known.items():
+    for number, (foreign, pivot) in _fields(layout.gold):
+        for name, sentences, file in ((foreign, texts, path), (pivot, pairs, layout.pair)):
+            if name not in sentences:
+                raise DataError(
+                    f"{layout.gold}:{number}", f"the id {name!r}", f"one of {file}", nearest(name, sentences)
+                )
+        links[foreign].append(pivot)
+    for side, sentences in (("text", texts), ("pair", pairs)):
+        for name, (number, text) in sentences.items():
             gold = links.get(name, []) if side == "text" else []
             yield number, {"id": name, "side": side, "text": text, "links": gold}
 
 
 def _identified(path: Path) -> dict[str, tuple[int, str]]:
     """id -> (line, sentence)."""
-    found: dict[str, tuple[int, str]] = {}
+    sentences: dict[str, tuple[int, str]] = {}
     for number, (name, text) in _fields(path):
-        if name in found:
-            raise DataError(f"{path}:{number}", f"the id {name!r} of line {found[name][0]} again", "ids stand once")
-        found[name] = number, text
-    return found
+        if name in sentences:
+            raise DataError(f"{path}:{number}", f"the id {name!r} of line {sentences[name][0]} again", "ids stand once")
+        sentences[name] = number, text
+    return sentences
 
 
 def _fields(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
@@ -75,8 +77,8 @@ def sentence_pool(path: Path, _layout: Layout) -> Numbered:
                 for index, (start, end) in enumerate(breaks):
                     if context[start:end] == context[slice(*breaks[place])]:
                         answered[index].append(question["id"])
-                asked = {"id": question["id"], "query": question["question"], "candidate": None, "links": []}
-                yield number, {**asked, UNIT: context}
+                query = {"id": question["id"], "query": question["question"], "candidate": None, "links": []}
+                yield number, {**query, UNIT: context}
         if answered:
             for index, span in enumerate(breaks):
                 name = f"{path.stem}_{number}_{index}"
@@ -126,11 +128,15 @@ def _paragraphs(path: Path) -> Iterator[tuple[Raw, list[tuple[int, int]], list[R
                     raise TypeError(f"the context is a {type(context).__name__}")
                 spans = list(_sentences(context)) if not breaks else [(int(first), int(end)) for first, end in breaks]
                 for question in paragraph["qas"]:
-                    _ = question["id"], question["question"], [int(one["answer_start"]) for one in question["answers"]]
+                    _ = (
+                        question["id"],
+                        question["question"],
+                        [int(answer["answer_start"]) for answer in question["answers"]],
+                    )
                 yield paragraph, spans, paragraph["qas"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        wanted = "data[].paragraphs[].{context, sentence_breaks, qas[].{id, question, answers[].answer_start}}"
-        raise DataError(f"{path}: {at}", absent(error), wanted) from error
+        expected = "data[].paragraphs[].{context, sentence_breaks, qas[].{id, question, answers[].answer_start}}"
+        raise DataError(f"{path}: {at}", absent(error), expected) from error
 
 
 def _sentences(context: str) -> Iterator[tuple[int, int]]:
@@ -151,7 +157,7 @@ def mentions(path: Path, layout: Layout) -> Numbered:
         with _record(path, number):
             for mention in text["mentions"]:
                 name, entity = mention["example_id"], mention.get("entity_id")
-                links = [str(one) for one in gold.get(name, [entity] if entity else [])]
+                links = [str(target) for target in gold.get(name, [entity] if entity else [])]
                 query = _mention(text["context"], mention["mention_span"])
                 about = {"language": text["context"]["language"], UNIT: links[0] if links else None}
                 yield number, {"id": name, "query": query, "candidate": None, "links": links, **about}
@@ -180,32 +186,34 @@ def _record(path: Path, number: int) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        wanted = "records of Mewsli-X as its own scripts write them are expected"
-        raise DataError(f"{path}:{number}", absent(error), wanted) from error
+        expected = "records of Mewsli-X as its own scripts write them are expected"
+        raise DataError(f"{path}:{number}", absent(error), expected) from error
 
 
 def _gold(path: Path) -> Mapping[str, Any]:
     gold = document(path)
     if not isinstance(gold, dict):
         raise DataError(path, f"a JSON {type(gold).__name__}", "one object {mention: [entity]} is expected")
-    for name, found in gold.items():
-        if not isinstance(found, list):
-            raise DataError(path, f"{found!r} for {name!r}", "a list of entities is expected")
+    for name, values in gold.items():
+        if not isinstance(values, list):
+            raise DataError(path, f"{values!r} for {name!r}", "a list of entities is expected")
     return gold
 
 
 def _mention(context: Raw, span: Raw) -> str:
     """The mention, then its sentence with the mention between braces."""
     start, end, text = span["start"], span["end"], context["text"]
-    around = ((one["start"], one["end"]) for one in context["sentence_spans"])
-    first, last = next((one for one in around if one[0] <= start and end <= one[1]), (0, len(text)))
+    around = ((sentence["start"], sentence["end"]) for sentence in context["sentence_spans"])
+    first, last = next((sentence for sentence in around if sentence[0] <= start and end <= sentence[1]), (0, len(text)))
     left, right = (MARKED.sub(r"(\1)", part) for part in (text[first:start], text[end:last]))
     return _one_line(f"{span['text']}: {left} {{ {span['text']} }} {right}")
 
 
 def _entity(entity: Raw) -> str:
     description = entity["description"]
-    return _one_line(" ".join(description[one["start"] : one["end"]] for one in entity["sentence_spans"]))
+    return _one_line(
+        " ".join(description[sentence["start"] : sentence["end"]] for sentence in entity["sentence_spans"])
+    )
 
 
 def _one_line(text: str) -> str:

@@ -47,7 +47,7 @@ class Marks:
     own: bool  # groups are called in this language's words: translations of them are called otherwise
 
 
-def marks(family: Family, rows: Sequence[Row]) -> Marks:
+def marks_of(family: Family, rows: Sequence[Row]) -> Marks:
     """The marks of all rows of a test set in one language, in their order."""
     named = [group(family, row) for row in rows]
     groups = [digest(str(position) if name is None else name) for position, name in enumerate(named)]
@@ -78,33 +78,35 @@ def units(by_language: Mapping[str, Marks]) -> dict[str, Ids]:
     """[N] unit numbers per language, counted from 0 over the languages of the test set."""
     if not by_language:
         return {}
-    names = np.concatenate([one.groups for one in by_language.values()])
+    names = np.concatenate([marks_of.groups for marks_of in by_language.values()])
     _, group = np.unique(names, return_inverse=True)  # groups of one name are one
-    ends = np.cumsum([len(one.groups) for one in by_language.values()])
-    of = dict(zip(by_language, np.split(group.astype(np.int64), ends[:-1]), strict=True))
-    joined = _Joined(of)
-    joined.join(_by_id(by_language, of))
+    ends = np.cumsum([len(marks_of.groups) for marks_of in by_language.values()])
+    groups = dict(zip(by_language, np.split(group.astype(np.int64), ends[:-1]), strict=True))
+    joined = _Merger(groups)
+    joined.join(_by_id(by_language, groups))
     for language in by_language:
         if by_language[language].own and joined.alone(language):
-            any(joined.join(pairs) for pairs in _by_position(by_language, of, language))
+            any(joined.join(pairs) for pairs in _by_position(by_language, groups, language))
     _, first, number = np.unique(joined.roots(group), return_index=True, return_inverse=True)
     ranks = np.argsort(np.argsort(first))  # counted in the order of their first examples
     return dict(zip(by_language, np.split(ranks[number].astype(np.int64), ends[:-1]), strict=True))
 
 
-class _Joined:
+class _Merger:
     """Groups that were joined to units."""
 
-    def __init__(self, of: Mapping[str, Ids]) -> None:
-        self._groups = {language: np.unique(groups) for language, groups in of.items()}
-        self._parent = np.arange(max((int(found[-1]) + 1 for found in self._groups.values() if len(found)), default=0))
+    def __init__(self, groups_of: Mapping[str, Ids]) -> None:
+        self._groups = {language: np.unique(groups) for language, groups in groups_of.items()}
+        self._parent = np.arange(
+            max((int(numbers[-1]) + 1 for numbers in self._groups.values() if len(numbers)), default=0)
+        )
 
     def join(self, pairs: Ids) -> bool:
         """Joins the groups of each of the pairs [P, 2]; False: none, because that would glue a language's groups."""
         before = self._parent.copy()
         parent = self._parent.tolist()
-        for one, other in np.unique(pairs, axis=0).tolist():
-            first, second = _root(parent, one), _root(parent, other)
+        for left, right in np.unique(pairs, axis=0).tolist():
+            first, second = _root(parent, left), _root(parent, right)
             parent[max(first, second)] = min(first, second)
         self._parent = np.array([_root(parent, group) for group in range(len(parent))], dtype=np.int64)
         if any(GLUED * len(np.unique(self.roots(groups))) < len(groups) for groups in self._groups.values()):
@@ -118,9 +120,9 @@ class _Joined:
 
     def alone(self, language: str) -> bool:
         """Whether most groups of a language are joined with none of another one."""
-        others = [self.roots(groups) for name, groups in self._groups.items() if name != language]
+        elsewhere = [self.roots(groups) for name, groups in self._groups.items() if name != language]
         own = self.roots(self._groups[language])
-        return bool(others) and 2 * int(np.isin(own, np.concatenate(others)).sum()) < len(own)
+        return bool(elsewhere) and 2 * int(np.isin(own, np.concatenate(elsewhere)).sum()) < len(own)
 
 
 def _root(parent: list[int], group: int) -> int:
@@ -130,42 +132,42 @@ def _root(parent: list[int], group: int) -> int:
     return group
 
 
-def _by_id(by_language: Mapping[str, Marks], of: Mapping[str, Ids]) -> Ids:
+def _by_id(by_language: Mapping[str, Marks], groups_of: Mapping[str, Ids]) -> Ids:
     """[P, 2] groups of different languages that have an example of the same id."""
-    known = {language: one.items for language, one in by_language.items() if one.items is not None}
-    if len(known) < 2:
+    items = {language: marks_of.items for language, marks_of in by_language.items() if marks_of.items is not None}
+    if len(items) < 2:
         return np.zeros((0, 2), dtype=np.int64)
-    _, first, item = np.unique(np.concatenate(list(known.values())), return_index=True, return_inverse=True)
-    groups = np.concatenate([of[language] for language in known])
+    _, first, item = np.unique(np.concatenate(list(items.values())), return_index=True, return_inverse=True)
+    groups = np.concatenate([groups_of[language] for language in items])
     return np.stack([groups, groups[first[item]]], axis=1)
 
 
-def _by_position(by_language: Mapping[str, Marks], of: Mapping[str, Ids], language: str) -> Iterator[Ids]:
+def _by_position(by_language: Mapping[str, Marks], groups_of: Mapping[str, Ids], language: str) -> Iterator[Ids]:
     """Pairs [P, 2] of a language's groups and those of the first one that has as many examples, then as many groups."""
-    others = [other for other in by_language if other != language and by_language[other].own]
-    for listed in (of, {name: _in_order(groups) for name, groups in of.items()}):
-        for other in others:
-            if len(listed[other]) == len(listed[language]):
-                yield np.stack([listed[language], listed[other]], axis=1)
+    candidates = [candidate for candidate in by_language if candidate != language and by_language[candidate].own]
+    for listed in (groups_of, {name: _in_order(groups) for name, groups in groups_of.items()}):
+        for candidate in candidates:
+            if len(listed[candidate]) == len(listed[language]):
+                yield np.stack([listed[language], listed[candidate]], axis=1)
                 break
 
 
 def _in_order(groups: Ids) -> Ids:
     """The groups in the order of their first examples."""
-    found, first = np.unique(groups, return_index=True)
-    return found[np.argsort(first)]
+    distinct, first = np.unique(groups, return_index=True)
+    return distinct[np.argsort(first)]
 
 
-DRAW = 1  # part of what train and dev rows depend on; raised when other rows would be drawn
+DRAW_VERSION = 1  # part of what train and dev rows depend on; raised when other rows would be drawn
 SEED = 0
 
 
-def held(examples: int, share: Fraction) -> int:
+def dev_size(examples: int, share: Fraction) -> int:
     """Rows of dev where there are so many; where units are larger than a row it is about that."""
     return ceil(examples * share)
 
 
-def drawn(family: Family, rows: Sequence[Row], share: Fraction) -> NDArray[np.bool_]:
+def drawn_as_dev(family: Family, rows: Sequence[Row], share: Fraction) -> NDArray[np.bool_]:
     """[N] which rows are dev: not all, and at least one. Raises ValueError where all rows are one unit."""
     numbers: dict[str, int] = {}
     unit = [numbers.setdefault(group(family, row) or f"row {content(family, row)}", len(numbers)) for row in rows]
@@ -176,7 +178,7 @@ def drawn(family: Family, rows: Sequence[Row], share: Fraction) -> NDArray[np.bo
     if len(numbers) < 2:
         raise ValueError("a unit is not divided")
     strata = family.strata(rows)
-    wanted = _quotas(Counter(strata), held(len(rows), share))
+    quotas = _quotas(Counter(strata), dev_size(len(rows), share))
     within: list[Counter[int]] = [Counter() for _ in numbers]
     for number, stratum in zip(unit, strata, strict=True):
         within[number][stratum] += 1
@@ -184,7 +186,7 @@ def drawn(family: Family, rows: Sequence[Row], share: Fraction) -> NDArray[np.bo
     order = np.random.Generator(np.random.PCG64([SEED, len(numbers)])).permutation(len(numbers)).tolist()
     for number in order:
         # Whether it brings the counts nearer to what is wanted, in squares.
-        if sum(n * (n + 2 * (taken[stratum] - wanted[stratum])) for stratum, n in within[number].items()) < 0:
+        if sum(n * (n + 2 * (taken[stratum] - quotas[stratum])) for stratum, n in within[number].items()) < 0:
             chosen.add(number)
             taken += within[number]
     if len(chosen) in (0, len(numbers)):  # a few large units: one of the smallest is on the side that has none
@@ -196,7 +198,9 @@ def _quotas(counts: Counter[int], total: int) -> dict[int, int]:
     """Rows of each stratum, `total` in all: their shares rounded down, the rest by the largest remainders."""
     examples = sum(counts.values())
     parts = {stratum: Fraction(count * total, examples) for stratum, count in counts.items()}
-    found = {stratum: int(part) for stratum, part in parts.items()}
-    for stratum in sorted(parts, key=lambda one: (found[one] - parts[one], one))[: total - sum(found.values())]:
-        found[stratum] += 1
-    return found
+    quotas = {stratum: int(part) for stratum, part in parts.items()}
+    for stratum in sorted(parts, key=lambda label: (quotas[label] - parts[label], label))[
+        : total - sum(quotas.values())
+    ]:
+        quotas[stratum] += 1
+    return quotas

@@ -20,7 +20,7 @@ from sweep.plan.facts import Facts, TaskData
 from sweep.plan.languages import trained_in
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import PRETRAIN
-from sweep.tasks.check import Shared, overlap
+from sweep.tasks.check import SharedRows, overlap
 from sweep.tasks.synthetic import EmbeddedSource
 from sweep.tasks.task import Task
 
@@ -185,14 +185,14 @@ def data_flags(plan: Plan, facts: Facts) -> Iterator[str]:
     marked = overlaps(plan, facts)
     yield from (f"overlap: {name} and {target} {reason}; {done}" for (name, target), reason in marked.items())
     for (name, target), found in _shared(plan, facts):
-        if (name, target) not in marked and (said := ", ".join(found.said())):
+        if (name, target) not in marked and (said := ", ".join(found.sentences())):
             yield f"of {target} {said} stand in the training data of {name}: too few to mark its cells"
     for name in plan.tasks:
         if read := facts.rows_read(task_data(plan, name)):
             yield from read.doubts
 
 
-def _shared(plan: Plan, facts: Facts) -> Iterator[tuple[tuple[str, str], Shared]]:
+def _shared(plan: Plan, facts: Facts) -> Iterator[tuple[tuple[str, str], SharedRows]]:
     for name, target in compared_pairs(plan):
         if shared := facts.shared_rows(training_data(plan, name), task_data(plan, target)):
             yield (name, target), shared

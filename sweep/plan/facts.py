@@ -15,7 +15,7 @@ from typing import Any
 from sweep.data import Size
 from sweep.identity import fingerprint
 from sweep.models.registry import Shape
-from sweep.tasks.check import Shared
+from sweep.tasks.check import SharedRows
 
 STUDY, PLAN, PREVIEWS, CORES = "study", "plan", "previews", "device:cores"
 
@@ -147,7 +147,7 @@ class Facts:
     def with_rows_read(self, data: TaskData, found: RowsRead) -> Facts:
         return self._with(data._name, json.dumps(asdict(found)))
 
-    def shared_rows(self, training: Sequence[str], target: TaskData) -> Shared | None:
+    def shared_rows(self, training: Sequence[str], target: TaskData) -> SharedRows | None:
         """Rows that training data, given by the digests of its parts, has in common with a target."""
         known = self._json(_shared(training, target))
         if known is None:
@@ -156,9 +156,9 @@ class Facts:
             split: {language: tuple(pair) for language, pair in known[split].items()}
             for split in ("test", "dev", "train")
         }
-        return Shared(**pairs, trained=tuple(known["trained"]))
+        return SharedRows(**pairs, trained=tuple(known["trained"]))
 
-    def with_shared_rows(self, training: Sequence[str], target: TaskData, shared: Shared) -> Facts:
+    def with_shared_rows(self, training: Sequence[str], target: TaskData, shared: SharedRows) -> Facts:
         return self._with(_shared(training, target), json.dumps(asdict(shared), sort_keys=True))
 
     # -- measurements --------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from sweep.plan.checks import compared_pairs, task_data, training_data, training
 from sweep.plan.facts import NO_FACTS, Facts, RowsRead
 from sweep.plan.plan import Plan
 from sweep.plan.resolve import Named
-from sweep.tasks.check import Checked, Shared, check
+from sweep.tasks.check import Checked, SharedRows, check
 from sweep.tasks.task import Family
 
 SMALL = 500_000  # bytes of data that are read and compared in a fifth of a second
@@ -72,7 +72,7 @@ def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> 
         pair = training_data(plan, name), task_data(plan, target)
         if {name, target} <= {*chosen} and facts.shared_rows(*pair) is None:
             training = [rows for (split, _), rows in checked(name).places.items() if split == "train"]
-            found = found.with_shared_rows(*pair, Shared.of(training, checked(target).places))
+            found = found.with_shared_rows(*pair, SharedRows.of(training, checked(target).places))
     return CheckedData(found, tuple(note for one in read.values() for note in one.notes))
 
 

@@ -35,12 +35,12 @@ def family_of(name: str, where: object = "", folder: Path | None = None) -> Fami
     if is_reference(name):
         return own_family(name, folder, where=where)
     if name not in FAMILIES:
-        wanted = f"one of {', '.join(FAMILIES)} is expected, or module:Class"
-        raise StudyError(where or f"family {name}", repr(name), wanted, nearest(name, FAMILIES))
+        expected = f"one of {', '.join(FAMILIES)} is expected, or module:Class"
+        raise StudyError(where or f"family {name}", repr(name), expected, nearest(name, FAMILIES))
     return FAMILIES[name]
 
 
 def measure_of(family: str, metric: str) -> Measure:
     """How a record's statistics become a score, from the names that it has. Raises StudyError."""
-    known = family_of(family)
-    return known.metric_of(metric, f"metric {metric}") or known
+    resolved = family_of(family)
+    return resolved.metric_of(metric, f"metric {metric}") or resolved

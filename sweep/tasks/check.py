@@ -31,11 +31,11 @@ TEST_SHARE = 0.01
 TRAIN_SHARE = 0.1
 
 Digests = NDArray[np.int64]
-Places = Mapping[tuple[str, str], Digests]  # (split, language) -> [N] digests of its rows
+RowDigests = Mapping[tuple[str, str], Digests]  # (split, language) -> [N] digests of its rows
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedRows:
     """Rows of a target, by split and language, that also stand in training data; those that do in none are left out."""
 
     test: dict[str, tuple[int, int]]  # language -> (rows in common, rows)
@@ -44,60 +44,61 @@ class Shared:
     trained: tuple[int, int] = (0, 0)  # rows of the training data that stand in the target's, rows
 
     @classmethod
-    def of(cls, training: Sequence[Digests], target: Places) -> Shared:
+    def of(cls, training: Sequence[Digests], target: RowDigests) -> SharedRows:
         """`training` of an intermediate task against all data of a target."""
-        known = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *training]))
-        found: dict[str, dict[str, tuple[int, int]]] = {"test": {}, "dev": {}, "train": {}}
+        training_rows = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *training]))
+        in_common: dict[str, dict[str, tuple[int, int]]] = {"test": {}, "dev": {}, "train": {}}
         for (split, language), rows in target.items():
-            if common := int(np.isin(rows, known).sum()):
-                found[split][language] = common, len(rows)
-        theirs = [rows for (split, _), rows in target.items() if split == "train"]
-        common = sum(int(np.isin(rows, np.concatenate(theirs)).sum()) for rows in training) if theirs else 0
-        return cls(**found, trained=(common, sum(map(len, training))))
+            if common := int(np.isin(rows, training_rows).sum()):
+                in_common[split][language] = common, len(rows)
+        target_train = [rows for (split, _), rows in target.items() if split == "train"]
+        common = sum(int(np.isin(rows, np.concatenate(target_train)).sum()) for rows in training) if target_train else 0
+        return cls(**in_common, trained=(common, sum(map(len, training))))
 
     @property
-    def flatters(self) -> bool:
+    def contaminates(self) -> bool:
         """Whether a gain from this training data would be no fair one."""
         tested = max((common / rows for common, rows in self.test.values()), default=0.0)
         trained = [common / rows for common, rows in (*self.train.values(), self.trained) if rows]
         return tested >= TEST_SHARE or max(trained, default=0.0) >= TRAIN_SHARE
 
-    def said(self) -> Iterator[str]:
+    def sentences(self) -> Iterator[str]:
         """How many rows of each split are in common, and in which language most."""
         for split in ("test", "dev", "train"):
             by_language: dict[str, tuple[int, int]] = getattr(self, split)
             if by_language:
                 worst = max(by_language, key=lambda language: by_language[language][0] / by_language[language][1])
                 common, rows = (sum(pair[index] for pair in by_language.values()) for index in (0, 1))
-                own, of = by_language[worst]
-                others = f" and {len(by_language) - 1} other languages" if len(by_language) > 1 else ""
-                yield f"{common:,} of {rows:,} {split} rows ({own / of:.1%} in {worst}{others})"
+                own, total = by_language[worst]
+                further = f" and {len(by_language) - 1} other languages" if len(by_language) > 1 else ""
+                yield f"{common:,} of {rows:,} {split} rows ({own / total:.1%} in {worst}{further})"
 
 
-def overlap(intermediate: Task, target: Task, shared: Shared | None = None) -> str | None:
+def overlap(intermediate: Task, target: Task, shared: SharedRows | None = None) -> str | None:
     """Why an intermediate task's gain on a target is no fair gain, or None."""
     if intermediate.name == target.name:
         return "are the same task"
-    if shared is not None and shared.flatters:
-        return (
-            f"share rows: of {target.name} {', '.join(shared.said())} stand in the training data of {intermediate.name}"
-        )
+    if shared is not None and shared.contaminates:
+        shares = ", ".join(shared.sentences())
+        return f"share rows: of {target.name} {shares} stand in the training data of {intermediate.name}"
     if corpora := set(intermediate.corpora) & set(target.corpora):
         return f"share training data ({', '.join(sorted(corpora))})"
-    if seen := set(intermediate.corpora) & set(XTREME_R_BASELINES.get(target.name, ())):
-        return f"are one chain in XTREME-R, whose own baseline is trained on {', '.join(sorted(seen))} first"
+    if baseline := set(intermediate.corpora) & set(XTREME_R_BASELINES.get(target.name, ())):
+        return f"are one chain in XTREME-R, whose own baseline is trained on {', '.join(sorted(baseline))} first"
     return None
 
 
-def own_overlap(places: Places, name: str) -> Iterator[str]:
+def own_overlap(places: RowDigests, name: str) -> Iterator[str]:
     """What of a task's test and dev data also stands in its other data, in sentences."""
-    for split, other in (("test", "train"), ("test", "dev"), ("dev", "train")):
-        known = [rows for (one, _), rows in places.items() if one == other]
-        shared = Shared.of(known, {place: rows for place, rows in places.items() if place[0] == split})
-        yield from (f"{name}: {said} also stand in its own {other} data" for said in shared.said())
+    for split, reference in (("test", "train"), ("test", "dev"), ("dev", "train")):
+        references = [rows for (role, _), rows in places.items() if role == reference]
+        shared = SharedRows.of(references, {place: rows for place, rows in places.items() if place[0] == split})
+        yield from (
+            f"{name}: {description} also stand in its own {reference} data" for description in shared.sentences()
+        )
 
 
-FEW_DEV = 20  # rows of which a handful of lucky answers is a score
+MIN_DEV_ROWS = 20  # rows of which a handful of lucky answers is a score
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ class Checked:
     rows: int = 0
     notes: tuple[str, ...] = ()  # how it is read
     doubts: tuple[str, ...] = ()  # what weakens scores on it
-    places: Places = field(default_factory=dict)
+    places: RowDigests = field(default_factory=dict)
     train: Mapping[str, int] = field(default_factory=dict)  # language -> training rows
 
 
 @dataclass
-class _Seen:
+class _SplitContents:
     """What was seen in one split of one language."""
 
     rows: int = 0
@@ -137,46 +138,52 @@ def check(task: Task, sources: Iterable[str] = ()) -> Checked:
     source = task.source
     if not isinstance(source, (LocalSource, HubSource)):
         return Checked()
-    wanted = [("test", language) for language in (*task.languages, *task.pool)]
-    wanted += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
-    wanted += [("dev", language) for language in task.trained_in]
-    wanted += [("dev", language) for language in task.calibrated_in]
-    seen, mistakes = dict[tuple[str, str], _Seen](), Mistakes()
-    for split, language in wanted:
+    splits = [("test", language) for language in (*task.languages, *task.pool)]
+    splits += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
+    splits += [("dev", language) for language in task.trained_in]
+    splits += [("dev", language) for language in task.calibrated_in]
+    contents, mistakes = dict[tuple[str, str], _SplitContents](), Mistakes()
+    for split, language in splits:
         with mistakes.collect():
-            seen[split, language] = _read(task, source, split, language)
+            contents[split, language] = _read(task, source, split, language)
     mistakes.raise_first()
-    places = {where: np.array(found.digests, dtype=np.int64) for where, found in seen.items()}
-    rows, notes = sum(found.rows for found in seen.values()), tuple(_notes(task, source.where))
-    doubts = *_unlearned(task, source.where, seen), *_blind(task, source.where, seen), *own_overlap(places, task.name)
-    train = {language: found.rows for (split, language), found in seen.items() if split == "train"}
+    places = {where: np.array(split_contents.digests, dtype=np.int64) for where, split_contents in contents.items()}
+    rows, notes = sum(split_contents.rows for split_contents in contents.values()), tuple(_notes(task, source.where))
+    doubts = (
+        *_unseen_labels(task, source.where, contents),
+        *_weak_dev_sets(task, source.where, contents),
+        *own_overlap(places, task.name),
+    )
+    train = {
+        language: split_contents.rows for (split, language), split_contents in contents.items() if split == "train"
+    }
     return Checked(rows, notes, doubts, places, train)
 
 
-def _read(task: Task, source: LocalSource | HubSource, split: str, language: str) -> _Seen:
-    found, place, family = _Seen(), source.where, task.family
+def _read(task: Task, source: LocalSource | HubSource, split: str, language: str) -> _SplitContents:
+    contents, place, family = _SplitContents(), source.where, task.family
     for place, row in source.located(split, language):
         if problem := family.check(row, task.labels) or (split == "train" and family.check_to_train(row)):
             raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
-        found.add(task, row)
-    if family.scheme(task.labels) is not None and not found.labels:
+        contents.add(task, row)
+    if family.scheme(task.labels) is not None and not contents.labels:
         part = place.rpartition(":")[0]
         found_none = f"no {family.classed} with a tag in the {split} data"
         raise DataError(part, found_none, "data whose tags are not hidden would do")
-    return found
+    return contents
 
 
 def _notes(task: Task, where: str) -> Iterator[str]:
     if (scheme := task.family.scheme(task.labels)) is not None:
-        read = f"entities in {scheme}" if scheme != RAW else "no entity tags; a run of equal ones is one chunk"
-        yield f"{where}.labels: {read}"
+        scheme_text = f"entities in {scheme}" if scheme != RAW else "no entity tags; a run of equal ones is one chunk"
+        yield f"{where}.labels: {scheme_text}"
 
 
-def _unlearned(task: Task, where: str, seen: Mapping[tuple[str, str], _Seen]) -> Iterator[str]:
+def _unseen_labels(task: Task, where: str, contents: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
     """Classes of dev and test data that no training row has."""
-    trained = set[int]().union(*(found.labels for (split, _), found in seen.items() if split == "train"))
+    trained = set[int]().union(*(one_split.labels for (split, _), one_split in contents.items() if split == "train"))
     for split in ("dev", "test") if task.trained_in else ():
-        labels = {language: found.labels for (part, language), found in seen.items() if part == split}
+        labels = {language: one_split.labels for (part, language), one_split in contents.items() if part == split}
         unknown = sum(labels.values(), Counter[int]())
         for label in trained:
             del unknown[label]
@@ -189,13 +196,15 @@ def _unlearned(task: Task, where: str, seen: Mapping[tuple[str, str], _Seen]) ->
             )
 
 
-def _blind(task: Task, where: str, seen: Mapping[tuple[str, str], _Seen]) -> Iterator[str]:
+def _weak_dev_sets(task: Task, where: str, contents: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
     """Dev sets that cannot tell a phase that learned something from one that did not."""
-    for (split, language), found in seen.items():
+    for (split, language), dev in contents.items():
         if split != "dev" or task.family.raw_text:
             continue
-        if len(found.answers) == 1 and None not in found.answers:
-            told = f"one answer is right for all {found.rows} rows"
-            yield f"{where}.dev: {told} in {language}: it cannot tell a phase that learned nothing, and selects nothing"
-        elif found.rows < FEW_DEV:
-            yield f"{where}.dev: {found.rows} rows in {language} can hardly tell a phase that learned nothing"
+        if len(dev.answers) == 1 and None not in dev.answers:
+            yield (
+                f"{where}.dev: one answer is right for all {dev.rows} rows in {language}: it cannot tell a phase that"
+                " learned nothing, and selects nothing"
+            )
+        elif dev.rows < MIN_DEV_ROWS:
+            yield f"{where}.dev: {dev.rows} rows in {language} can hardly tell a phase that learned nothing"

@@ -56,14 +56,14 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 def class_counts(predicted: Sequence[Any], gold: Sequence[Sequence[int]], classes: int) -> Sums:
     """[N, 3 C] counts per example: of each class what is right, predicted and gold, from a class or classes each."""
-    lengths = [len(one) for one in gold]
+    lengths = [len(classes_of) for classes_of in gold]
     owner = np.repeat(np.arange(len(gold)), lengths)
     flat_gold = np.concatenate([np.zeros(0, np.int64), *map(np.atleast_1d, gold)]).astype(np.int64)
     flat = np.concatenate([np.zeros(0, np.int64), *map(np.atleast_1d, predicted)]).astype(np.int64)
     right = flat == flat_gold
     counted = ((owner[right], flat[right]), (owner, flat), (owner, flat_gold))
-    places = np.concatenate([(who * classes + which) * 3 + kind for kind, (who, which) in enumerate(counted)])
-    return np.bincount(places, minlength=len(gold) * classes * 3).reshape(len(gold), -1).astype(np.float64)
+    bins = np.concatenate([(rows * classes + labels) * 3 + kind for kind, (rows, labels) in enumerate(counted)])
+    return np.bincount(bins, minlength=len(gold) * classes * 3).reshape(len(gold), -1).astype(np.float64)
 
 
 def _parts(sums: Sums) -> tuple[Sums, Sums, Sums]:
@@ -72,9 +72,9 @@ def _parts(sums: Sums) -> tuple[Sums, Sums, Sums]:
     return counts[..., 0], counts[..., 1], counts[..., 2]
 
 
-def _over(share: Sums, of: Sums) -> Sums:
+def _over(share: Sums, total: Sums) -> Sums:
     """0 where there is nothing to divide by."""
-    return np.divide(share, of, out=np.zeros_like(of), where=of > 0)
+    return np.divide(share, total, out=np.zeros_like(total), where=total > 0)
 
 
 def _accuracy(sums: Sums) -> Sums:
@@ -347,8 +347,8 @@ def _option(line: str, where: str) -> int:
     except (ValueError, KeyError, TypeError, IndexError):
         option = line
     if type(option) is not int or option < 0:
-        wanted = '{"label": option} with the number of an option, counted from 0, is expected'
-        raise DataError(where, repr(option), wanted)
+        expected = '{"label": option} with the number of an option, counted from 0, is expected'
+        raise DataError(where, repr(option), expected)
     return option
 
 

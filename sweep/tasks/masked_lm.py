@@ -40,8 +40,8 @@ class MaskedFamily(Family):
         """A mask token."""
         if tokenizer.mask_token_id is not None:
             return None
-        wanted = "a masked task needs one: name it as mask_token in its tokenizer_config.json, or leave the task out"
-        return "no mask token", wanted
+        expected = "a masked task needs one: name it as mask_token in its tokenizer_config.json, or leave the task out"
+        return "no mask token", expected
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
         """The masked token's word."""

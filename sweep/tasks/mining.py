@@ -93,22 +93,22 @@ class MiningFamily(Family):
     ) -> list[Prediction]:
         """The pair of every foreign sentence that has one, with its score; nothing is below a threshold yet."""
         texts, pairs = (_distinct(rows, side) for side in SIDES)
-        found: list[Prediction] = [{} for _ in rows]
+        predictions: list[Prediction] = [{} for _ in rows]
         if not len(texts) or not len(pairs):
-            return found
+            return predictions
         once = [_once(rows, side) for side in SIDES]
-        for one, other, score in _candidates(*outputs.mutual(texts, pairs, NEIGHBOURS)):
-            text, pair = int(texts[one]), int(pairs[other])
+        for foreign, pivot, score in _candidates(*outputs.mutual(texts, pairs, NEIGHBOURS)):
+            text, pair = int(texts[foreign]), int(pairs[pivot])
             if rows[text]["text"].strip() in once[0] and rows[pair]["text"].strip() in once[1]:
-                found[text] = {rows[pair]["id"]: score}
-        return found
+                predictions[text] = {rows[pair]["id"]: score}
+        return predictions
 
     def calibrate(self, predictions: Sequence[Prediction], rows: Sequence[Row]) -> float:
         """The threshold of best F1, the highest of several; 0 where no pair is right, as in XTREME's code."""
         scored = [
-            (score, other in row["links"])
+            (score, pair in row["links"])
             for row, prediction in zip(rows, predictions, strict=True)
-            for other, score in prediction.items()
+            for pair, score in prediction.items()
         ]
         scores = np.array([score for score, _ in scored])
         order = np.argsort(-scores, kind="stable")
@@ -125,7 +125,7 @@ class MiningFamily(Family):
 
     def above(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
         """What remains from the threshold on."""
-        return [{other: score for other, score in one.items() if score >= threshold} for one in predictions]
+        return [{pair: score for pair, score in prediction.items() if score >= threshold} for prediction in predictions]
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
@@ -158,25 +158,26 @@ class MiningFamily(Family):
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
         """id TAB id a line."""
         pairs = zip(rows, predictions, strict=True)
-        return "".join([f"{row['id']}\t{other}\n" for row, found in pairs for other in found])
+        return "".join([f"{row['id']}\t{pair}\n" for row, prediction in pairs for pair in prediction])
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
         """The same."""
-        gold, found = (_links(path) for path in (labels, predictions))
+        gold, predicted = (_links(path) for path in (labels, predictions))
         rows: list[Row] = [
-            {"id": one, "side": "text", "text": "", "links": list(gold.get(one, {}))} for one in {**gold, **found}
+            {"id": name, "side": "text", "text": "", "links": list(gold.get(name, {}))}
+            for name in {**gold, **predicted}
         ]
-        return Pair(task, rows if gold else [], [found.get(row["id"], {}) for row in rows])
+        return Pair(task, rows if gold else [], [predicted.get(row["id"], {}) for row in rows])
 
 
 def _links(path: Path) -> dict[str, dict[str, float]]:
     """id -> ids it is paired with. A pair that stands twice counts once, as in the official scorer."""
     links: dict[str, dict[str, float]] = {}
     for number, line in enumerate(file_lines(path), start=1):
-        one, tab, other = line.partition("\t")
-        if not tab or "\t" in other:
+        foreign, tab, pivot = line.partition("\t")
+        if not tab or "\t" in pivot:
             raise DataError(f"{path}:{number}", repr(line[:60]), "two ids with a tab between them are expected")
-        links.setdefault(one, {})[other] = 1.0
+        links.setdefault(foreign, {})[pivot] = 1.0
     return links
 
 
@@ -194,31 +195,31 @@ def _once(rows: Sequence[Row], side: str) -> set[str]:
 
 def _candidates(forward: Neighbours, backward: Neighbours) -> Iterator[tuple[int, int, float]]:
     """(foreign, pivot, score) of the pairs that remain, by descending score: each sentence once, scores above 0."""
-    near, far = (found.cosine.mean(axis=1, dtype=np.float64) for found in (forward, backward))
-    others, forward_scores = _best(forward, near, far)
-    ones, backward_scores = _best(backward, far, near)
-    one = np.concatenate([np.arange(len(others)), ones])
-    other = np.concatenate([others, np.arange(len(ones))])
+    near, far = (neighbours.cosine.mean(axis=1, dtype=np.float64) for neighbours in (forward, backward))
+    forward_best, forward_scores = _best(forward, near, far)
+    backward_best, backward_scores = _best(backward, far, near)
+    foreign = np.concatenate([np.arange(len(forward_best)), backward_best])
+    pivot = np.concatenate([forward_best, np.arange(len(backward_best))])
     scores = np.concatenate([forward_scores, backward_scores])
-    taken_ones, taken_others = bytearray(len(others)), bytearray(len(ones))
+    taken_foreign, taken_pivot = bytearray(len(forward_best)), bytearray(len(backward_best))
     order = np.argsort(-scores, kind="stable")
-    for left, right, score in zip(one[order].tolist(), other[order].tolist(), scores[order].tolist(), strict=True):
+    for left, right, score in zip(foreign[order].tolist(), pivot[order].tolist(), scores[order].tolist(), strict=True):
         if score <= 0:
             return
-        if not taken_ones[left] and not taken_others[right]:
-            taken_ones[left] = taken_others[right] = 1
+        if not taken_foreign[left] and not taken_pivot[right]:
+            taken_foreign[left] = taken_pivot[right] = 1
             yield left, right, score
 
 
 def _best(
-    found: Neighbours, mine: NDArray[np.float64], theirs: NDArray[np.float64]
+    neighbours: Neighbours, means: NDArray[np.float64], means_of_keys: NDArray[np.float64]
 ) -> tuple[RowIds, NDArray[np.float64]]:
     """The neighbour of greatest margin for each sentence, and that margin."""
-    between = (mine[:, None] + theirs[found.keys]) / 2
-    margins = np.divide(found.cosine, between, out=np.zeros_like(between), where=between != 0)
+    between = (means[:, None] + means_of_keys[neighbours.keys]) / 2
+    margins = np.divide(neighbours.cosine, between, out=np.zeros_like(between), where=between != 0)
     best = margins.argmax(axis=1)
     rows = np.arange(len(best))
-    return found.keys[rows, best], margins[rows, best]
+    return neighbours.keys[rows, best], margins[rows, best]
 
 
 MINING = MiningFamily()

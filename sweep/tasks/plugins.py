@@ -43,18 +43,18 @@ def imported(reference: str, where: object, folder: Path | None = None) -> Any:
         add_folder(folder)
     module = _module(module_name, where, folder)
     if not hasattr(module, name):
-        known = [known for known in vars(module) if not known.startswith("_")]
-        wanted = f"a name that {module.__file__} defines is expected"
-        raise StudyError(where, f"{reference!r}, while {module_name} has no {name}", wanted, nearest(name, known))
+        names = [names for names in vars(module) if not names.startswith("_")]
+        expected = f"a name that {module.__file__} defines is expected"
+        raise StudyError(where, f"{reference!r}, while {module_name} has no {name}", expected, nearest(name, names))
     return getattr(module, name)
 
 
 def restored(reference: str, folder: Path | None, digest: str) -> Any:
     """The same object in another process. Raises StudyError where its file has changed since it was imported first."""
-    found = imported(reference, f"{reference}", folder)
+    value = imported(reference, f"{reference}", folder)
     if module_digest(reference.partition(":")[0]) != digest:
         raise StudyError(reference, "a file that was changed while its study runs", "run the study again")
-    return found
+    return value
 
 
 def _module(name: str, where: object, folder: Path | None) -> ModuleType:
@@ -63,17 +63,17 @@ def _module(name: str, where: object, folder: Path | None) -> ModuleType:
     except ModuleNotFoundError as missing:
         if missing.name is None or not f"{name}.".startswith(f"{missing.name}."):
             raise StudyError(where, f"the module {name!r}, which needs {missing.name!r}", "install it") from missing
-        known = [path.stem for path in folder.glob("*.py")] if folder is not None else []
+        names = [path.stem for path in folder.glob("*.py")] if folder is not None else []
         beside = f"in {folder} or " if folder is not None else ""
-        raise StudyError(where, f"no module {name!r} {beside}on sys.path", EXPECTED, nearest(name, known)) from missing
+        raise StudyError(where, f"no module {name!r} {beside}on sys.path", EXPECTED, nearest(name, names)) from missing
     except Exception as fault:
-        found = f"the module {name!r}, which cannot be imported ({type(fault).__name__}: {fault})"
-        raise StudyError(where, found, "a module without a fault is expected") from fault
+        problem = f"the module {name!r}, which cannot be imported ({type(fault).__name__}: {fault})"
+        raise StudyError(where, problem, "a module without a fault is expected") from fault
     file = _file(module)
     beside_study = folder / f"{name.replace('.', '/')}.py" if folder is not None else file
     if beside_study is not None and beside_study.is_file() and file != beside_study.resolve():
-        found = f"the module {name!r} beside the study file, while {file or 'Python itself'} has that name"
-        raise StudyError(where, found, "another name for your own is expected")
+        problem = f"the module {name!r} beside the study file, while {file or 'Python itself'} has that name"
+        raise StudyError(where, problem, "another name for your own is expected")
     if name not in _digests:
         _digests[name] = file_digest(file) if file is not None else ""
     return module

@@ -91,19 +91,19 @@ def answer_scores(prediction: str | None, answers: Sequence[str], normalise: Nor
     """
     if prediction is None:
         return 0.0, 0.0
-    found = normalise(prediction)
+    predicted = normalise(prediction)
     if not answers:
-        return (0.0, 0.0) if found else (1.0, 1.0)
-    wanted = [normalise(answer) for answer in answers]
-    return max(_f1(found, answer) for answer in wanted), float(found in wanted)
+        return (0.0, 0.0) if predicted else (1.0, 1.0)
+    gold = [normalise(answer) for answer in answers]
+    return max(_f1(predicted, answer) for answer in gold), float(predicted in gold)
 
 
-def _f1(found: str, wanted: str) -> float:
-    if found == wanted:
-        return float(bool(found))
-    found_words, wanted_words = found.split(), wanted.split()
-    common = (Counter(found_words) & Counter(wanted_words)).total()
-    return 2 * common / (len(found_words) + len(wanted_words)) if common else 0.0
+def _f1(predicted: str, gold: str) -> float:
+    if predicted == gold:
+        return float(bool(predicted))
+    predicted_words, gold_words = predicted.split(), gold.split()
+    common = (Counter(predicted_words) & Counter(gold_words)).total()
+    return 2 * common / (len(predicted_words) + len(gold_words)) if common else 0.0
 
 
 def in_form(row: Mapping[str, Any], form: str) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _moved(answer: Mapping[str, Any], before: str, after: str, form: Form) -> di
     text, start = unicodedata.normalize(form, answer["text"]), int(answer["start"])
     if start < 0:
         return {"text": text, "start": start}
-    counted = (before, *(unicodedata.normalize(one, before) for one in FORMS))
+    counted = (before, *(unicodedata.normalize(candidate, before) for candidate in FORMS))
     moved = [len(unicodedata.normalize(form, context[:start])) for context in counted]
     return {"text": text, "start": next((at for at in moved if text and after.startswith(text, at)), moved[0])}
 
@@ -134,9 +134,9 @@ def forms_apart(context: str, answer: Mapping[str, Any]) -> tuple[str, str, str]
     """
     row = {"context": context, "question": "", "answers": [answer]}
     for form in FORMS:
-        read = in_form(row, form)
-        [found] = read["answers"]
-        if found["text"] and found["start"] >= 0 and read["context"].startswith(found["text"], found["start"]):
+        converted = in_form(row, form)
+        [moved] = converted["answers"]
+        if moved["text"] and moved["start"] >= 0 and converted["context"].startswith(moved["text"], moved["start"]):
             return _form_of(context), _form_of(answer["text"]), form
     return None
 
@@ -241,8 +241,8 @@ class SpanFamily(Family):
         """A first token, which stands for no answer."""
         if frame(tokenizer, pair=True).gaps[0]:
             return None
-        wanted = "a span task needs one, to answer that there is no answer: leave such tasks out"
-        return "no special token at the beginning of a text", wanted
+        expected = "a span task needs one, to answer that there is no answer: leave such tasks out"
+        return "no special token at the beginning of a text", expected
 
     def unit(self, row: Row) -> str | None:
         """Its passage."""
@@ -281,10 +281,10 @@ class SpanFamily(Family):
             questions = subwords(tokenizer, [row["question"] for row in part])
             # Questions share paragraphs: each is tokenised once.
             contexts = list(dict.fromkeys(row["context"] for row in part))
-            known = dict(zip(contexts, subwords_with_offsets(tokenizer, contexts), strict=True))
-            for number, (row, asked) in enumerate(zip(part, questions, strict=True), start):
-                question = asked[: min(QUESTION_TOKENS, room // 2)]
-                tokens, offsets = known[row["context"]]
+            tokenised = dict(zip(contexts, subwords_with_offsets(tokenizer, contexts), strict=True))
+            for number, (row, question_tokens) in enumerate(zip(part, questions, strict=True), start):
+                question = question_tokens[: min(QUESTION_TOKENS, room // 2)]
+                tokens, offsets = tokenised[row["context"]]
                 before = len(around.gaps[0]) + len(question) + len(around.gaps[1])
                 answer = _located(row["answers"], offsets)
                 for first, last in _windows(len(tokens), room - len(question)):
@@ -345,12 +345,15 @@ class SpanFamily(Family):
         Where all questions have an answer, nothing is worth nothing. Measured on CHANCE_ROWS rows, drawn at random.
         """
         drawn = np.random.Generator(np.random.PCG64(len(rows))).permutation(len(rows))[:CHANCE_ROWS]
-        asked = [rows[index] for index in np.sort(drawn)]
-        words = [row["context"].split() for row in asked]
-        answers = [[""] * len(asked), [row["context"] for row in asked]]
+        sample = [rows[index] for index in np.sort(drawn)]
+        words = [row["context"].split() for row in sample]
+        answers = [[""] * len(sample), [row["context"] for row in sample]]
         for count in (2**power for power in range(6)):
-            answers += [[" ".join(one[:count]) for one in words], [" ".join(one[-count:]) for one in words]]
-        sums = np.stack([task.measure.judge(answer, asked, task, language).sum(axis=0) for answer in answers])
+            answers += [
+                [" ".join(context_words[:count]) for context_words in words],
+                [" ".join(context_words[-count:]) for context_words in words],
+            ]
+        sums = np.stack([task.measure.judge(answer, sample, task, language).sum(axis=0) for answer in answers])
         return float(task.measure.value(sums).max())
 
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
@@ -379,20 +382,20 @@ class SpanFamily(Family):
                 ) from error
         ids = [row["id"] for row in rows]
         each_once(ids, labels)
-        found = json_object(predictions)
-        for name, answer in found.items():
+        predicted = json_object(predictions)
+        for name, answer in predicted.items():
             if not isinstance(answer, str):
                 raise DataError(predictions, f"{answer!r} for {name!r}", "the text of an answer is expected")
-        return Pair(task, rows, [found.get(name) for name in ids], coverage_notes(found, ids, predictions))
+        return Pair(task, rows, [predicted.get(name) for name in ids], coverage_notes(predicted, ids, predictions))
 
 
 def _ids(rows: Iterable[Row]) -> list[str]:
     """The id of each row; one that stands again gets a number, since a JSON object has each key once."""
-    seen: Counter[str] = Counter()
+    occurrences: Counter[str] = Counter()
     ids = []
     for row in rows:
-        seen[row["id"]] += 1
-        ids.append(row["id"] if seen[row["id"]] == 1 else f"{row['id']}#{seen[row['id']]}")
+        occurrences[row["id"]] += 1
+        ids.append(row["id"] if occurrences[row["id"]] == 1 else f"{row['id']}#{occurrences[row['id']]}")
     return ids
 
 
@@ -411,8 +414,8 @@ def _read_answers(value: Any, where: str) -> list[dict[str, Any]]:
             pairs = [(answer["text"], answer["answer_start"]) for answer in value]
         return [{"text": str(text), "start": int(start)} for text, start in pairs]
     except (KeyError, TypeError, ValueError) as error:
-        wanted = "answers are a list of {text, answer_start}, or {text: [...], answer_start: [...]}"
-        raise DataError(where, f"answers that cannot be read ({error})", wanted) from error
+        expected = "answers are a list of {text, answer_start}, or {text: [...], answer_start: [...]}"
+        raise DataError(where, f"answers that cannot be read ({error})", expected) from error
 
 
 def _apart(context: str, answer: Mapping[str, Any]) -> str:

@@ -31,10 +31,10 @@ DEPTH = 20
 
 def average_precision(ranked: Sequence[str], right: set[str]) -> float:
     """AP@20 of candidates in ranked order; one that stands twice counts once."""
-    total, hits, seen = 0.0, 0, set[str]()
+    total, hits, counted = 0.0, 0, set[str]()
     for rank, candidate in enumerate(ranked[:DEPTH], start=1):
-        if candidate in right and candidate not in seen:
-            seen.add(candidate)
+        if candidate in right and candidate not in counted:
+            counted.add(candidate)
             hits += 1
             total += hits / rank
     return total / min(len(right), DEPTH) if right else 0.0
@@ -135,14 +135,14 @@ class RankingFamily(Family):
         first = encoded.example_bounds()[:-1]
         asks = np.array([row["query"] is not None for row in rows], dtype=np.bool_)
         offers = np.array([row["candidate"] is not None for row in rows], dtype=np.bool_)
-        found: list[Prediction] = [[] for _ in rows]
+        predictions: list[Prediction] = [[] for _ in rows]
         if not asks.any() or not offers.any():
-            return found
+            return predictions
         keys = outputs.nearest(first[asks], (first + asks)[offers], DEPTH).keys
         ids = [row["id"] for row in rows if row["candidate"] is not None]
         for number, best in zip(np.flatnonzero(asks).tolist(), keys.tolist(), strict=True):
-            found[number] = [ids[key] for key in best]
-        return found
+            predictions[number] = [ids[key] for key in best]
+        return predictions
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
@@ -177,17 +177,17 @@ class RankingFamily(Family):
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
         """The same."""
-        gold, found = (json_object(path) for path in (labels, predictions))
-        for path, side in ((labels, gold), (predictions, found)):
+        gold, predicted = (json_object(path) for path in (labels, predictions))
+        for path, side in ((labels, gold), (predictions, predicted)):
             for name, ids in side.items():
-                if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+                if not isinstance(ids, list) or not all(isinstance(identifier, str) for identifier in ids):
                     raise DataError(path, f"{ids!r} for {name!r}", "a list of ids is expected")
         rows: list[Row] = [
-            {"id": name, "query": "", "candidate": None, "links": [one.strip() for one in ids]}
+            {"id": name, "query": "", "candidate": None, "links": [identifier.strip() for identifier in ids]}
             for name, ids in gold.items()
         ]
-        known = [found.get(name, []) for name in gold]
-        return Pair(task, rows, known, coverage_notes(found, list(gold), predictions))
+        known = [predicted.get(name, []) for name in gold]
+        return Pair(task, rows, known, coverage_notes(predicted, list(gold), predictions))
 
 
 def _own(row: Row) -> str:

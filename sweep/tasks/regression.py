@@ -168,12 +168,12 @@ class RegressionFamily(Family):
 
 def _number(line: str, where: str) -> float:
     try:
-        found = float(line)
+        number = float(line)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         raise DataError(where, repr(line[:60]), "a number is expected")
-    return found
+    return number
 
 
 REGRESSION = RegressionFamily()

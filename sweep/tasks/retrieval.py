@@ -43,7 +43,7 @@ class Vectors(Protocol):
     def nearest(self, queries: RowIds, keys: RowIds, count: int) -> Neighbours:
         """The `count` rows of `keys` nearest to each row of `queries`, by cosine."""
 
-    def mutual(self, one: RowIds, other: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
+    def mutual(self, left: RowIds, right: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
         """`nearest` from one side to the other, and back, for the price of one matrix product."""
 
 
@@ -123,8 +123,8 @@ class EmbeddingFamily(Family):
         if not rows:
             return []
         sequences = np.arange(2 * len(rows), dtype=np.int64)
-        found = outputs.nearest(sequences[1::2], sequences[0::2], 1)
-        nearest: list[Prediction] = found.keys[:, 0].tolist()
+        neighbours = outputs.nearest(sequences[1::2], sequences[0::2], 1)
+        nearest: list[Prediction] = neighbours.keys[:, 0].tolist()
         return nearest
 
     def judge(
@@ -149,8 +149,8 @@ class EmbeddingFamily(Family):
         """The row of the foreign side on each line."""
         for number, line in enumerate(lines, start=1):
             if not line.isdecimal():
-                wanted = "the number of a sentence, counted from 0, is expected"
-                raise DataError(f"{path}:{number}", repr(line[:60]), wanted)
+                expected = "the number of a sentence, counted from 0, is expected"
+                raise DataError(f"{path}:{number}", repr(line[:60]), expected)
         return [int(line) for line in lines]
 
     def from_gold(self, gold: Prediction) -> Row:

@@ -54,12 +54,12 @@ def facts(name: str) -> dict[str, Any]:
 
 def table(names: Sequence[str]) -> str:
     """The figures of each task, then the source, licence and overlaps of each."""
-    known = [facts(name) for name in names]
+    tasks = [facts(name) for name in names]
     return "\n".join(
         [
-            terminal.table(map(_figures, known), HEADER),
+            terminal.table(map(_figures, tasks), HEADER),
             "",
-            terminal.table(map(_about, known)),
+            terminal.table(map(_about, tasks)),
             "",
             "sizes are those of English, or of the first language; `sweep tasks NAME` has all",
         ]
@@ -68,14 +68,14 @@ def table(names: Sequence[str]) -> str:
 
 def details(name: str) -> str:
     """One task with its languages, and its sizes in each of them."""
-    known, source = facts(name), TASKS[name].source
-    scheme = {None: "", RAW: " of runs of equal tags"}.get(known["scheme"], f" of entities in {known['scheme']}")
-    about = [("source", ", ".join(known["source"])), ("licence", known["licence"])]
+    task, source = facts(name), TASKS[name].source
+    scheme = {None: "", RAW: " of runs of equal tags"}.get(task["scheme"], f" of entities in {task['scheme']}")
+    about = [("source", ", ".join(task["source"])), ("licence", task["licence"])]
     about += [("needed", source.wanted)] if isinstance(source, MissingSource) else []
-    about += [("overlap", f"{name} and {other} {reason}") for other, reason in known["overlap"].items()]
+    about += [("overlap", f"{name} and {other} {reason}") for other, reason in task["overlap"].items()]
     averaged = [
         (version, f"averages over {' '.join(languages) or 'one pool of all languages'}")
-        for version, languages in known["benchmarks"].items()
+        for version, languages in task["benchmarks"].items()
     ]
     sizes = [
         (
@@ -83,21 +83,21 @@ def details(name: str) -> str:
             f"{len(rows)} languages:" if rows else "none",
             [f"{language} {count:,}" for language, count in rows.items()],
         )
-        for split, rows in known["sizes"].items()
+        for split, rows in task["sizes"].items()
     ]
-    title = f"{name}: {known['family']}, {known['metric']}{scheme}"
+    title = f"{name}: {task['family']}, {task['metric']}{scheme}"
     return "\n".join([title, terminal.table([*about, *averaged], indent=2), terminal.table(sizes, indent=2)])
 
 
-def _figures(known: Mapping[str, Any]) -> tuple[str, ...]:
-    sizes = [f"{next(iter(rows.values())):,}" if rows else "-" for rows in known["sizes"].values()]
-    return known["task"], known["family"], str(len(known["languages"])), *sizes, known["metric"]
+def _figures(task: Mapping[str, Any]) -> tuple[str, ...]:
+    sizes = [f"{next(iter(rows.values())):,}" if rows else "-" for rows in task["sizes"].values()]
+    return task["task"], task["family"], str(len(task["languages"])), *sizes, task["metric"]
 
 
-def _about(known: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = [", ".join(known["source"]), f"licence: {known['licence']}"]
-    notes += [f"overlaps with {', '.join(known['overlap'])}"] if known["overlap"] else []
-    return known["task"], "; ".join(notes)
+def _about(task: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = [", ".join(task["source"]), f"licence: {task['licence']}"]
+    notes += [f"overlaps with {', '.join(task['overlap'])}"] if task["overlap"] else []
+    return task["task"], "; ".join(notes)
 
 
 def _sizes(task: Task, split: str) -> dict[str, int]:
@@ -105,10 +105,10 @@ def _sizes(task: Task, split: str) -> dict[str, int]:
     languages = task.languages if split == "test" else task.sources or task.trained_in
     ordered = sorted(languages, key=lambda language: language != (task.train_language or "en"))
     try:
-        found = {language: task.source.size(split, language).examples for language in ordered}
+        examples = {language: task.source.size(split, language).examples for language in ordered}
     except DataError:  # data that its user must bring, or a split that the task does not have
         return {}
-    return {language: rows for language, rows in found.items() if rows}
+    return {language: rows for language, rows in examples.items() if rows}
 
 
 def _sources(task: Task) -> list[str]:
@@ -117,5 +117,5 @@ def _sources(task: Task) -> list[str]:
     return ["your own files"] if isinstance(task.source, MissingSource) else ["embedded benchmark"]
 
 
-def _either(one: Task, other: Task) -> str | None:
-    return overlap(one, other) or overlap(other, one)
+def _either(first: Task, second: Task) -> str | None:
+    return overlap(first, second) or overlap(second, first)

@@ -76,22 +76,22 @@ class Notation:
 def notation(labels: tuple[str, ...]) -> Notation:
     """The scheme of a set of labels. Raises ValueError where some are entity tags and others are not."""
     outside = [label for label in labels if label in ("O", "o")]
-    others = [label for label in labels if label not in outside]
+    entity_labels = [label for label in labels if label not in outside]
     for spelled in _SPELLINGS:
-        found = [spelled.fullmatch(label) for label in others]
+        matches = [spelled.fullmatch(label) for label in entity_labels]
         # Without an O only what is written plainly is believed to be entity tags: parts of speech have prefixes too.
-        if others and all(found) and (outside or spelled is _PLAIN or _segments(others)):
-            return _written(labels, [_parts(match, spelled) for match in found if match])
-    if any(_ENTITY.fullmatch(label) for label in others if outside or _goes_on(label, others)):
-        odd = next((label for label in others if not _ENTITY.fullmatch(label)), None)
+        if entity_labels and all(matches) and (outside or spelled is _PLAIN or _segments(entity_labels)):
+            return _written(labels, [_parts(match, spelled) for match in matches if match])
+    if any(_ENTITY.fullmatch(label) for label in entity_labels if outside or _goes_on(label, entity_labels)):
+        odd = next((label for label in entity_labels if not _ENTITY.fullmatch(label)), None)
         raise ValueError(f"entity tags, and {odd!r}, which is none" if odd else "entity tags in several spellings")
     return Notation(RAW, labels)
 
 
-def _goes_on(label: str, others: Sequence[str]) -> bool:
+def _goes_on(label: str, labels: Sequence[str]) -> bool:
     """Whether the tag of an entity's first word has one of its next words beside it: B-PER and I-PER."""
     swapped = (re.sub(place, letter, label) for place in ("^[Bb]", "[Bb]$") for letter in "Ii")
-    return any(other != label and other in others for other in swapped)
+    return any(candidate != label and candidate in labels for candidate in swapped)
 
 
 def _segments(labels: Iterable[str]) -> bool:
@@ -106,9 +106,9 @@ def _parts(match: re.Match[str], spelled: re.Pattern[str]) -> tuple[str, str]:
 
 def _written(labels: Sequence[str], parts: Sequence[tuple[str, str]]) -> Notation:
     used = {letter for letter, _ in parts}
-    for scheme, letters, other in _SCHEMES:
+    for scheme, letters, renamed in _SCHEMES:
         if used <= set(letters):
-            rest = iter(f"{other.get(letter, letter)}-{kind}".removesuffix("-") for letter, kind in parts)
+            rest = iter(f"{renamed.get(letter, letter)}-{kind}".removesuffix("-") for letter, kind in parts)
             names = tuple("O" if label in ("O", "o") else next(rest) for label in labels)
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
@@ -130,19 +130,19 @@ class Scheme:
     def of(cls, labels: Sequence[str]) -> Scheme:
         """The scheme of the labels; that of raw tags where they follow none."""
         try:
-            known = notation(tuple(labels))
+            written = notation(tuple(labels))
         except ValueError:
-            known = Notation(RAW, tuple(labels))
-        raw = known.scheme == RAW
-        names = [label if raw else label[2:] for label in known.labels]
+            written = Notation(RAW, tuple(labels))
+        raw = written.scheme == RAW
+        names = [label if raw else label[2:] for label in written.labels]
         order = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        kinds = [OUTSIDE if label == "O" else order[name] for label, name in zip(known.labels, names, strict=True)]
+        kinds = [OUTSIDE if label == "O" else order[name] for label, name in zip(written.labels, names, strict=True)]
         starts, ends = (("S",), ("S",)) if raw else (("B", "S", "U"), ("E", "S", "L", "U"))
         return cls(
             types=np.array(kinds, dtype=np.int64),
-            opens=np.array([label.startswith(starts) for label in known.labels], dtype=np.bool_),
-            closes=np.array([label.startswith(ends) for label in known.labels], dtype=np.bool_),
-            strict=known.scheme in STRICT,
+            opens=np.array([label.startswith(starts) for label in written.labels], dtype=np.bool_),
+            closes=np.array([label.startswith(ends) for label in written.labels], dtype=np.bool_),
+            strict=written.scheme in STRICT,
         )
 
     def chunks(self, tags: NDArray[np.int64], sentence: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
@@ -154,9 +154,9 @@ class Scheme:
 
     def misfit(self, tags: Sequence[int]) -> int | None:
         """The first word of a sentence whose tag belongs to no chunk though it is not outside, or None."""
-        found = np.array(tags, dtype=np.int64)
-        starts, firsts, ends = self._runs(found, np.zeros_like(found))
-        broken = firsts[(starts[firsts] != OUTSIDE) & ~self._whole(found, firsts, ends)]
+        words = np.array(tags, dtype=np.int64)
+        starts, firsts, ends = self._runs(words, np.zeros_like(words))
+        broken = firsts[(starts[firsts] != OUTSIDE) & ~self._whole(words, firsts, ends)]
         return int(broken[0]) if self.strict and len(broken) else None
 
     def _runs(self, tags: NDArray[np.int64], sentence: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
@@ -178,11 +178,11 @@ def chunk_counts(
 ) -> NDArray[np.float64]:
     """[N, 3] (right, predicted, gold) chunks per sentence from the tags [W] of all words and their sentences [W]."""
     scheme = Scheme.of(labels)
-    found, found_ends = scheme.chunks(predicted, sentence)
-    wanted, wanted_ends = scheme.chunks(gold, sentence)
-    right = (found == wanted) & (found != OUTSIDE) & (found_ends == wanted_ends)
-    counted = (right, found != OUTSIDE, wanted != OUTSIDE)
-    counts = [np.bincount(sentence, weights=which, minlength=sentences) for which in counted]
+    predicted_types, predicted_ends = scheme.chunks(predicted, sentence)
+    gold_types, gold_ends = scheme.chunks(gold, sentence)
+    right = (predicted_types == gold_types) & (predicted_types != OUTSIDE) & (predicted_ends == gold_ends)
+    counted = (right, predicted_types != OUTSIDE, gold_types != OUTSIDE)
+    counts = [np.bincount(sentence, weights=mask, minlength=sentences) for mask in counted]
     return np.stack(counts, axis=1).astype(np.float64)  # bincount of nothing is of integers
 
 
@@ -193,7 +193,10 @@ def micro_scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """
     right, predicted, gold = np.moveaxis(sums, -1, 0)
     parts = {"f1": (2 * right, predicted + gold), "precision": (right, predicted), "recall": (right, gold)}
-    return {name: np.divide(share, of, out=np.zeros_like(of), where=of > 0) for name, (share, of) in parts.items()}
+    return {
+        name: np.divide(share, total, out=np.zeros_like(total), where=total > 0)
+        for name, (share, total) in parts.items()
+    }
 
 
 def tagged(row: Row) -> list[int]:
@@ -259,8 +262,8 @@ class TokenFamily(Family):
                 continue
             at = _of_word(raw, where, number)
             if not word:
-                wanted = "give it a word, or leave such words out with `omit_empty: true` beside `columns`"
-                raise DataError(at, f"an empty word, number {number + 1} of its sentence", wanted)
+                expected = "give it a word, or leave such words out with `omit_empty: true` beside `columns`"
+                raise DataError(at, f"an empty word, number {number + 1} of its sentence", expected)
             kept.append(number)
             numbers.append(columns.tag(tag, at))
         _refuse_misfit(columns.labels, numbers, [_of_word(raw, where, number) for number in kept])
@@ -294,9 +297,9 @@ class TokenFamily(Family):
 
     def strata(self, rows: Sequence[Row]) -> Sequence[int]:
         """The rarest tag of each sentence."""
-        known = [tagged(row) for row in rows]
-        counts = Counter(tag for tags in known for tag in tags)
-        return [min(tags, key=lambda tag: (counts[tag], tag), default=IGNORED) for tags in known]
+        tags_of = [tagged(row) for row in rows]
+        counts = Counter(tag for tags in tags_of for tag in tags)
+        return [min(tags, key=lambda tag: (counts[tag], tag), default=IGNORED) for tags in tags_of]
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
         """A class of each token."""
@@ -325,10 +328,10 @@ class TokenFamily(Family):
         around = frame(tokenizer, pair=False)
         room = around.room(max_length)
         for start, part in slices(rows):
-            known = _word_subwords(tokenizer, [word for row in part for word in row["words"]])
+            pieces_of = _word_subwords(tokenizer, [word for row in part for word in row["words"]])
             for number, row in enumerate(part, start):
                 # The end of a word longer than a whole sequence is cut; its tag is on its first subword.
-                pieces = [known[word][:room] for word in row["words"]]
+                pieces = [pieces_of[word][:room] for word in row["words"]]
                 for first, last in _split([len(piece) for piece in pieces], room):
                     yield self._sequence(pieces[first:last], row["tags"][first:last], number, around)
 
@@ -375,7 +378,7 @@ class TokenFamily(Family):
         gold, _ = flat(tags)
         if len(gold):
             most = int(np.bincount(gold).argmax())
-            yield [[most] * len(one) for one in tags]
+            yield [[most] * len(sentence) for sentence in tags]
 
     def gold(self, row: Row, number: int) -> Prediction:
         """The tags of its words that have one."""
@@ -388,21 +391,21 @@ class TokenFamily(Family):
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
         """The same. Tags that the task's labels lack are scored, too."""
-        gold, found = file_lines(labels), file_lines(predictions)
-        _same_sentences(found, predictions, gold, labels)
+        gold, predicted = file_lines(labels), file_lines(predictions)
+        _same_sentences(predicted, predictions, gold, labels)
         names = list(dict.fromkeys([*task.labels, *sorted(set(gold) - {""}), NO_ENTITY]))
         try:
             notation(tuple(names))
         except ValueError as error:
-            wanted = "the tags of one scheme are expected, such as B-PER and I-PER"
-            raise DataError(labels, str(error), wanted) from error
+            expected = "the tags of one scheme are expected, such as B-PER and I-PER"
+            raise DataError(labels, str(error), expected) from error
         numbers = {name.strip(): number for number, name in enumerate(names)}
         words = np.array([bool(tag) for tag in gold], dtype=np.bool_)
         # Blank line b is followed by sentence b + 1, which begins after the words before it.
         cuts = np.cumsum(words)[~words]
         tags = [
             np.split(np.array(numbered([tag for tag in side if tag], numbers, path, side), dtype=np.int64), cuts)
-            for side, path in ((gold, labels), (found, predictions))
+            for side, path in ((gold, labels), (predicted, predictions))
         ]
         rows: list[Row] = [{"tags": sentence} for sentence in tags[0]] if gold else []
         return Pair(replace(task, labels=tuple(names)), rows, tags[1])
@@ -425,11 +428,11 @@ def _refuse_misfit(labels: tuple[str, ...], tags: Sequence[int], places: Sequenc
     misfit = _scheme(labels).misfit([tag for tag, _ in shown])
     if misfit is not None:
         tag, at = shown[misfit]
-        wanted = (
+        expected = (
             f"an entity in {scheme} is {STRICT[scheme]}, all of one type: correct the file, or spell its tags as those"
             " of IOB2 in `labels`, such as {B-PER: [B-PER, S-PER, U-PER], I-PER: [I-PER, E-PER, L-PER]}"
         )
-        raise DataError(at, f"the tag {labels[tag]} outside of an entity", wanted)
+        raise DataError(at, f"the tag {labels[tag]} outside of an entity", expected)
 
 
 @lru_cache(maxsize=16)
@@ -437,12 +440,12 @@ def _scheme(labels: tuple[str, ...]) -> Scheme:
     return Scheme.of(labels)
 
 
-def _same_sentences(found: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
-    for number, (tag, wanted) in enumerate(zip(found, gold, strict=False), start=1):
-        if (not tag) != (not wanted):
-            what, instead = ("a tag", "a blank line") if tag else ("a blank line", "a tag")
-            raise DataError(f"{predictions}:{number}", what, f"{instead} is expected, as at {labels}:{number}")
-    same_length(found, predictions, gold, labels)
+def _same_sentences(predicted: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
+    for number, (tag, gold_tag) in enumerate(zip(predicted, gold, strict=False), start=1):
+        if (not tag) != (not gold_tag):
+            problem, expected = ("a tag", "a blank line") if tag else ("a blank line", "a tag")
+            raise DataError(f"{predictions}:{number}", problem, f"{expected} is expected, as at {labels}:{number}")
+    same_length(predicted, predictions, gold, labels)
 
 
 TOKEN = TokenFamily()

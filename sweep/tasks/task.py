@@ -180,11 +180,11 @@ class OwnMetric:
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the function makes of them. Raises StudyError where that has another shape."""
         function = restored(self.name, self.folder, self.digest)
-        found = np.asarray(function(sums), dtype=np.float64)
-        if found.shape != sums.shape[:-1]:
-            wanted = "an array of all axes of its argument but the last is expected: write it with sums[..., k]"
-            raise StudyError(f"metric {self.name}", f"an array of the shape {found.shape}", wanted)
-        return found
+        values = np.asarray(function(sums), dtype=np.float64)
+        if values.shape != sums.shape[:-1]:
+            expected = "an array of all axes of its argument but the last is expected: write it with sums[..., k]"
+            raise StudyError(f"metric {self.name}", f"an array of the shape {values.shape}", expected)
+        return values
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Its own value."""
@@ -331,7 +331,7 @@ class Family(ABC):
             if isinstance(value, str):
                 yield value
             elif isinstance(value, (list, tuple)):
-                yield from (one for one in value if isinstance(one, str))
+                yield from (item for item in value if isinstance(item, str))
 
     def unit(self, row: Row) -> str | None:
         """What a row shares with others that are no independent evidence beside it, where it does not say so itself."""
@@ -417,11 +417,11 @@ class Family(ABC):
             imported(name, where, folder)
             module = name.partition(":")[0]
             return OwnMetric(self.counts(), name, module_folder(module), module_digest(module))
-        known = {metric.name: metric for metric in self.metrics(labels)}
-        if name not in (self.metric, *known):
-            wanted = f"a {self.name} task has {', '.join((self.metric, *known))}, or module:function"
-            raise StudyError(where, f"the unknown metric {name!r}", wanted, nearest(name, (self.metric, *known)))
-        return known.get(name)
+        metrics = {metric.name: metric for metric in self.metrics(labels)}
+        if name not in (self.metric, *metrics):
+            expected = f"a {self.name} task has {', '.join((self.metric, *metrics))}, or module:function"
+            raise StudyError(where, f"the unknown metric {name!r}", expected, nearest(name, (self.metric, *metrics)))
+        return metrics.get(name)
 
     def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
         """Predictions that are the same for every row, the best of any metric among them; none: chance is 0."""
@@ -433,8 +433,8 @@ class Family(ABC):
         `rows` of a split in a language, and `encoded` the same rows.
         """
         measure = task.measure
-        found = (measure.judge(answers, rows, task, language) for answers in self.constants(rows, task.labels))
-        return max((float(measure.value(statistics.sum(axis=0))) for statistics in found), default=0.0)
+        candidates = (measure.judge(answers, rows, task, language) for answers in self.constants(rows, task.labels))
+        return max((float(measure.value(statistics.sum(axis=0))) for statistics in candidates), default=0.0)
 
     # Official files
 
@@ -464,21 +464,21 @@ class Family(ABC):
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
         """Both files of a language. What the official scorer forgives is forgiven and noted. Raises DataError."""
-        gold, found = file_lines(labels), file_lines(predictions)
-        same_length(found, predictions, gold, labels)
-        rows = [self.from_gold(one) for one in self.parsed(gold, labels, task)]
-        return Pair(task, rows, self.parsed(found, predictions, task))
+        gold, predicted = file_lines(labels), file_lines(predictions)
+        same_length(predicted, predictions, gold, labels)
+        rows = [self.from_gold(line) for line in self.parsed(gold, labels, task)]
+        return Pair(task, rows, self.parsed(predicted, predictions, task))
 
 
 def own_family(name: str, folder: Path | None, digest: str | None = None, where: object = "") -> Family:
     """A user's own family, from where `module:Class` is found. Raises StudyError; with `digest` as `restored` does."""
     where = where or f"family {name}"
     kind = imported(name, where, folder) if digest is None else restored(name, folder, digest)
-    wanted = "a complete subclass of sweep.tasks.task.Family is expected"
+    expected = "a complete subclass of sweep.tasks.task.Family is expected"
     if not isinstance(kind, type) or not issubclass(kind, Family):
-        raise StudyError(where, repr(name), wanted)
+        raise StudyError(where, repr(name), expected)
     if lacking := sorted(kind.__abstractmethods__) + [name for name in ("columns",) if not hasattr(kind, name)]:
-        raise StudyError(where, f"{name!r}, which lacks {', '.join(lacking)}", wanted)
+        raise StudyError(where, f"{name!r}, which lacks {', '.join(lacking)}", expected)
     family: Family = kind()
     family.name = name
     return family

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sweep.config.phases import Sampling
 from sweep.data import Row, Size
 from sweep.data.encoded import ENCODING_VERSION, Encoded, concatenate, encode, open_encoded
-from sweep.data.units import Ids, Marks, marks, units
+from sweep.data.units import Ids, Marks, marks_of, units
 from sweep.heartbeat import NO_LISTENER, Heartbeat
 from sweep.identity import fingerprint
 from sweep.models.batches import epoch_batches, nested_pools, shapes
@@ -213,7 +213,7 @@ class Sample:
     @cached_property
     def marks(self) -> Marks:
         """Which examples of the whole split belong together: a unit is one whichever examples of it were drawn."""
-        return marks(self.task.family, [row for row in self.whole if self.task.family.asks(row)])
+        return marks_of(self.task.family, [row for row in self.whole if self.task.family.asks(row)])
 
     def asking(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
         """[N] which rows ask something and are scored."""

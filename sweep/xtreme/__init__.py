@@ -64,11 +64,11 @@ class Folder:
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            found = "a file" if self.root.exists() else "nothing"
-            raise DataError(self.root, found, f"a folder with {PREDICTIONS}/ and {LABELS}/ is expected")
+            problem = "a file" if self.root.exists() else "nothing"
+            raise DataError(self.root, problem, f"a folder with {PREDICTIONS}/ and {LABELS}/ is expected")
         if not self.tasks(PREDICTIONS):
-            wanted = f"{PREDICTIONS}/<task>/test-<language>.tsv, .json or .jsonl is expected"
-            raise DataError(self.root, "no prediction files", wanted)
+            expected = f"{PREDICTIONS}/<task>/test-<language>.tsv, .json or .jsonl is expected"
+            raise DataError(self.root, "no prediction files", expected)
 
     def tasks(self, side: str) -> list[str]:
         """Names of the tasks that have files, sorted."""
@@ -80,25 +80,25 @@ class Folder:
 
     def file(self, side: str, task: Task, language: str) -> Path:
         """Where the predictions or labels of a language are. Raises DataError where they are not."""
-        found = self._files(side, task).get(language)
-        if found is None:
+        path = self._files(side, task).get(language)
+        if path is None:
             name = test_file(task.family, language)
-            other = self._files(LABELS if side == PREDICTIONS else PREDICTIONS, task).get(language)
-            reason = f"{other} has its other half" if other else f"{language} is one of its languages"
-            wanted = f"{task.name} is scored in {language}, and needs it: {reason}"
-            raise DataError(self._place(side, task.name) / name, "no such file", wanted)
-        return found
+            counterpart = self._files(LABELS if side == PREDICTIONS else PREDICTIONS, task).get(language)
+            reason = f"{counterpart} has its other half" if counterpart else f"{language} is one of its languages"
+            expected = f"{task.name} is scored in {language}, and needs it: {reason}"
+            raise DataError(self._place(side, task.name) / name, "no such file", expected)
+        return path
 
     @cached_property
     def _places(self) -> dict[str, dict[str, Path]]:
         """Side -> task -> the folder with its files."""
-        known = {file_name(name): name for name in self._described}
+        names_of = {file_name(name): name for name in self._described}
         places: dict[str, dict[str, Path]] = {PREDICTIONS: {}, LABELS: {}}
         for side, tasks in places.items():
             for path, _, names in os.walk(self.root / side, followlinks=True):
                 if any(name.startswith("test-") for name in names):
                     made = Path(path).relative_to(self.root / side).as_posix()
-                    tasks[known.get(made, made)] = Path(path)
+                    tasks[names_of.get(made, made)] = Path(path)
         return places
 
     def _place(self, side: str, task: str) -> Path:
@@ -108,10 +108,10 @@ class Folder:
         """Language -> file."""
         described, ending = self._described.get(task.name), f".{task.family.suffix}"
         languages = described.get("languages", ()) if isinstance(described, dict) else ()
-        known = {file_name(str(language)): str(language) for language in languages}
+        languages_of = {file_name(str(language)): str(language) for language in languages}
         paths = self._place(side, task.name).glob(f"test-*{ending}")
         names = {path.name.removeprefix("test-").removesuffix(ending): path for path in paths}
-        return {known.get(name, name): path for name, path in names.items()}
+        return {languages_of.get(name, name): path for name, path in names.items()}
 
     def task(self, name: str) -> Task:
         """What a task is: what the folder itself says of it, or the table of tasks. Raises DataError."""
@@ -120,9 +120,11 @@ class Folder:
         if name not in TASKS and name in UNLISTED:
             return Task(name, FAMILIES[UNLISTED[name]], NoRows(), ())
         if name not in TASKS or TASKS[name].family.suffix is None:
-            known = [*UNLISTED, *(name for name, task in TASKS.items() if task.family.suffix)]
-            wanted = f"a task of the table, or one that {DESCRIPTION} describes, is expected"
-            raise DataError(self._place(PREDICTIONS, name), f"the unknown task {name!r}", wanted, nearest(name, known))
+            names = [*UNLISTED, *(name for name, task in TASKS.items() if task.family.suffix)]
+            expected = f"a task of the table, or one that {DESCRIPTION} describes, is expected"
+            raise DataError(
+                self._place(PREDICTIONS, name), f"the unknown task {name!r}", expected, nearest(name, names)
+            )
         return TASKS[name]
 
     @cached_property
@@ -133,8 +135,8 @@ class Folder:
         try:
             return dict(json.loads(path.read_text(encoding="utf-8"))["tasks"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            wanted = 'a JSON object {"tasks": {name: {"family": ..., "labels": [...]}}} is expected'
-            raise DataError(path, f"something unreadable ({error})", wanted) from error
+            expected = 'a JSON object {"tasks": {name: {"family": ..., "labels": [...]}}} is expected'
+            raise DataError(path, f"something unreadable ({error})", expected) from error
 
 
 def description(task: Task) -> dict[str, Any]:
@@ -145,11 +147,11 @@ def description(task: Task) -> dict[str, Any]:
 
 def family_with_files(name: object, where: object) -> Family:
     """The family of a description. Raises DataError where it is none that has prediction files."""
-    known = [family.name for family in FAMILIES.values() if family.suffix]
-    found = family_of(name, where) if isinstance(name, str) and (name in known or is_reference(name)) else None
-    if found is None or found.suffix is None:
-        raise DataError(where, f"the family {str(name)!r}", f"one of {', '.join(known)} is expected")
-    return found
+    names = [family.name for family in FAMILIES.values() if family.suffix]
+    chosen = family_of(name, where) if isinstance(name, str) and (name in names or is_reference(name)) else None
+    if chosen is None or chosen.suffix is None:
+        raise DataError(where, f"the family {str(name)!r}", f"one of {', '.join(names)} is expected")
+    return chosen
 
 
 def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
@@ -157,8 +159,8 @@ def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
         family_name, normaliser = str(described["family"]), str(described["normaliser"])
         labels = tuple(str(label) for label in described["labels"])
     except (KeyError, TypeError) as error:
-        wanted = f"family, labels and normaliser of {name} are expected"
-        raise DataError(path, f"an incomplete description ({error})", wanted) from error
+        expected = f"family, labels and normaliser of {name} are expected"
+        raise DataError(path, f"an incomplete description ({error})", expected) from error
     family = family_with_files(family_name, path)
     if normaliser not in NORMALISERS:
         raise DataError(
@@ -175,9 +177,9 @@ def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[s
     """A zip file with the prediction file of every language."""
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for language, found in predictions.items():
+        for language, answers in predictions.items():
             entry = zipfile.ZipInfo(test_file(task.family, language), EPOCH)
-            archive.writestr(entry, task.family.predictions_text(found, rows[language], task), zipfile.ZIP_DEFLATED)
+            archive.writestr(entry, task.family.predictions_text(answers, rows[language], task), zipfile.ZIP_DEFLATED)
     return content.getvalue()
 
 
@@ -189,8 +191,8 @@ def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) ->
     for language, gold in rows.items():
         text = task.family.labels_text(gold, task)
         (unfinished / test_file(task.family, language)).write_text(text, encoding="utf-8")
-    known = description(task)
-    (unfinished / DESCRIPTION).write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
+    described = description(task)
+    (unfinished / DESCRIPTION).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
     unfinished.replace(folder)
 
 

@@ -41,7 +41,7 @@ class TaskScores:
         if not languages:
             return self._metrics(np.sum(list(self.sums.values()), axis=0))
         values = list(self.metrics(languages).values())
-        return {name: sum(one[name] for one in values) / len(values) for name in values[0]}
+        return {name: sum(metrics[name] for metrics in values) / len(values) for name in values[0]}
 
     def _metrics(self, sums: NDArray[np.float64]) -> Metrics:
         return {name: PERCENT * float(value) for name, value in self.task.measure.details(sums).items()}
@@ -100,13 +100,13 @@ def averages(scores: Scores, version: str) -> Averages:
     """The means of a version of the benchmark over what was scored."""
     languages = BENCHMARKS[version]
     missing, tasks = {}, {}
-    for name, wanted in languages.items():
-        known = scores.tasks[name].sums if name in scores.tasks else {}
-        lacking = tuple(language for language in wanted if language not in known)
-        if lacking or not known:
+    for name, expected in languages.items():
+        sums = scores.tasks[name].sums if name in scores.tasks else {}
+        lacking = tuple(language for language in expected if language not in sums)
+        if lacking or not sums:
             missing[name] = lacking
         else:
-            tasks[name] = headline(scores.tasks[name].means(wanted))
+            tasks[name] = headline(scores.tasks[name].means(expected))
     groups = {
         group: sum(tasks[name] for name in members) / len(members)
         for group, members in GROUPS[version].items()
@@ -125,30 +125,30 @@ def headline(metrics: Metrics) -> float:
 
 def _chosen(folder: Folder, version: str | None) -> Iterator[str]:
     """Tasks with predictions, those of the benchmarks first and in their order."""
-    found = folder.tasks(PREDICTIONS)
+    present = folder.tasks(PREDICTIONS)
     order = dict.fromkeys(name for tasks in BENCHMARKS.values() for name in tasks)
-    known = BENCHMARKS[version] if version else order
-    if version and not set(found) & set(known):
-        wanted = f"a task of {version} is expected: {', '.join(known)}"
-        raise DataError(folder.root / PREDICTIONS, ", ".join(found), wanted, nearest(found[0], known))
-    yield from (name for name in known if name in found)
+    tasks_of_version = BENCHMARKS[version] if version else order
+    if version and not set(present) & set(tasks_of_version):
+        expected = f"a task of {version} is expected: {', '.join(tasks_of_version)}"
+        raise DataError(folder.root / PREDICTIONS, ", ".join(present), expected, nearest(present[0], tasks_of_version))
+    yield from (name for name in tasks_of_version if name in present)
     if not version:
-        yield from (name for name in found if name not in order)
+        yield from (name for name in present if name not in order)
 
 
 def _languages(folder: Folder, task: Task, version: str | None) -> list[str]:
     """The version's languages, else those that predictions or labels are there for, in the benchmarks' order."""
-    wanted = BENCHMARKS[version][task.name] if version else ()
-    if wanted:
-        return list(wanted)
-    found = {language for side in (PREDICTIONS, LABELS) for language in folder.languages(side, task)}
-    first = [language for language in languages_of(task.name) if language in found]
-    return first + sorted(found - set(first))
+    expected = BENCHMARKS[version][task.name] if version else ()
+    if expected:
+        return list(expected)
+    present = {language for side in (PREDICTIONS, LABELS) for language in folder.languages(side, task)}
+    first = [language for language in languages_of(task.name) if language in present]
+    return first + sorted(present - set(first))
 
 
 def scores_text(scores: Scores, version: str | None = None) -> str:
     """Tasks and languages, then the averages of the version, or of those that some task belongs to."""
-    lines = [line for name, found in scores.tasks.items() for line in _task(name, found)]
+    lines = [line for name, task_scores in scores.tasks.items() for line in _task(name, task_scores)]
     versions = [version] if version else [name for name, tasks in BENCHMARKS.items() if tasks.keys() & scores.tasks]
     for name in versions:
         lines += ["", *_averages(averages(scores, name))]
@@ -157,22 +157,22 @@ def scores_text(scores: Scores, version: str | None = None) -> str:
 
 def _task(name: str, scores: TaskScores) -> Iterator[str]:
     languages = list(scores.sums)
-    found, means = scores.metrics(languages), scores.means(languages)
+    by_language, means = scores.metrics(languages), scores.means(languages)
     yield f"{name}: {headline(means):.2f} over {len(languages)} languages"
     rows = [
-        (metric, f"{mean:.2f}", [f"{language} {found[language][metric]:.1f}" for language in languages])
+        (metric, f"{mean:.2f}", [f"{language} {by_language[language][metric]:.1f}" for language in languages])
         for metric, mean in means.items()
     ]
     yield table(rows, numbers={1}, indent=2)
 
 
-def _averages(found: Averages) -> Iterator[str]:
-    shown = [f"{group} {value:.2f}" for group, value in found.groups.items()]
-    shown += [f"overall {found.overall:.2f}"] if found.overall is not None else []
-    yield table([[f"{found.version}: {', '.join(shown) or 'no average'}"]])
-    if found.missing:
+def _averages(means: Averages) -> Iterator[str]:
+    shown = [f"{group} {value:.2f}" for group, value in means.groups.items()]
+    shown += [f"overall {means.overall:.2f}"] if means.overall is not None else []
+    yield table([[f"{means.version}: {', '.join(shown) or 'no average'}"]])
+    if means.missing:
         parts = [
-            f"{task} ({' '.join(languages)})" if task in found.missing and languages else task
-            for task, languages in found.missing.items()
+            f"{task} ({' '.join(languages)})" if task in means.missing and languages else task
+            for task, languages in means.missing.items()
         ]
         yield table([("no overall value without", ", ".join(parts))], indent=2)

@@ -10,7 +10,7 @@ import pytest
 from family_cases import CASES
 
 from sweep.data import IGNORED
-from sweep.data.units import drawn, held
+from sweep.data.units import dev_size, drawn_as_dev
 from sweep.errors import DataError
 from sweep.tasks.classification import SEQUENCE
 from sweep.tasks.describe import local_task
@@ -31,7 +31,7 @@ def shape_of(rows):
 
 
 def dev_of(rows, share=TENTH):
-    return [row for row, is_dev in zip(rows, drawn(shape_of(rows), rows, share).tolist(), strict=True) if is_dev]
+    return [row for row, is_dev in zip(rows, drawn_as_dev(shape_of(rows), rows, share).tolist(), strict=True) if is_dev]
 
 
 @pytest.mark.parametrize("every", [2, 5, 10])
@@ -46,16 +46,16 @@ def test_labels_that_stand_one_after_another_are_all_in_dev():
 
 def test_the_parts_of_small_labels_add_up_to_the_share():
     dev = dev_of(texts(*list(range(6)) * 4))
-    assert len(dev) == held(24, TENTH) == 3
+    assert len(dev) == dev_size(24, TENTH) == 3
     assert len({row["label"] for row in dev}) == 3
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_share_of_any_family_is_about_its_size_and_the_same_every_time(name):
     rows, family = CASES[name].rows, CASES[name].family
-    dev = drawn(family, rows, TENTH)
-    assert held(len(rows), TENTH) * 0.9 <= dev.sum() <= held(len(rows), TENTH) * 1.1
-    assert (drawn(family, rows, TENTH) == dev).all()
+    dev = drawn_as_dev(family, rows, TENTH)
+    assert dev_size(len(rows), TENTH) * 0.9 <= dev.sum() <= dev_size(len(rows), TENTH) * 1.1
+    assert (drawn_as_dev(family, rows, TENTH) == dev).all()
 
 
 @pytest.mark.parametrize("share", [TENTH, Fraction(1, 2), Fraction(9, 10)])
@@ -80,7 +80,7 @@ def test_sentences_of_a_document_stay_together_and_rare_tags_have_their_part():
 
 def test_rows_that_say_the_same_stay_together():
     rows = [{"text": f"Text  {n // 2}" if n % 2 else f"text {n // 2}", "pair": None, "label": n % 2} for n in range(80)]
-    chosen = drawn(shape_of(rows), rows, TENTH)
+    chosen = drawn_as_dev(shape_of(rows), rows, TENTH)
     assert (chosen[::2] == chosen[1::2]).all()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweep.data.encoded import EncodedSequence, from_sequences
-from sweep.data.units import marks, units
+from sweep.data.units import marks_of, units
 from sweep.tasks.classification import SEQUENCE
 from sweep.tasks.describe import local_task
 from sweep.tasks.question_answering import SPAN
@@ -25,7 +25,7 @@ def numbered(**rows):
     """Unit numbers as lists, by language."""
     return {
         language: found.tolist()
-        for language, found in units({k: marks(shape_of(v), v) for k, v in rows.items()}).items()
+        for language, found in units({k: marks_of(shape_of(v), v) for k, v in rows.items()}).items()
     }
 
 

@@ -10,12 +10,12 @@ from sweep.models.registry import Shape
 from sweep.plan.facts import NO_FACTS, Reached, RowsRead, TaskData
 from sweep.store.ledger import Ledger, opened_to_read
 from sweep.store.paths import LEDGER
-from sweep.tasks.check import Shared
+from sweep.tasks.check import SharedRows
 
 SHAPE = Shape(12, 768, 3072, 250_002, 512)
 DATA = TaskData("a:b", "0f0f", ("de", "en"))
 ROWS = RowsRead(30, {"en": 10, "de": 5}, ("tasks.a.dev: 5 rows in en can hardly tell",))
-SHARED = Shared({"sw": (1, 100)}, {}, {"en": (3, 9)}, (3, 15))
+SHARED = SharedRows({"sw": (1, 100)}, {}, {"en": (3, 9)}, (3, 15))
 REACHED = Reached(0.1 + 0.2, 1e12, 1.5)
 
 # What ledgers of this and of earlier versions hold.

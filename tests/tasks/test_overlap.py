@@ -16,7 +16,7 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.first_use import check_data, check_small_data
 from sweep.plan.resolve import informed, resolve
 from sweep.run.study import plan_facts
-from sweep.tasks.check import Shared
+from sweep.tasks.check import SharedRows
 
 
 def texts(kind: str, count: int):
@@ -87,8 +87,8 @@ def test_a_small_task_that_is_part_of_a_targets_training_data_overlaps(tmp_path)
 
 
 def test_one_test_row_in_a_hundred_counts_and_one_in_two_hundred_does_not():
-    few, enough = (Shared({"sw": (1, rows)}, {}, {}) for rows in (200, 100))
-    assert (few.flatters, enough.flatters) == (False, True)
+    few, enough = (SharedRows({"sw": (1, rows)}, {}, {}) for rows in (200, 100))
+    assert (few.contaminates, enough.contaminates) == (False, True)
 
 
 def test_test_rows_in_a_targets_own_training_data_are_said(tmp_path):

@@ -147,8 +147,10 @@ CCG = Task(
 
 def _published(name: str, family: str, languages: tuple[str, ...], why: str, **rest: Any) -> Task:
     """A task of the benchmarks that the hub does not have as its score needs it."""
-    wanted = "describe them there as {format: xtreme, path: folder}; sweep/tasks/catalog/publishers.py says which files"
-    source = MissingSource(f"tasks.{name}", wanted, why)
+    expected = (
+        "describe them there as {format: xtreme, path: folder}; sweep/tasks/catalog/publishers.py says which files"
+    )
+    source = MissingSource(f"tasks.{name}", expected, why)
     return Task(name, FAMILIES[family], source, languages, licence="as its publishers state", **rest)
 
 

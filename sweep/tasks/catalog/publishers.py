@@ -172,12 +172,12 @@ def description(name: str, given: Mapping[str, Any], where: str) -> dict[str, An
     """
     for key in given:
         if key not in KEYS:
-            wanted = f"with `format: xtreme` known are {', '.join(KEYS)}"
-            raise StudyError(f"{where}.{key}", "an unknown key", wanted, nearest(str(key), KEYS))
+            expected = f"with `format: xtreme` known are {', '.join(KEYS)}"
+            raise StudyError(f"{where}.{key}", "an unknown key", expected, nearest(str(key), KEYS))
     task, folder = str(given.get("task", name)), given.get("path")
     if task not in FILES:
-        wanted = f"a task of {' or '.join(BENCHMARKS)} is expected: {', '.join(FILES)}"
-        raise StudyError(f"{where}.task", repr(task), wanted, nearest(task, FILES))
+        expected = f"a task of {' or '.join(BENCHMARKS)} is expected: {', '.join(FILES)}"
+        raise StudyError(f"{where}.task", repr(task), expected, nearest(task, FILES))
     if not isinstance(folder, str):
         raise StudyError(f"{where}.path", repr(folder), "the folder with the benchmark's files is expected")
     row = {key: value for key, value in TARGETS.get(task, {}).items() if key in KEPT}

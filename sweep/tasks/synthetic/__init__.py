@@ -104,10 +104,10 @@ class EmbeddedSource:
             meanings = tuple(islice(_meanings(self.task, self.seed, split, language), examples))
         else:
             meanings = _translated(self.task, self.seed, split)[:examples]
-        found = [design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
+        made = [design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
         if "id" in design.shape.optional_columns:
-            return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(found)]
-        return found
+            return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(made)]
+        return made
 
     def examples(self, split: str, language: str) -> int:
         """Rows of a split, without making them."""
@@ -133,11 +133,11 @@ def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.
     """Endless meanings of a split, no two alike. Training meanings are a language's own: raw text is no translation."""
     own = language if split == "train" else ""
     random = Random(f"{seed}/{task}/{split}/{own}")
-    seen: set[rows.Meaning] = set()
+    drawn: set[rows.Meaning] = set()
     while True:
-        meaning = DESIGNS[task].draw(world(seed), random, len(seen))
-        if _split(meaning) == split and meaning not in seen:
-            seen.add(meaning)
+        meaning = DESIGNS[task].draw(world(seed), random, len(drawn))
+        if _split(meaning) == split and meaning not in drawn:
+            drawn.add(meaning)
             yield meaning
 
 

@@ -94,14 +94,14 @@ def draw_paraphrase(world: World, random: Random, index: int) -> Meaning:
     """A fact, and the same fact or one with another agent or thing; one of the two begins with its place."""
     while (fact := draw_fact(world, _any_topic(random), random)).place is None:
         pass
-    other = fact if index % 2 else neutral(world, fact, fact, random)
-    return fact, other, random.random() < 0.5, index % 2
+    second = fact if index % 2 else neutral(world, fact, fact, random)
+    return fact, second, random.random() < 0.5, index % 2
 
 
 def paraphrase_row(world: World, meaning: Meaning, language: Language) -> Row:
     """Two texts."""
-    fact, other, fronted, label = meaning
-    text, pair = _text(world, language, fact, fronted=fronted), _text(world, language, other, fronted=not fronted)
+    fact, second, fronted, label = meaning
+    text, pair = _text(world, language, fact, fronted=fronted), _text(world, language, second, fronted=not fronted)
     return {"text": text, "pair": pair, "label": label}
 
 
@@ -199,17 +199,17 @@ ASKED = {"who": "agent", "what": "thing", "where": "place"}
 def _question(world: World, random: Random, facts: int, answerable: bool) -> Meaning:
     """Facts, what is asked, the question word, and the number of the fact that answers it (-1: none does)."""
     context = passage(world, _any_topic(random), random, facts)
-    told = pick(context, random)
-    word = _question_word(told, random)
+    subject = pick(context, random)
+    word = _question_word(subject, random)
     if answerable:
-        return *context, told, word, context.index(told)
+        return *context, subject, word, context.index(subject)
     if word == "who":
-        asked = replace(told, action=world.opposite(told.action))
-        answered = any((fact.action, fact.thing) == (asked.action, asked.thing) for fact in context)
+        question = replace(subject, action=world.opposite(subject.action))
+        answered = any((fact.action, fact.thing) == (question.action, question.thing) for fact in context)
     else:
-        asked = replace(told, agent=draw_agent(world, world.topic(told.action), random))
-        answered = any(fact.agent[0] == asked.agent[0] for fact in context)
-    return _question(world, random, facts, False) if answered else (*context, asked, word, -1)
+        question = replace(subject, agent=draw_agent(world, world.topic(subject.action), random))
+        answered = any(fact.agent[0] == question.agent[0] for fact in context)
+    return _question(world, random, facts, False) if answered else (*context, question, word, -1)
 
 
 def _question_word(fact: Fact, random: Random) -> str:
@@ -228,16 +228,16 @@ def draw_qa_small(world: World, random: Random, _index: int) -> Meaning:
 
 def qa_row(world: World, meaning: Meaning, language: Language) -> Row:
     """Context, question, and the answer with its offset in the context; `id` is added by the source."""
-    *facts, asked, word, told = meaning
+    *facts, question, word, answer = meaning
     context, answers = "", []
     for number, fact in enumerate(facts):
         for role, phrase in say(world, fact, language):
             words = " ".join(world.forms[language.code][concept] for concept in phrase)
-            if number == told and role == ASKED[word]:
+            if number == answer and role == ASKED[word]:
                 answers.append({"text": words, "start": len(context)})
             context += words + " "
         context = context[:-1] + ". "
-    return {"context": context[:-1], "question": _asked(world, asked, word, language), "answers": answers}
+    return {"context": context[:-1], "question": _asked(world, question, word, language), "answers": answers}
 
 
 def _asked(world: World, fact: Fact, word: str, language: Language) -> str:

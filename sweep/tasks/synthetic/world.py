@@ -238,14 +238,14 @@ def say(world: World, fact: Fact, language: Language, fronted: bool = False) -> 
 
 def entailed(world: World, fact: Fact, random: Random) -> Fact:
     """Less than the fact says: no place, no quality, a kind for its agent."""
-    said = fact
+    weaker = fact
     if random.random() < 0.5:
-        said = replace(said, place=None)
+        weaker = replace(weaker, place=None)
     if random.random() < 0.5:
-        said = replace(said, quality=None)
+        weaker = replace(weaker, quality=None)
     if len(fact.agent) == 1 and random.random() < 0.4:
-        said = replace(said, agent=(world.kind(fact.agent[0]),))
-    return said
+        weaker = replace(weaker, agent=(world.kind(fact.agent[0]),))
+    return weaker
 
 
 def contradicted(world: World, fact: Fact, random: Random) -> Fact:
@@ -258,23 +258,25 @@ def contradicted(world: World, fact: Fact, random: Random) -> Fact:
     return replace(fact, negated=True)
 
 
-def neutral(world: World, fact: Fact, told: Fact, random: Random) -> Fact:
+def neutral(world: World, fact: Fact, premise: Fact, random: Random) -> Fact:
     """The fact with another thing, or of an agent that neither it nor `told` speaks of: may be so or not."""
     topic = world.topic(fact.thing)
     if random.random() < 0.5:
         return replace(
             fact, thing=pick([thing for thing in world.members["thing"][topic] if thing != fact.thing], random)
         )
-    while (agent := draw_agent(world, topic, random)) in (fact.agent, told.agent):
+    while (agent := draw_agent(world, topic, random)) in (fact.agent, premise.agent):
         pass
     return replace(fact, agent=agent)
 
 
 def passage(world: World, topic: int, random: Random, facts: int) -> list[Fact]:
     """Facts of one topic with different agents, actions or things, so that a question has one answer."""
-    found: list[Fact] = []
-    while len(found) < facts:
+    chosen: list[Fact] = []
+    while len(chosen) < facts:
         fact = draw_fact(world, topic, random)
-        if all(fact.agent[0] != old.agent[0] and (fact.action, fact.thing) != (old.action, old.thing) for old in found):
-            found.append(fact)
-    return found
+        if all(
+            fact.agent[0] != old.agent[0] and (fact.action, fact.thing) != (old.action, old.thing) for old in chosen
+        ):
+            chosen.append(fact)
+    return chosen
