@@ -42,7 +42,7 @@ from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import Batch
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
 from sweep.models.encoders import random_encoder
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.models.registry import shape_of
 from sweep.models.tokenizers import train_tokenizer
 from sweep.plan.cost import TRAINING, forward_flops
@@ -155,7 +155,7 @@ def _draw(count: int, arguments: argparse.Namespace) -> Encoded:
     return from_sequences(sequences())
 
 
-def _model(arguments: argparse.Namespace) -> Chainable:
+def _model(arguments: argparse.Namespace) -> MultiTaskModel:
     bert = {
         "model_type": "bert", "hidden_size": arguments.hidden, "num_hidden_layers": arguments.layers,
         "num_attention_heads": max(arguments.hidden // 32, 1), "intermediate_size": 4 * arguments.hidden,
@@ -163,7 +163,7 @@ def _model(arguments: argparse.Namespace) -> Chainable:
     }  # fmt: skip
     config = xlm_r(*SIZES[arguments.shape]) if arguments.shape else bert
     encoder = random_encoder(config, arguments.vocabulary, PAD, seed=0)
-    model = Chainable(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD)
+    model = MultiTaskModel(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD)
     return model.to("cuda" if GPU else "cpu")
 
 
@@ -185,7 +185,7 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def _ours(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
+def _ours(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
     batch_tokens = round(arguments.batch * len(train.tokens) / train.examples)
     mixture = Mixture((Stream(TASK, train),), batch_tokens, seed=1)
     steps = mixture.steps_for(arguments.epochs)
@@ -204,7 +204,7 @@ def _ours(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.Na
 class _Trainable(nn.Module):
     """The same model as Trainer calls it."""
 
-    def __init__(self, model: Chainable) -> None:
+    def __init__(self, model: MultiTaskModel) -> None:
         super().__init__()
         self.model = model
 
@@ -214,7 +214,7 @@ class _Trainable(nn.Module):
         return {"loss": self.model.loss(batch, TASK) / len(labels)}
 
 
-def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
+def _theirs(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
     words = [f"w{number}" for number in range(arguments.vocabulary)]
     tokenizer = train_tokenizer([" ".join(words)], arguments.vocabulary, "wordlevel")  # for its padding
     padding = {"padding": "max_length", "max_length": arguments.pad_to} if arguments.pad_to else {}
@@ -244,7 +244,7 @@ def _theirs(model: Chainable, train: Encoded, dev: Encoded, arguments: argparse.
     return Run(*seconds, *_judge(model, dev))
 
 
-def _judge(model: Chainable, dev: Encoded) -> tuple[float, float]:
+def _judge(model: MultiTaskModel, dev: Encoded) -> tuple[float, float]:
     """Cross-entropy and accuracy on dev."""
     logits = torch.from_numpy(np.stack(score_all(model, {"dev": dev}, TASK, batch_tokens=4096)["dev"]))
     labels = torch.from_numpy(dev.targets).long()

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.train.score import BLOCK_BYTES, LARGE_BLOCK_BYTES, block_shape, search
+from sweep.train.score import BLOCK_BYTES, LARGE_BLOCK_BYTES, block_shape, nearest_neighbours
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 CASES = {"1, one direction": (1, False), "20, one direction": (20, False), "4, both directions": (4, True)}
@@ -49,7 +49,7 @@ def main() -> None:
     print(f"{len(queries)} x {len(keys)} vectors of {arguments.width}, blocks of {rows} x {columns} ({size >> 20} MiB)")
     sides: dict[str, Callable[[], object]] = {"plain": lambda: _plain(queries, keys, size)}
     for case, (count, both) in CASES.items():
-        sides[case] = partial(search, queries, keys, count, both=both, block_bytes=size)
+        sides[case] = partial(nearest_neighbours, queries, keys, count, both=both, block_bytes=size)
     for run in sides.values():
         run()  # the first products allocate
     turns = [{side: _timed(run, device) for side, run in sides.items()} for _ in range(arguments.turns)]

@@ -44,8 +44,8 @@ from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import Batch, DeviceData
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear
 from sweep.models.encoders import random_encoder
-from sweep.models.heads import Head
-from sweep.models.model import Chainable, Precision
+from sweep.models.heads import LinearHead
+from sweep.models.model import MultiTaskModel, Precision
 from sweep.tasks import FAMILIES
 from sweep.tasks.catalog.hub import UPOS
 from sweep.tasks.synthetic import EmbeddedSource
@@ -56,7 +56,7 @@ TASK, PAD, CLS, SEP, WORDS, VOCABULARY = "udpos", 0, 2, 3, 5, 8000
 SMALLEST = 47
 
 
-class Timed(Chainable):
+class Timed(MultiTaskModel):
     """A model that knows how long its forward passes took."""
 
     forward_seconds = 0.0
@@ -179,7 +179,7 @@ def _plainly(model: Timed, encoded: dict[str, Encoded], batch: int, precision: P
 class _Evaluable(nn.Module):
     """The same model as Trainer calls it."""
 
-    def __init__(self, model: Chainable, precision: Precision) -> None:
+    def __init__(self, model: MultiTaskModel, precision: Precision) -> None:
         super().__init__()
         self.model, self.precision = model, precision
 
@@ -189,11 +189,11 @@ class _Evaluable(nn.Module):
         with self.model.autocast(self.precision):
             hidden = self.model.hidden(batch)
             head = self.model.head(TASK)
-            assert isinstance(head, Head)
+            assert isinstance(head, LinearHead)
             return {"loss": head.loss(hidden, batch) / len(labels), "logits": head(hidden)}
 
 
-def _with_torchs_layers(model: Chainable, precision: Precision) -> _Evaluable:
+def _with_torchs_layers(model: MultiTaskModel, precision: Precision) -> _Evaluable:
     """A copy of the model as Trainer's users have it."""
     plain = copy.deepcopy(model)
     layers: list[Any] = [layer for layer in plain.modules() if isinstance(layer, OneDnnLinear | BitDropout)]

@@ -26,9 +26,9 @@ import torch
 from shapes import SIZES, VOCABULARY, xlm_r
 
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
-from sweep.models.batches import keep_to_share, taken_memory, watch_memory
+from sweep.models.batches import limit_gpu_memory, peak_memory, reset_peak_memory
 from sweep.models.encoders import random_encoder
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.sharing import crowd
 from sweep.tasks.task import HeadSpec
@@ -99,8 +99,8 @@ def _chain(count: int, arguments: argparse.Namespace, barrier: Barrier, results:
     gpu = arguments.device == "cuda"
     torch.set_num_threads(1)
     if gpu:
-        keep_to_share(1 / count)
-        watch_memory()
+        limit_gpu_memory(1 / count)
+        reset_peak_memory()
     steps = _training(arguments)
     for _ in range(WARM_STEPS):
         first = next(steps)
@@ -111,14 +111,14 @@ def _chain(count: int, arguments: argparse.Namespace, barrier: Barrier, results:
         last = next(steps)
     last.loss_value()  # what was handed over is done
     seconds = time.perf_counter() - begun
-    taken, total = taken_memory() if gpu else (0.0, 0.0)
+    taken, total = peak_memory() if gpu else (0.0, 0.0)
     part_tokens = last.snapshot()["values"]["micro_batch_tokens"]
     results.put(Chain(last.tokens - first.tokens, seconds, taken, total, part_tokens))  # type: ignore[attr-defined]
 
 
 def _training(arguments: argparse.Namespace) -> Iterator[Progress]:
     encoder = random_encoder(xlm_r(*SIZES[arguments.shape]), arguments.vocabulary, PAD, seed=0)
-    model = Chainable(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD).to(arguments.device)
+    model = MultiTaskModel(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD).to(arguments.device)
     mixture = Mixture((Stream(TASK, _texts(arguments)),), arguments.batch_tokens, seed=1)
     # Where a GPU has no bf16 this slows all alike.
     return fit(model, mixture, FitSettings(1e-5, steps=200_000, seed=1, precision="bf16"))

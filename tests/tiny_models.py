@@ -9,7 +9,7 @@ import numpy as np
 from sweep.data import IGNORED
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.encoders import random_encoder
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.tasks.task import HeadSpec
 
 VOCABULARY, PAD, MASK, FIRST_WORD, CLASSES = 60, 0, 4, 5, 3
@@ -54,10 +54,10 @@ HEADS = {
 
 def tiny_model(
     kind: str = "bert", seed: int = 0, families: tuple[str, ...] = tuple(HEADS), **options: object
-) -> Chainable:
+) -> MultiTaskModel:
     """Encoder and one head per family, tasks named as their families."""
     encoder = random_encoder({**SHAPES[kind], **options}, VOCABULARY, PAD, seed)
-    return Chainable(encoder, {family: HEADS[family] for family in families}, seed=seed, pad_id=PAD)
+    return MultiTaskModel(encoder, {family: HEADS[family] for family in families}, seed=seed, pad_id=PAD)
 
 
 def toy(family: str, examples: int = 24, seed: int = 0, lengths: tuple[int, int] = (4, 24)) -> Encoded:

@@ -18,38 +18,40 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweep.data.encoded import Encoded
-from sweep.models.batches import DeviceData, in_parts, scoring_batches
-from sweep.models.heads import Head, Part
-from sweep.models.model import Chainable, Precision
+from sweep.models.batches import DeviceData, map_micro_batches, scoring_batches
+from sweep.models.heads import Features, LinearHead
+from sweep.models.model import MultiTaskModel, Precision
 from sweep.train.score import inference
 
 ITERATIONS = 200
 
 
-def parts(model: Chainable, task: str, encoded: Encoded, batch_tokens: int, precision: Precision) -> Iterator[Part]:
+def linear_features(
+    model: MultiTaskModel, task: str, encoded: Encoded, batch_tokens: int, precision: Precision
+) -> Iterator[Features]:
     """One part per batch, or several; `group` and rows count from 0 in each.
 
     Raises ValueError for a head that is not linear.
     """
     head = model.head(task)
-    if not isinstance(head, Head):
+    if not isinstance(head, LinearHead):
         raise ValueError(f"a {model.specs[task].head} task has no linear head")
     data = DeviceData(encoded, model.device, model.pad_id)
     part_tokens = None
     for ids in scoring_batches(encoded, batch_tokens):
         with inference(model), model.autocast(precision):
-            found, part_tokens = in_parts(
+            found, part_tokens = map_micro_batches(
                 data.batch(ids), part_tokens, lambda batch, _: head.features(model.hidden(batch), batch)
             )
         yield from found
 
 
-def fit_head(model: Chainable, task: str, encoded: Encoded, *, batch_tokens: int, precision: Precision) -> None:
+def fit_head(model: MultiTaskModel, task: str, encoded: Encoded, *, batch_tokens: int, precision: Precision) -> None:
     """Replaces the weights of the task's head. Raises ValueError for a family without a linear head."""
     head = model.head(task)
-    if not isinstance(head, Head):
+    if not isinstance(head, LinearHead):
         raise ValueError(f"a {model.specs[task].head} task has no linear head")
-    part = _joined(list(parts(model, task, encoded, batch_tokens, precision)))
+    part = _joined(list(linear_features(model, task, encoded, batch_tokens, precision)))
     part.vectors.nan_to_num_(0.0, 0.0, 0.0)  # a run that blew up leaves vectors without numbers, which say nothing
     mean, scale = part.vectors.mean(dim=0), part.vectors.std(dim=0, unbiased=False).clamp(min=1e-6)
     part.vectors.sub_(mean).div_(scale)
@@ -59,7 +61,7 @@ def fit_head(model: Chainable, task: str, encoded: Encoded, *, batch_tokens: int
         head.linear.bias.copy_(bias - head.linear.weight @ mean)
 
 
-def _solved(part: Part, outputs: int) -> tuple[Tensor, Tensor]:
+def _solved(part: Features, outputs: int) -> tuple[Tensor, Tensor]:
     """[H, outputs] weights and [outputs] biases of the penalised regression."""
     weight = part.vectors.new_zeros(part.vectors.shape[1], outputs, requires_grad=True)
     bias = part.vectors.new_zeros(outputs, requires_grad=True)
@@ -76,12 +78,12 @@ def _solved(part: Part, outputs: int) -> tuple[Tensor, Tensor]:
     return weight.detach(), bias.detach()
 
 
-def _classified(part: Part, logits: Tensor) -> Tensor:
+def _classified(part: Features, logits: Tensor) -> Tensor:
     """Mean loss of [V, C] logits."""
     return functional.cross_entropy(logits, part.targets)
 
 
-def _chosen(part: Part, logits: Tensor) -> Tensor:
+def _chosen(part: Features, logits: Tensor) -> Tensor:
     """Mean over groups and softmaxes of the loss of [V, K] logits, each softmax over the vectors of a group."""
     assert part.group is not None
     group = part.group[:, None].expand_as(logits)
@@ -91,15 +93,15 @@ def _chosen(part: Part, logits: Tensor) -> Tensor:
     return (total.log() + top - logits.gather(0, part.targets)).mean()
 
 
-def _joined(found: list[Part]) -> Part:
+def _joined(found: list[Features]) -> Features:
     """One after another, rows and groups counted on."""
     vectors = torch.cat([part.vectors for part in found])
     if found[0].group is None:
-        return Part(vectors, torch.cat([part.targets for part in found]))
+        return Features(vectors, torch.cat([part.targets for part in found]))
     targets, groups, rows, count = [], [], 0, 0
     for part in found:
         assert part.group is not None
         targets.append(part.targets + rows)
         groups.append(part.group + count)
         rows, count = rows + len(part.vectors), count + len(part.targets)
-    return Part(vectors, torch.cat(targets), torch.cat(groups))
+    return Features(vectors, torch.cat(targets), torch.cat(groups))

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from sweep.data import Size
 from sweep.data.encoded import Encoded
 from sweep.evaluate.linear_probe import fit_head
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.plan.cost import probe_examples
 from sweep.plan.recipe import INTERMEDIATE, Chain, Phase
 from sweep.tasks.task import Task
-from sweep.train.context import LOADING, Bench, encoded_flops, model_with_heads
+from sweep.train.context import LOADING, ChainContext, encoded_flops, model_with_heads
 from sweep.train.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
 from sweep.train.score import score
 
@@ -49,39 +49,41 @@ def units_name(task: str) -> str:
     return f"retention/{task}"
 
 
-def measure(bench: Bench, chain: Chain) -> Retention:
+def measure_retention(context: ChainContext, chain: Chain) -> Retention:
     """Retention of a chain's intermediate tasks; nothing where the study does not ask for it."""
-    found, names = Retention(), bench.plan.retained(chain.cell)
+    found, names = Retention(), context.plan.retained(chain.cell)
     if not names:
         return found
     phase, last = [one for one in chain.phases if one.recipe.kind == INTERMEDIATE][-1], chain.phases[-1]
-    tasks, samples = [bench.plan.tasks[name] for name in names], list[Sample]()
+    tasks, samples = [context.plan.tasks[name] for name in names], list[Sample]()
     for task in tasks:
-        samples.append(_held_out(bench, task, phase))
+        samples.append(_held_out(context, task, phase))
         found.units[units_name(task.name)] = sampled_units({"": samples[-1]})[""]
-    bench.meter.beat(LOADING)
-    before = model_with_heads(bench, tasks, phase, phase)
-    bench.meter.beat()
-    _score(bench, found, before, samples, BEFORE)
+    context.meter.beat(LOADING)
+    before = model_with_heads(context, tasks, phase, phase)
+    context.meter.beat()
+    _score(context, found, before, samples, BEFORE)
     del before
-    bench.meter.beat(LOADING)
-    after = model_with_heads(bench, tasks, last, phase)
-    bench.meter.beat()
-    _score(bench, found, after, samples, SAVED_HEAD)
+    context.meter.beat(LOADING)
+    after = model_with_heads(context, tasks, last, phase)
+    context.meter.beat()
+    _score(context, found, after, samples, SAVED_HEAD)
     linear = [one for one in samples if one.task.family.probe]
     for one in linear:
-        _fit(bench, found, after, one.task, phase)
-        bench.meter.beat()
-    _score(bench, found, after, linear, FRESH_HEAD)
+        _fit(context, found, after, one.task, phase)
+        context.meter.beat()
+    _score(context, found, after, linear, FRESH_HEAD)
     return found
 
 
-def _score(bench: Bench, found: Retention, model: Chainable, samples: Sequence[Sample], head: str) -> None:
+def _score(
+    context: ChainContext, found: Retention, model: MultiTaskModel, samples: Sequence[Sample], head: str
+) -> None:
     for one in samples:
-        name, flops = one.task.name, _flops(bench, one.encoded)
-        tokens, precision = bench.runtime.score_batch_tokens, bench.precision
+        name, flops = one.task.name, _flops(context, one.encoded)
+        tokens, precision = context.runtime.score_batch_tokens, context.precision
         scoring = score(model, {"": one.encoded}, name, batch_tokens=tokens, precision=precision)
-        outputs = bench.meter.scored(flops, scoring, lambda _: bench.meter.report(0, 0))
+        outputs = context.meter.scored(flops, scoring, lambda _: context.meter.report(0, 0))
         statistics = one.statistics(one.predictions(outputs[0][""]))
         found.statistics[statistics_name(name, head)] = statistics
         found.tasks.setdefault(name, _facts(one))[head] = one.value(statistics)
@@ -92,30 +94,30 @@ def _facts(one: Sample) -> dict[str, Any]:
     split, language = one.task.held_out
     return {
         "family": one.task.family.name, "metric": one.task.metric_name, "split": split, "language": language,
-        "examples": len(one.rows), "majority": one.majority(), FRESH_HEAD: None,
+        "examples": len(one.rows), "majority": one.chance_level(), FRESH_HEAD: None,
     }  # fmt: skip
 
 
-def _held_out(bench: Bench, task: Task, phase: Phase) -> Sample:
+def _held_out(context: ChainContext, task: Task, phase: Phase) -> Sample:
     split, language = task.held_out
-    plan, length = bench.plan, phase.recipe.settings.max_length
+    plan, length = context.plan, phase.recipe.settings.max_length
     digest = plan.rows[task.name, split, language]
-    encoded = bench.reader.encoded(task, digest, split, language, length)
+    encoded = context.reader.encoded(task, digest, split, language, length)
     return sample(encoded, task, split, language, plan.study.scoring.examples)
 
 
-def _fit(bench: Bench, found: Retention, model: Chainable, task: Task, phase: Phase) -> None:
+def _fit(context: ChainContext, found: Retention, model: MultiTaskModel, task: Task, phase: Phase) -> None:
     """On train examples that depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
-    digest = bench.plan.rows[task.name, "train", language]
-    whole = bench.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
+    digest = context.plan.rows[task.name, "train", language]
+    whole = context.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
     chosen = training_data({language: whole}, examples, SAMPLE_SEED)
-    bench.meter.beat(f"fitting a head for {task.name}")
-    fit_head(model, task.name, chosen, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision)
-    bench.meter.flops += _flops(bench, chosen)
-    found.flops += _flops(bench, chosen)
+    context.meter.beat(f"fitting a head for {task.name}")
+    fit_head(model, task.name, chosen, batch_tokens=context.runtime.score_batch_tokens, precision=context.precision)
+    context.meter.flops += _flops(context, chosen)
+    found.flops += _flops(context, chosen)
 
 
-def _flops(bench: Bench, encoded: Encoded) -> float:
-    return encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)
+def _flops(context: ChainContext, encoded: Encoded) -> float:
+    return encoded_flops(context.encoder.shape, [encoded], context.runtime.score_batch_tokens)

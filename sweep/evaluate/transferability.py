@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.data.encoded import Encoded
-from sweep.evaluate.linear_probe import parts
-from sweep.models.heads import Part
-from sweep.models.model import Chainable
+from sweep.evaluate.linear_probe import linear_features
+from sweep.models.heads import Features
+from sweep.models.model import MultiTaskModel
 from sweep.plan.plan import Plan
 from sweep.plan.preview import EXAMPLES, target_settings
 from sweep.plan.recipe import Chain
@@ -39,7 +39,7 @@ from sweep.store.artifacts import Store
 from sweep.store.index import StoreIndex
 from sweep.store.records import PreviewRecord
 from sweep.tasks.task import Task
-from sweep.train.context import Bench, Listener, encoded_flops, ignore, model_to_score, set_up
+from sweep.train.context import ChainContext, Listener, encoded_flops, ignore_events, model_to_score, set_up
 from sweep.train.data import SAMPLE_SEED, training_data
 from sweep.train.phase import train_phase
 
@@ -51,7 +51,7 @@ POINTS, REFINEMENTS = 200, 60  # of the search: a grid, then golden sections aro
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def measure(chain: Chain, short: Plan, store: Store, listener: Listener = ignore) -> None:
+def measure_transferability(chain: Chain, short: Plan, store: Store, listener: Listener = ignore_events) -> None:
     """Commits the preview of a chain of a short plan; without one it ends where pretraining has collapsed.
 
     Raises SweepError where data, encoder or store are at fault.
@@ -59,51 +59,51 @@ def measure(chain: Chain, short: Plan, store: Store, listener: Listener = ignore
     stored = StoreIndex(store)
     if store.preview(chain.score) is not None or stored.dead_end(chain) is not None:
         return
-    bench = set_up(chain, short, store, listener)
+    context = set_up(chain, short, store, listener)
     for phase in stored.to_train(chain):
-        train_phase(bench, phase)
+        train_phase(context, phase)
         stored.learn(phase.key)
         if stored.dead_end(chain) is not None:
             return
-    _judge(bench, chain)
+    _judge(context, chain)
 
 
-def _judge(bench: Bench, chain: Chain) -> None:
-    bench.meter.enter("preview", chain.score)
-    begun, spent = time.time(), bench.meter.device_seconds
-    task, last = bench.plan.tasks[chain.cell.target], chain.phases[-1] if chain.phases else None
-    encoded = _examples(bench, task, chain)
-    found = _moments(bench, model_to_score(bench, task, last), task, encoded)
-    flops = encoded_flops(bench.encoder.shape, [encoded], bench.runtime.score_batch_tokens)
-    bench.meter.flops += flops
+def _judge(context: ChainContext, chain: Chain) -> None:
+    context.meter.enter("preview", chain.score)
+    begun, spent = time.time(), context.meter.device_seconds
+    task, last = context.plan.tasks[chain.cell.target], chain.phases[-1] if chain.phases else None
+    encoded = _examples(context, task, chain)
+    found = _moments(context, model_to_score(context, task, last), task, encoded)
+    flops = encoded_flops(context.encoder.shape, [encoded], context.runtime.score_batch_tokens)
+    context.meter.flops += flops
     record = PreviewRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, value=log_evidence(found),
         examples=encoded.examples, vectors=found.count, flops=float(flops),
-        device_seconds=bench.meter.device_seconds - spent, started=begun, ended=time.time(), **bench.made,
+        device_seconds=context.meter.device_seconds - spent, started=begun, ended=time.time(), **context.provenance,
     )  # fmt: skip
-    bench.store.commit_preview(record)
-    bench.meter.report(1, 1, committed=True)
+    context.store.commit_preview(record)
+    context.meter.report(1, 1, committed=True)
 
 
-def _examples(bench: Bench, task: Task, chain: Chain) -> Encoded:
+def _examples(context: ChainContext, task: Task, chain: Chain) -> Encoded:
     """Training examples of the target, the same ones for every setting."""
-    language, length = task.trained_in[0], target_settings(bench.plan, chain).max_length
-    digest = bench.plan.rows[task.name, "train", language]
-    whole = bench.reader.encoded(task, digest, "train", language, length)
+    language, length = task.trained_in[0], target_settings(context.plan, chain).max_length
+    digest = context.plan.rows[task.name, "train", language]
+    whole = context.reader.encoded(task, digest, "train", language, length)
     return training_data({language: whole}, EXAMPLES, SAMPLE_SEED)
 
 
-def _moments(bench: Bench, model: Chainable, task: Task, encoded: Encoded) -> Moments:
+def _moments(context: ChainContext, model: MultiTaskModel, task: Task, encoded: Encoded) -> Moments:
     whole: Moments | None = None
-    for part in parts(model, task.name, encoded, bench.runtime.score_batch_tokens, bench.precision):
+    for part in linear_features(model, task.name, encoded, context.runtime.score_batch_tokens, context.precision):
         one = moments(part.vectors.cpu().numpy(), label_columns(part, len(task.labels)))
         whole = one if whole is None else whole + one
-        bench.meter.beat()
+        context.meter.beat()
     assert whole is not None
     return whole
 
 
-def label_columns(part: Part, classes: int) -> NDArray[np.float64]:
+def label_columns(part: Features, classes: int) -> NDArray[np.float64]:
     """[V, C] a column per class; or [V, K] whether each vector is the one to be chosen, in each of K choices."""
     targets = part.targets.cpu().numpy()
     if part.group is None:

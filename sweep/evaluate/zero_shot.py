@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sweep.data import Row
 from sweep.data.encoded import Encoded, concatenate
 from sweep.data.units import Ids
-from sweep.evaluate.retention import measure
+from sweep.evaluate.retention import measure_retention
 from sweep.heartbeat import Heartbeat
 from sweep.identity import fingerprint
 from sweep.plan.facts import NO_FACTS
@@ -27,8 +27,8 @@ from sweep.plan.recipe import TARGET, Chain, read_layers, scoring_settings
 from sweep.store import paths
 from sweep.store.records import ScoreRecord
 from sweep.tasks.task import Outputs, Prediction, Task
-from sweep.train.context import LOADING, Bench, encoded_flops, model_to_score
-from sweep.train.data import Reader, Sample, sample, sampled_units, sizes
+from sweep.train.context import LOADING, ChainContext, encoded_flops, model_to_score
+from sweep.train.data import Reader, Sample, sample, sampled_units, size_facts
 from sweep.train.score import score
 from sweep.xtreme import description, packed, write_labels
 
@@ -36,7 +36,7 @@ POOL = "pool"
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgements:
     """Predictions and per-example statistics by language; thresholds where they were calibrated."""
 
     predictions: dict[str, list[Prediction]]
@@ -85,7 +85,7 @@ class ScoringSets:
         """[N] units of the examples that statistics are of, per language that is scored."""
         return sampled_units({language: self.tests[language] for language in self.task.languages})
 
-    def judged(self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat) -> Judged:
+    def judged(self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat) -> Judgements:
         """From the outputs for `encoded`; a language is a unit of work: searching half a million vectors takes long."""
         predictions, thresholds = self._predictions(outputs, heartbeat)
         statistics = {}
@@ -93,7 +93,7 @@ class ScoringSets:
             heartbeat.beat(f"judging {language}")
             statistics[language] = self._statistics(language, predictions[language])
         heartbeat.beat()
-        return Judged({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
+        return Judgements({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
         """[N, K] of the rows that ask something: what is only searched is no example."""
@@ -132,84 +132,86 @@ def _linked(task: Task, tests: Mapping[str, Sample]) -> dict[str, Sample]:
     return {language: replace(one, rows=[next(rows) for _ in one.rows]) for language, one in tests.items()}
 
 
-def score_chain(bench: Bench, chain: Chain, keep: bool) -> None:
+def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
     """Scores the target in every language that it has, commits the scores, and releases weights without further use.
 
     Those of the target phase are without, unless they are to be kept.
     """
-    started, spent, meter = time.time(), bench.meter.device_seconds, bench.meter
-    task = bench.plan.tasks[chain.cell.target]
+    started, spent, meter = time.time(), context.meter.device_seconds, context.meter
+    task = context.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
     meter.enter("score", chain.score)
     meter.beat(LOADING)
-    model = model_to_score(bench, task, last)
+    model = model_to_score(context, task, last)
     meter.beat()
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
-    settings = scoring_settings(bench.plan.study, task, bench.encoder)
-    sets = ScoringSets.read(bench.reader, task, bench.plan.rows, length, settings["examples"])
+    settings = scoring_settings(context.plan.study, task, context.encoder)
+    sets = ScoringSets.read(context.reader, task, context.plan.rows, length, settings["examples"])
     meter.beat()
-    flops = encoded_flops(bench.encoder.shape, sets.encoded.values(), bench.runtime.score_batch_tokens)
+    flops = encoded_flops(context.encoder.shape, sets.encoded.values(), context.runtime.score_batch_tokens)
     run = score(
-        model, sets.encoded, task.name, batch_tokens=bench.runtime.score_batch_tokens, precision=bench.precision,
-        layers=read_layers(settings, bench.encoder), pooling=settings.get("pooling"),
+        model, sets.encoded, task.name, batch_tokens=context.runtime.score_batch_tokens, precision=context.precision,
+        layers=read_layers(settings, context.encoder), pooling=settings.get("pooling"),
     )  # fmt: skip
     outputs = meter.scored(flops, run, lambda batch: meter.report(batch.tokens, batch.total_tokens))
-    judged = list[Judged]()
+    judged = list[Judgements]()
     while outputs:
         judged.append(sets.judged(outputs.pop(0), meter))  # the vectors of a layer go when they are judged
     first, *others = judged
     del model
-    again = measure(bench, chain)
+    again = measure_retention(context, chain)
     record = ScoreRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family.name,
         metric=task.metric_name, train_language=task.train_language, settings=settings,
         languages=_entries(sets, first), layers=_by_layer(sets, settings, [first, *others]),
-        flops=float(flops + again.flops), device_seconds=bench.meter.device_seconds - spent, started=started,
-        ended=time.time(), files={}, retention=again.tasks, **bench.made,
-        labels=_labels(bench, sets, settings["examples"]),
+        flops=float(flops + again.flops), device_seconds=context.meter.device_seconds - spent, started=started,
+        ended=time.time(), files={}, retention=again.tasks, **context.provenance,
+        labels=_labels(context, sets, settings["examples"]),
     )  # fmt: skip
     statistics = {**first.statistics, **again.statistics}
     together = {**sets.units(), **again.units}
-    bench.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions), together)
+    context.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions), together)
     # Before the last report: a stop may come with it, and a scored chain is never run again.
-    keep = keep or bench.runtime.keep_target_weights
+    keep = keep or context.runtime.keep_target_weights
     if last is not None and last.recipe.kind == TARGET and not keep:
-        _release(bench, chain, last.key)
-    facts = sizes(task, "test", sets.by_language) if settings["examples"] is None else NO_FACTS
+        _release(context, chain, last.key)
+    facts = size_facts(task, "test", sets.by_language) if settings["examples"] is None else NO_FACTS
     meter.report(1, 1, committed=True, facts=facts)
 
 
-def _release(bench: Bench, chain: Chain, key: str) -> None:
+def _release(context: ChainContext, chain: Chain, key: str) -> None:
     """Deletes the weights of a target phase, where no other target that is trained alike has to be scored on them."""
-    if all(bench.store.score(score) is not None for score in bench.plan.readers(chain)):
-        bench.store.release(key)
+    if all(context.store.score(score) is not None for score in context.plan.readers(chain)):
+        context.store.release(key)
 
 
-def _labels(bench: Bench, sets: ScoringSets, examples: int | None) -> str:
+def _labels(context: ChainContext, sets: ScoringSets, examples: int | None) -> str:
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
     known = description(task)
-    key = fingerprint([SCORE_VERSION, known, bench.plan.tests[task.name], examples])
-    with bench.store.made_once(paths.LABELS, key, bench.meter) as folder:
+    key = fingerprint([SCORE_VERSION, known, context.plan.tests[task.name], examples])
+    with context.store.made_once(paths.LABELS, key, context.meter) as folder:
         if not folder.exists():
             write_labels(folder, task, sets.rows)
     return key
 
 
-def _entries(sets: ScoringSets, judged: Judged) -> dict[str, dict[str, float]]:
+def _entries(sets: ScoringSets, judged: Judgements) -> dict[str, dict[str, float]]:
     """Per language its metric, its number of examples, the best constant answer, and the threshold if it has one."""
     return {
         language: {
             "value": sets.tests[language].value(statistics),
             "examples": len(statistics),
-            "majority": sets.tests[language].majority(),
+            "majority": sets.tests[language].chance_level(),
             **({"threshold": judged.thresholds[language]} if language in judged.thresholds else {}),
         }
         for language, statistics in judged.statistics.items()
     }
 
 
-def _by_layer(sets: ScoringSets, settings: Mapping[str, Any], judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
+def _by_layer(
+    sets: ScoringSets, settings: Mapping[str, Any], judged: Sequence[Judgements]
+) -> dict[str, dict[str, float]]:
     """Layer -> language -> metric, of what was read at layers; the first is the one that counts."""
     return {
         str(layer): {language: sets.tests[language].value(found) for language, found in one.statistics.items()}

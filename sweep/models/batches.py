@@ -64,12 +64,12 @@ class Batch:
     def example(self) -> Tensor:
         """[S] int64: which of the batch's examples owns the row."""
         owner = np.repeat(np.arange(self.examples), np.diff(self.first))
-        return sent(owner, self.input_ids.device)
+        return to_device(owner, self.input_ids.device)
 
     @property
     def first_rows(self) -> Tensor:
         """[E] int64: the row where each example begins, on the device."""
-        return sent(self.first[:-1], self.input_ids.device)
+        return to_device(self.first[:-1], self.input_ids.device)
 
 
 class DeviceData:
@@ -109,22 +109,22 @@ class DeviceData:
     def _gather(self, starts: Ids, lengths: Ids) -> tuple[Tensor, Tensor | None]:
         """Flat index [S, L] of each position, and which positions are real: None where all are."""
         longest = int(lengths.max())
-        begin = sent(starts, self.device)
+        begin = to_device(starts, self.device)
         position = torch.arange(longest, device=self.device)
         index = begin[:, None] + position
         if int(lengths.min()) == longest:
             return index, None
-        real = position < sent(lengths, self.device)[:, None]
+        real = position < to_device(lengths, self.device)[:, None]
         return torch.where(real, index, 0), real
 
 
-def sent(values: Ids | Tensor, device: torch.device) -> Tensor:
+def to_device(values: Ids | Tensor, device: torch.device) -> Tensor:
     """Host values on the device; from pinned memory, as other copies wait for all that the GPU still has to do."""
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-def split(batch: Batch, micro_tokens: int) -> list[Batch]:
+def micro_batches(batch: Batch, micro_tokens: int) -> list[Batch]:
     """Cut a batch between examples into parts of at most `micro_tokens` padded tokens, or of one example."""
     width = batch.input_ids.shape[1]
     parts, begin = [], 0
@@ -150,7 +150,7 @@ def split(batch: Batch, micro_tokens: int) -> list[Batch]:
 
 def smaller_parts(batch: Batch, micro_tokens: int | None) -> int | None:
     """Padded tokens of parts half as large as those that `split` makes; None where each is one example already."""
-    parts = [batch] if micro_tokens is None else split(batch, micro_tokens)
+    parts = [batch] if micro_tokens is None else micro_batches(batch, micro_tokens)
     if all(part.examples == 1 for part in parts):
         return None
     return max(part.padded_tokens for part in parts) // 2
@@ -267,7 +267,7 @@ Result = TypeVar("Result")
 CONTEXT_BYTES = 2**29  # what CUDA takes for a process: 0.3 to 0.6 GB, by card and version
 
 
-def until_it_fits(
+def retry_on_oom(
     batch: Batch, part_tokens: int | None, work: Callable[[int | None], Result]
 ) -> tuple[Result, int | None]:
     """`work` on a batch in parts of at most so many padded tokens, smaller ones where the device runs out of memory.
@@ -287,16 +287,16 @@ def until_it_fits(
         free_memory()
 
 
-def in_parts(
+def map_micro_batches(
     batch: Batch, part_tokens: int | None, work: Callable[[Batch, slice], Result]
 ) -> tuple[list[Result], int | None]:
     """Results of `work` on the parts of a batch and the rows that each has of it; otherwise as `until_it_fits`."""
-    return until_it_fits(batch, part_tokens, lambda tokens: _results(batch, tokens, work))
+    return retry_on_oom(batch, part_tokens, lambda tokens: _results(batch, tokens, work))
 
 
 def _results(batch: Batch, part_tokens: int | None, work: Callable[[Batch, slice], Result]) -> list[Result]:
     results, begin = list[Result](), 0
-    for part in [batch] if part_tokens is None else split(batch, part_tokens):
+    for part in [batch] if part_tokens is None else micro_batches(batch, part_tokens):
         end = begin + len(part.lengths)
         results.append(work(part, slice(begin, end)))
         begin = end
@@ -309,7 +309,7 @@ def free_memory() -> None:
     torch.cuda.empty_cache()
 
 
-def keep_to_share(share: float) -> None:
+def limit_gpu_memory(share: float) -> None:
     """A process that has a share of a GPU takes no more of its memory: it runs short itself, never a neighbour.
 
     What CUDA keeps for every process beside its tensors is left out of the share.
@@ -320,13 +320,13 @@ def keep_to_share(share: float) -> None:
     torch.cuda.set_per_process_memory_fraction(max(limit, share / 2))
 
 
-def watch_memory() -> None:
+def reset_peak_memory() -> None:
     """From now on the most that is taken is noted."""
     free_memory()
     torch.cuda.reset_peak_memory_stats()
 
 
-def taken_memory() -> tuple[float, float]:
+def peak_memory() -> tuple[float, float]:
     """Bytes that a process alone on a GPU took at most since `watch_memory`, CUDA's own included; and all there are."""
     free, total = torch.cuda.mem_get_info()
     return total - free - torch.cuda.memory_reserved() + torch.cuda.max_memory_reserved(), total

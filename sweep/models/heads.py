@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from sweep.data import IGNORED
 from sweep.errors import StudyError
-from sweep.models.batches import Batch, sent
+from sweep.models.batches import Batch, to_device
 from sweep.models.cpu_kernels import Projection
 from sweep.tasks.plugins import imported
 from sweep.tasks.task import HeadSpec
@@ -36,7 +36,7 @@ TEMPERATURE = 0.01
 
 
 @dataclass(frozen=True)
-class Part:
+class Features:
     """What a linear head reads of some examples: vectors, and what is to be predicted from them."""
 
     vectors: Tensor  # [V, H] fp32
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class EncoderTraits:
     """What a head may use of the encoder that it is put on."""
 
     hidden: int
@@ -55,11 +55,11 @@ class Surroundings:
     epsilon: float  # of the encoder's norms
 
 
-class AnyHead(nn.Module):
+class Head(nn.Module):
     """A head, whatever it reads. A user's own is a subclass of Head."""
 
     @classmethod
-    def made(cls, spec: HeadSpec, around: Surroundings) -> AnyHead:
+    def from_spec(cls, spec: HeadSpec, traits: EncoderTraits) -> Head:
         """The head of a task, its weights not drawn yet."""
         raise NotImplementedError
 
@@ -80,7 +80,7 @@ class AnyHead(nn.Module):
         raise NotImplementedError
 
 
-class Head(AnyHead):
+class LinearHead(Head):
     """A head with one matrix; a subclass says what is lost and what is put out."""
 
     def __init__(self, hidden: int, outputs: int, pooling: Pooling, dropout: float) -> None:
@@ -90,47 +90,47 @@ class Head(AnyHead):
         self.linear = nn.Linear(hidden, outputs)
 
     @classmethod
-    def made(cls, spec: HeadSpec, around: Surroundings) -> Head:
-        return cls(around.hidden, spec.outputs, around.pooling, around.dropout)
+    def from_spec(cls, spec: HeadSpec, traits: EncoderTraits) -> LinearHead:
+        return cls(traits.hidden, spec.outputs, traits.pooling, traits.dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., H] to [..., outputs] logits, fp32."""
         logits: Tensor = self.linear(self.dropout(hidden))
         return logits.float()
 
-    def features(self, hidden: Tensor, batch: Batch) -> Part:
+    def features(self, hidden: Tensor, batch: Batch) -> Features:
         """What a linear head reads and predicts where this one does. Raises ValueError where none can."""
         raise ValueError(f"a {type(self).__name__} is no linear head")
 
 
-def classified(outputs: Tensor, targets: Tensor) -> Tensor:
+def summed_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Summed cross entropy of [E, C] logits."""
     return functional.cross_entropy(outputs, targets, ignore_index=IGNORED, reduction="sum")
 
 
-class TextHead(Head):
+class TextHead(LinearHead):
     """Pooled vector to class logits, or to what the family's own loss compares with a target."""
 
-    terms: Callable[[Tensor, Tensor], Tensor] = staticmethod(classified)
+    criterion: Callable[[Tensor, Tensor], Tensor] = staticmethod(summed_cross_entropy)
 
     @classmethod
-    def made(cls, spec: HeadSpec, around: Surroundings) -> TextHead:
-        head = cls(around.hidden, spec.outputs, around.pooling, around.dropout)
-        head.terms = spec.loss or classified
+    def from_spec(cls, spec: HeadSpec, traits: EncoderTraits) -> TextHead:
+        head = cls(traits.hidden, spec.outputs, traits.pooling, traits.dropout)
+        head.criterion = spec.loss or summed_cross_entropy
         return head
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        return self.terms(self(pool(hidden, batch.attention_mask, self.pooling)), batch.targets[:, 0])
+        return self.criterion(self(pool(hidden, batch.attention_mask, self.pooling)), batch.targets[:, 0])
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
 
-    def features(self, hidden: Tensor, batch: Batch) -> Part:
+    def features(self, hidden: Tensor, batch: Batch) -> Features:
         """The class of a text."""
-        return Part(pool(hidden, batch.attention_mask, self.pooling), batch.targets[:, 0])
+        return Features(pool(hidden, batch.attention_mask, self.pooling), batch.targets[:, 0])
 
 
-class ChoiceHead(Head):
+class ChoiceHead(LinearHead):
     """Pooled vector of each option to a score; softmax over the options of an example, however many it has."""
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -145,14 +145,14 @@ class ChoiceHead(Head):
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
 
-    def features(self, hidden: Tensor, batch: Batch) -> Part:
+    def features(self, hidden: Tensor, batch: Batch) -> Features:
         """Which option of an example is right."""
         first = torch.from_numpy(batch.first[:-1]).to(hidden.device)
         right = first + batch.targets[first, 0]
-        return Part(pool(hidden, batch.attention_mask, self.pooling), right[:, None], batch.example)
+        return Features(pool(hidden, batch.attention_mask, self.pooling), right[:, None], batch.example)
 
 
-class TokenHead(Head):
+class TokenHead(LinearHead):
     """Every token's class; words are scored at their first subword."""
 
     def count(self, batch: Batch) -> Tensor | int:
@@ -165,13 +165,13 @@ class TokenHead(Head):
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return _unpadded(self(hidden).argmax(dim=-1), batch)
 
-    def features(self, hidden: Tensor, batch: Batch) -> Part:
+    def features(self, hidden: Tensor, batch: Batch) -> Features:
         """The class of a word."""
         shown = batch.targets != IGNORED
-        return Part(hidden[shown].float(), batch.targets[shown])
+        return Features(hidden[shown].float(), batch.targets[shown])
 
 
-class SpanHead(Head):
+class SpanHead(LinearHead):
     """Start and end logits over a window; position 0 is "not in this window"."""
 
     def count(self, batch: Batch) -> Tensor | int:
@@ -186,16 +186,16 @@ class SpanHead(Head):
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return _unpadded(self(hidden), batch)
 
-    def features(self, hidden: Tensor, batch: Batch) -> Part:
+    def features(self, hidden: Tensor, batch: Batch) -> Features:
         """The first and last token of a span, in each window."""
         lengths = torch.from_numpy(batch.lengths).to(hidden.device)
         real = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
         windows = torch.arange(len(lengths), device=hidden.device)
         first = lengths.cumsum(0) - lengths
-        return Part(hidden[real].float(), first[:, None] + batch.targets, windows.repeat_interleave(lengths))
+        return Features(hidden[real].float(), first[:, None] + batch.targets, windows.repeat_interleave(lengths))
 
 
-class VectorHead(AnyHead):
+class VectorHead(Head):
     """No parameters: what is scored and trained is the encoder's own pooled vector.
 
     An example to train on is a pair of sequences. Each first one is to find its second one among those of the batch, by
@@ -207,13 +207,13 @@ class VectorHead(AnyHead):
         self.pooling = pooling
 
     @classmethod
-    def made(cls, spec: HeadSpec, around: Surroundings) -> VectorHead:  # noqa: ARG003  text heads read it
-        return cls(around.pooling)
+    def from_spec(cls, spec: HeadSpec, traits: EncoderTraits) -> VectorHead:  # noqa: ARG003  text heads read it
+        return cls(traits.pooling)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        return self.compare(self.vectors(hidden, batch), batch)
+        return self.contrastive_loss(self.vectors(hidden, batch), batch)
 
-    def compare(self, vectors: Tensor, batch: Batch) -> Tensor:
+    def contrastive_loss(self, vectors: Tensor, batch: Batch) -> Tensor:
         """Summed loss of a whole batch's vectors [S, H]."""
         vectors = functional.normalize(vectors, dim=1)
         first = batch.first_rows
@@ -229,7 +229,7 @@ class VectorHead(AnyHead):
         return pool(hidden, batch.attention_mask, self.pooling)
 
 
-class MaskedHead(AnyHead):
+class MaskedHead(Head):
     """BERT's masked token head: a transform, then the input embeddings as output matrix. Reads a batch of `mask_batch`.
 
     Logits exist at masked positions only: [masked, V] instead of [S, L, V].
@@ -245,8 +245,8 @@ class MaskedHead(AnyHead):
         self._tied = (embeddings,)  # a tuple: the matrix is the encoder's, and is neither stored nor trained twice
 
     @classmethod
-    def made(cls, spec: HeadSpec, around: Surroundings) -> MaskedHead:  # noqa: ARG003  text heads read it
-        return cls(around.hidden, around.embeddings, around.epsilon)
+    def from_spec(cls, spec: HeadSpec, traits: EncoderTraits) -> MaskedHead:  # noqa: ARG003  text heads read it
+        return cls(traits.hidden, traits.embeddings, traits.epsilon)
 
     def prepare(self, batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
         """The batch with masks drawn from `seed`."""
@@ -285,18 +285,18 @@ class MaskedHead(AnyHead):
         return list(counts.cpu().numpy())
 
 
-HEADS: dict[str, type[AnyHead]] = {
+HEADS: dict[str, type[Head]] = {
     "text": TextHead, "choice": ChoiceHead, "token": TokenHead, "span": SpanHead, "vector": VectorHead,
     "masked": MaskedHead,
 }  # fmt: skip
 
 
-def head_class(spec: HeadSpec) -> type[AnyHead]:
+def head_class(spec: HeadSpec) -> type[Head]:
     """The class of a head of the table, or of a user's own. Raises StudyError."""
     if spec.head in HEADS:
         return HEADS[spec.head]
     kind = imported(spec.head, f"head {spec.head}")
-    if not isinstance(kind, type) or not issubclass(kind, AnyHead):
+    if not isinstance(kind, type) or not issubclass(kind, Head):
         wanted = f"one of {', '.join(HEADS)} is expected, or a subclass of sweep.models.heads.Head"
         raise StudyError(f"head {spec.head}", repr(kind), wanted)
     return kind
@@ -311,18 +311,18 @@ def make_head(
     seed: int,
     *,
     epsilon: float = 1e-12,
-) -> AnyHead:
+) -> Head:
     """The head that a spec names, its weights drawn from `seed` alone (normal, 0.02; biases 0).
 
     `epsilon` is that of the encoder's norms, which its own masked head shares.
     """
-    around = Surroundings(hidden, embeddings, pooling, dropout, epsilon)
+    traits = EncoderTraits(hidden, embeddings, pooling, dropout, epsilon)
     if spec.head in HEADS:
-        head = HEADS[spec.head].made(spec, around)
+        head = HEADS[spec.head].from_spec(spec, traits)
     else:
         with torch.random.fork_rng(devices=[]):  # what is no linear layer is drawn from this seed, too
             torch.manual_seed(seed)
-            head = head_class(spec).made(spec, around)
+            head = head_class(spec).from_spec(spec, traits)
     generator = torch.Generator().manual_seed(seed)
     for module in head.modules():
         if isinstance(module, nn.Linear):
@@ -344,7 +344,9 @@ def mask_batch(batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batc
     """The batch with masked inputs; its targets become the original ids at masked positions, IGNORED elsewhere."""
     noise, words = _drawn(batch.input_ids.shape, vocabulary, seed)
     device = batch.input_ids.device
-    inputs, targets = _masked(batch.input_ids, batch.targets == 1, spec, sent(noise, device), sent(words, device))
+    inputs, targets = _masked(
+        batch.input_ids, batch.targets == 1, spec, to_device(noise, device), to_device(words, device)
+    )
     # On a CPU exactly as many as there are; elsewhere those drawn on special tokens and padding are counted too.
     most = targets != IGNORED if device.type == "cpu" else noise < MASKED_SHARE
     return replace(batch, input_ids=inputs, targets=targets, masked=most.sum(dim=1).numpy())

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from sweep.models.batches import Batch
 from sweep.models.cpu_kernels import Kernels, use_cpu_kernels
-from sweep.models.heads import AnyHead, MaskedHead, Outputs, Pooling, VectorHead, make_head
+from sweep.models.heads import Head, MaskedHead, Outputs, Pooling, VectorHead, make_head
 from sweep.models.registry import DEFAULT_EPSILON, HEAD_DROPOUT, NORM_EPSILON, model_type
 from sweep.tasks.task import HeadSpec
 
@@ -27,7 +27,7 @@ cpu: Any = torch.cpu  # carries no types
 NATIVE_BF16 = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
 
 
-class Chainable(nn.Module):
+class MultiTaskModel(nn.Module):
     """`encoder` and `heads` (one per task, numbered in their order) with their own weights, to be stored apart.
 
     What a task is called changes nothing: a head's first weights depend on (seed, number) alone.
@@ -52,7 +52,7 @@ class Chainable(nn.Module):
         dropped = _head_dropout(encoder.config) if dropout is None else dropout
         for task, spec in heads.items():
             number = self._numbers[task]
-            start = seed_for(seed, number)
+            start = derived_seed(seed, number)
             self.heads[number] = make_head(spec, width, self.embeddings, pooling, dropped, start, epsilon=epsilon)
         if cpu_kernels == "auto":
             use_cpu_kernels(self)
@@ -122,10 +122,10 @@ class Chainable(nn.Module):
         kind = self.device.type
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16" and has_bf16(kind))
 
-    def head(self, task: str) -> AnyHead:
+    def head(self, task: str) -> Head:
         """The head of a task."""
         head = self.heads[self._numbers[task]]
-        assert isinstance(head, AnyHead)
+        assert isinstance(head, Head)
         return head
 
 
@@ -158,7 +158,7 @@ def _inner(states: Sequence[Tensor], layer: int) -> Tensor:
     return states[layer]
 
 
-def seed_for(*parts: object) -> int:
+def derived_seed(*parts: object) -> int:
     """A seed from anything printable, the same in every process: 63 bits of blake2b."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

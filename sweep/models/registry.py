@@ -296,7 +296,7 @@ def encoder_source(
     """
     if described is not None and described.random_init is not None:
         return _random(name, described, text_digest, where)
-    told, known = _told(name, described), registered(name, described)
+    told, known = _location(name, described), registered(name, described)
     if unknown := next((found for found in re.findall(r"\{[^{}]*\}", told) if found != SEED), None):
         raise StudyError(where, f"{unknown} in the path {told!r}", f"{SEED} alone stands for something there")
     pattern = known.folder or told
@@ -313,10 +313,10 @@ def encoder_source(
 def registered(name: str, described: Encoder | None) -> Checkpoint:
     """The registry's entry of an encoder of the axis; UNKNOWN where it has none."""
     random = described is not None and described.random_init is not None
-    return UNKNOWN if random else checkpoint(_told(name, described))
+    return UNKNOWN if random else checkpoint(_location(name, described))
 
 
-def _told(name: str, described: Encoder | None) -> str:
+def _location(name: str, described: Encoder | None) -> str:
     return (described.path if described is not None else None) or name
 
 

@@ -15,45 +15,45 @@ import torch
 
 from sweep.errors import DeviceError
 from sweep.evaluate.zero_shot import score_chain
-from sweep.models.batches import taken_memory, watch_memory
+from sweep.models.batches import peak_memory, reset_peak_memory
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.sharing import phase_work, score_work
 from sweep.store.artifacts import Store
 from sweep.store.index import StoreIndex
-from sweep.train.context import Bench, Event, Listener, ignore, set_up
+from sweep.train.context import ChainContext, Event, Listener, ignore_events, set_up
 from sweep.train.phase import train_phase
 
 
 @contextmanager
-def measured(bench: Bench, work: str) -> Iterator[None]:
+def measured(context: ChainContext, work: str) -> Iterator[None]:
     """Adds to the reports of a work that is done what it took of the device, where shares are measured.
 
     Raises DeviceError where the device has no room for one example.
     """
-    listener, first = bench.meter.listener, list[Event]()
+    listener, first = context.meter.listener, list[Event]()
 
     def listen(event: Event) -> None:
         if not first or not first[0].step:  # before its first step it was loading
             first[:] = [event]
         done = event.committed or (event.facts and event.step)
-        listener(replace(event, facts=event.facts | _facts(bench, work, first[0], event)) if done else event)
+        listener(replace(event, facts=event.facts | _facts(context, work, first[0], event)) if done else event)
 
-    if bench.runtime.shares and bench.device.type == "cuda":
-        watch_memory()
-        bench.meter.listener = listen
+    if context.runtime.shares and context.device.type == "cuda":
+        reset_peak_memory()
+        context.meter.listener = listen
     try:
-        with _room(bench):
+        with _room(context):
             yield
     finally:
-        bench.meter.listener = listener
+        context.meter.listener = listener
 
 
-def _facts(bench: Bench, work: str, first: Event, last: Event) -> Facts:
-    crowd = round(1 / bench.meter.devices)
+def _facts(context: ChainContext, work: str, first: Event, last: Event) -> Facts:
+    crowd = round(1 / context.meter.devices)
     # Among neighbours nobody can say who took what.
-    memory = NO_FACTS.with_memory(work, *taken_memory()) if crowd == 1 else NO_FACTS
+    memory = NO_FACTS.with_memory(work, *peak_memory()) if crowd == 1 else NO_FACTS
     return memory | pace(work, crowd, first, last)
 
 
@@ -66,11 +66,11 @@ def pace(work: str, crowd: int, first: Event, last: Event) -> Facts:
 
 
 @contextmanager
-def _room(bench: Bench) -> Iterator[None]:
+def _room(context: ChainContext) -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError:
-        devices, encoder = bench.meter.devices, bench.encoder.name
+        devices, encoder = context.meter.devices, context.encoder.name
         raise DeviceError(
             "runtime.gpu", f"no room for {encoder} and one example of its longest batch on {devices:g} of a GPU",
             "a larger share, a smaller max_length or a smaller encoder is expected (batch_tokens need not be smaller:"
@@ -82,7 +82,7 @@ def run(
     chain: Chain,
     plan: Plan,
     store: Store,
-    listener: Listener = ignore,
+    listener: Listener = ignore_events,
     *,
     began: tuple[float, float] | None = None,
     until: float | None = None,
@@ -98,13 +98,13 @@ def run(
     stored = StoreIndex(store)
     if stored.is_over(chain):
         return
-    bench = set_up(chain, plan, store, listener, began, devices)
+    context = set_up(chain, plan, store, listener, began, devices)
     for phase in stored.to_train(chain):
-        with measured(bench, phase_work(plan, chain.cell.encoder, phase)):
-            train_phase(bench, phase, until)
+        with measured(context, phase_work(plan, chain.cell.encoder, phase)):
+            train_phase(context, phase, until)
         stored.learn(phase.key)
         if stored.dead_end(chain) is not None:
             return
     if until is None:
-        with measured(bench, score_work(plan, chain)):
-            score_chain(bench, chain, keep)
+        with measured(context, score_work(plan, chain)):
+            score_chain(context, chain, keep)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from sweep.config.axes import AMOUNTS, NONE, Arm
 from sweep.errors import StudyError
-from sweep.evaluate.transferability import measure
+from sweep.evaluate.transferability import measure_transferability
 from sweep.heartbeat import Cancelled
 from sweep.plan.cost import Costs
 from sweep.plan.facts import NO_FACTS
@@ -97,15 +97,15 @@ def _pay(chain: Chain, short: Plan, store: Store, spending: Spending) -> None:
     def listen(event: Event) -> None:
         spending.charge(running, {"started": started, **vars(event)})
         spending.ledger.remember(event.facts)
-        if event.said:
-            sys.stderr.write(f"sweep: {event.said}\n")
+        if event.message:
+            sys.stderr.write(f"sweep: {event.message}\n")
         spending.stored.learn(event.key)
         if not spending.may_go_on(running):
             raise Cancelled
 
     try:
         with suppress(Cancelled):
-            measure(chain, short, store, listen)
+            measure_transferability(chain, short, store, listen)
     finally:
         spending.settle(running, time.time())
 

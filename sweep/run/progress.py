@@ -84,8 +84,8 @@ def chain_cells(running: Running, now: float, rate: float | None = None) -> tupl
     """What one worker is doing: chain, phase with step and rate (steps per second), loss and dev score, time."""
     chain, latest = running.chain, running.latest
     name, taken = f"{chain.cell.name} | seed {chain.seed}", duration(now - running.started)
-    if latest.get("waits"):
-        return name, latest["waits"], "", duration(latest["waited"])
+    if latest.get("waiting_for"):
+        return name, latest["waiting_for"], "", duration(latest["waited"])
     if not latest.get("phase"):
         return name, "starting", "", taken
     again = f" (collapsed, attempt {latest['attempt'] + 1})" if latest.get("attempt") else ""

@@ -141,8 +141,8 @@ class BudgetScheduler(FIFOScheduler):
         if "failed" in report or "broken" in report:
             return str(TrialScheduler.CONTINUE)
         self._admission.heard(key, report)
-        if said := report.get("said"):
-            self._say(f"{self._admission.running[key].chain.name}: {said}")
+        if message := report.get("message"):
+            self._say(f"{self._admission.running[key].chain.name}: {message}")
         goes_on = report.get("finished") or self._admission.may_go_on(key)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
@@ -187,7 +187,7 @@ def _end(tune_controller: Any, trial: Any) -> None:
             tune_controller.stop_trial(trial)  # its process is not there yet
 
 
-UNCHANGED = {"said": "", "committed": False, "facts": NO_FACTS}  # of a report that is made once more
+UNCHANGED = {"message": "", "committed": False, "facts": NO_FACTS}  # of a report that is made once more
 HANGS = 0.9  # of the silence after which a worker is ended: then its stacks go to the log
 # Of an accelerator or its libraries. From then on a process may get the same error from whatever it asks of the device:
 # CUDA's documentation says so of cudaErrorAssert, cudaErrorIllegalAddress, cudaErrorECCUncorrectable and others.
@@ -247,7 +247,7 @@ class Reports:
             self.latest, self._taken = {"started": self.began[0], **vars(event)}, time.time()
             if self.plan.study.runtime.shares and event.facts:
                 self.latest["facts"] = event.facts.with_cores_per_device(_cores_per_device())
-            milestone = event.committed or event.facts or event.said or event.dev is not None
+            milestone = event.committed or event.facts or event.message or event.dev is not None
             if milestone or time.time() - self._sent > REPORT_SECONDS or self._dear():
                 self._send(self.latest)
 
@@ -318,8 +318,8 @@ def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Calla
         if event.key != phase:
             phase = event.key
             note(f"{event.phase} {event.key}")
-        if event.said or event.committed:
-            note(event.said or f"{event.phase} {event.key} is in the store")
+        if event.message or event.committed:
+            note(event.message or f"{event.phase} {event.key} is in the store")
         reports.take(event)
 
     with reports.repeated(), stack_of_silence(HANGS * plan.study.runtime.silence) as alive:

@@ -22,7 +22,7 @@ from sweep.errors import StoreError
 from sweep.plan.recipe import Phase
 from sweep.store import paths
 from sweep.store.artifacts import put
-from sweep.train.context import Bench, step_flops
+from sweep.train.context import ChainContext, step_flops
 from sweep.train.loop import Progress, State
 
 
@@ -127,21 +127,21 @@ def _unspent(counted: Mapping[str, int]) -> dict[str, Any]:
     return {"curve": [], "dev": [], "flops": 0, "seconds": 0.0, **counters}
 
 
-class Logbook:
+class AttemptLog:
     """Writes the log of one attempt. `log["attempts"]` are the collapsed ones before it."""
 
-    def __init__(self, bench: Bench, phase: Phase, log: dict[str, Any]) -> None:
+    def __init__(self, context: ChainContext, phase: Phase, log: dict[str, Any]) -> None:
         self.log = log
-        if bench.made not in log["made"]:
-            log["made"].append(bench.made)
-        self.bench, self.phase = bench, phase
-        self._flops_before = log["flops"] - bench.meter.flops
-        self._seconds_before = log["seconds"] - bench.meter.device_seconds
-        self._masked = {name for name in phase.recipe.tasks if bench.plan.tasks[name].family.raw_text}
+        if context.provenance not in log["made"]:
+            log["made"].append(context.provenance)
+        self.context, self.phase = context, phase
+        self._flops_before = log["flops"] - context.meter.flops
+        self._seconds_before = log["seconds"] - context.meter.device_seconds
+        self._masked = {name for name in phase.recipe.tasks if context.plan.tasks[name].family.raw_text}
 
     def note(self, progress: Progress, by_task: Mapping[str, float]) -> None:
         """Keeps what the step cost and, every so often, its loss; `by_task` are the dev scores, where it has some."""
-        log, meter = self.log, self.bench.meter
+        log, meter = self.log, self.context.meter
         meter.flops += self._step_flops(progress)
         log.update(
             {name: getattr(progress, counter) for name, counter in COUNTERS.items()},
@@ -157,9 +157,9 @@ class Logbook:
     def report(self, progress: Progress) -> None:
         """Tells of a step, or that its dev evaluation gets on."""
         loss, attempt = self.log["curve"][-1]["loss"] if self.log["curve"] else None, len(self.log["attempts"])
-        self.bench.meter.report(progress.step, progress.steps, loss=loss, dev=progress.dev, attempt=attempt)
+        self.context.meter.report(progress.step, progress.steps, loss=loss, dev=progress.dev, attempt=attempt)
 
-    def made(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Where and with what all attempts were computed; a phase may go on elsewhere."""
         made = self.log["made"]
         versions = {name: _all(one["versions"][name] for one in made) for name in made[-1]["versions"]}
@@ -177,7 +177,7 @@ class Logbook:
 
     def _step_flops(self, progress: Progress) -> float:
         fed, attended = progress.padded_tokens - self.log["padded"], progress.attended_tokens - self.log["attended"]
-        return step_flops(self.bench.encoder.shape, fed, attended, progress.task in self._masked)
+        return step_flops(self.context.encoder.shape, fed, attended, progress.task in self._masked)
 
 
 def _all(values: Iterable[str]) -> str:

@@ -22,10 +22,10 @@ import torch
 from sweep.config.study import Runtime
 from sweep.data.encoded import Encoded
 from sweep.heartbeat import Heartbeat
-from sweep.models.batches import keep_to_share
+from sweep.models.batches import limit_gpu_memory
 from sweep.models.cpu_kernels import kernels_in_use
 from sweep.models.encoders import load_encoder, load_parents_head, load_published_head, load_weights, random_encoder
-from sweep.models.model import Chainable, has_bf16
+from sweep.models.model import MultiTaskModel, has_bf16
 from sweep.models.registry import EncoderSource, Shape
 from sweep.models.tokenizers import Algorithm, load_tokenizer, train_tokenizer
 from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
@@ -57,8 +57,8 @@ class Event:
     committed: bool = False  # the phase or the scores are in the store now
     preparing: bool = False  # it loads, encodes, or waits for another worker: nothing is computed yet
     doing: str = ""  # what it does until its next event, where that may take long
-    said: str = ""  # a line for the user
-    waits: str = ""  # for whose lock it waits now
+    message: str = ""  # a line for the user
+    waiting_for: str = ""  # for whose lock it waits now
     waited: float = 0.0  # seconds for which this attempt has waited so far, which cost nothing
     facts: Facts = NO_FACTS
 
@@ -66,7 +66,7 @@ class Event:
 Listener: TypeAlias = Callable[[Event], None]  # hears every event; what it raises ends the attempt
 
 
-def ignore(_event: Event) -> None:
+def ignore_events(_event: Event) -> None:
     """Listens to an attempt that nobody watches."""
 
 
@@ -82,12 +82,12 @@ class Meter(Heartbeat):
     devices: float  # what the chain occupies: GPUs, or cores where it uses no GPU
     began: tuple[float, float]  # (time.time(), time.process_time())
     clocked: bool  # whether it is charged by the clock
-    listener: Listener = ignore
+    listener: Listener = ignore_events
     flops: float = 0
     waited: float = 0.0  # seconds
     phase: str = ""  # what it is at: kind of phase, or "score"
     key: str = ""
-    waits: str = ""  # for whose lock
+    waiting_for: str = ""  # for whose lock
 
     @property
     def seconds(self) -> float:
@@ -110,9 +110,9 @@ class Meter(Heartbeat):
 
     def wait(self, reason: str, seconds: float) -> None:
         """Reports for whose lock the attempt waits, at its first turn also as a line for the user."""
-        said, self.waits = "" if self.waits else reason, reason
+        message, self.waiting_for = "" if self.waiting_for else reason, reason
         self.waited += seconds
-        self.report(0, 0, preparing=True, said=said, waits=reason)
+        self.report(0, 0, preparing=True, message=message, waiting_for=reason)
 
     def report(self, step: int, steps: int, **rest: Any) -> None:
         """Tells of a step, with the costs so far; `rest` are further fields of the event."""
@@ -151,7 +151,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
-class Bench:
+class ChainContext:
     """Everything around the training loop of one chain."""
 
     plan: Plan
@@ -173,7 +173,7 @@ class Bench:
         return "bf16" if wanted and has_bf16(kind) else "fp32"
 
     @property
-    def made(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What records say of where and with what something was computed."""
         kind = self.device.type
         kernels = kernels_in_use(self.runtime.cpu_kernels, kind)
@@ -186,10 +186,10 @@ def set_up(
     chain: Chain,
     plan: Plan,
     store: Store,
-    listener: Listener = ignore,
+    listener: Listener = ignore_events,
     began: tuple[float, float] | None = None,
     devices: float | None = None,
-) -> Bench:
+) -> ChainContext:
     """Tokenizer, device and meter for a chain that occupies so many devices, by default what the study says.
 
     `began` is (time.time(), time.process_time()) at the start of the attempt, by default now. Raises SweepError where
@@ -202,49 +202,49 @@ def set_up(
     encoder = plan.encoders[chain.cell.encoder].of(chain.seed)
     device = torch.device("cuda" if runtime.gpus and torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
-        keep_to_share(meter.devices)
+        limit_gpu_memory(meter.devices)
     tokenizer = _tokenizer(plan, store, encoder, meter)
     meter.beat()
-    return Bench(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length, meter), device, meter)
+    return ChainContext(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length, meter), device, meter)
 
 
-def model_to_train(bench: Bench, tasks: Sequence[Task], phase: Phase, seed: int) -> Chainable:
+def model_to_train(context: ChainContext, tasks: Sequence[Task], phase: Phase, seed: int) -> MultiTaskModel:
     """The parent's encoder with a fresh head per task; heads and random weights depend on the attempt's seed alone.
 
     Masked heads alone are not fresh: predicting its masked tokens is what the encoder was trained for.
     """
-    model = _model(bench, tasks, phase.parent, seed, phase.recipe.settings.dropout)
+    model = _model(context, tasks, phase.parent, seed, phase.recipe.settings.dropout)
     for head in model.masked_heads:
         if phase.parent is not None:
-            load_parents_head(head, bench.store.weights(phase.parent) / paths.HEAD_WEIGHTS)
-        elif bench.encoder.location is not None:
-            load_published_head(head.cpu(), bench.encoder.location, bench.encoder.revision)
-    return model.to(bench.device)
+            load_parents_head(head, context.store.weights(phase.parent) / paths.HEAD_WEIGHTS)
+        elif context.encoder.location is not None:
+            load_published_head(head.cpu(), context.encoder.location, context.encoder.revision)
+    return model.to(context.device)
 
 
-def model_to_score(bench: Bench, task: Task, last: Phase | None) -> Chainable:
+def model_to_score(context: ChainContext, task: Task, last: Phase | None) -> MultiTaskModel:
     """The encoder of a chain's last phase; with its head where that is a target phase, whatever its task is called."""
-    model = _model(bench, [task], last.key if last is not None else None, seed=0)
+    model = _model(context, [task], last.key if last is not None else None, seed=0)
     if last is not None and last.recipe.kind == TARGET:
-        load_weights(model.heads, bench.store.weights(last.key) / paths.HEAD_WEIGHTS)
+        load_weights(model.heads, context.store.weights(last.key) / paths.HEAD_WEIGHTS)
     return model
 
 
-def model_with_heads(bench: Bench, tasks: Sequence[Task], encoder: Phase, heads: Phase) -> Chainable:
+def model_with_heads(context: ChainContext, tasks: Sequence[Task], encoder: Phase, heads: Phase) -> MultiTaskModel:
     """The encoder as one phase left it, with the heads that another one trained, or the same; those of all its tasks.
 
     `tasks` are all tasks of the phase that trained the heads, in its order.
     """
-    model = _model(bench, tasks, encoder.key, seed=0)
-    load_weights(model.heads, bench.store.weights(heads.key) / paths.HEAD_WEIGHTS)
+    model = _model(context, tasks, encoder.key, seed=0)
+    load_weights(model.heads, context.store.weights(heads.key) / paths.HEAD_WEIGHTS)
     return model
 
 
 def _model(
-    bench: Bench, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float | None = None
-) -> Chainable:
-    source, tokenizer = bench.encoder, bench.reader.tokenizer
-    weights = bench.store.weights(parent) / paths.ENCODER_WEIGHTS if parent is not None else None
+    context: ChainContext, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float | None = None
+) -> MultiTaskModel:
+    source, tokenizer = context.encoder, context.reader.tokenizer
+    weights = context.store.weights(parent) / paths.ENCODER_WEIGHTS if parent is not None else None
     if source.location is not None:
         encoder = load_encoder(source.location, source.revision, weights, dropout)
     else:
@@ -254,11 +254,11 @@ def _model(
             load_weights(encoder, weights)
     heads = {task.name: replace(task.family.head(task.labels), mask_id=tokenizer.mask_token_id) for task in tasks}
     pooling = cast(Literal["mean", "cls"], source.pooling)
-    model = Chainable(
+    model = MultiTaskModel(
         encoder, heads, seed=seed, pad_id=tokenizer.pad_token_id, pooling=pooling, dropout=dropout,
-        cpu_kernels=bench.runtime.cpu_kernels,
+        cpu_kernels=context.runtime.cpu_kernels,
     )  # fmt: skip
-    return model.to(bench.device)
+    return model.to(context.device)
 
 
 @cache

@@ -70,7 +70,7 @@ def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed
     return subset(whole, np.sort(_drawn(whole.examples, seed)[:examples]))
 
 
-def divided(
+def language_groups(
     by_language: Mapping[str, Encoded], examples: int | None, apart: bool
 ) -> Iterator[tuple[Mapping[str, Encoded], int | None]]:
     """(train splits, examples to cut them to): all languages joined, or each `apart` with its share of the examples."""
@@ -177,7 +177,7 @@ class Mixture:
             start = max(start - len(batches), 0)
             epoch += 1
 
-    def fed(self) -> Iterator[tuple[str, int, int]]:
+    def step_shapes(self) -> Iterator[tuple[str, int, int]]:
         """Task, padded tokens, and pairs of tokens that attention compares, of every step, without end."""
         shaped = [shapes(stream.encoded) for stream in self.streams]
         batches = [self.batches(index) for index in range(len(self.streams))]
@@ -239,7 +239,7 @@ class Sample:
         """The task's metric, 0..1."""
         return float(self.task.measure.value(statistics.sum(axis=0)))
 
-    def majority(self) -> float:
+    def chance_level(self) -> float:
         """The metric of the best constant answer, 0..1."""
         return self.task.family.chance_level(self.rows, self.encoded, self.task, self.language)
 
@@ -289,7 +289,7 @@ def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:
     )
 
 
-def sizes(task: Task, split: str, parts: Mapping[str, Encoded]) -> Facts:
+def size_facts(task: Task, split: str, parts: Mapping[str, Encoded]) -> Facts:
     """Facts for the ledger: what was really loaded, where a plan had estimates."""
     found = NO_FACTS
     for language, part in parts.items():

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweep.models.batches import Batch, DeviceData, Ids, split, until_it_fits
+from sweep.models.batches import Batch, DeviceData, Ids, micro_batches, retry_on_oom
 from sweep.models.encoders import cpu_copy
 from sweep.models.heads import VectorHead
-from sweep.models.model import Chainable, Precision
+from sweep.models.model import MultiTaskModel, Precision
 from sweep.train.data import Mixture
 
 
@@ -115,7 +115,7 @@ class Progress:
 
 
 def fit(
-    model: Chainable,
+    model: MultiTaskModel,
     mixture: Mixture,
     settings: FitSettings,
     evaluate: Callable[[Progress], float] | None = None,
@@ -127,7 +127,7 @@ def fit(
     `evaluate` scores the model on dev after a step, higher is better; the earliest best counts. Without it the last
     weights stay. `stop` ends the run early, after that step.
     """
-    run = _Run(model, mixture, settings)
+    run = _TrainingRun(model, mixture, settings)
     if resume is not None:
         run.restore(resume)
     evaluated = evaluated_steps(settings) if evaluate is not None else frozenset()
@@ -145,20 +145,20 @@ def fit(
     model.eval()
 
 
-def start(model: Chainable, mixture: Mixture, settings: FitSettings, resume: State | None = None) -> State:
+def start(model: MultiTaskModel, mixture: Mixture, settings: FitSettings, resume: State | None = None) -> State:
     """The state before the first step that is left."""
-    return resume or _Run(model, mixture, settings).snapshot()
+    return resume or _TrainingRun(model, mixture, settings).snapshot()
 
 
-class _Run:
+class _TrainingRun:
     """The state of one fit between steps."""
 
-    def __init__(self, model: Chainable, mixture: Mixture, settings: FitSettings) -> None:
+    def __init__(self, model: MultiTaskModel, mixture: Mixture, settings: FitSettings) -> None:
         self.model, self.mixture, self.settings = model, mixture, settings
         self.names, self.parameters = zip(
             *((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True
         )
-        self.optimizer = _adamw(self.parameters, settings)
+        self.optimizer = _make_adamw(self.parameters, settings)
         self.seeds = np.random.default_rng(settings.seed).integers(2**62, size=settings.steps)
         self.step, self.tokens, self.padded_tokens, self.attended_tokens, self.examples = 0, 0, 0, 0, 0
         self.dev: list[tuple[int, float]] = []
@@ -181,7 +181,7 @@ class _Run:
         batch = self.model.prepare(batch, task, seed)
         gradients = partial(self._gradients, task, batch, seed)
         # Later steps begin with the parts that fitted.
-        loss, self.micro_batch_tokens = until_it_fits(batch, self.micro_batch_tokens, gradients)
+        loss, self.micro_batch_tokens = retry_on_oom(batch, self.micro_batch_tokens, gradients)
         self.step += 1
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.step, self.settings)
@@ -199,9 +199,9 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(seed)
         count, head = self.model.count(batch, task), self.model.head(task)
-        parts = [batch] if part_tokens is None else split(batch, part_tokens)
+        parts = [batch] if part_tokens is None else micro_batches(batch, part_tokens)
         if isinstance(head, VectorHead) and len(parts) > 1:
-            return self._compared(head, batch, parts, seed)
+            return self._cached_gradients(head, batch, parts, seed)
         losses = []
         for part in parts:
             with self.model.autocast(self.settings.precision):
@@ -210,7 +210,7 @@ class _Run:
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
-    def _compared(self, head: VectorHead, batch: Batch, parts: list[Batch], seed: int) -> Tensor:
+    def _cached_gradients(self, head: VectorHead, batch: Batch, parts: list[Batch], seed: int) -> Tensor:
         """Gradients of a loss that compares all sequences of a batch with each other, whatever its parts.
 
         Vectors of all parts are computed first, without a graph, then once more part by part, for the gradient that the
@@ -219,7 +219,7 @@ class _Run:
         with torch.no_grad():
             vectors = torch.cat([self._vectors(head, part, seed + number) for number, part in enumerate(parts)])
         vectors.requires_grad_()
-        loss = head.compare(vectors, batch) / head.count(batch)
+        loss = head.contrastive_loss(vectors, batch) / head.count(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         assert vectors.grad is not None
         gradients = torch.split(vectors.grad, [len(part.lengths) for part in parts])
@@ -305,7 +305,7 @@ class _Run:
 _COUNTERS = ("step", "tokens", "padded_tokens", "attended_tokens", "examples", "micro_batch_tokens")
 
 
-def _adamw(parameters: tuple[nn.Parameter, ...], settings: FitSettings) -> torch.optim.AdamW:
+def _make_adamw(parameters: tuple[nn.Parameter, ...], settings: FitSettings) -> torch.optim.AdamW:
     """AdamW in one kernel per step, without decay on biases and norms (vectors)."""
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},

@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 from sweep.data.encoded import Encoded
 from sweep.errors import StoreError, StudyError
 from sweep.models.encoders import cpu_weights
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import NO_FACTS, Reached
 from sweep.plan.halving import TRAINED, rung_step
 from sweep.plan.languages import judged_in
@@ -40,14 +40,14 @@ from sweep.plan.recipe import TARGET, Phase, attempt_seed
 from sweep.store import paths
 from sweep.store.records import PhaseRecord
 from sweep.tasks.task import Task
-from sweep.train.checkpoint import CheckpointWriter, Logbook, new_log, next_log, read_checkpoint, write_checkpoint
-from sweep.train.context import LOADING, Bench, encoded_flops, model_to_train, step_flops
-from sweep.train.data import Mixture, Sample, Stream, divided, sample, sizes, training_data
+from sweep.train.checkpoint import AttemptLog, CheckpointWriter, new_log, next_log, read_checkpoint, write_checkpoint
+from sweep.train.context import LOADING, ChainContext, encoded_flops, model_to_train, step_flops
+from sweep.train.data import Mixture, Sample, Stream, language_groups, sample, size_facts, training_data
 from sweep.train.loop import FitSettings, Progress, State, fit, start
 from sweep.train.score import score
 
 
-def steps_of(bench: Bench, phase: Phase, mixture: Mixture) -> int:
+def optimizer_steps(context: ChainContext, phase: Phase, mixture: Mixture) -> int:
     """Optimizer steps: as many as the study says, or as the phase's part of the chain's budget pays. Raises StudyError.
 
     Dev evaluations are no part of a chain's budget: what is compared is training.
@@ -55,10 +55,10 @@ def steps_of(bench: Bench, phase: Phase, mixture: Mixture) -> int:
     settings, flops = phase.recipe.settings, phase.recipe.flops
     if flops is None:
         return settings.steps or mixture.steps_for(settings.epochs or 0)
-    masked = {name for name in phase.recipe.tasks if bench.plan.tasks[name].family.raw_text}
+    masked = {name for name in phase.recipe.tasks if context.plan.tasks[name].family.raw_text}
     steps, left = 0, flops
-    for task, padded, attended in mixture.fed():
-        left -= (cost := step_flops(bench.encoder.shape, padded, attended, task in masked))
+    for task, padded, attended in mixture.step_shapes():
+        left -= (cost := step_flops(context.encoder.shape, padded, attended, task in masked))
         if left < 0:
             break
         steps += 1
@@ -82,26 +82,26 @@ SQUAD = "squad"  # a key of sweep.tasks.question_answering.NORMALISERS
 class DevSets:
     """The dev sets of a phase, each in its task's own language, English, whatever language it is trained in."""
 
-    def __init__(self, bench: Bench, phase: Phase, samples: Sequence[Sample]) -> None:
-        self._bench, self._settings, self._dev = bench, phase.recipe.settings, samples
-        tokens = bench.runtime.score_batch_tokens
-        self._flops = [encoded_flops(bench.encoder.shape, [one.encoded], tokens) for one in self._dev]
-        self._majority = {one.task.name: one.majority() for one in self._dev}
+    def __init__(self, context: ChainContext, phase: Phase, samples: Sequence[Sample]) -> None:
+        self._context, self._settings, self._dev = context, phase.recipe.settings, samples
+        tokens = context.runtime.score_batch_tokens
+        self._flops = [encoded_flops(context.encoder.shape, [one.encoded], tokens) for one in self._dev]
+        self._chance_levels = {one.task.name: one.chance_level() for one in self._dev}
         self.latest: dict[str, float] = {}  # task -> dev score of the last evaluation
 
     @classmethod
-    def read(cls, bench: Bench, tasks: Sequence[Task], phase: Phase) -> DevSets:
+    def read(cls, context: ChainContext, tasks: Sequence[Task], phase: Phase) -> DevSets:
         """Encodes what is not encoded yet."""
         judging = [task for task in tasks if not task.family.raw_text] or tasks
-        return cls(bench, phase, [_sample(bench, task, phase) for task in judging])
+        return cls(context, phase, [_sample(context, task, phase) for task in judging])
 
-    def evaluate(self, model: Chainable, heard: Callable[[], None]) -> float:
-        """Mean over the tasks of their metrics, 0..1; calls `heard` after every batch, what it cost taken down."""
-        tokens, precision = self._bench.runtime.score_batch_tokens, self._bench.precision
+    def evaluate(self, model: MultiTaskModel, on_batch: Callable[[], None]) -> float:
+        """Mean over the tasks of their metrics, 0..1; calls `on_batch` after every batch, what it cost taken down."""
+        tokens, precision = self._context.runtime.score_batch_tokens, self._context.precision
         for one, flops in zip(self._dev, self._flops, strict=True):
             name = one.task.name
             scoring = score(model, {"dev": one.encoded}, name, batch_tokens=tokens, precision=precision)
-            outputs = self._bench.meter.scored(flops, scoring, lambda _: heard())
+            outputs = self._context.meter.scored(flops, scoring, lambda _: on_batch())
             self.latest[name] = one.value(one.statistics(one.predictions(outputs[0]["dev"])))
         return sum(self.latest.values()) / len(self.latest)
 
@@ -115,20 +115,20 @@ class DevSets:
         margin = self._settings.collapse_margin
         found = {}
         for name, value in values.items():
-            collapsed = is_collapsed(value, self._majority[name], margin)
-            found[name] = {"dev": value, "majority": self._majority[name], "collapsed": collapsed}
+            collapsed = is_collapsed(value, self._chance_levels[name], margin)
+            found[name] = {"dev": value, "majority": self._chance_levels[name], "collapsed": collapsed}
         return found
 
-    def majority(self) -> float:
+    def chance_level(self) -> float:
         """Mean over the tasks of the best constant answers' dev scores."""
-        return sum(self._majority.values()) / len(self._majority)
+        return sum(self._chance_levels.values()) / len(self._chance_levels)
 
 
-def _sample(bench: Bench, task: Task, phase: Phase) -> Sample:
+def _sample(context: ChainContext, task: Task, phase: Phase) -> Sample:
     trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
     language, settings = judged_in(task, trained), phase.recipe.settings
-    digest = bench.plan.rows[task.name, "dev", language]
-    encoded = bench.reader.encoded(task, digest, "dev", language, settings.max_length)
+    digest = context.plan.rows[task.name, "dev", language]
+    encoded = context.reader.encoded(task, digest, "dev", language, settings.max_length)
     return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, settings.dev_examples)
 
 
@@ -148,84 +148,84 @@ def has_collapsed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:
     return all(entry["collapsed"] for entry in verdict.values())
 
 
-def train_phase(bench: Bench, phase: Phase, until: float | None = None) -> None:
+def train_phase(context: ChainContext, phase: Phase, until: float | None = None) -> None:
     """Trains a phase from its start or its last checkpoint, and commits it.
 
     A target phase pauses after the share `until` of its steps where there is one below 1: it leaves a checkpoint, and
     says what its dev score is.
     """
     rung = until if until is not None and until < TRAINED and phase.kind == TARGET else None
-    bench.meter.enter(phase.kind, phase.key)
-    with bench.store.training(phase.key, bench.meter) as scratch:
-        bench.meter.beat()
-        if bench.store.is_trained(phase.key):
+    context.meter.enter(phase.kind, phase.key)
+    with context.store.training(phase.key, context.meter) as scratch:
+        context.meter.beat()
+        if context.store.is_trained(phase.key):
             return
         if phase.trunk:
-            _train_trunk(bench, phase, scratch)
+            _train_trunk(context, phase, scratch)
         else:
-            _train(bench, phase, scratch, rung)
+            _train(context, phase, scratch, rung)
 
 
-def _train_trunk(bench: Bench, phase: Phase, scratch: Path) -> None:
-    tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    streams = _read(bench, tasks, phase)
-    bench.meter.beat(LOADING)
-    mixture, model = _mixture(phase, streams, phase.seed), model_to_train(bench, tasks, phase, phase.seed)
-    bench.meter.beat()
-    settings = _settings(bench, phase, mixture)
+def _train_trunk(context: ChainContext, phase: Phase, scratch: Path) -> None:
+    tasks = [context.plan.tasks[name] for name in phase.recipe.tasks]
+    streams = _read(context, tasks, phase)
+    context.meter.beat(LOADING)
+    mixture, model = _mixture(phase, streams, phase.seed), model_to_train(context, tasks, phase, phase.seed)
+    context.meter.beat()
+    settings = _settings(context, phase, mixture)
     end = trunk_end(phase, settings, mixture)
-    state, log = _beginning(bench, phase, scratch, end)
+    state, log = _beginning(context, phase, scratch, end)
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
         write_checkpoint(scratch, state, log)
-    book = Logbook(bench, phase, log)
-    _steps(book, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
-    bench.store.commit_phase(_record(book), {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
-    bench.meter.report(end, end, committed=True)
+    attempt_log = AttemptLog(context, phase, log)
+    _steps(attempt_log, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
+    context.store.commit_phase(_record(attempt_log), {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
+    context.meter.report(end, end, committed=True)
 
 
-def _train(bench: Bench, phase: Phase, scratch: Path, rung: float | None) -> None:
-    tasks = [bench.plan.tasks[name] for name in phase.recipe.tasks]
-    streams = _read(bench, tasks, phase)
-    dev = DevSets.read(bench, tasks, phase)
-    bench.meter.beat()
+def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | None) -> None:
+    tasks = [context.plan.tasks[name] for name in phase.recipe.tasks]
+    streams = _read(context, tasks, phase)
+    dev = DevSets.read(context, tasks, phase)
+    context.meter.beat()
     own = _mixture(phase, streams, phase.seed)
-    state, log = _beginning(bench, phase, scratch, trunk_end(phase, _settings(bench, phase, own), own))
+    state, log = _beginning(context, phase, scratch, trunk_end(phase, _settings(context, phase, own), own))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
-        bench.meter.beat(LOADING)
-        model = model_to_train(bench, tasks, phase, seed)
-        bench.meter.beat()
-        book = Logbook(bench, phase, log)
+        context.meter.beat(LOADING)
+        model = model_to_train(context, tasks, phase, seed)
+        context.meter.beat()
+        attempt_log = AttemptLog(context, phase, log)
         mixture = _mixture(phase, streams, seed)
-        settings = _settings(bench, phase, mixture)
+        settings = _settings(context, phase, mixture)
         end = rung_step(settings.steps, settings.evaluations, rung) if rung and not log["attempts"] else settings.steps
-        run = fit(model, mixture, settings, partial(_evaluated, dev, book, model), state, end)
-        _steps(book, run, dev.latest, scratch, end if end < settings.steps else None)
+        run = fit(model, mixture, settings, partial(_evaluated, dev, attempt_log, model), state, end)
+        _steps(attempt_log, run, dev.latest, scratch, end if end < settings.steps else None)
         if rung and end < settings.steps:
             reached = dev.selected([point for point in log["dev"] if point["step"] <= end])["value"]
             pause = Reached(reached, float(log["flops"]), log["seconds"])
             facts = NO_FACTS.with_reached(phase.key, rung, pause)
-            bench.meter.report(end, settings.steps, facts=facts)
+            context.meter.report(end, settings.steps, facts=facts)
             return
         chosen = dev.selected(log["dev"])
         collapsed = has_collapsed(dev.verdict(chosen["tasks"]))
-        book.close(seed, chosen["value"], collapsed)
+        attempt_log.close(seed, chosen["value"], collapsed)
         if not collapsed or len(log["attempts"]) > phase.recipe.settings.retries:
             break
         state, log = None, next_log(log)
         write_checkpoint(scratch, state, log)
-    _commit(book, model, dev, scratch)
+    _commit(attempt_log, model, dev, scratch)
     steps, attempt = log["steps"], len(log["attempts"]) - 1
-    bench.meter.report(steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
+    context.meter.report(steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
 
 
-def _evaluated(dev: DevSets, book: Logbook, model: Chainable, progress: Progress) -> float:
+def _evaluated(dev: DevSets, attempt_log: AttemptLog, model: MultiTaskModel, progress: Progress) -> float:
     """The dev score of a step, which is reported batch by batch."""
-    return dev.evaluate(model, partial(book.report, progress))
+    return dev.evaluate(model, partial(attempt_log.report, progress))
 
 
-def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[State | None, dict[str, Any]]:
+def _beginning(context: ChainContext, phase: Phase, scratch: Path, latest: int) -> tuple[State | None, dict[str, Any]]:
     """State and log of the phase's last checkpoint, else of the trunk where it is not beyond the step `latest`.
 
     A checkpoint that cannot be read is deleted.
@@ -235,12 +235,12 @@ def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[
     except StoreError as damage:
         (scratch / paths.CHECKPOINT).unlink()
         state, log = None, {}
-        said = f"begins its {phase.kind} phase anew: {damage.where}, {damage.found}"
-        bench.meter.report(0, 0, preparing=True, said=said)
+        message = f"begins its {phase.kind} phase anew: {damage.where}, {damage.found}"
+        context.meter.report(0, 0, preparing=True, message=message)
     else:
-        bench.meter.beat()
-    if not log and phase.resumes is not None and bench.store.has_weights(phase.resumes):
-        trunk, _ = read_checkpoint(bench.store.weights(phase.resumes))
+        context.meter.beat()
+    if not log and phase.resumes is not None and context.store.has_weights(phase.resumes):
+        trunk, _ = read_checkpoint(context.store.weights(phase.resumes))
         # An example more may make a batch fewer: then the trunk of the smaller volume ends too late.
         if trunk is not None and trunk["values"]["step"] <= latest:
             return trunk, new_log(trunk, phase.resumes)
@@ -248,33 +248,37 @@ def _beginning(bench: Bench, phase: Phase, scratch: Path, latest: int) -> tuple[
 
 
 def _steps(
-    book: Logbook, run: Iterable[Progress], by_task: Mapping[str, float], scratch: Path, end: int | None = None
+    attempt_log: AttemptLog,
+    run: Iterable[Progress],
+    by_task: Mapping[str, float],
+    scratch: Path,
+    end: int | None = None,
 ) -> None:
     """Goes through a run and keeps a checkpoint now and then, and one of the step `end`."""
     saved = time.time()
     with CheckpointWriter(scratch) as writer:
         for progress in run:
-            book.note(progress, by_task)
-            if progress.step == end or time.time() - saved > book.bench.runtime.checkpoint_seconds:
-                writer.write(progress.snapshot(), book.log)
+            attempt_log.note(progress, by_task)
+            if progress.step == end or time.time() - saved > attempt_log.context.runtime.checkpoint_seconds:
+                writer.write(progress.snapshot(), attempt_log.log)
                 saved = time.time()
-            book.report(progress)
+            attempt_log.report(progress)
 
 
-def _read(bench: Bench, tasks: Sequence[Task], phase: Phase) -> tuple[Stream, ...]:
+def _read(context: ChainContext, tasks: Sequence[Task], phase: Phase) -> tuple[Stream, ...]:
     """Encoded train splits, cut to the phase's volume; reports their sizes as facts."""
     settings, streams, facts = phase.recipe.settings, list[Stream](), NO_FACTS
     nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1
     for task, languages in zip(tasks, phase.recipe.languages, strict=True):
         by_language = dict[str, Encoded]()
         for language in languages:
-            digest = bench.plan.rows[task.name, "train", language]
-            by_language[language] = bench.reader.encoded(task, digest, "train", language, settings.max_length)
-        facts |= sizes(task, "train", by_language)
-        for parts, examples in divided(by_language, phase.recipe.examples, smoothed and task.family.raw_text):
+            digest = context.plan.rows[task.name, "train", language]
+            by_language[language] = context.reader.encoded(task, digest, "train", language, settings.max_length)
+        facts |= size_facts(task, "train", by_language)
+        for parts, examples in language_groups(by_language, phase.recipe.examples, smoothed and task.family.raw_text):
             streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))
-            bench.meter.beat()
-    bench.meter.report(0, 0, facts=facts, preparing=True)
+            context.meter.beat()
+    context.meter.report(0, 0, facts=facts, preparing=True)
     return tuple(streams)
 
 
@@ -284,23 +288,24 @@ def _mixture(phase: Phase, streams: tuple[Stream, ...], seed: int) -> Mixture:
     return Mixture(streams, settings.batch_tokens, seed, settings.sampling, smoothing, nested)
 
 
-def _settings(bench: Bench, phase: Phase, mixture: Mixture) -> FitSettings:
+def _settings(context: ChainContext, phase: Phase, mixture: Mixture) -> FitSettings:
     settings = phase.recipe.settings
     return FitSettings(
-        learning_rate=phase.learning_rate, steps=steps_of(bench, phase, mixture),
+        learning_rate=phase.learning_rate, steps=optimizer_steps(context, phase, mixture),
         seed=mixture.seed, warmup=settings.warmup.share or 0.0, warmup_steps=settings.warmup.steps,
         schedule=settings.schedule, decay=settings.decay,
         weight_decay=settings.weight_decay, clip=settings.clip, evaluations=settings.evaluations,
-        select=settings.select, precision=bench.precision, micro_batch_tokens=bench.runtime.micro_batch_tokens,
+        select=settings.select, precision=context.precision, micro_batch_tokens=context.runtime.micro_batch_tokens,
     )  # fmt: skip
 
 
-def _commit(book: Logbook, model: Chainable, dev: DevSets, scratch: Path) -> None:
+def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratch: Path) -> None:
     """The record of all attempts; weights and curve are those of the last, and nobody gets those of a dead end."""
-    attempts, chosen = book.log["attempts"], dev.selected(book.log["dev"])
+    attempts, chosen = attempt_log.log["attempts"], dev.selected(attempt_log.log["dev"])
     record = replace(
-        _record(book), dev_score=chosen["value"], majority=dev.majority(), collapsed=attempts[-1]["collapsed"],
-        selected_step=chosen["step"], flops=sum(attempt["flops"] for attempt in attempts),
+        _record(attempt_log), dev_score=chosen["value"], majority=dev.chance_level(),
+        collapsed=attempts[-1]["collapsed"], selected_step=chosen["step"],
+        flops=sum(attempt["flops"] for attempt in attempts),
         device_seconds=sum(attempt["device_seconds"] for attempt in attempts), tasks=dev.verdict(chosen["tasks"]),
     )  # fmt: skip
     files = {}
@@ -308,16 +313,16 @@ def _commit(book: Logbook, model: Chainable, dev: DevSets, scratch: Path) -> Non
         files = {name: scratch / name for name in (paths.ENCODER_WEIGHTS, paths.HEAD_WEIGHTS)}
         save_file(cpu_weights(model.encoder), files[paths.ENCODER_WEIGHTS])
         save_file(cpu_weights(model.heads), files[paths.HEAD_WEIGHTS])
-    book.bench.store.commit_phase(record, files)
+    attempt_log.context.store.commit_phase(record, files)
 
 
-def _record(book: Logbook) -> PhaseRecord:
+def _record(attempt_log: AttemptLog) -> PhaseRecord:
     """The record of what has no dev scores."""
-    phase, log = book.phase, book.log
+    phase, log = attempt_log.phase, attempt_log.log
     return PhaseRecord(
         key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"], dev=log["dev"],
         dev_score=None, majority=None, collapsed=False, selected_step=log["steps"], steps=log["steps"],
         tokens=log["tokens"], examples=log["examples"], flops=float(log["flops"]), device_seconds=log["seconds"],
         started=log["began"], ended=time.time(), files={}, attempts=log["attempts"], resumes=log["resumes"],
-        **book.made(),
+        **attempt_log.provenance(),
     )  # fmt: skip

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweep.data.encoded import Encoded, concatenate
-from sweep.models.batches import Batch, DeviceData, Ids, in_parts, scoring_batches
+from sweep.models.batches import Batch, DeviceData, Ids, map_micro_batches, scoring_batches
 from sweep.models.heads import MaskedHead, Pooling, VectorHead, mask_tokens
-from sweep.models.model import Chainable, Precision
+from sweep.models.model import MultiTaskModel, Precision
 from sweep.tasks.retrieval import Neighbours, RowIds
 from sweep.tasks.task import Outputs
 
@@ -37,7 +37,7 @@ BLOCK_BYTES = 64 << 20  # of similarities held at a time
 LARGE_BLOCK_BYTES = 1 << 30  # on a GPU, which wants larger products
 
 
-class Best:
+class TopK:
     """The `count` greatest values of each row seen so far, and their columns."""
 
     def __init__(self, rows: int, count: int, device: torch.device) -> None:
@@ -80,7 +80,7 @@ def _best(values: Tensor, count: int) -> Tensor:
     return last - (keys.topk(count, dim=1).values & 0xFFFFFFFF)
 
 
-def search(
+def nearest_neighbours(
     queries: Tensor, keys: Tensor, count: int, *, both: bool = False, block_bytes: int | None = None
 ) -> tuple[Neighbours, Neighbours | None]:
     """The `count` keys [M, D] of greatest inner product with each query [N, D]; with `both`, also the other way round.
@@ -90,8 +90,8 @@ def search(
     if count < 1:
         raise ValueError(f"{count} neighbours")
     device = queries.device
-    forward = Best(len(queries), min(count, len(keys)), device)
-    backward = Best(len(keys), min(count, len(queries)), device) if both else None
+    forward = TopK(len(queries), min(count, len(keys)), device)
+    backward = TopK(len(keys), min(count, len(queries)), device) if both else None
     for row, column, block in _blocks(queries, keys, block_bytes or _block_bytes(device)):
         by_column = block.view(len(block), -1, GROUP)
         forward.add(by_column, by_column.amax(dim=2), row, column)
@@ -155,10 +155,10 @@ class DeviceVectors:
         return len(self.array)
 
     def nearest(self, queries: RowIds, keys: RowIds, count: int) -> Neighbours:
-        return search(self._units(queries), self._units(keys), count)[0]
+        return nearest_neighbours(self._units(queries), self._units(keys), count)[0]
 
     def mutual(self, one: RowIds, other: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
-        forward, backward = search(self._units(one), self._units(other), count, both=True)
+        forward, backward = nearest_neighbours(self._units(one), self._units(other), count, both=True)
         assert backward is not None
         return forward, backward
 
@@ -181,7 +181,7 @@ class ScoreProgress:
 
 
 def score(
-    model: Chainable,
+    model: MultiTaskModel,
     encoded: Mapping[str, Encoded],
     task: str,
     *,
@@ -207,7 +207,7 @@ def score(
         batch = data.batch(ids)
         rows = np.repeat(firsts[ids] - batch.first[:-1], np.diff(batch.first)) + np.arange(len(batch.lengths))
         with inference(model), model.autocast(precision):
-            _, part_tokens = in_parts(batch, part_tokens, partial(kept.take, rows))
+            _, part_tokens = map_micro_batches(batch, part_tokens, partial(kept.take, rows))
         done += batch.tokens
         if done < total:
             yield ScoreProgress(done, total, None)
@@ -215,7 +215,7 @@ def score(
 
 
 def score_all(
-    model: Chainable,
+    model: MultiTaskModel,
     encoded: Mapping[str, Encoded],
     task: str,
     *,
@@ -232,7 +232,7 @@ def score_all(
 class _Arrays:
     """What heads with an array per sequence put out, in the order of the data."""
 
-    def __init__(self, model: Chainable, task: str, ends: Ids) -> None:
+    def __init__(self, model: MultiTaskModel, task: str, ends: Ids) -> None:
         self.model, self.task, self.ends = model, task, ends
         self.arrays = [np.empty(0)] * int(ends[-1])
 
@@ -247,7 +247,9 @@ class _Arrays:
 class _Vectors:
     """One float32 array [S, H] per layer: half a million vectors are no half a million objects."""
 
-    def __init__(self, model: Chainable, task: str, ends: Ids, layers: Sequence[int], pooling: Pooling | None) -> None:
+    def __init__(
+        self, model: MultiTaskModel, task: str, ends: Ids, layers: Sequence[int], pooling: Pooling | None
+    ) -> None:
         self.model, self.task, self.ends, self.layers, self.pooling = model, task, ends, layers, pooling
         shape = (int(ends[-1]), model.encoder.config.hidden_size)
         self.arrays = [np.empty(shape, dtype=np.float32) for _ in layers]
@@ -267,7 +269,7 @@ def _ranges(ends: Ids) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def inference(model: Chainable) -> Iterator[None]:
+def inference(model: MultiTaskModel) -> Iterator[None]:
     """Evaluation mode without gradients, for one batch: between batches the caller may train."""
     training = model.training
     if training:
@@ -280,7 +282,7 @@ def inference(model: Chainable) -> Iterator[None]:
             model.train()
 
 
-def _masked(model: Chainable, encoded: Encoded, task: str, seed: int) -> Encoded:
+def _masked(model: MultiTaskModel, encoded: Encoded, task: str, seed: int) -> Encoded:
     """Masked text, by (text, seed) alone: all models are asked the same."""
     spec = model.specs[task]
     if not isinstance(model.head(task), MaskedHead):

@@ -17,7 +17,7 @@ from tiny_models import tiny_model, toy
 from sweep.data import Size
 from sweep.errors import StudyError
 from sweep.evaluate.linear_probe import fit_head
-from sweep.models.heads import Head
+from sweep.models.heads import LinearHead
 from sweep.plan.cost import Costs, probe_examples
 from sweep.report import page
 from sweep.report.gains import estimate_retention
@@ -92,7 +92,7 @@ def test_fitting_a_head_leaves_the_encoder_as_it_was():
     fit_head(model, "token", toy("token"), batch_tokens=256, precision="fp32")
     pairs = zip(model.encoder.state_dict().values(), before.encoder.state_dict().values(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
-    assert isinstance(model.head("token"), Head)
+    assert isinstance(model.head("token"), LinearHead)
 
 
 @pytest.mark.parametrize("family", ["masked", "embedding"])
@@ -158,9 +158,9 @@ def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):
     """Scored again from the store by hand: its encoder, its head."""
     ((chain, plan),) = chains_of(study_file(tmp_path, {"intermediate": ["world/pos"]}, scoring=ASKED))
     run(chain, plan, store)
-    bench, task = set_up(chain, plan, store), plan.tasks["world/pos"]
-    model = model_with_heads(bench, [task], chain.phases[1], chain.phases[1])
-    encoded = bench.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot")
+    context, task = set_up(chain, plan, store), plan.tasks["world/pos"]
+    model = model_with_heads(context, [task], chain.phases[1], chain.phases[1])
+    encoded = context.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot")
     outputs = score_all(model, {"": encoded}, task.name, batch_tokens=4000)[""]
     rows = task.source.rows("test", "pivot")
     family = FAMILIES["token"]

@@ -10,7 +10,7 @@ from tiny_models import HEADS, PAD, toy
 from sweep.config.phases import Sampling
 from sweep.data import IGNORED
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
-from sweep.models.batches import DeviceData, epoch_batches, nested_pools, scoring_batches, split
+from sweep.models.batches import DeviceData, epoch_batches, micro_batches, nested_pools, scoring_batches
 from sweep.train.data import BLOCK, Mixture, Stream, subset
 
 
@@ -131,7 +131,7 @@ def test_sequences_of_one_length_need_no_mask():
 @pytest.mark.parametrize("micro_tokens", [1, 100, 10_000])
 def test_a_split_batch_is_the_batch_in_parts(family, micro_tokens):
     batch = DeviceData(toy(family, 20), "cpu", PAD).batch(np.arange(20))
-    parts = split(batch, micro_tokens)
+    parts = micro_batches(batch, micro_tokens)
     assert torch.equal(torch.cat([part.input_ids for part in parts]), batch.input_ids)
     assert torch.equal(torch.cat([part.targets for part in parts]), batch.targets)
     assert sum(part.examples for part in parts) == batch.examples

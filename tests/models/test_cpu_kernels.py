@@ -15,7 +15,7 @@ from sweep.models import cpu_kernels
 from sweep.models.batches import DeviceData
 from sweep.models.cpu_kernels import BitDropout, kernels_in_use, one_dnn_linear, one_dnn_works, use_cpu_kernels
 from sweep.models.encoders import random_encoder
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.store.artifacts import Store
 
 SHORT: dict[str, Any] = {"pretrain": {"steps": 4}, "target": {"steps": 2}, "scoring": {"examples": 8}}
@@ -140,9 +140,9 @@ def kinds(model: nn.Module) -> set[str]:
     return own & {type(module).__name__ for module in model.modules()}
 
 
-def model_with(kernels: str, family: str = "masked") -> Chainable:
+def model_with(kernels: str, family: str = "masked") -> MultiTaskModel:
     encoder = random_encoder(SHAPES["bert"], VOCABULARY, PAD, 0)
-    return Chainable(encoder, {family: HEADS[family]}, seed=0, pad_id=PAD, cpu_kernels=kernels)
+    return MultiTaskModel(encoder, {family: HEADS[family]}, seed=0, pad_id=PAD, cpu_kernels=kernels)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sweep.errors import StoreError, StudyError
 from sweep.models.batches import DeviceData
 from sweep.models.encoders import cpu_weights, load_encoder, load_weights, random_encoder
 from sweep.models.heads import mask_tokens
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.models.tokenizers import load_tokenizer, train_tokenizer
 from sweep.tasks.task import HeadSpec
 from sweep.train.score import DeviceVectors, score, score_all
@@ -74,7 +74,7 @@ def test_dropout_is_that_of_all_layers_of_the_encoder_and_of_its_heads_or_the_en
     stated = {value for name, value in own.config.to_dict().items() if "dropout" in name and isinstance(value, float)}
     assert set(shares_dropped(own).values()) <= stated
     for asked, share in ((0.25, 0.25), (None, 0.0 if kind == "modernbert" else 0.1)):
-        model = Chainable(own, {"sequence": HEADS["sequence"]}, seed=0, pad_id=PAD, dropout=asked)
+        model = MultiTaskModel(own, {"sequence": HEADS["sequence"]}, seed=0, pad_id=PAD, dropout=asked)
         assert set(shares_dropped(model.heads).values()) == {share}
 
 
@@ -266,9 +266,11 @@ def test_the_masked_head_is_tied_and_stores_no_embedding():
 
 def test_a_head_starts_from_seed_and_place_whatever_its_task_is_called():
     encoder = random_encoder(SHAPES["bert"], VOCABULARY, PAD, 0)
-    alone = Chainable(encoder, {"b.en": HEADS["sequence"]}, seed=3, pad_id=PAD)
-    among = Chainable(encoder, {"c": HEADS["sequence"], "b.en": HEADS["span"], "a": HEADS["token"]}, seed=3, pad_id=PAD)
-    other = Chainable(encoder, {"b.en": HEADS["sequence"]}, seed=4, pad_id=PAD)
+    alone = MultiTaskModel(encoder, {"b.en": HEADS["sequence"]}, seed=3, pad_id=PAD)
+    among = MultiTaskModel(
+        encoder, {"c": HEADS["sequence"], "b.en": HEADS["span"], "a": HEADS["token"]}, seed=3, pad_id=PAD
+    )
+    other = MultiTaskModel(encoder, {"b.en": HEADS["sequence"]}, seed=4, pad_id=PAD)
     weights = [cpu_weights(model.heads) for model in (alone, among, other)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     assert any(not torch.equal(tensor, weights[2][name]) for name, tensor in weights[0].items())
@@ -276,7 +278,7 @@ def test_a_head_starts_from_seed_and_place_whatever_its_task_is_called():
 
 def test_task_names_may_be_anything():
     names = ("keys", "a.b", "world/nli", "train")
-    model = Chainable(tiny_model().encoder, dict.fromkeys(names, HEADS["sequence"]), seed=0, pad_id=PAD)
+    model = MultiTaskModel(tiny_model().encoder, dict.fromkeys(names, HEADS["sequence"]), seed=0, pad_id=PAD)
     for name in names:
         assert len(score_all(model, {"en": toy("sequence")}, name, batch_tokens=999)["en"]) == 24
 

@@ -10,7 +10,7 @@ from tiny_models import FIRST_WORD, HEADS, PAD, tiny_model
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import DeviceData
 from sweep.models.heads import TEMPERATURE, VectorHead
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.tasks import FAMILIES
 from sweep.tasks.retrieval import EMBEDDING
 from sweep.train.data import Mixture, Stream
@@ -31,7 +31,7 @@ def pairs(count: int, seed: int) -> Encoded:
     return from_sequences(sequences)
 
 
-def accuracy(model: Chainable, encoded: Encoded) -> float:
+def accuracy(model: MultiTaskModel, encoded: Encoded) -> float:
     outputs = score_all(model, {"dev": encoded}, "embedding", batch_tokens=999)["dev"]
     rows = [{"text": "", "pair": ""}] * encoded.examples
     return float(np.mean(np.array(EMBEDDING.predict(outputs, encoded, rows, ())) == np.arange(encoded.examples)))

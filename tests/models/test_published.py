@@ -34,7 +34,7 @@ from sweep.errors import StudyError
 from sweep.models.batches import DeviceData
 from sweep.models.encoders import load_encoder, load_published_head
 from sweep.models.heads import MaskedHead
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.run.chain import run
 from sweep.store.artifacts import Store
 from sweep.store.paths import HEAD_WEIGHTS
@@ -115,7 +115,7 @@ def test_text_longer_than_the_encoder_is_cut_to_what_it_can_take(name, words, tm
 def test_padding_beside_a_longer_sequence_changes_no_output_of_a_published_encoder(name, tmp_path):
     save_published(name, tmp_path, TEXTS)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    model = Chainable(load_encoder(str(tmp_path)), {}, seed=0, pad_id=tokenizer.pad_token_id).eval()
+    model = MultiTaskModel(load_encoder(str(tmp_path)), {}, seed=0, pad_id=tokenizer.pad_token_id).eval()
     rows = [tokenizer(text)["input_ids"] for text in ("the river", TEXTS[0])]
     data = DeviceData(from_sequences(EncodedSequence(row, n) for n, row in enumerate(rows)), "cpu", model.pad_id)
     with torch.inference_mode():
@@ -129,7 +129,7 @@ def test_our_hidden_states_are_those_of_the_library_on_its_tokenizers_own_input(
     save_published(name, tmp_path, TEXTS)
     tokenizer, theirs = AutoTokenizer.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path).eval()
     inputs = tokenizer([["the river", "to town"], [TEXTS[0], "hills"]], padding=True, return_tensors="pt")
-    model = Chainable(load_encoder(str(tmp_path)), {}, seed=0, pad_id=tokenizer.pad_token_id).eval()
+    model = MultiTaskModel(load_encoder(str(tmp_path)), {}, seed=0, pad_id=tokenizer.pad_token_id).eval()
     types = inputs.get("token_type_ids")
     rows = (
         EncodedSequence(
@@ -157,8 +157,8 @@ HEADS = {
 }
 
 
-def masked_model(folder: Path) -> Chainable:
-    return Chainable(load_encoder(str(folder)), {"text": HeadSpec("masked", mask_id=4)}, seed=0, pad_id=1).eval()
+def masked_model(folder: Path) -> MultiTaskModel:
+    return MultiTaskModel(load_encoder(str(folder)), {"text": HeadSpec("masked", mask_id=4)}, seed=0, pad_id=1).eval()
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -206,8 +206,8 @@ def heads_at_the_start(path: Path, store: Store, kind: str) -> tuple[MaskedHead,
     """The masked head with which a phase of a finished study began, and the heads that its parent left."""
     ((chain, plan),) = chains_of(path)
     phase = next(phase for phase in chain.phases if phase.recipe.kind == kind)
-    bench = set_up(chain, plan, store)
-    model = model_to_train(bench, [plan.tasks[name] for name in phase.recipe.tasks], phase, phase.seed)
+    context = set_up(chain, plan, store)
+    model = model_to_train(context, [plan.tasks[name] for name in phase.recipe.tasks], phase, phase.seed)
     left = load_file(store.weights(phase.parent) / HEAD_WEIGHTS) if phase.parent else None
     return model.masked_heads[0], left
 

@@ -11,9 +11,9 @@ import torch
 from published_encoders import PUBLISHED
 from tiny_models import HEADS, PAD, SHAPES, VOCABULARY, tiny_model, toy
 
-from sweep.models.batches import DeviceData, split
+from sweep.models.batches import DeviceData, micro_batches
 from sweep.models.encoders import random_encoder
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.models.registry import model_type
 
 META = torch.device("meta")
@@ -21,11 +21,11 @@ TRAINED = [family for family in HEADS if family != "embedding"]
 KINDS = {name: config for name, config in PUBLISHED.items() if model_type(config["model_type"]).mask == "ready"}
 
 
-def one_step(model: Chainable, family: str, data: DeviceData, parts: int | None) -> None:
+def one_step(model: MultiTaskModel, family: str, data: DeviceData, parts: int | None) -> None:
     """What fit() does between two steps, the optimizer's own kernel left out."""
     batch = model.prepare(data.batch(np.arange(24)), family, seed=0)
     count = model.count(batch, family)
-    for part in [batch] if parts is None else split(batch, parts):
+    for part in [batch] if parts is None else micro_batches(batch, parts):
         (model.loss(part, family) / count).backward()
     torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0)
 
@@ -35,7 +35,7 @@ def one_step(model: Chainable, family: str, data: DeviceData, parts: int | None)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_asks_the_device_for_no_number(kind, family, parts):
     encoder = random_encoder(KINDS[kind], VOCABULARY, PAD, 0).to(META)
-    model = Chainable(encoder, {family: HEADS[family]}, seed=0, pad_id=PAD).to(META)
+    model = MultiTaskModel(encoder, {family: HEADS[family]}, seed=0, pad_id=PAD).to(META)
     one_step(model, family, DeviceData(toy(family), META, PAD), parts)
 
 
@@ -43,7 +43,7 @@ def test_a_step_asks_the_device_for_no_number(kind, family, parts):
 @pytest.mark.parametrize("kind", ["modernbert"])
 def test_encoders_that_make_their_own_mask_ask_only_where_something_is_padded(kind, family):
     encoder = random_encoder(SHAPES[kind], VOCABULARY, PAD, 0).to(META)
-    model = Chainable(encoder, {family: HEADS[family]}, seed=0, pad_id=PAD).to(META)
+    model = MultiTaskModel(encoder, {family: HEADS[family]}, seed=0, pad_id=PAD).to(META)
     one_step(model, family, DeviceData(toy(family, lengths=(9, 10)), META, PAD), None)
 
 
@@ -65,7 +65,7 @@ def test_places_left_over_add_nothing_to_the_loss_on_masked_tokens(masked):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ready_made_mask_is_the_encoders_own(kind):
-    model = Chainable(random_encoder(KINDS[kind], VOCABULARY, PAD, 0), {}, seed=0, pad_id=PAD).eval()
+    model = MultiTaskModel(random_encoder(KINDS[kind], VOCABULARY, PAD, 0), {}, seed=0, pad_id=PAD).eval()
     batch = DeviceData(toy("sequence"), "cpu", PAD).batch(np.arange(24))
     with torch.inference_mode():
         own = model.encoder(

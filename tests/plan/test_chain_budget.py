@@ -84,7 +84,7 @@ def test_one_step_more_would_cost_more_than_the_budget_has(finished):
 def test_what_steps_are_fed_is_known_without_making_their_batches(nested):
     streams = tuple(Stream(family, toy(family, 40)) for family in ("sequence", "choice", "span"))
     mixture = Mixture(streams, 128, 3, nested=nested)
-    fed, data = mixture.fed(), [DeviceData(stream.encoded, "cpu", 0) for stream in streams]
+    fed, data = mixture.step_shapes(), [DeviceData(stream.encoded, "cpu", 0) for stream in streams]
     batches = [mixture.batches(index) for index in range(3)]
     for index in mixture.schedule(1500):
         batch = data[index].batch(next(batches[index]))

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from sweep.data.encoded import EncodedSequence, from_sequences
 from sweep.models.batches import DeviceData
 from sweep.models.encoders import random_encoder
-from sweep.models.model import Chainable
+from sweep.models.model import MultiTaskModel
 from sweep.models.registry import CHECKPOINTS, Shape, shape_of
 from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
 
@@ -63,7 +63,7 @@ def batch(family: str, sequences: int, length: int):
     return DeviceData(from_sequences(rows), "cpu", 0).batch(np.arange(sequences))
 
 
-def counted(model: Chainable, family: str, fed, training: bool) -> int:
+def counted(model: MultiTaskModel, family: str, fed, training: bool) -> int:
     fed = model.prepare(fed, family, seed=0)
     with FlopCounterMode(display=False, custom_mapping=KERNELS) as counter:
         loss = model.loss(fed, family)
@@ -79,7 +79,7 @@ def test_computed_flops_are_those_that_torch_counts(kind, family):
     config = CONFIGURATIONS[kind]
     shape = shape_of({**config, "vocab_size": VOCABULARY}, "here")
     encoder = random_encoder(config, VOCABULARY, 0, 0)  # without oneDNN, whose products the counter does not know
-    model = Chainable(encoder, {family: HEADS[family]}, seed=0, pad_id=0, cpu_kernels="torch")
+    model = MultiTaskModel(encoder, {family: HEADS[family]}, seed=0, pad_id=0, cpu_kernels="torch")
     for sequences, length in ((40, 48), (12, 120)):
         fed = batch(family, sequences, length)
         computed = forward_flops(shape, sequences * length, sequences * length**2, 1)

@@ -29,7 +29,7 @@ from sweep.report.submissions import publish_submissions
 from sweep.report.text import distrust
 from sweep.run.tracking import chain_tags
 from sweep.store.artifacts import Store
-from sweep.train import context as bench
+from sweep.train import context
 
 PAIRS = list(itertools.combinations(VALUES, 2))
 
@@ -231,7 +231,7 @@ def test_records_say_on_what_in_which_precision_and_by_which_program_they_were_m
     store = Store(tmp_path / "store")
     stopped_when(chain, plan, store, lambda event: event.step > 5)
     elsewhere = "cpu: another"
-    monkeypatch.setattr(bench, "_device_name", lambda _: elsewhere)
+    monkeypatch.setattr(context, "_device_name", lambda _: elsewhere)
     finish(study_file(tmp_path, runtime={"precision": "bf16"}, **short), store)
     first, last = (store.phase(phase.key) for phase in chain.phases)
     score = store.score(chain.score)

@@ -61,12 +61,12 @@ def test_a_worker_is_vouched_for_as_long_as_it_is_at_what_may_take_long(driver, 
 def test_what_is_repeated_says_what_was_spent_meanwhile_and_nothing_else_again(driver, tmp_path):
     reports, meter = attempt(tmp_path)
     with reports.repeated():
-        meter.report(0, 0, preparing=True, said="a line", doing="loading the encoder")
+        meter.report(0, 0, preparing=True, message="a line", doing="loading the encoder")
         until = time.process_time() + 5 * TURN
         while time.process_time() < until:
             pass
         time.sleep(3 * TURN)
-    assert [report["said"] for report in driver.heard if report["said"]] == ["a line"]
+    assert [report["message"] for report in driver.heard if report["message"]] == ["a line"]
     assert driver.heard[-1]["device_seconds"] > driver.heard[0]["device_seconds"] + 4 * TURN
     assert driver.heard[-1]["flops"] == driver.heard[0]["flops"]
 

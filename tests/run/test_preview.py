@@ -11,8 +11,8 @@ from small_studies import plan_of, study_file, with_data_of
 
 from sweep.cli import main
 from sweep.errors import StudyError
-from sweep.evaluate.transferability import label_columns, log_evidence, measure, moments, one_hot
-from sweep.models.heads import Part
+from sweep.evaluate.transferability import label_columns, log_evidence, measure_transferability, moments, one_hot
+from sweep.models.heads import Features
 from sweep.plan.cost import Costs
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
@@ -104,7 +104,7 @@ def measured(small_store, tmp_path_factory):
     chains, short = shorts(study_file(folder, {**AXES, "target": targets}))
     store = with_data_of(small_store, folder / "store")
     for chain in chains:
-        measure(chain, short, store)
+        measure_transferability(chain, short, store)
     return store, {(chain.cell.short_label, chain.cell.target): chain for chain in chains}, short
 
 
@@ -122,9 +122,9 @@ def test_a_value_is_the_evidence_of_the_pooled_vectors_of_the_targets_first_exam
     """By hand, one text at a time."""
     store, chains, short = measured
     chain = chains["world/pos", "world/topic"]
-    bench, task = set_up(chain, short, store), short.tasks["world/topic"]
-    model = model_to_score(bench, task, chain.phases[-1]).eval()
-    whole = bench.reader.encoded(task, short.rows[task.name, "train", "pivot"], "train", "pivot")
+    context, task = set_up(chain, short, store), short.tasks["world/topic"]
+    model = model_to_score(context, task, chain.phases[-1]).eval()
+    whole = context.reader.encoded(task, short.rows[task.name, "train", "pivot"], "train", "pivot")
     chosen = training_data({"pivot": whole}, EXAMPLES, SAMPLE_SEED)
     vectors = []
     with torch.inference_mode():
@@ -140,7 +140,7 @@ def test_a_preview_that_is_there_is_not_made_again(measured):
     store, chains, short = measured
     before = store.keys("phases")
     events = []
-    measure(chains["world/pos", "world/topic"], short, store, events.append)
+    measure_transferability(chains["world/pos", "world/topic"], short, store, events.append)
     assert events == []
     assert store.keys("phases") == before
 
@@ -148,20 +148,20 @@ def test_a_preview_that_is_there_is_not_made_again(measured):
 def test_two_stores_hold_the_same_values(measured, tmp_path):
     store, chains, short = measured
     other, chain = with_data_of(store, tmp_path / "store"), chains["world/pos", "world/topic"]
-    measure(chain, short, other)
+    measure_transferability(chain, short, other)
     assert other.preview(chain.score).value == store.preview(chain.score).value
 
 
 def test_a_choice_has_one_column_and_a_span_two_each_with_a_one_per_group():
     vectors, group = torch.zeros(5, 2), torch.tensor([0, 0, 1, 1, 1])
-    choice = label_columns(Part(vectors, torch.tensor([[1], [2]]), group), classes=0)
+    choice = label_columns(Features(vectors, torch.tensor([[1], [2]]), group), classes=0)
     assert choice.T.tolist() == [[0, 1, 1, 0, 0]]
-    span = label_columns(Part(vectors, torch.tensor([[0, 1], [2, 4]]), group), classes=0)
+    span = label_columns(Features(vectors, torch.tensor([[0, 1], [2, 4]]), group), classes=0)
     assert span.T.tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 1]]
 
 
 def test_classes_have_a_column_each_also_those_without_examples():
-    assert label_columns(Part(torch.zeros(2, 2), torch.tensor([2, 0])), 4).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert label_columns(Features(torch.zeros(2, 2), torch.tensor([2, 0])), 4).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
 
 
 # What it costs

@@ -314,7 +314,7 @@ def test_a_phase_with_a_damaged_checkpoint_is_begun_anew_and_says_so(fresh, tmp_
     assert stored.whence(chain) == "resumes from step 4 of its pretrain phase"
     file.write_bytes(file.read_bytes()[:-1])
     events = events_of(chain, plan, fresh)
-    (said,) = [event.said for event in events if event.said]
+    (said,) = [event.message for event in events if event.message]
     assert said.startswith(f"begins its pretrain phase anew: {file}, a damaged checkpoint")
     assert next(event.step for event in events if event.step) == 1
     assert StoreIndex(fresh).is_over(chain)

@@ -166,7 +166,7 @@ def test_a_chain_is_not_charged_for_the_time_in_which_it_waits_for_the_lock_of_a
     (chain,) = lab.busy
     lab.admission.given(chain.key)
     now[0] = 100.0
-    lab.hear(chain, 2e9, waited=98.0, waits="waits for phase x")
+    lab.hear(chain, 2e9, waited=98.0, waiting_for="waits for phase x")
     assert lab.admission.spending.spent == 2.0
     now[0] = 103.0
     lab.admission.ended(chain.key)

@@ -22,7 +22,7 @@ from sweep.store.artifacts import TURN_SECONDS, Store
 from sweep.store.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.store.records import PhaseRecord, ScoreRecord
 from sweep.tasks.table import TASKS
-from sweep.train.context import Event, Meter, ignore
+from sweep.train.context import Event, Meter, ignore_events
 from sweep.train.data import sample, subset, training_data
 
 KEY = "a" * 32
@@ -124,11 +124,11 @@ def test_whoever_waits_for_another_says_so_and_may_stop_waiting(name, tmp_path):
         store = Store(tmp_path)
         return store.training("key", meter) if name == "phase key" else store.made_once("data", "thing", meter)
 
-    with held(waiting(ignore)) as path, pytest.raises(Cancelled), held(waiting(listen)):
+    with held(waiting(ignore_events)) as path, pytest.raises(Cancelled), held(waiting(listen)):
         raise AssertionError("two hold one lock")
-    (reason,) = {event.waits for event in events}
+    (reason,) = {event.waiting_for for event in events}
     assert re.fullmatch(rf"waits for {name}, held by process {os.getpid()} on \S+ since \d\d:\d\d:\d\d", reason)
-    with held(waiting(ignore)) as again:
+    with held(waiting(ignore_events)) as again:
         assert again == path
 
 
@@ -153,8 +153,8 @@ def test_a_chain_that_waits_for_the_lock_of_another_says_so_once_and_is_not_char
         meter = waiting(listen)
         with Store(tmp_path).training("key", meter):
             meter.beat()
-    assert [bool(event.said) for event in events] == [True, False, False, False, False, False]
-    assert [event.waits for event in events] == [events[0].said] * 4 + [""] * 2
+    assert [bool(event.message) for event in events] == [True, False, False, False, False, False]
+    assert [event.waiting_for for event in events] == [events[0].message] * 4 + [""] * 2
     assert events[-1].waited > 4 * TURN_SECONDS
     assert events[-1].device_seconds < TURN_SECONDS
 

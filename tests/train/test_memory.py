@@ -15,9 +15,9 @@ import torch
 from tiny_models import HEADS, PAD, tiny_model, toy
 
 from sweep.data import IGNORED
-from sweep.evaluate.linear_probe import parts
-from sweep.models.batches import DeviceData, split
-from sweep.models.model import Chainable
+from sweep.evaluate.linear_probe import linear_features
+from sweep.models.batches import DeviceData, micro_batches
+from sweep.models.model import MultiTaskModel
 from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, fit
 from sweep.train.score import DeviceVectors, score_all
@@ -32,7 +32,7 @@ def mixture(family: str) -> Mixture:
 class SmallDevice:
     """A hook between two layers of an encoder: no room for hidden states of more than so many tokens."""
 
-    def __init__(self, model: Chainable, tokens: int) -> None:
+    def __init__(self, model: MultiTaskModel, tokens: int) -> None:
         self.tokens, self.refused, self.kept = tokens, 0, list[weakref.ref[torch.Tensor]]()
         self.alive_at_retry = 0
         model.encoder.encoder.layer[0].register_forward_hook(self)
@@ -46,7 +46,7 @@ class SmallDevice:
             raise torch.cuda.OutOfMemoryError("no room")
 
 
-def still(model: Chainable) -> Chainable:
+def still(model: MultiTaskModel) -> MultiTaskModel:
     """The model without dropout, whose noise depends on the parts of a batch."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -83,7 +83,7 @@ def test_every_part_of_a_masked_batch_computes_the_logits_of_its_own_masked_toke
     whole = model.loss(batch, "masked")
     total = shown.pop()
     for part_tokens in (300, 100, 1):
-        parts = split(batch, part_tokens)
+        parts = micro_batches(batch, part_tokens)
         losses = [model.loss(part, "masked") for part in parts]
         assert len(shown) == len(parts) > 1
         assert shown == [int((part.targets != IGNORED).sum()) for part in parts]
@@ -153,9 +153,9 @@ def test_scoring_without_memory_is_done_in_parts_with_the_same_outputs(family):
 @pytest.mark.parametrize(("family", "room"), [("sequence", 50), ("choice", 130), ("token", 50), ("span", 130)])
 def test_features_are_read_in_parts_too(family, room):
     model = tiny_model()
-    whole = list(parts(model, family, toy(family), 900, "fp32"))
+    whole = list(linear_features(model, family, toy(family), 900, "fp32"))
     SmallDevice(model, room)
-    found = list(parts(model, family, toy(family), 900, "fp32"))
+    found = list(linear_features(model, family, toy(family), 900, "fp32"))
     assert len(found) > len(whole)
     vectors = [torch.cat([part.vectors for part in read]) for read in (whole, found)]
     torch.testing.assert_close(*vectors, rtol=1e-4, atol=1e-5)

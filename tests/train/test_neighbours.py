@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sweep.train.score import GROUP, DeviceVectors, block_shape, search
+from sweep.train.score import GROUP, DeviceVectors, block_shape, nearest_neighbours
 
 SHAPES = [(1, 1), (3, 70), (70, 3), (64, 64), (65, 130), (200, 97)]
 
@@ -27,7 +27,7 @@ def sorted_in_full(queries: NDArray[np.float32], keys: NDArray[np.float32], coun
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_both_directions_are_those_of_a_full_sort_with_the_lower_index_first(rows, columns, block_bytes, count):
     queries, keys = whole_numbers(rows, 0), whole_numbers(columns, 1)
-    forward, backward = search(
+    forward, backward = nearest_neighbours(
         torch.from_numpy(queries), torch.from_numpy(keys), count, both=True, block_bytes=block_bytes
     )
     assert backward is not None
@@ -39,7 +39,7 @@ def test_both_directions_are_those_of_a_full_sort_with_the_lower_index_first(row
 def test_equal_keys_come_in_their_order_whatever_the_block():
     queries, keys = torch.ones(5, 8), torch.ones(300, 8)
     for block_bytes in (1, 1 << 14, 1 << 20):
-        forward, backward = search(queries, keys, 4, both=True, block_bytes=block_bytes)
+        forward, backward = nearest_neighbours(queries, keys, 4, both=True, block_bytes=block_bytes)
         assert forward.keys.tolist() == [[0, 1, 2, 3]] * 5
         assert backward is not None
         assert backward.keys.tolist() == [[0, 1, 2, 3]] * 300
@@ -47,7 +47,7 @@ def test_equal_keys_come_in_their_order_whatever_the_block():
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 3), (3, 0), (0, 0)])
 def test_an_empty_side_has_and_gives_no_neighbours(rows, columns):
-    forward, backward = search(torch.ones(rows, 2), torch.ones(columns, 2), 4, both=True)
+    forward, backward = nearest_neighbours(torch.ones(rows, 2), torch.ones(columns, 2), 4, both=True)
     assert backward is not None
     assert forward.keys.shape == (rows, min(4, columns))
     assert backward.keys.shape == (columns, min(4, rows))
@@ -55,7 +55,7 @@ def test_an_empty_side_has_and_gives_no_neighbours(rows, columns):
 
 def test_no_neighbours_are_refused():
     with pytest.raises(ValueError, match="0 neighbours"):
-        search(torch.ones(2, 2), torch.ones(2, 2), 0)
+        nearest_neighbours(torch.ones(2, 2), torch.ones(2, 2), 0)
 
 
 @pytest.mark.parametrize("rows", [1, 1000, 500_000])
