@@ -1,4 +1,4 @@
-"""Rows from anywhere to token ids on disk, and the contract that all data meets: Source, its rows and its sizes.
+"""Data: rows from files and the hub to token ids on disk, and the contract of it all, Source.
 
 No torch here.
 """
@@ -17,7 +17,7 @@ IGNORED = -100  # a target that has no loss and no score, as in torch.nn.CrossEn
 
 @dataclass(frozen=True)
 class Size:
-    """What is known about a split before it is loaded; a plan needs no more than that."""
+    """Size of a split before it is loaded; all that a plan needs."""
 
     examples: int
     tokens: float  # mean subword tokens per example, all its sequences together, special tokens included
@@ -25,25 +25,24 @@ class Size:
 
 
 class Source(Protocol):
-    """Where a task's rows are. Implementations are frozen dataclasses: embedded, local files, hub."""
+    """Origin of a task's rows. Implementations are frozen dataclasses: embedded, local files, hub."""
 
     def identity(self, split: str, language: str) -> Mapping[str, object]:
-        """What rows of a split depend on, as plain data for a key: digests of files, commit of a hub data set, a seed.
+        """Digests that the rows of a split depend on, as plain data for a key: of files, of a hub commit, of a seed.
 
-        Nothing else: data sets that are read alike have one identity, whatever other splits lie beside them. Raises
-        DataError.
+        Data sets that are read alike have one identity, whatever other splits lie beside them. Raises DataError.
         """
 
     def size(self, split: str, language: str) -> Size:
-        """Examples and mean length of a split, without loading it where that can be avoided."""
+        """Size of a split, without loading it where that can be avoided. Raises DataError."""
 
     def rows(self, split: str, language: str) -> list[Row]:
-        """The rows in the family's columns, labels mapped to integers. Raises DataError."""
+        """Rows of a split in the family's columns, labels as integers. Raises DataError."""
 
 
 BYTES_PER_TOKEN = 4.2  # UTF-8 bytes per subword of English text; other scripts differ, and what is loaded corrects it
 
 
 def guess_tokens(*texts: str) -> float:
-    """Subword tokens of a sequence of these texts, special ones included, guessed from their UTF-8 bytes."""
+    """Estimated subword tokens of a sequence of these texts, special ones included, from their UTF-8 bytes."""
     return 3 + sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN

@@ -1,8 +1,7 @@
-"""Columns: from a file's raw row to a row of its family, which column means what, and how labels are spelled.
+"""Columns of a data file: from a raw row to a row of its family, and the parts that a split consists of.
 
-Shared by local files and the hub, as are the parts that a split consists of, each read one way and serving some
-languages. What a row says is not judged here (the family's `check` does that), only whether it can be read as the study
-file claims; if not, DataError names the place.
+Shared by local files and the hub. Only whether a row can be read as the study file describes it is checked here, with
+the place of the row in the error; whether its contents make sense is checked by the family's `check`.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ WHOLE = re.compile(r"(-?\d+)\.0+")  # an integer as tables write it that had gap
 
 @dataclass(frozen=True)
 class Columns:
-    """How raw rows are read in one part of a split.
+    """Mapping of a file's columns to those of a family, and of label spellings to integers.
 
-    A column is the name of one in the file; a text with `{names}` in it; a list of these; or a mapping
-    `{"by": column, value: text}`, where the value of a column chooses the text. `keep` and `skip` hold, per raw column,
-    the values that rows must or must not have; they may contain {code} and {language}, and a final `*` stands for any
+    A column is the name of one in the file; a text with `{names}` in it; a list of these; or a mapping `{"by":
+    column, value: text}`, where the value of a column chooses the text. `keep` and `skip` hold, per raw column, the
+    values that rows must or must not have; they may contain {code} and {language}, and a final `*` matches any
     ending.
     """
 
@@ -52,7 +51,7 @@ class Columns:
     unit: Any = None  # the column that rows of one unit have in common; None: what the format says
 
     def rows(self, numbered: Iterable[tuple[str, Raw]], names: Mapping[str, str]) -> Located:
-        """(place, row) of the raw rows that are kept. `names` fills {code} and {language}. Raises DataError."""
+        """(place, row) of the raw rows that are kept; `names` fills {code} and {language}. Raises DataError."""
         keep = {column: [fill(value, names) for value in values] for column, values in self.keep.items()}
         skip = {column: [fill(value, names) for value in values] for column, values in self.skip.items()}
         for where, raw in numbered:
@@ -68,24 +67,24 @@ class Columns:
                 yield where, row
 
     def reading(self) -> dict[str, object]:
-        """All that rows depend on, as plain data; the unit of a row changes nothing that is learned from it."""
+        """Fields that rows depend on, as plain data for a digest; the unit of a row is none of them."""
         fields = {name: value for name, value in vars(self).items() if name != "unit"}
         return {**fields, "family": self.family.identity}
 
     def value(self, raw: Raw, canonical: str, where: str) -> Any:
-        """What the raw row has for a canonical column. Raises DataError where the column is absent."""
+        """Value of a family's column in a raw row. Raises DataError where the column is absent."""
         return _value(raw, self.columns[canonical], where)
 
     def text(self, raw: Raw, canonical: str, where: str) -> str:
-        """The same, which must be text; a line end that the file left on it is taken off."""
+        """Text of a family's column, without a line end. Raises DataError where it is absent or not text."""
         return _text(self.value(raw, canonical, where), canonical, where)
 
     def texts(self, raw: Raw, canonical: str, where: str) -> list[str]:
-        """The same, which must be a list of texts."""
+        """List of texts of a family's column. Raises DataError where it is absent or something else."""
         return _texts(self.value(raw, canonical, where), canonical, where)
 
     def label(self, value: object, where: str) -> int:
-        """The integer of a row's label as the file spells it. Raises DataError, also where it says there is none."""
+        """Integer of a row's label. Raises DataError for an unknown spelling, or a number below zero (no label)."""
         number = self._integer(value)
         if number is None and _is_below_zero(value):
             column = self.columns["label"]
@@ -97,15 +96,15 @@ class Columns:
         return self._unknown(value, where) if number is None else number
 
     def tag(self, value: object, where: str) -> int:
-        """The integer of a word's tag, IGNORED where a number below zero says that there is none. Raises DataError."""
+        """Integer of a word's tag, IGNORED for a number below zero (no tag). Raises DataError."""
         number = self._integer(value)
         if number is None and _is_below_zero(value):
             return IGNORED
         return self._unknown(value, where) if number is None else number
 
     def _integer(self, value: object) -> int | None:
-        """What a spelling stands for. Where nothing is said of options, they are numbered from 0."""
-        for form in _ways(value):
+        """Integer of a spelling, or None. Without `labels`, options are numbered from 0."""
+        for form in _spellings(value):
             if form in self.spellings:
                 return self.spellings[form]
             if self.family.labels == "numbered" and not self.spellings and form.isdecimal():
@@ -122,7 +121,7 @@ class Columns:
 
 
 def spelling(value: object) -> str:
-    """A value as YAML and data files both say it: `true` for a boolean, no fraction for a whole number."""
+    """Text of a value as YAML and data files both write it: `true` for a boolean, no fraction for a whole number."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
@@ -130,8 +129,8 @@ def spelling(value: object) -> str:
     return str(value)
 
 
-def _ways(value: object) -> Iterator[str]:
-    """How a label may be written in `labels`, the nearest first: booleans are 1 and 0 too, and True is true."""
+def _spellings(value: object) -> Iterator[str]:
+    """Spellings of a label in `labels`, the nearest first: booleans are 1 and 0 too, and True is true."""
     yield spelling(value)
     if isinstance(value, bool):
         yield str(int(value))
@@ -142,22 +141,22 @@ def _ways(value: object) -> Iterator[str]:
 
 
 def _is_below_zero(value: object) -> bool:
-    return any(form.startswith("-") and form[1:].isdecimal() for form in _ways(value))
+    return any(form.startswith("-") and form[1:].isdecimal() for form in _spellings(value))
 
 
 def fill(template: str, names: Mapping[str, str]) -> str:
-    """The template with each {name} that is in `names` replaced."""
+    """Template with each {name} that is in `names` replaced."""
     return PLACEHOLDER.sub(lambda match: names.get(match[1], match[0]), template)
 
 
 def _among(value: object, values: Iterable[str]) -> bool:
-    """Whether a value is one of these, or begins as one that ends in `*` does."""
+    """Whether a value equals one of the patterns, or begins like one that ends in `*`."""
     text = spelling(value)
     return any(text.startswith(pattern[:-1]) if pattern.endswith("*") else text == pattern for pattern in values)
 
 
 def _column(raw: Raw, name: str, where: str) -> Any:
-    """The value of a column; where none has that very name, `a.b` is b inside a, and `a.0` the first item of a."""
+    """Value of a column; if none has that very name, `a.b` is b inside a, and `a.0` the first item of a."""
     if name in raw:
         return raw[name]
     value: Any = raw
@@ -202,18 +201,18 @@ def _texts(value: object, column: str, where: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Part:
-    """Some data of a split, in some languages. Its subclasses say where that is."""
+    """Part of a split: data that is read one way and serves some languages. Subclasses say where it lies."""
 
     columns: Columns
     languages: Mapping[str, str]  # language -> its code in paths and configurations
     where: str  # place in the study file
 
     def names(self, language: str) -> dict[str, str]:
-        """What {language} and {code} stand for."""
+        """Values of {language} and {code}."""
         return {"language": language, "code": self.languages[language]}
 
     def reading(self, **instead: object) -> dict[str, object]:
-        """How its data is read, as plain data for a digest, with other values of what says where the data lies."""
+        """Fields that its rows depend on, as plain data for a digest; `instead` replaces those that locate the data."""
         return {**vars(self), "where": "", "languages": {}, "columns": self.columns.reading(), **instead}
 
 
@@ -222,7 +221,7 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 @dataclass(frozen=True)
 class PartedSource(ABC, Generic[AnyPart]):
-    """Most of Source, over parts. Subclasses say what a part's rows are, and what they depend on.
+    """Source whose splits consist of parts. Subclasses read a part and digest it.
 
     Where dev is a share of train, both splits are read from the parts of train.
     """
@@ -239,18 +238,18 @@ class PartedSource(ABC, Generic[AnyPart]):
 
     @abstractmethod
     def part_digest(self, part: AnyPart, language: str) -> str:
-        """What the rows of a part depend on."""
+        """Digest of all that the rows of a part depend on. Raises DataError where a file is absent."""
 
     @abstractmethod
     def part_place(self, part: AnyPart, language: str) -> str:
-        """The part's data, named for messages."""
+        """Name of the part's data in messages."""
 
     def rows(self, split: str, language: str) -> list[Row]:
         """All rows of a split in one language. Raises DataError, also where there are none."""
         return [row for _, row in self.located(split, language)]
 
     def located(self, split: str, language: str) -> Located:
-        """(place such as file:line, row) of the same rows."""
+        """(place such as file:line, row) of a split in one language. Raises DataError, also where there are none."""
         share, empty = self.share(split), True
         for located in self._all(split, language) if share is None else self._side(split, language, share):
             empty = False
@@ -262,7 +261,7 @@ class PartedSource(ABC, Generic[AnyPart]):
         return (located for part in self.parts(split, language) for located in self.part_rows(part, language))
 
     def _side(self, split: str, language: str, share: Fraction) -> Located:
-        """The rows of train that are dev, or the others."""
+        """Rows of train that are drawn as dev, or all other rows of train."""
         located = list(self._all(split, language))
         if not located:
             return iter(())
@@ -276,13 +275,13 @@ class PartedSource(ABC, Generic[AnyPart]):
         return (entry for entry, is_dev in zip(located, dev.tolist(), strict=True) if is_dev == (split == "dev"))
 
     def without_rows(self, split: str, language: str) -> DataError:
-        """That the parts of a split are there, and have nothing to use."""
+        """DataError for a split whose data exists and has no row to use."""
         part = self.parts(split, language)[0]
         expected = f"{part.where} must name data with at least one row to use"
         return DataError(self.part_place(part, language), f"no {split} rows", expected)
 
     def parts(self, split: str, language: str) -> list[AnyPart]:
-        """The parts that a split's rows come from. Raises DataError where it lacks the language."""
+        """Parts that serve a split in a language. Raises DataError where there is none."""
         parts = self.splits.get(self.origin(split), ())
         serving = [part for part in parts if language in part.languages]
         if not serving:
@@ -292,20 +291,20 @@ class PartedSource(ABC, Generic[AnyPart]):
         return serving
 
     def share(self, split: str) -> Fraction | None:
-        """The share of train that dev takes, for the two splits that this concerns."""
+        """Share of train that is drawn as dev, for train and dev; else None."""
         return self.dev_share if split in ("train", "dev") else None
 
     def stated(self, split: str, language: str) -> int | None:
-        """Rows of the split's parts as the description states them."""
+        """Number of rows that the description states for the split's parts, or None."""
         rows = self.sizes.get(self.origin(split), {})
         return rows.get(language, rows.get("other"))
 
     def origin(self, split: str) -> str:
-        """The split whose parts are read."""
+        """Split whose parts are read."""
         return "train" if self.share(split) is not None else split
 
     def portion(self, split: str, examples: int) -> int:
-        """Rows of a split where its parts have so many."""
+        """Rows of a split whose parts have so many rows."""
         share = self.share(split)
         if share is None:
             return examples
@@ -313,7 +312,7 @@ class PartedSource(ABC, Generic[AnyPart]):
         return dev if split == "dev" else examples - dev
 
     def identity(self, split: str, language: str) -> Mapping[str, object]:
-        """Of the split's parts, and of the share of them that it takes. Raises DataError where a file is absent."""
+        """Digests of the split's parts and the share drawn from them. Raises DataError where a file is absent."""
         share = self.share(split)
         parts = [self.part_digest(part, language) for part in self.parts(split, language)]
         drawn_by = None if share is None else [split, str(share), DRAW_VERSION]

@@ -1,12 +1,12 @@
-"""Token ids of a split: subwords of many texts at once, sequences, and the Arrow file that processes map.
+"""Encoded data: subwords of many texts at once, sequences of token ids, and the Arrow file that processes map.
 
 Truncation, windows and splitting differ between families, so they take bare subwords and frame them themselves; the
-tokenizer's own truncation and padding are never used and are left as they were found. Works with any fast Hugging Face
-tokenizer, whatever its special tokens. Knows nothing of what is in a row.
+tokenizer's own truncation and padding are switched off and restored. Works with any fast Hugging Face tokenizer,
+whatever its special tokens, and for rows of any family.
 
-One record batch, one row per sequence, list columns with 64-bit offsets: the buffers of the file are exactly the flat
-arrays of `Encoded`, so opening costs no time and no memory. What a file depends on, where it lies and who may write it
-is the caller's business.
+The file is one record batch with one row per sequence and list columns with 64-bit offsets: its buffers are exactly the
+flat arrays of `Encoded`, so opening costs no time and no memory. What a file depends on, where it lies and who may
+write it is up to the caller.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class Encoded:
     tokens: NDArray[np.int32]  # [T]
     bounds: NDArray[np.int64]  # [S+1]: sequence s is tokens[bounds[s]:bounds[s+1]]
     example: NDArray[np.int32]  # [S]: the example that owns the sequence; starts at 0, nondecreasing, no gaps
-    targets: NDArray[np.int32]  # [U]: what the head is to predict, flat; what they mean, its family says
-    target_bounds: NDArray[np.int64]  # [S+1]
+    targets: NDArray[np.int32]  # [U] targets of the head, flat; their meaning is up to the family
+    target_bounds: NDArray[np.int64]  # [S+1]: as bounds, of targets
     segments: NDArray[np.int8] | None = None  # [T] token type ids where the encoder uses them
-    offsets: NDArray[np.int32] | None = None  # [T, 2] span only: characters in the context, (-1, -1) outside it
+    offsets: NDArray[np.int32] | None = None  # [T, 2] span: characters [start, end) of the context, (-1, -1) outside
 
     @property
     def examples(self) -> int:
+        """Number of examples."""
         return int(self.example[-1]) + 1 if len(self.example) else 0
 
     def lengths(self) -> NDArray[np.int64]:
@@ -66,7 +67,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodedSequence:
-    """One sequence as a family hands it over, before the flat arrays are built."""
+    """Sequence as a family yields it, before the flat arrays are built."""
 
     tokens: Sequence[int]
     example: int
@@ -79,7 +80,7 @@ ROWS_AT_ONCE = 1024  # enough to keep the tokenizer's threads busy, little enoug
 
 
 def slices(rows: Sequence[Row]) -> Iterator[tuple[int, Sequence[Row]]]:
-    """(number of its first row, rows) over consecutive slices that are worth a call of the tokenizer."""
+    """(number of the first row, rows) of consecutive slices large enough for one call of the tokenizer."""
     for start in range(0, len(rows), ROWS_AT_ONCE):
         yield start, rows[start : start + ROWS_AT_ONCE]
 
@@ -101,16 +102,16 @@ def plain(tokenizer: Any) -> Iterator[Any]:
 
 
 def subwords(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Subword ids of every text, no special tokens added."""
+    """Subword ids of every text, without special tokens."""
     with plain(tokenizer) as backend:
         return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
 def subwords_with_offsets(tokenizer: Any, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
-    """Subword ids of every text and, for each subword, the characters [start, end) of the text that it stands for.
+    """Subword ids of every text, with the characters [start, end) of the text that each subword covers.
 
-    These are characters of the text as it was given, and whole ones: a mark that the tokenizer's normaliser has put
-    into the letter before it, or taken off, belongs to that letter's subword.
+    Offsets count characters of the text as given, and whole ones: a mark that the tokenizer's normaliser has merged
+    into the letter before it, or removed, belongs to that letter's subword.
     """
     with plain(tokenizer) as backend:
         encodings = backend.encode_batch(list(texts), add_special_tokens=False)
@@ -120,7 +121,7 @@ def subwords_with_offsets(tokenizer: Any, texts: Sequence[str]) -> list[tuple[li
 
 
 def _with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ends moved beyond marks that no subword begins with."""
+    """Offsets whose ends include marks that no subword begins with."""
     if text.isascii():
         return offsets
     firsts = {first for first, last in offsets if first < last}
@@ -134,7 +135,7 @@ def _with_marks(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, in
 
 
 class _Marks(dict[str, bool]):
-    """Whether a character belongs to the one before it: combining marks, and vowels and finals of Hangul syllables.
+    """Cache of which characters belong to the one before: combining marks, vowels and finals of Hangul syllables.
 
     So do those that decompose into one, such as the half-width voicing marks of Katakana.
     """
@@ -150,7 +151,7 @@ _MARKS = _Marks()
 
 @dataclass(frozen=True)
 class Frame:
-    """The special tokens round one text or a pair: gaps[0] text gaps[1], or gaps[0] text gaps[1] pair gaps[2]."""
+    """Special tokens round one text or a pair: gaps[0] text gaps[1], or gaps[0] text gaps[1] pair gaps[2]."""
 
     gaps: tuple[tuple[int, ...], ...]
     gap_segments: tuple[tuple[int, ...], ...]
@@ -158,14 +159,14 @@ class Frame:
     has_segments: bool  # whether the encoder takes token type ids
 
     def room(self, max_length: int) -> int:
-        """Subwords that fit beside the special tokens. Raises ValueError where none does."""
+        """Subword tokens that fit into `max_length` beside the special ones. Raises ValueError where none does."""
         room = max_length - sum(map(len, self.gaps))
         if room < 1:
             raise ValueError(f"max_length {max_length} leaves no room beside the special tokens")
         return room
 
     def join(self, *texts: Sequence[int]) -> list[int]:
-        """The framed sequence of one or two texts."""
+        """Token ids of one or two texts with the special tokens."""
         tokens = list(self.gaps[0])
         for text, gap in zip(texts, self.gaps[1:], strict=True):
             tokens.extend(text)
@@ -173,7 +174,7 @@ class Frame:
         return tokens
 
     def segments(self, *lengths: int) -> list[int] | None:
-        """Token type ids of the framed sequence of texts of these lengths, or None where the encoder takes none."""
+        """Token type ids [L] of the framed texts of these lengths, or None where the encoder takes none."""
         if not self.has_segments:
             return None
         segments = list(self.gap_segments[0])
@@ -184,7 +185,7 @@ class Frame:
 
 
 def frame(tokenizer: Any, *, pair: bool) -> Frame:
-    """How the tokenizer frames one text or a pair, read off what it does to a word that it knows."""
+    """Frame that a tokenizer puts round one text or a pair, read off its encoding of a known word."""
     with plain(tokenizer) as backend:
         candidates = chain(("a",), map(tokenizer.convert_ids_to_tokens, range(len(tokenizer))))
         word = next(word for word in candidates if backend.encode(word, add_special_tokens=False).ids)
@@ -212,7 +213,7 @@ def encode(
     path: Path,
     heartbeat: Heartbeat = NO_LISTENER,
 ) -> Encoded:
-    """Encode the rows, write the Arrow file (which appears complete or not at all) and return its mapped view."""
+    """Encodes rows, writes the Arrow file (complete or not at all) and returns its memory-mapped view."""
     flat = _Flat()
     for number, sequence in enumerate(family.encode(rows, tokenizer, max_length), start=1):
         flat.add(sequence)
@@ -223,7 +224,7 @@ def encode(
 
 
 def write(encoded: Encoded, path: Path) -> None:
-    """Write the Arrow file: under another name first, then renamed."""
+    """Writes the Arrow file under another name, then renames it."""
     import pyarrow as pa
 
     columns = {
@@ -254,7 +255,7 @@ def _lists(bounds: NDArray[np.int64], values: NDArray[Any]) -> Any:
 
 
 def open_encoded(path: Path) -> Encoded:
-    """The file as read-only views of its memory map; nothing is read before it is used.
+    """Read-only views of the memory-mapped file; pages are read when used.
 
     Raises FileNotFoundError, and StoreError where the file is not one that `write` completed.
     """
@@ -285,7 +286,7 @@ def _view(values: Any) -> NDArray[Any]:
 
 
 def from_sequences(sequences: Iterable[EncodedSequence]) -> Encoded:
-    """The flat arrays of the sequences, in memory. Raises ValueError where lengths or example numbers do not fit."""
+    """Flat arrays of the sequences, in memory. Raises ValueError where lengths or example numbers do not fit."""
     flat = _Flat()
     for sequence in sequences:
         flat.add(sequence)
@@ -294,7 +295,7 @@ def from_sequences(sequences: Iterable[EncodedSequence]) -> Encoded:
 
 @dataclass
 class _Flat:
-    """The arrays of `Encoded` while they grow."""
+    """Growing arrays of an `Encoded`."""
 
     tokens: array[int] = field(default_factory=lambda: array("i"))
     targets: array[int] = field(default_factory=lambda: array("i"))
@@ -316,7 +317,7 @@ class _Flat:
             self.offsets.extend(chain.from_iterable(sequence.offsets))
 
     def encoded(self) -> Encoded:
-        """Raises ValueError."""
+        """The finished arrays. Raises ValueError where lengths or example numbers do not fit."""
         if len(self.segments) not in (0, len(self.tokens)) or len(self.offsets) not in (0, 2 * len(self.tokens)):
             raise ValueError("segments and offsets are given for every token or for none")
         owners = _array(self.example, np.int32)
@@ -339,7 +340,7 @@ def _array(values: array[int], dtype: Any) -> NDArray[Any]:
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:
-    """The examples of all parts, one part after the other.
+    """Examples of all parts, one part after the other.
 
     Raises ValueError for no parts, and where only some of them have segments or offsets.
     """

@@ -1,10 +1,8 @@
 """Data files as lines of text, one JSON value or a Parquet table; decompressed by their names.
 
-What is damaged or no UTF-8 raises DataError with `file:line`, what was found and what would do.
-
-Labels are handed on by name, because the same integer means different things in different data sets.
-
-Raises DataError with file and line for what would make the official scorer stop or count nonsense.
+Damaged files and text that is not UTF-8 raise DataError with `file:line`. Class labels are handed on by name, because
+the same integer means different things in different data sets. Official prediction and label files are held to what
+would make the official scorer stop or miscount.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """The file's bytes, decompressed where its name says so. Raises DataError."""
+    """Stream of a file's bytes, decompressed by its suffix. Raises DataError."""
     opener = COMPRESSED.get(path.suffix)
     try:
         return cast(IO[bytes], opener(path)) if opener else path.open("rb")
@@ -39,7 +37,10 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line without its end). Only \\n and \\r\\n end a line: U+2028 and the like occur inside sentences."""
+    """(number from 1, line without its end). Only \\n and \\r\\n end a line: U+2028 occurs inside sentences.
+
+    Raises DataError with file:line for text that is not UTF-8, a carriage return alone, and damaged archives.
+    """
     number = 0
     with open_bytes(path) as stream:
         try:
@@ -56,9 +57,9 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parsed(text: str, pairs: Pairs | None = None) -> Any:
-    """JSON, whose objects `pairs` makes of their items.
+    """Value of a JSON text; `pairs` makes objects of their items.
 
-    Raises ValueError where it is none, and where a text has half a character (a lone surrogate), which no UTF-8 holds.
+    Raises ValueError for broken JSON, and for half a character (a lone surrogate), which UTF-8 cannot hold.
     """
     try:
         value = json.loads(text, object_pairs_hook=pairs)
@@ -70,7 +71,7 @@ def parsed(text: str, pairs: Pairs | None = None) -> Any:
 
 
 def document(path: Path, pairs: Pairs | None = None) -> Any:
-    """A file that is one JSON value. Raises DataError."""
+    """Value of a file that is one JSON text. Raises DataError."""
     try:
         return parsed("\n".join(line for _, line in text_lines(path)), pairs)
     except json.JSONDecodeError as error:
@@ -80,7 +81,7 @@ def document(path: Path, pairs: Pairs | None = None) -> Any:
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(record number from 1, row). Raises DataError."""
+    """(record number from 1, row with class labels by name) of a Parquet file. Raises DataError."""
     import pyarrow
 
     number = 0
@@ -96,12 +97,12 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def count(path: Path) -> int:
-    """Rows by the file's own account. Raises DataError."""
+    """Number of rows in a Parquet file's metadata. Raises DataError."""
     return int(_open(path).metadata.num_rows)
 
 
 def named(row: dict[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The row with class labels (one, or a list of them) by name; what names none, such as -1, stays a number."""
+    """Row with class labels (one, or a list) replaced by names; numbers without a name, such as -1, stay."""
     for column, labels in names.items():
         value = row.get(column)
         if isinstance(value, list):
@@ -116,7 +117,7 @@ def _named(value: Any, labels: Sequence[str]) -> Any:
 
 
 def _listed(batch: Any, where: str) -> list[dict[str, Any]]:
-    """The rows of a batch. Raises DataError with the column that cannot be read."""
+    """Rows of a record batch. Raises DataError with the column that cannot be read."""
     columns = {}
     for number, field in enumerate(batch.schema):
         try:
@@ -153,7 +154,7 @@ def _open(path: Path) -> Any:
 
 
 def file_lines(path: Path) -> list[str]:
-    """Lines without the blanks around them; blank ones at the end are none."""
+    """Lines stripped of white space, without blank ones at the end. Raises DataError."""
     lines = [line.strip() for _, line in text_lines(path)]
     while lines and not lines[-1]:
         lines.pop()
@@ -161,7 +162,7 @@ def file_lines(path: Path) -> list[str]:
 
 
 def same_length(lines: Sequence[str], predictions: Path, gold: Sequence[str], labels: Path) -> None:
-    """Refuses a prediction file with more or fewer lines than its label file."""
+    """Raises DataError where a prediction file has more or fewer lines than its label file."""
     if len(lines) != len(gold):
         place = f"{predictions}:{min(len(lines), len(gold)) + 1}"
         count = f"the end of the file after {len(lines)} lines" if len(lines) < len(gold) else f"{len(lines)} lines"
@@ -171,7 +172,7 @@ def same_length(lines: Sequence[str], predictions: Path, gold: Sequence[str], la
 def numbered(
     names: Sequence[str], numbers: Mapping[str, int], path: Path, lines: Sequence[str] | None = None
 ) -> list[int]:
-    """The integer of each label. `lines` are those of the file where `names` lacks some."""
+    """Integers of label names. `lines` are those of the file where `names` lacks some. Raises DataError."""
     try:
         return [numbers[name] for name in names]
     except KeyError as error:
@@ -182,7 +183,7 @@ def numbered(
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """A JSON object of a file, each key once."""
+    """JSON object of a file, with distinct keys. Raises DataError."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         each_once((name for name, _ in items), path)
@@ -195,12 +196,12 @@ def json_object(path: Path) -> dict[str, Any]:
 
 
 def object_text(values: Iterable[tuple[str, Any]]) -> str:
-    """A JSON object with a line for each of its keys."""
+    """JSON object with one key a line."""
     return json.dumps(dict(values), ensure_ascii=False, indent=0) + "\n"
 
 
 def each_once(ids: Iterable[str], path: Path) -> None:
-    """Refuses an id that stands twice."""
+    """Raises DataError for an id that occurs twice."""
     previous = set()
     for name in ids:
         if name in previous:
@@ -209,7 +210,7 @@ def each_once(ids: Iterable[str], path: Path) -> None:
 
 
 def coverage_notes(predictions: Mapping[str, Any], ids: Sequence[str], path: Path) -> tuple[str, ...]:
-    """What the official scorer says of predictions by id that do not cover the labels."""
+    """Notes on predictions by id that do not cover the labels, as the official scorer treats them."""
     lacking = sum(name not in predictions for name in ids)
     foreign = len(predictions) - (len(ids) - lacking)
     notes = []

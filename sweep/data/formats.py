@@ -1,12 +1,12 @@
-"""File formats: a data file becomes raw rows, each with the number of the line (or record) where it begins.
+"""File formats: from a data file to raw rows, each with the number of the line (or record) where it begins.
 
-A raw row has the file's own column names; what they mean is mapping.py's business. Text is UTF-8, with or without a
-byte order mark, and is never normalised. Names ending in .gz and .bz2 are decompressed on the way. Whatever is
-malformed raises DataError with `file:line`, what was found and what would do.
+A raw row has the file's own column names; sweep.data.columns says what they mean. Text is UTF-8, with or without a byte
+order mark, and is never normalised. Names ending in .gz and .bz2 are decompressed. Malformed files raise DataError with
+`file:line`, what was found and what is expected.
 
 CoNLL-U divides a written word such as "zum" into syntactic words. XTREME puts it together again: the tag is that of the
-word nearest to the root, and where several are equally near the one whose tag comes first in a list. After
-conllu_to_conll.py (--replace_subtokens_with_fused_forms) and utils_preprocess.py of google-research/xtreme.
+word nearest to the root, and of equally near ones that whose tag comes first in a list. After conllu_to_conll.py
+(--replace_subtokens_with_fused_forms) and utils_preprocess.py of google-research/xtreme.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sweep.data.files import document, parquet_rows, parsed, text_lines
 from sweep.errors import DataError
 
 Raw = dict[str, Any]
-LINES = "# lines"  # of formats that have a word on a line: the number of the line of each; no column's name
+LINES = "# lines"  # line numbers of the words, in formats with a word on a line; no column's name
 Numbered = Iterator[tuple[int, Raw]]
-UNIT = "# unit"  # what raw rows of one document or passage have in common, where a format says so; no column's name
+UNIT = "# unit"  # name of the document or passage of a raw row, where a format has one; no column's name
 
 csv.field_size_limit(2**31 - 1)  # of characters; the library's 131072 is less than a long document
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a format needs to be told about a file. Each field is for the formats that its comment names."""
+    """Details of a format that a file does not tell itself. Comments name the formats that a field is for."""
 
     header: tuple[str, ...] = ()  # csv, tsv: column names of a file that has none on its first line
     quoting: bool | None = None  # csv, tsv: whether " encloses a field; None: yes in csv, no in tsv
@@ -43,7 +43,7 @@ class Layout:
 
 
 def read(path: Path, form: str, layout: Layout = Layout()) -> Numbered:
-    """(number, raw row) of every row: the number of its line, or of its record in parquet and squad, counted from 1.
+    """(number, raw row) of every row: the number of its line, or of its record in parquet and squad, from 1.
 
     `form` is a key of READERS. Raises DataError.
     """
@@ -134,7 +134,7 @@ def _squad(path: Path, _layout: Layout) -> Numbered:
 
 
 def absent(error: Exception) -> str:
-    """What a structure that was read as another one lacks, from the error that this gave."""
+    """Description of the missing key or wrong type behind an error of reading a nested structure."""
     return f"no {error}" if isinstance(error, KeyError) else f"another structure ({error})"
 
 
@@ -150,7 +150,7 @@ def _question(article: Raw, paragraph: Raw, question: Raw) -> Raw:
 
 
 def _conllu(path: Path, layout: Layout) -> Numbered:
-    """Word lines begin with an id; `1-2` (a multiword token's surface) and `1.1` (an empty node) are no words."""
+    """Reader of CoNLL-U. Word lines begin with an id; `1-2` (a multiword token) and `1.1` (empty) are skipped."""
 
     def words() -> Words:
         last, document = 0, None
@@ -175,7 +175,7 @@ def _conllu(path: Path, layout: Layout) -> Numbered:
 
 
 def _conll(path: Path, layout: Layout) -> Numbered:
-    """Columns parted by tabs, or by spaces where a line has no tab. No comments: `#` is a word in such files."""
+    """Reader of columns parted by tabs, or spaces in lines without a tab. `#` begins no comment: it is a word here."""
 
     def words() -> Words:
         document = None
@@ -196,7 +196,7 @@ Words = Iterator[
 
 
 def _new_document(comment: str, place: str) -> str | None:
-    """The document that a comment of CoNLL-U begins, by its id where it has one."""
+    """Document that a comment of CoNLL-U begins, by its id if it has one."""
     key, _, name = comment.removeprefix("#").partition("=")
     return name.strip() or place if key.split()[:1] == ["newdoc"] else None
 
@@ -224,7 +224,7 @@ def _sentences(path: Path, words: Words, columns: Sequence[int]) -> Numbered:
 
 
 def _conllu_written(path: Path, layout: Layout) -> Numbered:
-    """CoNLL-U with its words as they are written; without sentences whose words were not published."""
+    """Reader of CoNLL-U with words as written, without sentences whose words were not published."""
     sentence: list[list[str]] = []
     first, document = 0, None
     for number, line in chain(text_lines(path), [(0, "")]):
@@ -250,7 +250,7 @@ def _conllu_written(path: Path, layout: Layout) -> Numbered:
 
 
 def _panx(path: Path, _layout: Layout) -> Numbered:
-    """WikiANN's own files: `en:word`, tab, tag. Lines of two columns without a colon are no words."""
+    """Reader of WikiANN's own files: `en:word`, tab, tag. Lines of two columns without a colon are skipped."""
     words: list[str] = []
     tags: list[str] = []
     lines: list[int] = []
@@ -274,7 +274,7 @@ def _lines(path: Path, _layout: Layout) -> Numbered:
 
 
 def _parallel(path: Path, layout: Layout) -> Numbered:
-    assert layout.pair is not None  # sources.py refuses a description without it
+    assert layout.pair is not None  # a description without it is refused (sweep.tasks.describe)
     for line, translation in zip_longest(text_lines(path), text_lines(layout.pair)):
         if line is None or translation is None:
             shorter, at = (path, translation) if line is None else (layout.pair, line)
@@ -324,9 +324,10 @@ NO_BREAK = "\u200c"  # a zero-width non-joiner, which Persian has inside words
 
 
 def written_words(lines: Sequence[Sequence[str]], language: str) -> tuple[list[str], list[str]]:
-    """(words, UPOS tags) from the fields [10] of a sentence's lines: words 1, written words 1-2, empty nodes 1.1.
+    """(words, UPOS tags) of a sentence from its lines' 10 fields; a surface token 1-2 replaces the words 1 and 2.
 
-    Raises ValueError where a word stands twice, or a written word has parts that no other line is.
+    The tag is that of the head word, as in XTREME (see the module). Raises
+    ValueError where a word occurs twice, or a surface token has parts that no other line is.
     """
     words = {fields[0]: fields[1] for fields in lines if fields[0].isdecimal()}
     tags = {fields[0]: fields[3] for fields in lines if fields[0].isdecimal()}
@@ -351,19 +352,19 @@ def written_words(lines: Sequence[Sequence[str]], language: str) -> tuple[list[s
 
 
 def is_whole(words: Sequence[str]) -> bool:
-    """Whether the sentence's words were published: where they were not, they are `_`. One that remains is none."""
+    """Whether a sentence's words were published: withheld ones are `_`. One `_` among others is a word."""
     withheld = sum(word == "_" for word in words)
     return withheld == 0 or withheld < len(words) - 1
 
 
 def _parents(fields: Sequence[str]) -> set[str]:
-    """Heads in the tree and in the enhanced graph, whose empty nodes do not count."""
+    """Heads in the tree and in the enhanced graph, without empty nodes."""
     enhanced = [pair.split(":")[0] for pair in fields[8].split("|")] if fields[8] != "_" else []
     return {fields[6], *(head for head in enhanced if head.isdecimal())}
 
 
 def _head(span: Sequence[str], tags: Mapping[str, str], above: Mapping[str, set[str]], order: Sequence[str]) -> str:
-    """The word with the fewest nodes above it, then the one whose tag ranks first, then the first."""
+    """Word with the fewest nodes above it, then of the highest ranking tag, then the first."""
     depth = {word: len(_ancestors(word, above)) for word in span}
     nearest = [word for word in span if depth[word] == min(depth.values())]
     rank = {tag: number for number, tag in enumerate(order)}

@@ -1,7 +1,7 @@
-"""Rows of data sets on the Hugging Face hub, through `datasets.load_dataset`; also of a local folder laid out like one.
+"""Hub data sets: rows through `datasets.load_dataset`, also from a local folder laid out like a hub data set.
 
-A hub data set can change, so its commit is part of its identity. It is looked up once, by `resolve`, and recorded with
-the study; no commit is written down here. Sizes are stated in advance, for a plan needs no network.
+A hub data set can change, so its commit is part of its identity. `resolve` looks it up once and the study records it;
+no commit is written down here. Sizes are stated in advance, so that a plan needs no network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class HubPart(Part):
-    """One split of a data set, read one way. `config` and `split` may contain {language} and {code}."""
+    """Part of a split on the hub. `config` and `split` may contain {language} and {code}."""
 
     id: str  # owner/name on the hub, or a local folder
     config: str | None
@@ -39,40 +39,40 @@ class HubPart(Part):
 
     @property
     def data_set(self) -> str:
-        """The data set and what is asked of its version; parts of which this is the same have the same commit."""
+        """Data set and requested version; parts with the same one have the same commit."""
         version = f"{self.id}@{self.revision}" if self.revision else self.id
         return f"{version} or {self.fallback}" if self.fallback else version
 
 
 @dataclass(frozen=True)
 class HubSource(PartedSource[HubPart]):
-    """base.Source over hub data sets."""
+    """Source over hub data sets."""
 
     # Data set -> commit, or `commit@fallback` where only the fallback could be loaded; those that are resolved.
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def data_sets(self) -> tuple[HubPart, ...]:
-        """The first part of each data set and version asked for."""
+        """First part of each data set and requested version."""
         first: dict[str, HubPart] = {}
         for part in (part for parts in self.splits.values() for part in parts):
             first.setdefault(part.data_set, part)
         return tuple(first.values())
 
     def resolve(self) -> HubSource:
-        """The same source with its commits: asked from the hub, or from the local cache when offline.
+        """Copy with the commits of its data sets, from the hub or, offline, from the local cache.
 
-        Raises DataError where neither knows a data set.
+        Raises DataError where neither has a data set.
         """
         return self.at({part.data_set: self.versions.get(part.data_set) or version_of(part) for part in self.data_sets})
 
     def at(self, versions: Mapping[str, str]) -> HubSource:
-        """The same source with the versions of its data sets among these."""
+        """Copy with those of these versions that are of its data sets."""
         own = {part.data_set for part in self.data_sets}
         return replace(self, versions={name: version for name, version in versions.items() if name in own})
 
     def size(self, split: str, language: str) -> Size:
-        """What the description states."""
+        """Size as the description states it."""
         options = self.parts(split, language)[0].columns.columns.get("options")
         sequences = float(len(options)) if isinstance(options, list) else None
         return Size(self.portion(split, self.stated(split, language) or 0), self.tokens or 0.0, sequences)
@@ -83,7 +83,7 @@ class HubSource(PartedSource[HubPart]):
         return part.columns.rows(raw, part.names(language))
 
     def part_digest(self, part: HubPart, language: str) -> str:
-        """Of the data set's commit (None: not resolved yet) and of how it is read."""
+        """Digest of the data set's commit (None: not resolved yet) and of how it is read."""
         how = part.reading(id=_name(part.id), revision=None, fallback=None, instead="")
         return fingerprint({"commit": self.versions.get(part.data_set), "how": how, "names": part.names(language)})
 
@@ -93,12 +93,12 @@ class HubSource(PartedSource[HubPart]):
 
 
 def _name(identifier: str) -> str:
-    """A hub id, or a local folder's last name: where a folder lies changes nothing."""
+    """Hub id, or the last name of a local folder: where a folder lies changes no key."""
     return Path(identifier).name if Path(identifier).is_dir() else identifier
 
 
 def _raw(part: HubPart, language: str, version: str | None, place: str) -> Iterator[tuple[str, Raw]]:
-    """Raw rows with class labels by name. Raises DataError where the data set cannot be had."""
+    """Raw rows with class labels by name. Raises DataError where the data set cannot be loaded."""
     rows = _at(part, language, version, place) if version or not part.fallback else _either(part, language, place)
     with _explained(part, place):
         for number, row in enumerate(islice(rows, part.first)):
@@ -117,7 +117,7 @@ def _either(part: HubPart, language: str, place: str) -> Iterable[Raw]:
 
 
 def _at(part: HubPart, language: str, version: str | None, place: str) -> Iterable[Raw]:
-    """Rows at a version that `resolve` found, or (None) at the revision that the study file asks for."""
+    """Rows at a resolved version, or (None) at the revision that the study file names."""
     revision, _, fallback = (version or part.revision or "").partition("@")
     config = None if part.config is None else fill(part.config, part.names(language))
     split = fill(part.split, part.names(language))
@@ -147,7 +147,7 @@ def _loaded(part: HubPart, config: str | None, split: str, revision: str | None,
 
 
 def _streamed(rows: Iterable[Raw], part: HubPart, config: str | None, split: str, place: str) -> Iterator[Raw]:
-    """The same of a folder's files, which are cast as they are read."""
+    """Rows of a streamed folder, whose files are cast as they are read. Raises DataError."""
     try:
         yield from rows
     except (ValueError, TypeError) as error:
@@ -155,7 +155,7 @@ def _streamed(rows: Iterable[Raw], part: HubPart, config: str | None, split: str
 
 
 def _converted(part: HubPart, revision: str, folder: str, place: str) -> Iterable[Raw]:
-    """Rows of the Parquet files that the hub has made of a data set, which it keeps by configuration and split."""
+    """Rows of the Parquet files that the hub converts a data set to, stored by configuration and split."""
     import huggingface_hub
 
     pattern = f"{folder}/*.parquet"
@@ -174,10 +174,10 @@ def _label_names(feature: Any) -> list[str] | None:
 
 
 def _odd_file(identifier: str, config: str | None, split: str, revision: str | None) -> tuple[str, str, str] | None:
-    """(file, column, what it has and what it should have) where a split's files make no table of one kind.
+    """(file, column, difference) of the first file whose columns differ from the rest of its split.
 
-    Each file is read by itself and compared with the features that the data set states, or with the first file. None
-    where no difference is found, or where the files cannot be had.
+    Each file is read by itself and compared with the features that the data set states, or with the first file.
+    None where no difference is found, or where the files cannot be loaded.
     """
     import datasets
 
@@ -197,7 +197,7 @@ def _odd_file(identifier: str, config: str | None, split: str, revision: str | N
 
 
 def _odd_column(data: Any, features: Mapping[str, Any]) -> tuple[str, str] | None:
-    """(column, what a file has there) of the first column that cannot be what is wanted."""
+    """(column, its type in the data) of the first column that cannot be cast to the features."""
     for column in dict.fromkeys([*features, *data.features]):
         if column not in data.features or column not in features:
             return column, _kind(data.features.get(column))
@@ -211,7 +211,7 @@ def _odd_column(data: Any, features: Mapping[str, Any]) -> tuple[str, str] | Non
 
 
 def _kind(feature: Any) -> str:
-    """A column's type in a word or two."""
+    """Type of a column in a word or two."""
     if feature is None:
         return "no such column"
     names = _label_names(feature)
@@ -219,7 +219,7 @@ def _kind(feature: Any) -> str:
 
 
 def _unlike(part: HubPart, place: str, error: Exception, odd: tuple[str, str, str] | None) -> DataError:
-    """What is said of a split whose files make no table of one kind."""
+    """DataError for a split whose files differ in their columns or types."""
     cause = _first_line(error.__cause__ or error)
     if odd is None:
         return DataError(place, f"data of several kinds in one split ({cause})", _alike(part))
@@ -241,7 +241,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _explained(part: HubPart, place: str) -> Iterator[None]:
-    """Turns what `datasets` raises where it cannot load into a DataError, and silences what it logs of it."""
+    """Turns what `datasets` raises where it cannot load into a DataError, and silences its log."""
     import datasets
     from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
 
@@ -265,7 +265,7 @@ def _unavailable(part: HubPart, place: str, error: Exception) -> DataError:
 
 
 def _check_commit(data: Any, commit: str, place: str) -> None:
-    """Offline, `datasets` takes the newest cached version whatever the revision asked for; its folder tells which."""
+    """Raises DataError where `datasets`, offline, took another cached commit; its cache folder tells which."""
     commits = {Path(file["filename"]).parent.name for file in data.cache_files}
     if commits and commits != {commit}:
         problem = f"commit {', '.join(sorted(commits))} in the local cache"
@@ -273,9 +273,9 @@ def _check_commit(data: Any, commit: str, place: str) -> None:
 
 
 def version_of(part: HubPart) -> str:
-    """The commit that the part's revision is now; `commit@fallback` where only the fallback can be loaded.
+    """Current commit of the part's revision; `commit@fallback` where only the fallback can be loaded.
 
-    Raises DataError where neither the hub nor the local cache knows it.
+    Raises DataError where neither the hub nor the local cache has it.
     """
     if Path(part.id).is_dir():
         return _folder_digest(Path(part.id))
@@ -317,7 +317,7 @@ def _loads(part: HubPart, commit: str) -> bool:
 
 
 def _cached_version(part: HubPart) -> str | None:
-    """What the local caches know: the hub's references, else the newest commit that `datasets` has prepared.
+    """Commit in the local caches: a reference of the hub's, else the newest that `datasets` has prepared.
 
     A fallback is in the cache only where the main revision could not be loaded.
     """

@@ -1,7 +1,7 @@
-"""Rows from data files on this machine. The files' contents are their identity; where they lie is not.
+"""Local data files: rows, sizes and digests. Contents of files are in keys; their names and folders are not.
 
 A split consists of parts: files that are read alike. A plan asks for sizes, so these come from one pass over bytes and
-a look at the first rows; nothing is kept in memory but digests and counts.
+a sample of the first rows; nothing is kept in memory but digests and counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OVERLAP = 16  # longer than the longest pattern
 
 @dataclass(frozen=True)
 class Join:
-    """A second file whose columns are added to the rows with the same id."""
+    """Second file whose columns are added to the rows with the same id."""
 
     path: str
     format: str
@@ -41,9 +41,9 @@ class Join:
 
 @dataclass(frozen=True)
 class Files(Part):
-    """Files of a split that are read alike: one, or one per language where the path has {language} or {code}.
+    """Part of a split in files: one, or one per language where the path has {language} or {code}.
 
-    A `*` in a path stands for any part of a name: all files with such a name are read, in the order of their names.
+    A `*` in a path matches any part of a name: all matching files are read, in the order of their names.
     """
 
     path: str
@@ -59,12 +59,12 @@ class Files(Part):
 
 @dataclass(frozen=True)
 class LocalSource(PartedSource[Files]):
-    """base.Source over files below `root`."""
+    """Source over files below `root`."""
 
     root: Path
 
     def size(self, split: str, language: str) -> Size:
-        """Rows counted by bytes, where the description does not state them; rows that are to be filtered are read."""
+        """Size counted in bytes where the description does not state it; rows that are filtered are read."""
         parts = self.parts(split, language)
         examples = self.stated(split, language) or sum(self._count(part, language) for part in parts)
         sample = [row for part in parts for _, row in islice(self.part_rows(part, language), SAMPLE)]
@@ -76,7 +76,7 @@ class LocalSource(PartedSource[Files]):
         return Size(max(self.portion(split, examples), 1), tokens, sequences)
 
     def bytes(self) -> int:
-        """The size of all its files."""
+        """Total size of all its files in bytes. Raises DataError where one is absent."""
         files = {
             file
             for parts in self.splits.values()
@@ -97,14 +97,14 @@ class LocalSource(PartedSource[Files]):
         return part.columns.rows(joined, part.names(language))
 
     def part_digest(self, part: Files, language: str) -> str:
-        """Of the files' contents and of how they are read, not of their names."""
+        """Digest of the files' contents and of how they are read. Raises DataError where a file is absent."""
         paths = (*self._files(part, language), *self._beside(part, language).values())
         files = [_digest(*_state(file)) for file in paths]
         how = part.reading(path="", pair=None, gold=None, join=_unnamed(part.join))
         return fingerprint({"files": files, "how": how, "names": part.names(language)})
 
     def part_place(self, part: Files, language: str) -> str:
-        """The part's file."""
+        """Path of the part's first file."""
         return str(self._files(part, language)[0])
 
     def _count(self, part: Files, language: str) -> int:
@@ -116,7 +116,7 @@ class LocalSource(PartedSource[Files]):
         return sum(_count(file, part) for file in files)
 
     def _files(self, part: Files, language: str) -> list[Path]:
-        """The part's files for a language: one, or all that a `*` stands for. Raises DataError."""
+        """Files of a part for a language: one, or all that a `*` matches. Raises DataError."""
         path = fill(part.path, part.names(language))
         if "*" not in path:
             return [self._there(path, part)]
@@ -124,7 +124,7 @@ class LocalSource(PartedSource[Files]):
         return [self._there(str(file), part) for file in files] or [self._there(path, part)]
 
     def _beside(self, part: Files, language: str) -> dict[str, Path]:
-        """The second side of the part's file, its gold and its joined file, where it has them. Raises DataError."""
+        """Second side, gold and joined file of a part, where it has them. Raises DataError."""
         templates = {"pair": part.pair, "gold": part.gold, "join": part.join.path if part.join else None}
         names = part.names(language)
         return {role: self._there(fill(path, names), part) for role, path in templates.items() if path is not None}
@@ -162,13 +162,13 @@ def _state(path: Path) -> tuple[Path, int, int]:
 
 @cache
 def _digest(path: Path, _size: int, _changed: int) -> str:
-    """Cached per state of the file."""
+    """Digest of a file, cached per size and time of change."""
     return file_digest(path)
 
 
 @cache
 def _scan(path: Path, _size: int, _changed: int) -> Counter[str]:
-    """ "lines", and the names in PATTERNS. Cached per state of the file."""
+    """Counts of line ends ("lines") and of PATTERNS in a file, cached per size and time of change."""
     counts, tail = Counter[str](), b"\n"
     with open_bytes(path) as stream:
         try:
@@ -182,7 +182,7 @@ def _scan(path: Path, _size: int, _changed: int) -> Counter[str]:
 
 
 def _counts(before: bytes, chunk: bytes) -> Counter[str]:
-    """What a chunk adds; `before` is the end of what came before it, for patterns that lie across."""
+    """Counts that a chunk adds; `before` is the end of the previous one, for patterns that span both."""
     counts = Counter(lines=chunk.count(b"\n"))
     for name, patterns in PATTERNS.items():
         for pattern in patterns:

@@ -23,7 +23,7 @@ MARKED = re.compile(r"\{(.*?)\}")
 
 def comparable(path: Path, layout: Layout) -> Numbered:
     """BUCC: `id<TAB>sentence` of the foreign side, of the pivot side (`pair`), `id<TAB>id` of the pairs (`gold`)."""
-    assert layout.pair is not None  # sources.py refuses a description without it
+    assert layout.pair is not None  # a description without it is refused (sweep.tasks.describe)
     assert layout.gold is not None
     texts, pairs = _identified(path), _identified(layout.pair)
     links = defaultdict[str, list[str]](list)
@@ -61,10 +61,10 @@ def _fields(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
 
 
 def sentence_pool(path: Path, _layout: Layout) -> Numbered:
-    """LAReQA: SQuAD with `sentence_breaks`; every question is a query, every sentence with its context a candidate.
+    """LAReQA: SQuAD with `sentence_breaks`; each question is a query, each sentence with its context a candidate.
 
-    Questions on one paragraph are a unit.
-    A candidate's id is that of the official code: file name (the language), paragraph, sentence.
+    Questions on one paragraph are a unit. Ids of candidates are those of the official code: file name (the
+    language), paragraph, sentence.
     """
     number = 0
     for number, (paragraph, breaks, questions) in enumerate(_paragraphs(path), start=1):
@@ -87,7 +87,7 @@ def sentence_pool(path: Path, _layout: Layout) -> Numbered:
 
 
 def sentence_pairs(path: Path, _layout: Layout) -> Numbered:
-    """SQuAD: every question with the sentence of its first answer, in context: what LAReQA's encoders train on.
+    """LAReQA's training data: SQuAD questions, each with the sentence of its first answer in context.
 
     Without `sentence_breaks` a simple rule finds sentences (a mark, white space, a capital or digit); XTREME's own
     splitter knows more abbreviations.
@@ -108,7 +108,7 @@ def _candidate(context: str, span: Sequence[int]) -> str:
 
 
 def _sentence_of(question: Raw, breaks: Sequence[tuple[int, int]]) -> int | None:
-    """The sentence in which the first answer starts."""
+    """Index of the sentence in which the first answer starts, or None."""
     if not question["answers"]:
         return None
     start = int(question["answers"][0]["answer_start"])
@@ -148,9 +148,9 @@ def _sentences(context: str) -> Iterator[tuple[int, int]]:
 
 
 def mentions(path: Path, layout: Layout) -> Numbered:
-    """Mewsli-X: entity mentions as queries. `gold` is a JSON of {mention: [entity]} where the file has no entities.
+    """Mewsli-X: entity mentions as queries. `gold` is a JSON of {mention: [entity]} if the file has no entities.
 
-    Mentions of one entity are a unit: they look for the same candidate.
+    Mentions of one entity are a unit: they have the same right candidate.
     """
     gold = _gold(layout.gold) if layout.gold is not None else {}
     for number, text in read(path, "jsonl"):
@@ -171,7 +171,7 @@ def entities(path: Path, _layout: Layout) -> Numbered:
 
 
 def mention_pairs(path: Path, _layout: Layout) -> Numbered:
-    """Mewsli-X: mentions and their entities, to train on."""
+    """Mewsli-X: mentions with their entities, for training."""
     for number, pair in read(path, "jsonl"):
         with _record(path, number):
             mention = pair["contextual_mention"]
@@ -182,7 +182,7 @@ def mention_pairs(path: Path, _layout: Layout) -> Numbered:
 
 @contextmanager
 def _record(path: Path, number: int) -> Iterator[None]:
-    """Says where a record lacks something."""
+    """Turns an error of reading a record into a DataError with file:line."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -201,7 +201,7 @@ def _gold(path: Path) -> Mapping[str, Any]:
 
 
 def _mention(context: Raw, span: Raw) -> str:
-    """The mention, then its sentence with the mention between braces."""
+    """Query of a mention: the mention, then its sentence with the mention between braces."""
     start, end, text = span["start"], span["end"], context["text"]
     around = ((sentence["start"], sentence["end"]) for sentence in context["sentence_spans"])
     first, last = next((sentence for sentence in around if sentence[0] <= start and end <= sentence[1]), (0, len(text)))

@@ -1,17 +1,18 @@
-"""Units of test examples that are no independent evidence, and shares of train drawn as dev by whole units.
+"""Units of dependent examples, and shares of train that are drawn as dev by whole units.
 
 Questions on one passage are a unit, as are sentences of one document, rows that a study says belong together (the
 column `unit`), and the translations of one item in all languages. A unit has one number in all languages of a test set.
 
 Examples of a language share a unit where they share a *group*: its `unit`, else its context. Groups of different
-languages are translations of each other where they are called alike, where their examples have the same ids (XQuAD,
+languages are translations of each other where they have the same name, where their examples have the same ids (XQuAD,
 MLQA), or else by position, if both languages have as many examples, or as many groups. Where languages are no
 translations, a join by position costs nothing: their examples do not vary together. A join that would glue the groups
 of one language to each other is none of translations, and is not made.
 
-Train is all other rows, exactly. Files are often ordered, by label, source or difficulty, so that no rule on positions
-is fair. A passage, document or text that was trained on is no dev data: rows of a unit (sweep/data/units.py) and rows
-that say the same stay on one side. Each label gets its part of the share, rounded so that the parts add up to it.
+Where dev is a share of train, train is all other rows, exactly. Files are often ordered, by label, source or
+difficulty, so that no rule on positions is fair. A passage, document or text that was trained on is no dev data: rows
+of a unit and rows with the same content stay on one side. Each label gets its part of the share, rounded so that the
+parts add up to it.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 
-GLUED = 2  # a join that leaves a language less than one in so many of its groups was no join of translations
+GLUED = 2  # a join that leaves less than 1/GLUED of a language's groups was no join of translations
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What the rows of a test set in one language say of which of them belong together: 64-bit digests."""
+    """Digests by which rows of a test set in one language are joined to units: 64 bits each."""
 
-    groups: Ids  # [N] of what rows of one unit share; of the row's position where a row shares nothing
-    items: Ids | None  # [N] of ids that translations may share; None: there are none
-    own: bool  # groups are called in this language's words: translations of them are called otherwise
+    groups: Ids  # [N] of the name of a row's unit; of its position where it has none
+    items: Ids | None  # [N] of ids that translations may share; None: rows have no ids
+    own: bool  # units are named in this language's words: their translations have other names
 
 
 def marks_of(family: Family, rows: Sequence[Row]) -> Marks:
-    """The marks of all rows of a test set in one language, in their order."""
+    """Marks of all rows of a test set in one language, in their order."""
     named = [group(family, row) for row in rows]
     groups = [digest(str(position) if name is None else name) for position, name in enumerate(named)]
     ids = [digest(row["id"]) for row in rows if "id" in row]
@@ -58,24 +59,24 @@ def marks_of(family: Family, rows: Sequence[Row]) -> Marks:
 
 
 def group(family: Family, row: Row) -> str | None:
-    """What a row shares with the others of its unit, or None."""
+    """Name that a row shares with the other rows of its unit, or None."""
     if (unit := row.get("unit")) is not None:
         return f"unit {unit}"
     return family.unit(row)
 
 
 def content(family: Family, row: Row) -> str:
-    """What a row says, its label apart: its texts in any order, whatever their case, blanks and Unicode form."""
+    """Texts of a row without its label: in any order, and whatever their case, white space and Unicode form."""
     return "\n".join(sorted(" ".join(normalize("NFKC", text).casefold().split()) for text in family.contents(row)))
 
 
 def digest(text: str) -> int:
-    """64 bits of a text's digest, signed."""
+    """Signed 64-bit digest (blake2b) of a text."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True)
 
 
 def units(by_language: Mapping[str, Marks]) -> dict[str, Ids]:
-    """[N] unit numbers per language, counted from 0 over the languages of the test set."""
+    """Unit numbers [N] per language, counted from 0 over all languages of the test set."""
     if not by_language:
         return {}
     names = np.concatenate([marks_of.groups for marks_of in by_language.values()])
@@ -93,7 +94,7 @@ def units(by_language: Mapping[str, Marks]) -> dict[str, Ids]:
 
 
 class _Merger:
-    """Groups that were joined to units."""
+    """Union-find over groups of examples: those that are merged make one unit."""
 
     def __init__(self, groups_of: Mapping[str, Ids]) -> None:
         self._groups = {language: np.unique(groups) for language, groups in groups_of.items()}
@@ -102,7 +103,7 @@ class _Merger:
         )
 
     def join(self, pairs: Ids) -> bool:
-        """Joins the groups of each of the pairs [P, 2]; False: none, because that would glue a language's groups."""
+        """Merges the groups of each pair [P, 2]; False: none, because it would glue a language's groups together."""
         before = self._parent.copy()
         parent = self._parent.tolist()
         for left, right in np.unique(pairs, axis=0).tolist():
@@ -115,11 +116,11 @@ class _Merger:
         return True
 
     def roots(self, groups: Ids) -> Ids:
-        """The unit of each group."""
+        """Unit of each group."""
         return self._parent[groups]
 
     def alone(self, language: str) -> bool:
-        """Whether most groups of a language are joined with none of another one."""
+        """Whether most groups of a language are merged with none of another one."""
         elsewhere = [self.roots(groups) for name, groups in self._groups.items() if name != language]
         own = self.roots(self._groups[language])
         return bool(elsewhere) and 2 * int(np.isin(own, np.concatenate(elsewhere)).sum()) < len(own)
@@ -133,7 +134,7 @@ def _root(parent: list[int], group: int) -> int:
 
 
 def _by_id(by_language: Mapping[str, Marks], groups_of: Mapping[str, Ids]) -> Ids:
-    """[P, 2] groups of different languages that have an example of the same id."""
+    """Pairs [P, 2] of groups of different languages that have an example of the same id."""
     items = {language: marks_of.items for language, marks_of in by_language.items() if marks_of.items is not None}
     if len(items) < 2:
         return np.zeros((0, 2), dtype=np.int64)
@@ -143,7 +144,7 @@ def _by_id(by_language: Mapping[str, Marks], groups_of: Mapping[str, Ids]) -> Id
 
 
 def _by_position(by_language: Mapping[str, Marks], groups_of: Mapping[str, Ids], language: str) -> Iterator[Ids]:
-    """Pairs [P, 2] of a language's groups and those of the first one that has as many examples, then as many groups."""
+    """Pairs [P, 2] of a language's groups and those of the first one with as many examples, then as many groups."""
     candidates = [candidate for candidate in by_language if candidate != language and by_language[candidate].own]
     for listed in (groups_of, {name: _in_order(groups) for name, groups in groups_of.items()}):
         for candidate in candidates:
@@ -153,7 +154,7 @@ def _by_position(by_language: Mapping[str, Marks], groups_of: Mapping[str, Ids],
 
 
 def _in_order(groups: Ids) -> Ids:
-    """The groups in the order of their first examples."""
+    """Groups in the order of their first examples."""
     distinct, first = np.unique(groups, return_index=True)
     return distinct[np.argsort(first)]
 
@@ -163,12 +164,12 @@ SEED = 0
 
 
 def dev_size(examples: int, share: Fraction) -> int:
-    """Rows of dev where there are so many; where units are larger than a row it is about that."""
+    """Rows of dev that a share of so many rows aims at, rounded up."""
     return ceil(examples * share)
 
 
 def drawn_as_dev(family: Family, rows: Sequence[Row], share: Fraction) -> NDArray[np.bool_]:
-    """[N] which rows are dev: not all, and at least one. Raises ValueError where all rows are one unit."""
+    """Mask [N] of the rows that are dev: not all, and at least one. Raises ValueError where all rows are one unit."""
     numbers: dict[str, int] = {}
     unit = [numbers.setdefault(group(family, row) or f"row {content(family, row)}", len(numbers)) for row in rows]
     if (
@@ -185,7 +186,7 @@ def drawn_as_dev(family: Family, rows: Sequence[Row], share: Fraction) -> NDArra
     chosen, taken = set[int](), Counter[int]()
     order = np.random.Generator(np.random.PCG64([SEED, len(numbers)])).permutation(len(numbers)).tolist()
     for number in order:
-        # Whether it brings the counts nearer to what is wanted, in squares.
+        # Whether it brings the counts nearer to the quotas, in squares.
         if sum(n * (n + 2 * (taken[stratum] - quotas[stratum])) for stratum, n in within[number].items()) < 0:
             chosen.add(number)
             taken += within[number]
@@ -195,7 +196,7 @@ def drawn_as_dev(family: Family, rows: Sequence[Row], share: Fraction) -> NDArra
 
 
 def _quotas(counts: Counter[int], total: int) -> dict[int, int]:
-    """Rows of each stratum, `total` in all: their shares rounded down, the rest by the largest remainders."""
+    """Rows of each stratum, `total` in all: shares rounded down, the rest by the largest remainders."""
     examples = sum(counts.values())
     parts = {stratum: Fraction(count * total, examples) for stratum, count in counts.items()}
     quotas = {stratum: int(part) for stratum, part in parts.items()}
