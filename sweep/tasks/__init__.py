@@ -1,4 +1,4 @@
-"""Task families, one file each, and the table of them: what a study may write as `family`."""
+"""Task families, one file each, and the table of those that a study may name as `family`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAMILIES = {family.name: family for family in _ALL}
 
 
 def family_of(name: str, where: object = "", folder: Path | None = None) -> Family:
-    """The family of a name, or of `module:Class`. Raises StudyError with the place `where` that names it."""
+    """Family of a name, or of `module:Class` below `folder`. Raises StudyError at `where`."""
     if is_reference(name):
         return own_family(name, folder, where=where)
     if name not in FAMILIES:
@@ -41,6 +41,6 @@ def family_of(name: str, where: object = "", folder: Path | None = None) -> Fami
 
 
 def measure_of(family: str, metric: str) -> Measure:
-    """How a record's statistics become a score, from the names that it has. Raises StudyError."""
+    """Measure that turns a record's statistics into a score, by family and metric names. Raises StudyError."""
     resolved = family_of(family)
     return resolved.metric_of(metric, f"metric {metric}") or resolved

@@ -1,8 +1,8 @@
-"""Reads every row that a study will read: the first bad one with its place, and rows that two tasks share.
+"""Data check: reads every row of a study, reports the first bad one of each file, and finds overlaps of tasks.
 
-Two tasks that read the same rows overlap, whatever they are called: digests of what rows say decide, their labels,
-case, blanks and Unicode forms apart. The table of corpora adds what digests cannot see: translations, and other rows of
-the same passages.
+Two tasks that read the same rows overlap, whatever they are called: digests of contents decide, without labels, case,
+white space and Unicode forms. The table of corpora adds what digests cannot see: translations, and other rows of the
+same passages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RowDigests = Mapping[tuple[str, str], Digests]  # (split, language) -> [N] diges
 
 @dataclass(frozen=True)
 class SharedRows:
-    """Rows of a target, by split and language, that also stand in training data; those that do in none are left out."""
+    """Rows of a target, by split and language, that are also in training data; languages without any are left out."""
 
     test: dict[str, tuple[int, int]]  # language -> (rows in common, rows)
     dev: dict[str, tuple[int, int]]
@@ -45,7 +45,7 @@ class SharedRows:
 
     @classmethod
     def of(cls, training: Sequence[Digests], target: RowDigests) -> SharedRows:
-        """`training` of an intermediate task against all data of a target."""
+        """Rows that all data of a target shares with the `training` rows of an intermediate task."""
         training_rows = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *training]))
         in_common: dict[str, dict[str, tuple[int, int]]] = {"test": {}, "dev": {}, "train": {}}
         for (split, language), rows in target.items():
@@ -57,13 +57,13 @@ class SharedRows:
 
     @property
     def contaminates(self) -> bool:
-        """Whether a gain from this training data would be no fair one."""
+        """Whether so many rows are shared that a gain from this training data is not reported."""
         tested = max((common / rows for common, rows in self.test.values()), default=0.0)
         trained = [common / rows for common, rows in (*self.train.values(), self.trained) if rows]
         return tested >= TEST_SHARE or max(trained, default=0.0) >= TRAIN_SHARE
 
     def sentences(self) -> Iterator[str]:
-        """How many rows of each split are in common, and in which language most."""
+        """Number of shared rows of each split, and the language with the largest share."""
         for split in ("test", "dev", "train"):
             by_language: dict[str, tuple[int, int]] = getattr(self, split)
             if by_language:
@@ -75,7 +75,7 @@ class SharedRows:
 
 
 def overlap(intermediate: Task, target: Task, shared: SharedRows | None = None) -> str | None:
-    """Why an intermediate task's gain on a target is no fair gain, or None."""
+    """Reason why an intermediate task's gain on a target is no fair gain, or None."""
     if intermediate.name == target.name:
         return "are the same task"
     if shared is not None and shared.contaminates:
@@ -89,7 +89,7 @@ def overlap(intermediate: Task, target: Task, shared: SharedRows | None = None) 
 
 
 def own_overlap(places: RowDigests, name: str) -> Iterator[str]:
-    """What of a task's test and dev data also stands in its other data, in sentences."""
+    """Sentences on rows of a task's test and dev data that are also in its other data."""
     for split, reference in (("test", "train"), ("test", "dev"), ("dev", "train")):
         references = [rows for (role, _), rows in places.items() if role == reference]
         shared = SharedRows.of(references, {place: rows for place, rows in places.items() if place[0] == split})
@@ -103,7 +103,7 @@ MIN_DEV_ROWS = 20  # rows of which a handful of lucky answers is a score
 
 @dataclass(frozen=True)
 class Checked:
-    """What was read of a task, and what its user should know of it."""
+    """Result of checking a task's data."""
 
     rows: int = 0
     notes: tuple[str, ...] = ()  # how it is read
@@ -114,7 +114,7 @@ class Checked:
 
 @dataclass
 class _SplitContents:
-    """What was seen in one split of one language."""
+    """Counts, classes and digests of one split in one language."""
 
     rows: int = 0
     labels: Counter[int] = field(default_factory=Counter)  # classes of rows or of their words
@@ -130,10 +130,10 @@ class _SplitContents:
 
 
 def check(task: Task, sources: Iterable[str] = ()) -> Checked:
-    """Reads all splits in all languages. Raises DataError with the place of a bad row, and the first of every file.
+    """Reads all splits in all languages. Raises DataError with the first bad row of every file.
 
-    Train is read in `sources` too, the languages that a study trains it in beside the usual ones. Embedded tasks make
-    their rows themselves and are not read.
+    Train is also read in `sources`, the languages that a study trains the task in beside the usual ones. Embedded tasks
+    generate their rows and are not read.
     """
     source = task.source
     if not isinstance(source, (LocalSource, HubSource)):
@@ -180,7 +180,7 @@ def _notes(task: Task, where: str) -> Iterator[str]:
 
 
 def _unseen_labels(task: Task, where: str, contents: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
-    """Classes of dev and test data that no training row has."""
+    """Sentences on classes of dev and test data that no training row has."""
     trained = set[int]().union(*(one_split.labels for (split, _), one_split in contents.items() if split == "train"))
     for split in ("dev", "test") if task.trained_in else ():
         labels = {language: one_split.labels for (part, language), one_split in contents.items() if part == split}
@@ -197,7 +197,7 @@ def _unseen_labels(task: Task, where: str, contents: Mapping[tuple[str, str], _S
 
 
 def _weak_dev_sets(task: Task, where: str, contents: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
-    """Dev sets that cannot tell a phase that learned something from one that did not."""
+    """Sentences on dev sets that cannot tell a phase that learned something from one that did not."""
     for (split, language), dev in contents.items():
         if split != "dev" or task.family.raw_text:
             continue

@@ -1,7 +1,7 @@
-"""The families whose answer is one of a few: `sequence` (class of a text or pair) and `choice` (one of its options).
+"""Families of classes: `sequence` (class of a text or pair) and `choice` (one of several options).
 
-Their statistics are (correct, 1) and their metric is accuracy; metrics of classes are there for `sequence`. Labels are
-integers by now, names the source's business.
+Statistics are (correct, 1) and the metric is accuracy; `sequence` also has the metrics of classes below. Labels are
+integers here; the source maps names to them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Sums = NDArray[np.float64]
 
 
 def accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[...] share correct from [..., 2] sums of (correct, counted); 0 where nothing was counted."""
+    """Accuracy [...] from sums [..., 2] of (correct, counted); 0 where nothing was counted."""
     counted = sums[..., 1]
     return np.divide(sums[..., 0], counted, out=np.zeros_like(counted), where=counted > 0)
 
 
 def right_or_wrong(predictions: Sequence[int], gold: Sequence[int]) -> NDArray[np.float64]:
-    """[N, 2] (correct, 1)."""
+    """Statistics [N, 2]: (correct, 1)."""
     correct = np.asarray(predictions, dtype=np.int64) == np.asarray(gold, dtype=np.int64)
     return np.stack([correct, np.ones_like(correct)], axis=1).astype(np.float64)
 
@@ -45,7 +45,7 @@ def _label_problem(label: object, count: int) -> str | None:
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Lengths of a pair cut to `room` tokens in all, the longer text giving way until both are equal."""
+    """Lengths of a pair cut to `room` tokens in all; the longer text is cut until both are equal."""
     if first + second <= room:
         return first, second
     if min(first, second) <= room // 2:
@@ -55,7 +55,10 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def class_counts(predicted: Sequence[Any], gold: Sequence[Sequence[int]], classes: int) -> Sums:
-    """[N, 3 C] counts per example: of each class what is right, predicted and gold, from a class or classes each."""
+    """Counts [N, 3 C] per example: of each class what is right, predicted and gold.
+
+    An example has one predicted and one gold class, or a list of them (words of a sentence).
+    """
     lengths = [len(classes_of) for classes_of in gold]
     owner = np.repeat(np.arange(len(gold)), lengths)
     flat_gold = np.concatenate([np.zeros(0, np.int64), *map(np.atleast_1d, gold)]).astype(np.int64)
@@ -67,13 +70,13 @@ def class_counts(predicted: Sequence[Any], gold: Sequence[Sequence[int]], classe
 
 
 def _parts(sums: Sums) -> tuple[Sums, Sums, Sums]:
-    """[..., C] right, predicted, gold from [..., 3 C]."""
+    """Right, predicted and gold [..., C] from [..., 3 C]."""
     counts = sums.reshape(*sums.shape[:-1], -1, 3)
     return counts[..., 0], counts[..., 1], counts[..., 2]
 
 
 def _over(share: Sums, total: Sums) -> Sums:
-    """0 where there is nothing to divide by."""
+    """Ratio, 0 where the total is 0."""
     return np.divide(share, total, out=np.zeros_like(total), where=total > 0)
 
 
@@ -134,7 +137,7 @@ VALUES: dict[str, Callable[[Sums], Sums]] = {
 
 @dataclass(frozen=True)
 class ClassMetric:
-    """A metric of VALUES for a family whose rows, or their words, are of `classes`."""
+    """Metric of VALUES for a family whose rows, or their words, have `classes`."""
 
     family: Family
     name: str = "accuracy"
@@ -152,37 +155,37 @@ class ClassMetric:
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 3 C] counts of classes."""
+        """Counts [N, 3 C] of right, predicted and gold examples of each class."""
         return class_counts(predictions, [self.family.classes(row) for row in rows], len(task.labels))
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The metric of this name."""
+        """Value [...] of this metric from sums [..., 3 C]."""
         return VALUES[self.name](sums)
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """The metric of this name."""
+        """This metric alone, by its name."""
         return {self.name: self.value(sums)}
 
 
 def class_metrics(family: Family, labels: Sequence[str] | None) -> list[ClassMetric]:
-    """The metrics of classes that there are for these labels (None: for any), the family's own left out."""
+    """Metrics of classes for these labels (None: any labels), without the family's own."""
     two = labels is None or len(labels) == 2
     return [ClassMetric(family, name) for name in VALUES if name != family.metric and (two or name != "binary_f1")]
 
 
 class _OneOfAFew(Family):
-    """How an answer that is one of a few is judged."""
+    """Family whose answer is one of a few, judged by accuracy."""
 
     probe = "texts"
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 2] (correct, 1)."""
+        """Statistics [N, 2]: (correct, 1)."""
         return right_or_wrong(predictions, [row["label"] for row in rows])
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Accuracy."""
+        """Accuracy [...] from sums [..., 2]."""
         return accuracy(sums)
 
     def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
@@ -191,7 +194,7 @@ class _OneOfAFew(Family):
 
 
 class SequenceFamily(_OneOfAFew):
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP] where a row has a pair; ends are cut, the longer text first.
+    """Class of a text or a pair: [CLS] text [SEP], or [CLS] text [SEP] pair [SEP], the longer text cut first.
 
     Row: text: str, pair: str | None, label: int. Target: [label]. Output: [C] class logits. Prediction: int, the class.
     """
@@ -202,7 +205,7 @@ class SequenceFamily(_OneOfAFew):
     labels = "named"
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
-        """Text, pair or None, and the label's integer."""
+        """Row of text, pair or None, and the label's integer. Raises DataError."""
         pair = columns.text(raw, "pair", where) if "pair" in columns.columns else None
         label = columns.label(columns.value(raw, "label", where), where)
         return {"text": columns.text(raw, "text", where), "pair": pair, "label": label}
@@ -212,23 +215,23 @@ class SequenceFamily(_OneOfAFew):
         return (row["label"],)
 
     def metrics(self, labels: Sequence[str] | None = None) -> Sequence[Metric]:
-        """Those of classes."""
+        """Metrics of classes."""
         return class_metrics(self, labels)
 
     def counts(self) -> Measure:
-        """Of classes."""
+        """Counts of classes, for a user's own metric."""
         return ClassMetric(self)
 
     def line(self, prediction: Prediction, task: Task) -> str:
-        """The name of a class."""
+        """Name of the class."""
         return task.labels[prediction]
 
     def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
-        """The integers of names."""
+        """Integers of class names. Raises DataError with file:line."""
         return numbered(lines, {name.strip(): number for number, name in enumerate(task.labels)}, path)
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         if not isinstance(row["text"], str) or not row["text"].strip():
             return "empty text"
         if row.get("pair") is not None and not isinstance(row["pair"], str):
@@ -242,7 +245,7 @@ class SequenceFamily(_OneOfAFew):
     def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The greatest of the class logits [C] of each row; the first of equal ones."""
+        """Class of the greatest logit [C] of each row; the lowest of equal ones."""
         classes: list[Prediction] = np.stack(outputs).argmax(axis=1).tolist() if outputs else []
         return classes
 
@@ -250,7 +253,7 @@ class SequenceFamily(_OneOfAFew):
 def one_sequence_each(
     rows: Sequence[Row], targets: Sequence[int], tokenizer: Any, max_length: int
 ) -> Iterator[EncodedSequence]:
-    """One sequence of `text`, and `pair` where there is one, for each row, with its target; the longer text is cut."""
+    """One sequence of `text`, and of `pair` if the row has one, with its target; the longer text is cut first."""
     single, double = frame(tokenizer, pair=False), frame(tokenizer, pair=True)
     for start, part in slices(rows):
         texts = subwords(tokenizer, [row["text"] for row in part])
@@ -267,9 +270,9 @@ def one_sequence_each(
 
 
 class ChoiceFamily(_OneOfAFew):
-    """Every option is encoded with the prompt, [CLS] prompt [SEP] option [SEP], and the highest score wins.
+    """One of several options: each is encoded with the prompt, [CLS] prompt [SEP] option [SEP]; the best score wins.
 
-    What does not fit is cut from the front of the prompt, whose end is nearest to the option.
+    A prompt that is too long is cut at its front; its end is nearest to the option.
 
     Row: prompt: str, options: list[str] (2 or more), label: int. Targets: [label] on the first option's sequence, [] on
     the others. Output: [1] score of the option. Prediction: int, the option.
@@ -282,29 +285,29 @@ class ChoiceFamily(_OneOfAFew):
     suffix = "jsonl"
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
-        """Prompt, options and the right one's position."""
+        """Row of prompt, options and the index of the right one. Raises DataError."""
         options = columns.texts(raw, "options", where)
         label = columns.label(columns.value(raw, "label", where), where)
         return {"prompt": columns.text(raw, "prompt", where), "options": options, "label": label}
 
     def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
-        """The prompt with each option."""
+        """Prompt with each option."""
         return [(row["prompt"], option) for option in row["options"]]
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """A score of each option."""
+        """Score of each option."""
         return HeadSpec("choice", 1)
 
     def line(self, prediction: Prediction, task: Task) -> str:
-        """{"label": option}."""
+        """JSON object {"label": option}."""
         return f'{{"label": {prediction}}}'
 
     def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
-        """The numbers of options."""
+        """Indices of options. Raises DataError with file:line."""
         return [_option(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         options = row["options"]
         if not isinstance(row["prompt"], str):
             return f"prompt is {row['prompt']!r}, not text"
@@ -332,7 +335,7 @@ class ChoiceFamily(_OneOfAFew):
     def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The option of the greatest score [1] of each row; the first of equal ones."""
+        """Option of the greatest score [1] of each row; the first of equal ones."""
         if not outputs:
             return []
         firsts = encoded.example_bounds()[:-1]

@@ -1,7 +1,7 @@
-"""The family of the masked language model (`masked`): raw text, some of whose tokens are to be guessed.
+"""Family of the masked language model (`masked`): raw text, some of whose tokens are predicted.
 
-Which tokens are masked is drawn anew by the training side, never here. Statistics are (correct, masked) per line of
-text and the metric is the share of masked tokens guessed right.
+The batches of training draw anew which tokens are masked. Statistics are (correct, masked) per line of text; the metric
+is the share of masked tokens predicted right.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sweep.tasks.task import Family, HeadSpec, Prediction, Task
 
 
 class MaskedFamily(Family):
-    """[CLS] text [SEP]; a long line becomes several sequences of the same example, so that nothing is lost.
+    """Raw text: [CLS] text [SEP]; a long line becomes several sequences of one example.
 
-    Row: text: str. Targets: one per token. Output: [2] correctly predicted masked tokens, masked tokens. Prediction:
-    (int, int), the same of the whole row.
+    Row: text: str. Targets: one per token, 1 where it may be masked. Output: [2] correctly predicted masked tokens,
+    masked tokens. Prediction: (int, int), the same of the whole row.
     """
 
     name = "masked"
@@ -33,26 +33,26 @@ class MaskedFamily(Family):
     suffix = None
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
-        """A line of text."""
+        """Row of a line of text. Raises DataError."""
         return {"text": columns.text(raw, "text", where)}
 
     def tokenizer_lacks(self, tokenizer: Any) -> tuple[str, str] | None:
-        """A mask token."""
+        """The mask token, where the tokenizer has none."""
         if tokenizer.mask_token_id is not None:
             return None
         expected = "a masked task needs one: name it as mask_token in its tokenizer_config.json, or leave the task out"
         return "no mask token", expected
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """The masked token's word."""
+        """Token of the vocabulary at each masked position."""
         return HeadSpec("masked")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         return None if isinstance(row["text"], str) and row["text"].strip() else "empty text"
 
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
-        """Targets are 1 where a token may be masked: on all but special tokens, unknown ones included among those."""
+        """Sequences with target 1 where a token may be masked: all but special and unknown tokens."""
         around = frame(tokenizer, pair=False)
         room = around.room(max_length)
         before, after = ([0] * len(gap) for gap in around.gaps)
@@ -78,15 +78,15 @@ class MaskedFamily(Family):
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 2] (correct, masked)."""
+        """Statistics [N, 2]: (correct, masked)."""
         return np.array(predictions, dtype=np.float64).reshape(-1, 2)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Share of masked tokens guessed right; 0 where none was masked."""
+        """Share [...] of masked tokens predicted right; 0 where none was masked."""
         return accuracy(sums)
 
     def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """Share of the most frequent token among those that may be masked: what guessing it every time is worth."""
+        """Frequency of the most frequent token among those that may be masked."""
         maskable = encoded.tokens[encoded.targets == 1]
         return float(np.unique(maskable, return_counts=True)[1].max() / len(maskable)) if len(maskable) else 0.0
 

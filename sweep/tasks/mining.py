@@ -1,13 +1,13 @@
-"""The family `mining`: find the translations that two comparable corpora share, as XTREME does with BUCC 2018.
+"""Family of bitext mining (`mining`): translations that two comparable corpora share, as XTREME scores BUCC 2018.
 
-Both sides lose their duplicates (the last occurrence gives the vector). A pair's score is its cosine over the mean
-cosine of both sentences to their four nearest neighbours (the ratio margin of Artetxe and Schwenk 2019, arXiv
-1811.01136). The best candidate of every sentence, in both directions, is taken in the order of scores, each sentence
-once. Pairs of a sentence that its corpus has more than once (blanks around it aside) name no single id and are dropped.
+Both sides are deduplicated (the last occurrence gives the vector). A pair's score is its cosine over the mean cosine of
+both sentences to their four nearest neighbours (the ratio margin of Artetxe and Schwenk 2019, arXiv 1811.01136). The
+best candidate of every sentence, in both directions, is taken in the order of scores, each sentence once. Pairs of a
+sentence that its corpus has more than once (white space around it aside) have no single id and are dropped.
 
-A pair counts from a threshold on, which is calibrated on dev: the middle between the score at the best F1 and the next.
-Statistics are (right, predicted, gold) pairs of a foreign sentence, the metric is their micro F1.
-Source: third_party/utils_retrieve.py of google-research/xtreme.
+Pairs count from a threshold on, which is calibrated on dev: the middle between the score at the best F1 and the next.
+Statistics are (right, predicted, gold) pairs of a foreign sentence; the metric is their micro F1. Source:
+third_party/utils_retrieve.py of google-research/xtreme.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ NEIGHBOURS = 4
 
 
 class MiningFamily(Family):
-    """One sequence per row, without targets.
+    """Bitext mining: one sequence per row, without targets.
 
     Row: id: str, side: "text" (foreign) or "pair" (pivot), text: str, links: list[str] (of side text: ids of its
-    translations on the other side). Prediction: {id of a translation on the other side: its score}; empty: none, and of
-    side pair always.
+    translations on the other side). Output: Vectors. Prediction: {id of a translation on the other side: its score};
+    empty for a sentence without one, and for side pair.
     """
 
     name = "mining"
@@ -49,7 +49,7 @@ class MiningFamily(Family):
     calibrates = True
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
-        """A sentence of one side, and the ids of its translations."""
+        """Row of a sentence, its side, and the ids of its translations. Raises DataError."""
         return {
             "id": str(columns.value(raw, "id", where)),
             "side": columns.text(raw, "side", where),
@@ -62,19 +62,19 @@ class MiningFamily(Family):
         return (row["text"],)
 
     def asks(self, row: Row) -> bool:
-        """Foreign sentences do."""
+        """Whether the sentence is foreign: those are the examples of a score."""
         return bool(row["side"] == "text")
 
     def may_be_left_out(self, row: Row) -> bool:
-        """None: both sides are searched."""
+        """False: both sides are searched."""
         return False
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """The encoder's own vectors."""
+        """Vectors of the encoder."""
         return HeadSpec("vector")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         if row["side"] not in SIDES:
             return f"side {row['side']!r} is not text or pair"
         if not isinstance(row["text"], str) or not row["text"].strip():
@@ -91,7 +91,7 @@ class MiningFamily(Family):
     def predict(
         self, outputs: Vectors, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The pair of every foreign sentence that has one, with its score; nothing is below a threshold yet."""
+        """Pair of every foreign sentence that has one, with its score, before any threshold."""
         texts, pairs = (_distinct(rows, side) for side in SIDES)
         predictions: list[Prediction] = [{} for _ in rows]
         if not len(texts) or not len(pairs):
@@ -104,7 +104,7 @@ class MiningFamily(Family):
         return predictions
 
     def calibrate(self, predictions: Sequence[Prediction], rows: Sequence[Row]) -> float:
-        """The threshold of best F1, the highest of several; 0 where no pair is right, as in XTREME's code."""
+        """Threshold of best F1, the highest of several; 0 where no pair is right, as in XTREME's code."""
         scored = [
             (score, pair in row["links"])
             for row, prediction in zip(rows, predictions, strict=True)
@@ -124,13 +124,13 @@ class MiningFamily(Family):
         return float((descending[best] + descending[min(best + 1, len(descending) - 1)]) / 2)
 
     def above(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
-        """What remains from the threshold on."""
+        """Pairs with at least the threshold's score."""
         return [{pair: score for pair, score in prediction.items() if score >= threshold} for prediction in predictions]
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 3] (right, predicted, gold) pairs; the rows of the other side have none."""
+        """Statistics [N, 3]: (right, predicted, gold) pairs of foreign sentences, zeros for the pivot side."""
         counts = np.zeros((len(rows), 3))
         for number, (row, prediction) in enumerate(zip(rows, predictions, strict=True)):
             if row["side"] == "text":
@@ -139,29 +139,29 @@ class MiningFamily(Family):
         return counts
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Micro F1 of pairs; 0 where there is none."""
+        """Micro F1 [...] of pairs; 0 where there is none."""
         return micro_scores(sums)["f1"]
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """F1, precision and recall of pairs."""
+        """F1, precision and recall of pairs, each [...]."""
         return micro_scores(sums)
 
     def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """One right pair: the same translation for all, which only one of them can keep."""
+        """F1 of one right pair: the same translation for all sentences, which only one of them can keep."""
         gold = sum(len(set(row["links"])) for row in rows if row["side"] == "text")
         return 2 / (1 + gold) if gold else 0.0
 
     def gold(self, row: Row, number: int) -> Prediction:
-        """The ids of a foreign sentence's translations."""
+        """Ids of a foreign sentence's translations."""
         return row["links"] if self.asks(row) else ()
 
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
-        """id TAB id a line."""
+        """Lines of id, tab, id."""
         pairs = zip(rows, predictions, strict=True)
         return "".join([f"{row['id']}\t{pair}\n" for row, prediction in pairs for pair in prediction])
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
-        """The same."""
+        """Pairs of both files. Raises DataError."""
         gold, predicted = (_links(path) for path in (labels, predictions))
         rows: list[Row] = [
             {"id": name, "side": "text", "text": "", "links": list(gold.get(name, {}))}
@@ -171,7 +171,7 @@ class MiningFamily(Family):
 
 
 def _links(path: Path) -> dict[str, dict[str, float]]:
-    """id -> ids it is paired with. A pair that stands twice counts once, as in the official scorer."""
+    """id -> ids that it is paired with. A pair that occurs twice counts once, as in the official scorer."""
     links: dict[str, dict[str, float]] = {}
     for number, line in enumerate(file_lines(path), start=1):
         foreign, tab, pivot = line.partition("\t")
@@ -182,19 +182,19 @@ def _links(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _distinct(rows: Sequence[Row], side: str) -> RowIds:
-    """The rows of a side without duplicates, in the order of first occurrence; the last occurrence stands for all."""
+    """Rows [M] of a side without duplicates, in the order of first occurrence; the last occurrence is kept."""
     last = {row["text"]: number for number, row in enumerate(rows) if row["side"] == side}
     return np.array(list(last.values()), dtype=np.int64)
 
 
 def _once(rows: Sequence[Row], side: str) -> set[str]:
-    """The texts that occur once on a side, blanks around them aside."""
+    """Texts that occur once on a side, white space around them aside."""
     counts = Counter(row["text"].strip() for row in rows if row["side"] == side)
     return {text for text, count in counts.items() if count == 1}
 
 
 def _candidates(forward: Neighbours, backward: Neighbours) -> Iterator[tuple[int, int, float]]:
-    """(foreign, pivot, score) of the pairs that remain, by descending score: each sentence once, scores above 0."""
+    """(foreign, pivot, score) of the pairs that are taken, by descending score: each sentence once, scores above 0."""
     near, far = (neighbours.cosine.mean(axis=1, dtype=np.float64) for neighbours in (forward, backward))
     forward_best, forward_scores = _best(forward, near, far)
     backward_best, backward_scores = _best(backward, far, near)
@@ -214,7 +214,7 @@ def _candidates(forward: Neighbours, backward: Neighbours) -> Iterator[tuple[int
 def _best(
     neighbours: Neighbours, means: NDArray[np.float64], means_of_keys: NDArray[np.float64]
 ) -> tuple[RowIds, NDArray[np.float64]]:
-    """The neighbour of greatest margin for each sentence, and that margin."""
+    """Neighbour of greatest margin for each sentence [N], and that margin [N]."""
     between = (means[:, None] + means_of_keys[neighbours.keys]) / 2
     margins = np.divide(neighbours.cosine, between, out=np.zeros_like(between), where=between != 0)
     best = margins.argmax(axis=1)

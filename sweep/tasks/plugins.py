@@ -1,7 +1,7 @@
-"""Own Python of a study: objects named `module:name`, imported from its folder or from sys.path.
+"""A study's own Python: objects named `module:name`, imported from the study's folder or from sys.path.
 
-What such a module says is part of every key that depends on it, by the digest of its file as it was imported. Other
-processes import it from the folder that it was found in.
+The file of such a module is part of every key that depends on it, by its digest when it was imported. Other processes
+import it from the same folder.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _digests: dict[str, str] = {}  # module -> digest of its file when it was import
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is meant as `module:name`."""
+    """Whether a name has the form `module:name`."""
     return ":" in name
 
 
 def add_folder(folder: Path | str) -> None:
-    """Lets modules of a folder be imported, after all that Python finds elsewhere."""
+    """Appends a folder to sys.path."""
     if (name := str(folder)) not in sys.path:
         sys.path.append(name)
 
 
 def imported(reference: str, where: object, folder: Path | None = None) -> Any:
-    """The object that `module:name` names. Raises StudyError with the place `where` that names it."""
+    """Object that `module:name` names. Raises StudyError at `where`."""
     if not REFERENCE.fullmatch(reference):
         raise StudyError(where, repr(reference), EXPECTED)
     module_name, _, name = reference.partition(":")
@@ -50,7 +50,7 @@ def imported(reference: str, where: object, folder: Path | None = None) -> Any:
 
 
 def restored(reference: str, folder: Path | None, digest: str) -> Any:
-    """The same object in another process. Raises StudyError where its file has changed since it was imported first."""
+    """The same object in another process. Raises StudyError where its file has changed since the first import."""
     value = imported(reference, f"{reference}", folder)
     if module_digest(reference.partition(":")[0]) != digest:
         raise StudyError(reference, "a file that was changed while its study runs", "run the study again")
@@ -84,7 +84,7 @@ def _file(module: ModuleType) -> Path | None:
 
 
 def digest_of(reference: str) -> str:
-    """Digest of the file that `module:name` lies in, without importing it; empty where there is none."""
+    """Digest of the file of `module:name`, without importing it; empty where there is no file."""
     try:
         spec = importlib.util.find_spec(reference.partition(":")[0])
     except ModuleNotFoundError:
@@ -93,17 +93,17 @@ def digest_of(reference: str) -> str:
 
 
 def code_folders() -> list[str]:
-    """The folders from which a user's own Python was imported in this process."""
+    """Folders from which a study's own Python was imported in this process."""
     return sorted({str(module_folder(name)) for name, digest in _digests.items() if digest})
 
 
 def module_digest(name: str) -> str:
-    """Digest of an imported module's file, as it was when it was imported."""
+    """Digest of an imported module's file at the time of its import."""
     return _digests[name]
 
 
 def module_folder(name: str) -> Path:
-    """The folder from which an imported module can be imported again."""
+    """Folder from which an imported module can be imported again."""
     module = sys.modules[name]
     file = _file(module)
     assert file is not None

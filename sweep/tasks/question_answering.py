@@ -1,11 +1,11 @@
-"""The family whose answer is a span of the context (`span`), and when two answers are the same.
+"""Family of extractive question answering (`span`), and the comparison of answers.
 
-XTREME compares answers as SQuAD does in every language of XQuAD and TyDiQA, and as MLQA does in MLQA alone.
+XTREME compares answers as SQuAD's script does in every language of XQuAD and TyDiQA, and as MLQA's script does in MLQA
+alone: the task's `normaliser`.
 
 Windows, decoding and scores are those of the SQuAD script that XTREME uses for XQuAD and TyDiQA in every language:
 windows start 128 tokens apart, the best span of at most 30 tokens over all windows is the answer, cut from the context
-as it was written. Statistics are (F1, exact match, 1); the metric is mean F1. How answers are compared is the task's
-`normaliser`.
+as it was written. Statistics are (F1, exact match, 1); the metric is mean F1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORMS: tuple[Form, ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 class _Punctuation(dict[int, int | None]):
-    """For str.translate: takes out Unicode's punctuation (categories P*) and what ASCII counts as such."""
+    """Table for str.translate that deletes Unicode punctuation (categories P*) and ASCII punctuation."""
 
     def __missing__(self, code: int) -> int | None:
         character = chr(code)
@@ -60,14 +60,14 @@ _ARTICLES = {
 
 
 def squad(text: str) -> str:
-    """Lower case, no ASCII punctuation, no English articles, single spaces; the same in every language."""
+    """Text in lower case, without ASCII punctuation and English articles, with single spaces; for every language."""
     return " ".join(_ENGLISH.sub(" ", text.lower().translate(_ASCII_PUNCTUATION)).split())
 
 
 def mlqa(language: str) -> Normaliser:
-    """Lower case, no punctuation of any script, none of the language's articles, Chinese characters one by one.
+    """Normaliser of a language: lower case, no punctuation of any script, no articles, Chinese by characters.
 
-    The script knows en es de vi ar hi zh and refuses others; here those have no articles.
+    The script knows en es de vi ar hi zh and refuses other languages; here those have no articles.
     """
     articles = _ARTICLES.get(language)
 
@@ -84,10 +84,10 @@ NORMALISERS: dict[str, Callable[[str], Normaliser]] = {"squad": lambda language:
 
 
 def answer_scores(prediction: str | None, answers: Sequence[str], normalise: Normaliser = squad) -> tuple[float, float]:
-    """(F1, exact match) in 0..1 against the best gold answer; without any, both say whether the prediction is empty.
+    """(F1, exact match) in 0..1 against the best gold answer; without gold answers 1 for an empty prediction.
 
-    As in both scripts two texts without a common word have F1 0, even where both are empty after normalisation, and a
-    question that nothing is predicted for (None) scores 0.
+    As in both scripts, two texts without a common word have F1 0, even where both are empty after normalisation, and a
+    question without a prediction (None) scores 0.
     """
     if prediction is None:
         return 0.0, 0.0
@@ -107,10 +107,10 @@ def _f1(predicted: str, gold: str) -> float:
 
 
 def in_form(row: Mapping[str, Any], form: str) -> dict[str, Any]:
-    """A row of extractive question answering with all its text in a normal form, and its answers' offsets with it.
+    """Row of extractive question answering with its texts in a Unicode normal form, and answers' offsets moved along.
 
-    An offset counts characters of the context as it was, or of the context in one of the forms: where the answer stands
-    decides.
+    An offset counts characters of the context as it was, or of the context in one of the forms: the one where the
+    answer stands.
     """
     chosen, context = cast(Form, form), str(row["context"])
     texts = {name: unicodedata.normalize(chosen, row[name]) for name in ("context", "question")}
@@ -128,10 +128,7 @@ def _moved(answer: Mapping[str, Any], before: str, after: str, form: Form) -> di
 
 
 def forms_apart(context: str, answer: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """(form of the context, of the answer, a form in which the answer is at its offset) where it is not as they are.
-
-    None where no form helps.
-    """
+    """(form of the context, of the answer, form in which the answer is at its offset); None where no form helps."""
     row = {"context": context, "question": "", "answers": [answer]}
     for form in FORMS:
         converted = in_form(row, form)
@@ -154,7 +151,7 @@ NOWHERE = (-1, -1)
 
 
 def best_span(logits: NDArray[Any], offsets: NDArray[np.int32]) -> tuple[float, int, int] | None:
-    """(score, first character, character after the last) of a window's best span, or None where there is no context.
+    """(score, first character, character after the last) of a window's best span, or None without context tokens.
 
     `logits` [L, 2] are those of start and end, `offsets` [L, 2] characters of the context, negative outside it.
     """
@@ -173,7 +170,7 @@ def best_span(logits: NDArray[Any], offsets: NDArray[np.int32]) -> tuple[float, 
 
 
 def _answer(windows: Sequence[NDArray[Any]], offsets: Sequence[NDArray[np.int32]], context: str, may_lack: bool) -> str:
-    """The text answered for one example; empty where no-answer (both logits at the first token) beats every span."""
+    """Answer of one example; empty where no-answer (both logits at the first token) beats every span."""
     spans = [best_span(*window) for window in zip(windows, offsets, strict=True)]
     best = max((span for span in spans if span), default=None, key=lambda span: span[0])
     if best is None:
@@ -194,13 +191,13 @@ def _located(answers: Sequence[dict[str, Any]], offsets: list[tuple[int, int]]) 
 
 
 class SpanFamily(Family):
-    """[CLS] question [SEP] window of the context [SEP], as many windows as the context needs.
+    """Span of a context: [CLS] question [SEP] window of the context [SEP], as many windows as the context needs.
 
     Targets are the answer's first and last token, or (0, 0), the position of [CLS], in a window that lacks part of it.
 
     Row: id: str, context: str, question: str, answers: list[{"text": str, "start": int}] (empty: unanswerable). Output:
-    [len, 2] start and end logits. Prediction: str, the answer as it stands in the context; empty: no answer; None:
-    nothing was said, which scores 0.
+    [L, 2] start and end logits. Prediction: str, the answer as it stands in the context; empty: no answer; None: no
+    prediction, which scores 0.
     """
 
     name = "span"
@@ -215,7 +212,7 @@ class SpanFamily(Family):
     suffix = "json"
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
-        """Id, context, question and answers, in the normal form that is asked for."""
+        """Row of id, context, question and answers in the described normal form; None: misplaced. Raises DataError."""
         context = columns.value(raw, "context", where)
         if not isinstance(context, str):
             raise DataError(where, f"{type(context).__name__} as context", "text is expected")
@@ -230,22 +227,22 @@ class SpanFamily(Family):
         return None if misplaced else row
 
     def answer(self, row: Row) -> str | None:
-        """That there is none."""
+        """ "no answer" of an unanswerable question; else None."""
         return None if row["answers"] else "no answer"
 
     def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
-        """Question and context; windows are a matter of length."""
+        """Question and whole context."""
         return [(row["question"], row["context"])]
 
     def tokenizer_lacks(self, tokenizer: Any) -> tuple[str, str] | None:
-        """A first token, which stands for no answer."""
+        """The first special token, which stands for no answer, where the tokenizer has none."""
         if frame(tokenizer, pair=True).gaps[0]:
             return None
         expected = "a span task needs one, to answer that there is no answer: leave such tasks out"
         return "no special token at the beginning of a text", expected
 
     def unit(self, row: Row) -> str | None:
-        """Its passage."""
+        """Its context."""
         return f"text {row['context']}"
 
     def strata(self, rows: Sequence[Row]) -> Sequence[int]:
@@ -253,15 +250,15 @@ class SpanFamily(Family):
         return [len(row["answers"]) > 0 for row in rows]
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """Start and end of each token."""
+        """Start and end logits of each token."""
         return HeadSpec("span", 2)
 
     def scoring_settings(self, task: Task) -> dict[str, object]:
-        """How answers are compared."""
+        """Name of the normaliser."""
         return {"normaliser": task.normaliser}
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         for column in ("context", "question"):
             if not isinstance(row[column], str) or not row[column].strip():
                 return f"empty {column}"
@@ -299,10 +296,10 @@ class SpanFamily(Family):
     def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The text answered for each row, from start and end logits [L, 2] of every window.
+        """Answer of each row from start and end logits [L, 2] of every window.
 
-        Nothing is ever answered with "no answer" in a set where every question has one. Raises ValueError where
-        `encoded` has no offsets.
+        In a set where every question has an answer, "no answer" is never predicted. Raises ValueError where `encoded`
+        has no offsets.
         """
         if encoded.offsets is None:
             if rows:
@@ -319,7 +316,7 @@ class SpanFamily(Family):
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 3] (F1, exact match, 1). A prediction that is None, for a question left out, scores 0."""
+        """Statistics [N, 3]: (F1, exact match, 1). A prediction that is None scores 0."""
         normalise = NORMALISERS[task.normaliser](language)
         scores = [
             (*answer_scores(answer, [gold["text"] for gold in row["answers"]], normalise), 1.0)
@@ -328,11 +325,11 @@ class SpanFamily(Family):
         return np.array(scores, dtype=np.float64).reshape(-1, 3)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean F1."""
+        """Mean F1 [...]."""
         return self.details(sums)["f1"]
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Every metric of the SQuAD script by name, each [...] from [..., 3] sums; 0 where nothing was counted."""
+        """F1 and exact match of the SQuAD script, each [...] from sums [..., 3]; 0 where nothing was counted."""
         count = sums[..., 2]
         return {
             name: np.divide(sums[..., column], count, out=np.zeros_like(count), where=count > 0)
@@ -340,9 +337,9 @@ class SpanFamily(Family):
         }
 
     def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """F1 of the best of these: nothing, the whole context, its first or its last n words (1, 2, 4, ... 32).
+        """F1 of the best constant answer: none, the whole context, its first or last n words (1, 2, 4, ... 32).
 
-        Where all questions have an answer, nothing is worth nothing. Measured on CHANCE_ROWS rows, drawn at random.
+        Measured on at most CHANCE_ROWS rows, drawn at random.
         """
         drawn = np.random.Generator(np.random.PCG64(len(rows))).permutation(len(rows))[:CHANCE_ROWS]
         sample = [rows[index] for index in np.sort(drawn)]
@@ -357,11 +354,11 @@ class SpanFamily(Family):
         return float(task.measure.value(sums).max())
 
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
-        """{id: answer}."""
+        """JSON object {id: answer}."""
         return object_text(zip(_ids(rows), predictions, strict=True))
 
     def labels_text(self, rows: Sequence[Row], task: Task) -> str:
-        """A SQuAD file without texts."""
+        """SQuAD file without contexts and questions."""
         questions = []
         for name, row in zip(_ids(rows), rows, strict=True):
             answers = [{"text": gold["text"], "answer_start": gold["start"]} for gold in row["answers"]]
@@ -370,7 +367,7 @@ class SpanFamily(Family):
         return json.dumps(document, ensure_ascii=False) + "\n"
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
-        """The same."""
+        """Answers and gold answers of both files. Raises DataError."""
         rows: list[Row] = []
         for _, raw in read(labels, "squad"):
             try:
@@ -390,7 +387,7 @@ class SpanFamily(Family):
 
 
 def _ids(rows: Iterable[Row]) -> list[str]:
-    """The id of each row; one that stands again gets a number, since a JSON object has each key once."""
+    """Ids of the rows; one that occurs again gets a number, since a JSON object has each key once."""
     occurrences: Counter[str] = Counter()
     ids = []
     for row in rows:
@@ -400,13 +397,13 @@ def _ids(rows: Iterable[Row]) -> list[str]:
 
 
 def _misplaced(context: str, answer: Mapping[str, Any]) -> bool:
-    """Whether the answer is not where its offset says, as in some machine-translated data."""
+    """Whether the answer is not at its offset, as in some machine-translated data."""
     text, start = answer["text"], answer["start"]
     return not text or start < 0 or not context.startswith(text, start)
 
 
 def _read_answers(value: Any, where: str) -> list[dict[str, Any]]:
-    """SQuAD files have a list of {text, answer_start}; the hub has one {text: [...], answer_start: [...]}."""
+    """List of {text, start}, from SQuAD's list of objects or the hub's object of lists. Raises DataError."""
     try:
         if isinstance(value, Mapping):
             pairs = list(zip(value["text"], value["answer_start"], strict=True))
@@ -419,7 +416,7 @@ def _read_answers(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _apart(context: str, answer: Mapping[str, Any]) -> str:
-    """What is said beside a misplaced answer that is at its place once both are in one normal form."""
+    """Hint for a misplaced answer that is at its offset once both texts are in one normal form; else empty."""
     if (forms := forms_apart(context, answer)) is None:
         return ""
     of_context, of_answer, form = forms
@@ -431,7 +428,7 @@ def _apart(context: str, answer: Mapping[str, Any]) -> str:
 
 
 def _windows(length: int, room: int) -> Iterator[tuple[int, int]]:
-    """Ranges of context tokens; each holds `room` of them, the last perhaps fewer; every token is in some window."""
+    """Ranges of context tokens, `room` each (the last perhaps fewer), that cover every token."""
     step = min(STRIDE, max(1, room // 2))  # short windows still overlap by half
     start = 0
     while start + room < length:

@@ -1,10 +1,10 @@
-"""The family `ranking`: find the right ones among the candidates of all languages (LAReQA, Mewsli-X).
+"""Family of multilingual ranking (`ranking`): candidates of all languages ranked for a query (LAReQA, Mewsli-X).
 
-Every query is compared with one pool that holds the candidates of every language, by cosine. The statistics of a query
-are (AP@20, 1), the metric is their mean, mAP@20. Average precision sums, over the ranks of right candidates, their
-share among the candidates up to there, and divides by the smaller of 20 and the number of right ones. With one right
-candidate it is the reciprocal of its rank: Mewsli-X's MRR@20.
-Source: third_party/utils_lareqa.py and utils_mewslix.py of google-research/xtreme.
+Every query is compared with one pool that holds the candidates of every language, by cosine. Statistics of a query are
+(AP@20, 1); the metric is their mean, mAP@20. Average precision sums, over the ranks of right candidates, their share
+among the candidates up to there, and divides by the smaller of 20 and the number of right ones. With one right
+candidate it is the reciprocal of its rank: Mewsli-X's MRR@20. Source: third_party/utils_lareqa.py and utils_mewslix.py
+of google-research/xtreme.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEPTH = 20
 
 
 def average_precision(ranked: Sequence[str], right: set[str]) -> float:
-    """AP@20 of candidates in ranked order; one that stands twice counts once."""
+    """AP@20 of candidates in ranked order; one that occurs twice counts once."""
     total, hits, counted = 0.0, 0, set[str]()
     for rank, candidate in enumerate(ranked[:DEPTH], start=1):
         if candidate in right and candidate not in counted:
@@ -41,12 +41,12 @@ def average_precision(ranked: Sequence[str], right: set[str]) -> float:
 
 
 class RankingFamily(Family):
-    """One sequence for a row's query, then one for its candidate; a row has one of them, or both.
+    """Ranking of candidates: a sequence for a row's query, then one for its candidate; a row has one of them, or both.
 
     Row: id: str, query: str | None, candidate: str | None, links: list[str] (of a query: ids of right candidates; of a
     candidate: ids of queries that it answers; either will do). A training row has both sides. Targets: as of embedding,
-    where a row has both sides; else []. Prediction: ids of candidates, the best first, at most 20; empty for a row
-    without a query.
+    where a row has both sides; else []. Output: Vectors. Prediction: ids of candidates, the best first, at most 20;
+    empty for a row without a query.
     """
 
     name = "ranking"
@@ -59,7 +59,7 @@ class RankingFamily(Family):
     suffix = "json"
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
-        """A query, a candidate, or both, and the ids that it is linked with."""
+        """Row of a query, a candidate, or both, and linked ids. Raises DataError."""
         row: Row = {"id": str(columns.value(raw, "id", where)), "query": None, "candidate": None, "links": []}
         for side in ("query", "candidate"):
             if side in columns.columns and columns.value(raw, side, where) is not None:
@@ -69,13 +69,13 @@ class RankingFamily(Family):
         return row
 
     def check_to_train(self, row: Row) -> str | None:
-        """That it lacks a side."""
+        """Problem of a row without a query or a candidate, or None."""
         if None not in (row["query"], row["candidate"]):
             return None
         return "a training row with one side; a query and its candidate belong into one"
 
     def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
-        """Each side that it has."""
+        """Query and candidate, as far as it has them."""
         return [(row[side],) for side in ("query", "candidate") if row[side]]
 
     def contents(self, row: Row) -> Iterable[str]:
@@ -83,19 +83,19 @@ class RankingFamily(Family):
         return (row["candidate"] if row["query"] is None else row["query"],)
 
     def asks(self, row: Row) -> bool:
-        """Rows with a query do."""
+        """Whether it has a query."""
         return row["query"] is not None
 
     def may_be_left_out(self, row: Row) -> bool:
-        """Candidates alone are searched."""
+        """Whether it has no candidate: those are searched."""
         return self.asks(row)
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """The encoder's own vectors."""
+        """Vectors of the encoder."""
         return HeadSpec("vector")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         if row["query"] is None and row["candidate"] is None:
             return "neither a query nor a candidate"
         for side in ("query", "candidate"):
@@ -116,7 +116,7 @@ class RankingFamily(Family):
         return [(row["query"], ()), (row["candidate"], (identity(row["candidate"]),))]
 
     def pool(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of all languages, the links of every query completed: from candidates, and from its own row.
+        """Rows of all languages, with the links of every query completed from candidates and from its own row.
 
         Rows with both sides may share a candidate's text; then each of these candidates is right for each of them.
         """
@@ -131,7 +131,7 @@ class RankingFamily(Family):
     def predict(
         self, outputs: Vectors, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The best candidates of every query among the rows' candidates."""
+        """Best candidates of every query among the rows' candidates."""
         first = encoded.example_bounds()[:-1]
         asks = np.array([row["query"] is not None for row in rows], dtype=np.bool_)
         offers = np.array([row["candidate"] is not None for row in rows], dtype=np.bool_)
@@ -147,7 +147,7 @@ class RankingFamily(Family):
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 2] (AP@20, 1) of queries, zeros elsewhere. A query without a right candidate scores 0."""
+        """Statistics [N, 2]: (AP@20, 1) of queries, zeros for other rows. Queries without right candidates score 0."""
         judged = np.zeros((len(rows), 2))
         for number, (row, ranked) in enumerate(zip(rows, predictions, strict=True)):
             if row["query"] is not None:
@@ -155,11 +155,11 @@ class RankingFamily(Family):
         return judged
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean of AP@20."""
+        """mAP@20 [...]."""
         return accuracy(sums)
 
     def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """mAP@20 of showing every query the candidates that are right most often."""
+        """mAP@20 of ranking for every query the candidates that are right most often."""
         right = [set(row["links"]) for row in self.pool(rows) if row["query"] is not None]
         shown = [
             candidate for candidate, _ in Counter(key for links in right for key in sorted(links)).most_common(DEPTH)
@@ -167,16 +167,16 @@ class RankingFamily(Family):
         return sum(average_precision(shown, links) for links in right) / len(right) if right else 0.0
 
     def gold(self, row: Row, number: int) -> Prediction:
-        """The ids of its right candidates."""
+        """Ids of its right candidates."""
         return row["links"]
 
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
-        """{id: [ids, the best first]}."""
+        """JSON object {id: [ids, the best first]}."""
         pairs = zip(rows, predictions, strict=True)
         return object_text((row["id"], list(ids)) for row, ids in pairs if self.asks(row))
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
-        """The same."""
+        """Ranked ids and right ids of both files. Raises DataError."""
         gold, predicted = (json_object(path) for path in (labels, predictions))
         for path, side in ((labels, gold), (predictions, predicted)):
             for name, ids in side.items():
@@ -191,7 +191,7 @@ class RankingFamily(Family):
 
 
 def _own(row: Row) -> str:
-    """What the rows with both sides and the same candidate share; no id of a query looks like it."""
+    """Key of the rows with both sides and the same candidate; no id of a query has this form."""
     return f"\0{row['candidate']}"
 
 

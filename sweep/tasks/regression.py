@@ -1,4 +1,4 @@
-"""The family `regression`: how alike two sentences are, as a number (STS-B), judged by Spearman's rank correlation.
+"""Family of regression (`regression`): similarity of two sentences (STS-B), judged by Spearman's rank correlation.
 
 A correlation is no sum over examples. What is summed is its linearisation (infinitesimal jackknife): the statistics of
 an example are (rho + its influence on rho, r + its influence on r, 1), and their means over a whole test set are rho
@@ -31,7 +31,7 @@ Values = NDArray[np.float64]
 
 
 def correlation(x: Values, y: Values) -> tuple[float, Values]:
-    """Pearson's r of [N] and [N], and each example's influence on it [N]; 0 where one of them does not vary."""
+    """Pearson's r of [N] and [N], and the influence [N] of each example on it; 0 where one of them does not vary."""
     x, y = x - x.mean(), y - y.mean()
     x_variance, y_variance = (x * x).mean(), (y * y).mean()
     if x_variance <= 0 or y_variance <= 0:
@@ -42,7 +42,7 @@ def correlation(x: Values, y: Values) -> tuple[float, Values]:
 
 
 def rank_correlation(x: Values, y: Values) -> tuple[float, Values]:
-    """Spearman's rho of [N] and [N], and each example's influence on it [N]; 0 where one of them does not vary."""
+    """Spearman's rho of [N] and [N], and the influence [N] of each example; 0 where one of them does not vary."""
     ranks = _mid_ranks(x) - 0.5, _mid_ranks(y) - 0.5
     a, b = ranks
     x_variance, y_variance = (a * a).mean(), (b * b).mean()
@@ -58,14 +58,14 @@ def rank_correlation(x: Values, y: Values) -> tuple[float, Values]:
 
 
 def _mid_ranks(values: Values) -> Values:
-    """[N] share of examples below each one, with half of those that are equal to it, itself included."""
+    """Share of examples below each one [N], with half of those that are equal to it, itself included."""
     ordered = np.sort(values)
     below, upto = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
     return (below + upto) / (2 * len(values))
 
 
 def _above(values: Values, weights: Values) -> Values:
-    """[N] mean over all examples of the weights of those above each one, with half of those that are equal to it."""
+    """Mean over all examples of the weights of those above each one [N], with half of those that are equal to it."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     summed = np.concatenate([[0.0], np.cumsum(weights[order])])
@@ -75,17 +75,20 @@ def _above(values: Values, weights: Values) -> Values:
 
 
 def squared_error(outputs: Any, targets: Any) -> Any:
-    """Summed squared differences of [E, 1] outputs and the scores that [E] targets stand for."""
+    """Summed squared differences of outputs [E, 1] and the float32 scores in the bits of integer targets [E]."""
     return (outputs[:, 0] - targets.int().view(outputs.dtype)).square().sum()
 
 
 def _as_target(score: float) -> int:
-    """A score as an integer with the bits of its float32."""
+    """Integer with the bits of a score's float32."""
     return int(np.float32(score).view(np.int32))
 
 
 class RegressionFamily(Family):
-    """[CLS] text [SEP] pair [SEP]; the mean vector becomes a number, trained by squared error."""
+    """Number of a pair: [CLS] text [SEP] pair [SEP]; the mean vector becomes a number, trained by squared error.
+
+    Row: text: str, pair: str, score: float. Target: [bits of the score's float32]. Output: [1]. Prediction: float.
+    """
 
     name = "regression"
     metric = "spearman"
@@ -94,7 +97,7 @@ class RegressionFamily(Family):
     columns = ("text", "pair", "score")
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
-        """Both texts and the score, a number or its text."""
+        """Row of both texts and the score. Raises DataError."""
         value = columns.value(raw, "score", where)
         try:
             score = float(value)
@@ -103,7 +106,7 @@ class RegressionFamily(Family):
         return {**{name: columns.text(raw, name, where) for name in ("text", "pair")}, "score": score}
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         for column in ("text", "pair"):
             if not isinstance(row[column], str) or not row[column].strip():
                 return f"empty {column}"
@@ -118,19 +121,19 @@ class RegressionFamily(Family):
         return one_sequence_each(rows, [_as_target(row["score"]) for row in rows], tokenizer, max_length)
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """One number of a text."""
+        """One number per text."""
         return HeadSpec("text", 1, squared_error)
 
     def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The number [1] of each row; 0 of a model that blew up."""
+        """Number [1] of each row; 0 where it is not finite."""
         return [float(output[0]) if math.isfinite(output[0]) else 0.0 for output in outputs]
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 3] (rho and its influence, r and its influence, 1) of a whole test set."""
+        """Statistics [N, 3]: (rho + influence, r + influence, 1) of a whole test set."""
         if not rows:
             return np.zeros((0, 3))
         x, y = np.array(predictions, dtype=np.float64), np.array([row["score"] for row in rows], dtype=np.float64)
@@ -138,11 +141,11 @@ class RegressionFamily(Family):
         return np.stack([*parts, np.ones_like(x)], axis=1)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Spearman's rho, -1..1."""
+        """Spearman's rho [...], -1..1."""
         return self.details(sums)["spearman"]
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Spearman's rho and Pearson's r."""
+        """Spearman's rho and Pearson's r, each [...]."""
         count = sums[..., 2]
         return {
             name: np.divide(sums[..., column], count, out=np.zeros_like(count), where=count > 0)
@@ -150,7 +153,7 @@ class RegressionFamily(Family):
         }
 
     def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
-        """Any number: it has no correlation."""
+        """A constant: any has no correlation."""
         yield [0.0] * len(rows)
 
     def gold(self, row: Row, number: int) -> Prediction:
@@ -158,7 +161,7 @@ class RegressionFamily(Family):
         return row["score"]
 
     def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
-        """A number a line."""
+        """Numbers of the lines. Raises DataError with file:line."""
         return [_number(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
     def from_gold(self, gold: Prediction) -> Row:

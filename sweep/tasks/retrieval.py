@@ -1,8 +1,8 @@
-"""The family `embedding` (Tatoeba): find the translation of a sentence by the nearest vector.
+"""Family of translation retrieval (`embedding`, Tatoeba): the nearest vector of the other language.
 
 As XTREME scores Tatoeba: for every sentence of the PIVOT side the FOREIGN sentence of greatest cosine is looked up; it
-is right where both have the same row. No margin, no centring, no pardon for duplicates. Statistics are (correct, 1),
-the metric is accuracy. Which layer and pooling gave the vectors is not decided here.
+is right where both have the same row. No margin, no centring, and duplicates count as errors. Statistics are (correct,
+1), the metric is accuracy. Layer and pooling of the vectors are chosen elsewhere (the study's `scoring`).
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ RowIds = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest of M keys for each of N queries, the nearest first; of equally near ones the lower key first."""
+    """Nearest of M keys for each of N queries, the nearest first; of equally near ones the lower key first."""
 
     keys: RowIds  # [N, k] positions among the keys; k is the smaller of what was asked for and M
     cosine: NDArray[np.float32]  # [N, k]
 
 
 class Vectors(Protocol):
-    """One vector per sequence, and the search among them. Rows are numbers of sequences."""
+    """Vectors of a set of sequences, one each, and the search among them. Rows are numbers of sequences."""
 
     def __len__(self) -> int:
-        """Sequences."""
+        """Number of sequences."""
 
     def nearest(self, queries: RowIds, keys: RowIds, count: int) -> Neighbours:
         """The `count` rows of `keys` nearest to each row of `queries`, by cosine."""
 
     def mutual(self, left: RowIds, right: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
-        """`nearest` from one side to the other, and back, for the price of one matrix product."""
+        """`nearest` from `left` to `right`, and back, for the price of one matrix product."""
 
 
 Text = tuple[str, Sequence[int]]  # a text and the targets of its sequence
 
 
 def text_sequences(rows: Sequence[Row], texts: Any, tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
-    """One sequence [CLS] text [SEP] for each of `texts(row)`, in order; ends are cut."""
+    """One sequence [CLS] text [SEP] for each of `texts(row)`, in order, cut at its end."""
     around = frame(tokenizer, pair=False)
     room = around.room(max_length)
     for start, part in slices(rows):
@@ -63,17 +63,17 @@ def text_sequences(rows: Sequence[Row], texts: Any, tokenizer: Any, max_length: 
 
 
 def identity(text: str) -> int:
-    """A number that equal texts share: what a training batch must not take for a wrong answer."""
+    """Number that equal texts share: a training batch must not take them for negatives of each other."""
     return zlib.crc32(text.encode()) >> 1
 
 
 class EmbeddingFamily(Family):
-    """Two sequences per row, the foreign side first.
+    """Pair of translations: two sequences per row, the foreign side first.
 
     Row: text: str (foreign side), pair: str (pivot side); row i of the sides are translations of each other, unless
-    `match: int` says which row's foreign side translates the pivot side. Targets: [identity of the text] on the pair's
-    sequence, [] on the other: equal ones are no negatives. Prediction: int, the row whose foreign side is nearest to
-    this row's pivot side.
+    `match: int` gives the row whose foreign side translates the pivot side. Targets: [identity of the text] on the
+    pair's sequence, [] on the other: equal ones are no negatives. Output: Vectors. Prediction: int, the row whose
+    foreign side is nearest to this row's pivot side.
     """
 
     name = "embedding"
@@ -83,7 +83,7 @@ class EmbeddingFamily(Family):
     vectors = True
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
-        """Both sides."""
+        """Row of both sides. Raises DataError."""
         return {name: columns.text(raw, name, where) for name in self.columns}
 
     def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
@@ -91,7 +91,7 @@ class EmbeddingFamily(Family):
         return [(row["text"],), (row["pair"],)]
 
     def guess_tokens(self, row: Row) -> float:
-        """Of both sides as if they were one sequence: so plans have always counted it."""
+        """Estimate for both sides as one sequence; part of recorded plans, so it stays as it is."""
         return guess_tokens(row["text"], row["pair"])
 
     def unit(self, row: Row) -> str | None:
@@ -99,11 +99,11 @@ class EmbeddingFamily(Family):
         return f"text {row['pair']}"
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """The encoder's own vectors."""
+        """Vectors of the encoder."""
         return HeadSpec("vector")
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         for column in self.columns:
             if not isinstance(row[column], str) or not row[column].strip():
                 return f"empty {column}"
@@ -119,7 +119,7 @@ class EmbeddingFamily(Family):
     def predict(
         self, outputs: Vectors, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """The row whose foreign sentence is nearest to each row's pivot sentence."""
+        """Row whose foreign sentence is nearest to each row's pivot sentence."""
         if not rows:
             return []
         sequences = np.arange(2 * len(rows), dtype=np.int64)
@@ -130,11 +130,11 @@ class EmbeddingFamily(Family):
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 2] (correct, 1)."""
+        """Statistics [N, 2]: (correct, 1)."""
         return right_or_wrong(predictions, [row.get("match", position) for position, row in enumerate(rows)])
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Accuracy."""
+        """Accuracy [...] from sums [..., 2]."""
         return accuracy(sums)
 
     def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
@@ -142,11 +142,11 @@ class EmbeddingFamily(Family):
         return 1.0 / len(rows) if rows else 0.0
 
     def gold(self, row: Row, number: int) -> Prediction:
-        """Its own foreign side, or that of the row that it says."""
+        """Its own row, or that in its `match`."""
         return row.get("match", number)
 
     def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
-        """The row of the foreign side on each line."""
+        """Rows of the foreign side. Raises DataError with file:line."""
         for number, line in enumerate(lines, start=1):
             if not line.isdecimal():
                 expected = "the number of a sentence, counted from 0, is expected"
@@ -154,7 +154,7 @@ class EmbeddingFamily(Family):
         return [int(line) for line in lines]
 
     def from_gold(self, gold: Prediction) -> Row:
-        """The row that it matches."""
+        """Row with its `match`."""
         return {"match": gold}
 
 

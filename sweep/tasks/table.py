@@ -31,7 +31,7 @@ HEADER = ("task", "family", "languages", "train", "dev", "test", "metric")
 
 
 def facts(name: str) -> dict[str, Any]:
-    """All that the table knows of one task. Raises StudyError where there is no such task."""
+    """Facts of one task for `sweep tasks`, as plain data. Raises StudyError for an unknown name."""
     if name not in TASKS:
         raise StudyError(f"task {name}", "no such name", f"one of {', '.join(TASKS)} is expected", nearest(name, TASKS))
     task = TASKS[name]
@@ -53,7 +53,7 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def table(names: Sequence[str]) -> str:
-    """The figures of each task, then the source, licence and overlaps of each."""
+    """Text of `sweep tasks`: a table of sizes, then source, licence and overlaps of each task."""
     tasks = [facts(name) for name in names]
     return "\n".join(
         [
@@ -67,7 +67,7 @@ def table(names: Sequence[str]) -> str:
 
 
 def details(name: str) -> str:
-    """One task with its languages, and its sizes in each of them."""
+    """Text of `sweep tasks NAME`: languages of a task, and its sizes in each of them."""
     task, source = facts(name), TASKS[name].source
     scheme = {None: "", RAW: " of runs of equal tags"}.get(task["scheme"], f" of entities in {task['scheme']}")
     about = [("source", ", ".join(task["source"])), ("licence", task["licence"])]
@@ -101,7 +101,7 @@ def _about(task: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _sizes(task: Task, split: str) -> dict[str, int]:
-    """Rows by language, the train language first; empty where they are not known or there are none."""
+    """Rows by language, the train language first; empty where sizes are unknown or the split does not exist."""
     languages = task.languages if split == "test" else task.sources or task.trained_in
     ordered = sorted(languages, key=lambda language: language != (task.train_language or "en"))
     try:

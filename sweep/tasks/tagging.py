@@ -1,4 +1,4 @@
-"""The family whose answer is a tag for every word (`token`), and the schemes of entity tags.
+"""Family of sequence tagging (`token`), and the schemes of entity tags.
 
     IOB            of B- and I-, IOB2 and IOB1 alike: conlleval's reading, which is seqeval's default. B- starts a
                    chunk, and so does an I- that nothing of its type precedes
@@ -12,7 +12,7 @@
 O is outside in all of them. Labels may be spelled `B-PER`, `B_PER`, `b-per`, `PER-B`, or `B` where there is one type.
 
 Statistics are (chunks right, chunks predicted, chunks in the gold tags) of a sentence and the metric is their micro F1,
-as XTREME computes it for both its tagging tasks. What a chunk is follows from the labels: schemes.py.
+as XTREME computes it for both its tagging tasks. What a chunk is follows from the labels.
 
 A word may have no tag (IGNORED): it is read, and neither trained nor scored; chunks are made of the words that have
 one. No tag of a training sentence is lost: what is too long becomes several sequences of whole words.
@@ -44,7 +44,7 @@ OUTSIDE = -1
 RAW = "none"
 STRICT = {"IOBES": "B- I- E- or S- alone", "BILOU": "B- I- L- or U- alone"}
 
-_SCHEMES: tuple[tuple[str, str, dict[str, str]], ...] = (  # name, letters, and those that it writes otherwise
+_SCHEMES: tuple[tuple[str, str, dict[str, str]], ...] = (  # name, letters, letters that are renamed
     ("IOB", "BI", {}),
     ("IOE", "IE", {}),
     ("IOBES", "BIES", {}),
@@ -66,7 +66,7 @@ _ENTITY = re.compile("[BI][-_].+|.+[-_][BI]", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Notation:
-    """What scheme labels follow, and the labels as it writes them."""
+    """Scheme of a set of labels, and the labels as the scheme writes them."""
 
     scheme: str  # IOB, IOE, IOBES, BILOU, or RAW
     labels: tuple[str, ...]
@@ -74,7 +74,7 @@ class Notation:
 
 @lru_cache(maxsize=64)
 def notation(labels: tuple[str, ...]) -> Notation:
-    """The scheme of a set of labels. Raises ValueError where some are entity tags and others are not."""
+    """Notation of a set of labels. Raises ValueError where some are entity tags and others are not."""
     outside = [label for label in labels if label in ("O", "o")]
     entity_labels = [label for label in labels if label not in outside]
     for spelled in _SPELLINGS:
@@ -89,13 +89,13 @@ def notation(labels: tuple[str, ...]) -> Notation:
 
 
 def _goes_on(label: str, labels: Sequence[str]) -> bool:
-    """Whether the tag of an entity's first word has one of its next words beside it: B-PER and I-PER."""
+    """Whether a label of an entity's first word has one of its next words beside it: B-PER and I-PER."""
     swapped = (re.sub(place, letter, label) for place in ("^[Bb]", "[Bb]$") for letter in "Ii")
     return any(candidate != label and candidate in labels for candidate in swapped)
 
 
 def _segments(labels: Iterable[str]) -> bool:
-    """Whether these are the tags of words cut into characters, where nothing is outside."""
+    """Whether these are the tags of words cut into characters, where no tag is outside."""
     return {"B", "E"} <= set(labels)
 
 
@@ -119,7 +119,7 @@ def _written(labels: Sequence[str], parts: Sequence[tuple[str, str]]) -> Notatio
 
 @dataclass(frozen=True)
 class Scheme:
-    """How tags make chunks; every array has one entry per tag."""
+    """Rules by which tags make chunks; every array has one entry per tag."""
 
     types: NDArray[np.int64]  # [C] type of chunk that the tag belongs to, or OUTSIDE
     opens: NDArray[np.bool_]  # [C] the tag always starts a chunk
@@ -128,7 +128,7 @@ class Scheme:
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> Scheme:
-        """The scheme of the labels; that of raw tags where they follow none."""
+        """Scheme of the labels; that of raw tags where they follow none."""
         try:
             written = notation(tuple(labels))
         except ValueError:
@@ -146,21 +146,21 @@ class Scheme:
         )
 
     def chunks(self, tags: NDArray[np.int64], sentence: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-        """[W] type of the chunk that starts at each word (OUTSIDE: none does) and [W] the word after its end."""
+        """Type [W] of the chunk that starts at each word (OUTSIDE: none does), and the word [W] after its end."""
         starts, firsts, ends = self._runs(tags, sentence)
         if self.strict:
             starts[firsts[~self._whole(tags, firsts, ends)]] = OUTSIDE
         return starts, np.repeat(ends, ends - firsts)
 
     def misfit(self, tags: Sequence[int]) -> int | None:
-        """The first word of a sentence whose tag belongs to no chunk though it is not outside, or None."""
+        """First word of a sentence whose tag is not outside and belongs to no chunk, or None."""
         words = np.array(tags, dtype=np.int64)
         starts, firsts, ends = self._runs(words, np.zeros_like(words))
         broken = firsts[(starts[firsts] != OUTSIDE) & ~self._whole(words, firsts, ends)]
         return int(broken[0]) if self.strict and len(broken) else None
 
     def _runs(self, tags: NDArray[np.int64], sentence: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-        """[W] as of `chunks`, were all of them whole; [R] first words, and the words after the last."""
+        """Types [W] as of `chunks` before the strict rule; first words [R] of runs, and words [R] after them."""
         types = self.types[tags]
         fresh = np.diff(sentence, prepend=-1) != 0
         turns = np.diff(types, prepend=OUTSIDE) != 0
@@ -176,7 +176,7 @@ class Scheme:
 def chunk_counts(
     predicted: NDArray[Any], gold: NDArray[Any], sentence: NDArray[Any], sentences: int, labels: Sequence[str]
 ) -> NDArray[np.float64]:
-    """[N, 3] (right, predicted, gold) chunks per sentence from the tags [W] of all words and their sentences [W]."""
+    """Counts [N, 3] of (right, predicted, gold) chunks per sentence, from tags [W] and sentence numbers [W]."""
     scheme = Scheme.of(labels)
     predicted_types, predicted_ends = scheme.chunks(predicted, sentence)
     gold_types, gold_ends = scheme.chunks(gold, sentence)
@@ -187,7 +187,7 @@ def chunk_counts(
 
 
 def micro_scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """F1, precision and recall, each [...] from [..., 3] sums of (right, predicted, gold); 0 where nothing was counted.
+    """F1, precision and recall, each [...], from sums [..., 3] of (right, predicted, gold); 0 where there is none.
 
     F1 is twice the right ones over all predicted and gold ones.
     """
@@ -200,18 +200,18 @@ def micro_scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
 
 def tagged(row: Row) -> list[int]:
-    """The tags of a row's words, those without one left out."""
+    """Tags of a row's words, without IGNORED."""
     return [tag for tag in row["tags"] if tag != IGNORED]
 
 
 def flat(tags: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[W] tags of all words and [W] their sentences."""
+    """Tags [W] of all words, and their sentence numbers [W]."""
     lengths = np.array([len(sentence) for sentence in tags], dtype=np.int64)
     return np.concatenate([np.zeros(0, np.int64), *tags]).astype(np.int64), np.repeat(np.arange(len(tags)), lengths)
 
 
 def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
-    """Subwords of each distinct word as it stands inside a sentence; never none."""
+    """Subwords of each distinct word as it stands inside a sentence; at least one."""
     together, first, second, spaced = subwords(tokenizer, ["a b", "a", "b", " b"])
     # Tokenizers that keep the space with the word (byte-level BPE) know a word inside a sentence by its leading space.
     space = " " if together != first + second and together == first + spaced else ""
@@ -222,7 +222,7 @@ def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]
 
 
 def _split(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
-    """Ranges of words whose subwords fit into `room` together; at least one range, and no word in none."""
+    """Ranges of words whose subwords fit into `room` together; they cover all words."""
     start, filled = 0, 0
     for word, length in enumerate(lengths):
         if filled and filled + length > room:
@@ -233,10 +233,10 @@ def _split(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
 
 
 class TokenFamily(Family):
-    """[CLS] subwords of the words [SEP]; the tag is on the first subword of its word, IGNORED elsewhere.
+    """Tag of every word: [CLS] subwords of the words [SEP]; the tag is on a word's first subword, else IGNORED.
 
     Row: words: list[str], tags: list[int] (IGNORED: a word without tag, which is read and not scored). Targets: one per
-    token. Output: [len] predicted tag of every token. Prediction: a tag for every word that has one, array or list.
+    token. Output: [L] predicted tag of every token. Prediction: a tag for every word that has one, array or list.
     """
 
     name = "token"
@@ -249,7 +249,7 @@ class TokenFamily(Family):
     probe = "tokens"
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
-        """Words and the integers of their tags, without those that are to be omitted."""
+        """Row of words and their tags' integers, without those in `omit`. Raises DataError with the word's line."""
         tags = columns.value(raw, "tags", where)
         if not isinstance(tags, (list, tuple)):
             raise DataError(where, f"{type(tags).__name__} {tags!r} as tags", "a list of them is expected")
@@ -272,23 +272,23 @@ class TokenFamily(Family):
         return {"words": [words[number] for number in kept], "tags": numbers}
 
     def label_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Entity tags as their scheme writes them."""
+        """Entity tags as their scheme writes them. Raises ValueError where they follow no one scheme."""
         return notation(names).labels
 
     def labels_to_read(self, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """All of them: what tags make an entity depends on the scheme."""
+        """All labels: the scheme depends on them, and whether tags make an entity on the scheme."""
         return labels
 
     def scheme(self, labels: tuple[str, ...]) -> str | None:
-        """IOB, IOE, IOBES, BILOU, or that they follow none."""
+        """IOB, IOE, IOBES, BILOU, or "none" for raw tags."""
         return notation(labels).scheme
 
     def classes(self, row: Row) -> Sequence[int]:
-        """The tags of its words that have one."""
+        """Tags of its words, without IGNORED."""
         return tagged(row)
 
     def guess_tokens(self, row: Row) -> float:
-        """Of its words, each at least one."""
+        """Estimate from the bytes of its words, at least one token each."""
         return 2 + sum(max(1.0, len(word.encode()) / BYTES_PER_TOKEN) for word in row["words"])
 
     def contents(self, row: Row) -> Iterable[str]:
@@ -302,7 +302,7 @@ class TokenFamily(Family):
         return [min(tags, key=lambda tag: (counts[tag], tag), default=IGNORED) for tags in tags_of]
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """A class of each token."""
+        """Class of each token."""
         return HeadSpec("token", len(labels))
 
     def metrics(self, labels: Sequence[str] | None = None) -> Sequence[Metric]:
@@ -310,7 +310,7 @@ class TokenFamily(Family):
         return [*super().metrics(labels), ClassMetric(self, "accuracy")]
 
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, or None."""
+        """Problem of a row in words for its owner, or None."""
         words, tags = row["words"], row["tags"]
         if not words:
             return "no words"
@@ -347,7 +347,7 @@ class TokenFamily(Family):
     def predict(
         self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """[words] tags of each row's words that have one, from the predicted tag of every token position."""
+        """Tags of each row's words that have one, from the predicted tag [L] of every token."""
         if not outputs:
             return []
         shown = encoded.targets != IGNORED
@@ -357,7 +357,7 @@ class TokenFamily(Family):
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, 3] (right, predicted, gold) chunks. Raises ValueError where a row is not tagged word by word."""
+        """Statistics [N, 3]: (right, predicted, gold) chunks. Raises ValueError where a row lacks tags."""
         gold, of_word = flat([tagged(row) for row in rows])
         predicted, of_prediction = flat(predictions)
         if not np.array_equal(of_word, of_prediction):
@@ -365,11 +365,11 @@ class TokenFamily(Family):
         return chunk_counts(predicted, gold, of_word, len(rows), task.labels)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Micro F1 of chunks; 0 where there is none."""
+        """Micro F1 [...] of chunks; 0 where there is none."""
         return micro_scores(sums)["f1"]
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """F1, precision and recall of chunks."""
+        """F1, precision and recall of chunks, each [...]."""
         return micro_scores(sums)
 
     def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
@@ -381,16 +381,16 @@ class TokenFamily(Family):
             yield [[most] * len(sentence) for sentence in tags]
 
     def gold(self, row: Row, number: int) -> Prediction:
-        """The tags of its words that have one."""
+        """Tags of its words, without IGNORED."""
         return tagged(row)
 
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
-        """A tag a line, a blank line between sentences."""
+        """Lines of one tag, with a blank line between sentences."""
         lines = [f"{label}\n" for label in task.labels]
         return "\n".join("".join([lines[tag] for tag in sentence]) for sentence in predictions)
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
-        """The same. Tags that the task's labels lack are scored, too."""
+        """Tags of both files; tags that the task's labels lack are scored, too. Raises DataError."""
         gold, predicted = file_lines(labels), file_lines(predictions)
         _same_sentences(predicted, predictions, gold, labels)
         names = list(dict.fromkeys([*task.labels, *sorted(set(gold) - {""}), NO_ENTITY]))
@@ -415,12 +415,12 @@ NO_ENTITY = "O"  # the official taggers have it as a class, whatever the tag set
 
 
 def _of_word(raw: Row, where: str, number: int) -> str:
-    """The place of a word where the file has each on a line of its own, else that of its row."""
+    """Place of a word where the file has each on a line of its own, else that of its row."""
     return f"{where.rpartition(':')[0]}:{raw[LINES][number]}" if LINES in raw else where
 
 
 def _refuse_misfit(labels: tuple[str, ...], tags: Sequence[int], places: Sequence[str]) -> None:
-    """Refuses tags that make no entity in a scheme whose entities have an end."""
+    """Raises DataError for tags that make no entity in a scheme whose entities have an end."""
     scheme = notation(labels).scheme
     if scheme not in STRICT:
         return

@@ -1,8 +1,8 @@
-"""The contract between data and training: Task, a row of the table of data sets, and Family, an output shape.
+"""Contract between data and training: Task, a row of the table of data sets, and Family, an output shape.
 
-A *task* is a row of a table (name, family, labels, languages, where its rows are). A *family* is an output shape; it
+A *task* is a row of a table (name, family, labels, languages, source of its rows). A *family* is an output shape; it
 turns rows into token sequences, outputs into predictions, and predictions into statistics. A data set therefore needs
-no code of its own, a prediction file of somebody else is judged as a chain's own outputs are, and a metric is always
+no code of its own, prediction files of other programs are judged as a chain's own outputs are, and a metric is always
 `value(sum of per-example statistics)`: the same statistics give the score, its interval and the paired comparison.
 
 Numpy only: nothing here or beside it imports torch, ray or mlflow.
@@ -25,13 +25,13 @@ from sweep.data.files import file_lines, same_length
 from sweep.errors import StudyError, nearest
 from sweep.tasks.plugins import digest_of, imported, is_reference, module_digest, module_folder, restored
 
-Prediction = Any  # what a model says of one row, in plain values that a file can hold
-Outputs = Any  # what a model puts out for an `Encoded`: one array per sequence, in its order; or tasks.vectors.Vectors
+Prediction = Any  # prediction for one row, in plain values that a file can hold
+Outputs = Any  # of a model for an `Encoded`: one array per sequence, in its order; or tasks.retrieval.Vectors
 
 
 @dataclass(frozen=True)
 class Task:
-    """One data set as the study sees it."""
+    """Data set as a study sees it: a name, a family, and where its rows are."""
 
     name: str
     family: Family
@@ -42,83 +42,81 @@ class Task:
     labels: tuple[str, ...] = ()  # names in the order of their integers; empty where the family has no labels
     corpora: tuple[str, ...] = ()  # names of the corpora inside, to flag overlaps ("mnli" in MNLI and XNLI)
     train_languages: tuple[str, ...] = field(default=())  # multilingual training data (MLM); () means (train_language,)
-    sources: tuple[str, ...] = ()  # languages that have train and dev rows, any of which may be the train language;
-    # () means no more than `trained_in`
-    normaliser: str = (
-        "squad"  # how span answers are compared in scores: a key of NORMALISERS in sweep.tasks.question_answering
-    )
+    # Languages that have train and dev rows, any of which may be the train language; () means only `trained_in`.
+    sources: tuple[str, ...] = ()
+    normaliser: str = "squad"  # of span answers in scores: a key of sweep.tasks.question_answering.NORMALISERS
     licence: str = ""  # a short note on the terms of its data
     metric: Metric | None = None  # None: the family's own
 
     @property
     def measure(self) -> Measure:
-        """How its predictions are judged."""
+        """Measure of its predictions: its own metric, or its family."""
         return self.metric or self.family
 
     @property
     def metric_name(self) -> str:
-        """The name of its metric."""
+        """Name of its metric."""
         return self.metric.name if self.metric else self.family.metric
 
     @property
     def trained_in(self) -> tuple[str, ...]:
-        """The languages whose train split a phase reads."""
+        """Languages whose train split a phase reads."""
         return self.train_languages or ((self.train_language,) if self.train_language else ())
 
     @property
     def held_out(self) -> tuple[str, str]:
-        """(split, language) that show how well a trained task is done: test, or dev where it has no test, at home."""
+        """(split, language) on which a trained task is scored at home: test, or dev if it has no test there."""
         language = self.trained_in[0]
         return ("test" if language in self.languages else "dev"), language
 
     @property
     def calibrated_in(self) -> tuple[str, ...]:
-        """The languages whose dev data calibrates predictions before they are scored."""
+        """Languages whose dev data calibrates predictions before they are scored."""
         return self.languages if self.family.calibrates else ()
 
     def identity(self) -> dict[str, object]:
-        """What its rows mean, as plain data for a key: family, labels, and a metric that is not the family's own."""
+        """Meaning of its rows as plain data for a key: family, labels, and a metric other than the family's own."""
         own = {"metric": self.metric.identity} if self.metric else {}
         return {"family": self.family.identity, "labels": self.labels, **own}
 
 
 class Measure(Protocol):
-    """How predictions are judged: statistics of each example, and a value of their sums.
+    """Judgement of predictions: statistics of each example, and a value of their sums.
 
-    So the same statistics give the score, its interval and the paired comparison.
+    The same statistics give the score, its interval and the paired comparison.
     """
 
     @property
     def lowest(self) -> float:
-        """The smallest value: 0, or -1 of a correlation. The largest is 1."""
+        """Smallest value: 0, or -1 of a correlation. The largest is 1."""
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, K] per-example statistics whose sum over examples determines the metric, from predictions alone."""
+        """Statistics [N, K] per example whose sum over examples determines the metric, from predictions alone."""
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[...] metric from `lowest` to 1, from [..., K] summed statistics; vectorised for the jackknife."""
+        """Metric [...] from `lowest` to 1, from summed statistics [..., K]; vectorised for the jackknife."""
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Every metric that these statistics give, by name, each as `value` gives its own."""
+        """Every metric of these statistics by name, each [...] as from `value`."""
 
 
 class Metric(Measure, Protocol):
-    """A measure that a task chooses instead of its family's own."""
+    """Measure that a task names instead of its family's own."""
 
     @property
     def name(self) -> str:
-        """As a study and the tables say it."""
+        """Name in studies and tables."""
 
     @property
     def identity(self) -> object:
-        """What keys hold of it, as plain data."""
+        """Identity in keys, as plain data."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Another of the metrics that a family's statistics give."""
+    """Metric that a family's statistics give beside its own, by the name in `details`."""
 
     family: Family
     name: str
@@ -130,30 +128,30 @@ class Detail:
 
     @property
     def lowest(self) -> float:
-        """That of the family."""
+        """Smallest value: the family's."""
         return self.family.lowest
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, K] statistics of the family."""
+        """Statistics [N, K] of the family."""
         return self.family.judge(predictions, rows, task, language)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The metric of this name."""
+        """Metric [...] of this name."""
         return self.details(sums)[self.name]
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """All of the family's."""
+        """Every metric of the family."""
         return self.family.details(sums)
 
 
 @dataclass(frozen=True)
 class OwnMetric:
-    """A metric of a user's own: a function `module:name` of summed statistics.
+    """Metric of a user's own: a function `module:name` of summed statistics.
 
-    It gets those of the family's `counts`, [..., K], and returns [...]. For families of classes K is [C, 3], flat: per
-    class the examples that are right, predicted and gold.
+    Its argument are sums of the family's `counts`, [..., K]; it returns [...]. For families of classes K is [C, 3],
+    flat: per class the examples that are right, predicted and gold.
     """
 
     counts: Measure
@@ -168,17 +166,17 @@ class OwnMetric:
 
     @property
     def lowest(self) -> float:
-        """An attribute of the function; 0 where it has none."""
+        """Smallest value: the function's attribute `lowest`, or 0."""
         return float(getattr(restored(self.name, self.folder, self.digest), "lowest", 0.0))
 
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, K] statistics that the function gets sums of."""
+        """Statistics [N, K] whose sums the function gets."""
         return self.counts.judge(predictions, rows, task, language)
 
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the function makes of them. Raises StudyError where that has another shape."""
+        """Result [...] of the function. Raises StudyError where it has another shape."""
         function = restored(self.name, self.folder, self.digest)
         values = np.asarray(function(sums), dtype=np.float64)
         if values.shape != sums.shape[:-1]:
@@ -193,7 +191,7 @@ class OwnMetric:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """Which head a task has, for sweep.models.heads to make; knows no torch."""
+    """Head of a task, built by sweep.models.heads; no torch here."""
 
     head: str  # text, choice, token, span, vector, masked; or module:Class, a subclass of sweep.models.heads.Head
     outputs: int = 0  # of the head's matrix
@@ -204,24 +202,24 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class Pair:
-    """A language's prediction and label file as a judge reads them."""
+    """Predictions and gold rows of a language, read from its prediction and label files."""
 
     task: Task
     rows: list[Row]
     predictions: list[Prediction]
-    notes: tuple[str, ...] = ()  # what the reader forgave
+    notes: tuple[str, ...] = ()  # on what is wrong in a file and does not stop the official scorer
 
 
 class Family(ABC):
-    """An output shape: all that is special about tasks of one kind. Stateless; a task holds an instance.
+    """Output shape: everything that is special about tasks of one kind. Stateless; a task holds an instance.
 
-    A study brings one of its own as `family: module:Class`. It says at least its `columns`, and how to `check`,
-    `encode`, `predict`, `judge` and `value`; everything else has a default, that of a class of a text, one prediction a
-    line. A metric is a value of the sum of per-example statistics; what is none, such as a rank correlation, says what
-    it takes as fixed.
+    A study brings one of its own as `family: module:Class`. It defines at least its `columns`, and how to `check`,
+    `encode`, `predict`, `judge` and `value`; everything else has a default, that of a class of a text with one
+    prediction a line. A metric is a value of the sum of per-example statistics; one that is no such value, such as a
+    rank correlation, is linearised, and its docstring says what is held fixed.
     """
 
-    name: str = ""  # of the table of families; of a user's own module:Class, set when it is imported
+    name: str = ""  # in the table of families; module:Class of a user's own, set when it is imported
     version: int | str | None = None  # of a user's own, part of keys; None: the digest of its file stands for it
     metric: str = "accuracy"
     lowest: float = 0.0  # smallest value of its metrics; -1 of correlations
@@ -231,23 +229,21 @@ class Family(ABC):
     columns: tuple[str, ...]
     optional_columns: tuple[str, ...] = ()
     reading_keys: tuple[str, ...] = ()
-    # Labels of a description: must be named, or are numbered where nothing is said, or do not exist.
+    # Labels of a description: must be named, or are numbered unless they are named, or do not exist.
     labels: Literal["named", "numbered", "none"] = "none"
-    classed: str = "row"  # what has a class: a row, a word
+    classed: str = "row"  # unit that has a class: a row, a word
 
     default_max_length: int = 128
     sequences: float = 1.0  # mean per example where its data does not say so
-    raw_text: bool = False  # a language's own, mixed in to keep an encoder multilingual: no translation, never a target
-    vectors: bool = (
-        False  # outputs are sweep.tasks.retrieval.Vectors, read at a layer where no target phase trains them
-    )
-    # What a linear head that predicts its classes reads, a vector per text or per token; None: there is no such head:
-    # what is left of the task after a target phase is shown without a fresh head, and no preview ranks settings for it.
+    raw_text: bool = False  # own text of each language, mixed in to keep an encoder multilingual; never a target
+    vectors: bool = False  # outputs are retrieval.Vectors, read at a chosen layer unless a target phase trains them
+    # Input of a linear probe of its classes, a vector per text or per token; None: there is no such probe, so retention
+    # is measured without a fresh head and no preview ranks settings for the task.
     probe: Literal["texts", "tokens"] | None = None
     pools: bool = False  # the rows of all languages are searched together
     calibrates: bool = False  # predictions of test rows depend on a threshold that dev rows of the language give
 
-    own_words: bool = False  # what rows of a unit share is text of their language: translations of it differ
+    own_words: bool = False  # units are named by text of the language, so that their translations have other names
     suffix: str | None = "tsv"  # of its official files; None: it has none, and is never a target
 
     def __eq__(self, other: object) -> bool:
@@ -267,7 +263,7 @@ class Family(ABC):
 
     @property
     def identity(self) -> object:
-        """What keys hold of it: its name, and of a user's own the version or the digests of its file and its head's."""
+        """Identity in keys: its name, and of a user's own its version or the digests of its file and its head's."""
         if not is_reference(self.name):
             return self.name
         if self.version is not None:
@@ -280,16 +276,16 @@ class Family(ABC):
 
     @abstractmethod
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
-        """What is wrong with a row, in words for its owner, or None."""
+        """Problem of a row in words for its owner, or None."""
 
     def check_to_train(self, row: Row) -> str | None:
-        """What keeps a row from being trained on, or None."""
+        """Problem of a row as training data, or None."""
         return None
 
     def row(self, columns: Any, raw: Row, where: str) -> Row | None:
-        """A row from a file's raw one by way of sweep.data.columns.Columns; None: it is to be left out.
+        """Row from a raw one, by way of sweep.data.columns.Columns; None: the row is left out.
 
-        The default takes what the columns have, labels as integers. Raises DataError.
+        The default takes the values of `columns`, labels as integers. Raises DataError.
         """
         values = {name: columns.value(raw, name, where) for name in columns.columns}
         if self.labels != "none" and "label" in values:
@@ -297,35 +293,35 @@ class Family(ABC):
         return values
 
     def label_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Labels as they are written in scores and files. Raises ValueError where they do not go together."""
+        """Labels as they are written in scores and files. Raises ValueError where they follow no one scheme."""
         return names
 
     def labels_to_read(self, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels that reading a row depends on beside its spellings: part of the identity of its rows."""
+        """Labels that reading a row depends on beside its spellings: part of the identity of its rows."""
         return ()
 
     def scheme(self, labels: tuple[str, ...]) -> str | None:
-        """The scheme of entity tags that its labels follow, or None where they are no tags."""
+        """Scheme of entity tags that the labels follow, or None where labels are no tags."""
         return None
 
     def classes(self, row: Row) -> Sequence[int]:
-        """The classes that a row or its words are of; none where nothing has a class."""
+        """Classes of a row or of its words; empty where nothing has a class."""
         return ()
 
     def answer(self, row: Row) -> str | None:
-        """The answer that, given to every row, would be right for this one; None: a row has an answer of its own."""
+        """Constant answer that would be right for this row; None: the row has an answer of its own."""
         return f"label {row['label']}" if "label" in row else None
 
     def texts(self, row: Row) -> Sequence[tuple[str, ...]]:
-        """The texts of each of a row's sequences, as far as lengths depend on them: by default `text` and `pair`."""
+        """Texts of each of a row's sequences, as far as lengths depend on them: by default `text` and `pair`."""
         return [tuple(row[name] for name in ("text", "pair") if row.get(name))]
 
     def guess_tokens(self, row: Row) -> float:
-        """Subword tokens of a row, all its sequences together, guessed from its texts."""
+        """Estimated subword tokens of a row, all its sequences together, from its texts."""
         return sum(guess_tokens(*texts) for texts in self.texts(row))
 
     def contents(self, row: Row) -> Iterable[str]:
-        """The texts that make a row what it is, its answer apart; rows with equal ones are the same row."""
+        """Texts that identify a row, without its answer; rows with equal contents are the same row."""
         for name in (*self.columns, *self.optional_columns):
             value = row.get(name) if name != "id" else None
             if isinstance(value, str):
@@ -334,41 +330,41 @@ class Family(ABC):
                 yield from (item for item in value if isinstance(item, str))
 
     def unit(self, row: Row) -> str | None:
-        """What a row shares with others that are no independent evidence beside it, where it does not say so itself."""
+        """Name of the unit of dependent rows that a row belongs to, if it has no column `unit`; None: its own."""
         return None
 
     def strata(self, rows: Sequence[Row]) -> Sequence[int]:
-        """What a share of rows has each part of: by default their labels."""
+        """Strata of rows, of which a share of them has equal parts: by default their labels."""
         return [row.get("label", 0) for row in rows]
 
     def asks(self, row: Row) -> bool:
-        """Whether a row is an example of a score: what is only searched is none."""
+        """Whether a row is an example of a score; rows that are only searched are not."""
         return True
 
     def may_be_left_out(self, row: Row) -> bool:
-        """Whether a sample of test rows may lack this one: what is searched is never left out."""
+        """Whether a sample of test rows may lack this one; rows that are searched are never left out."""
         return True
 
     def pool(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """The rows of all languages that are searched together, completed with what is known of each other."""
+        """Rows of all languages that are searched together, completed with links between them."""
         return rows
 
     # Encoding and model
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
-        """Sequences in the order of rows. `tokenizer` is a fast Hugging Face tokenizer."""
+        """Sequences in the order of rows. `tokenizer` is a fast Hugging Face tokenizer; lengths are in tokens."""
 
     def tokenizer_lacks(self, tokenizer: Any) -> tuple[str, str] | None:
-        """What this family needs of a tokenizer and it does not have, and what would do; None where nothing lacks."""
+        """(what a tokenizer lacks for this family, what is expected), or None."""
         return None
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
-        """The head of a task with these labels: by default one that classifies texts."""
+        """Head of a task with these labels: by default a classifier of texts."""
         return HeadSpec("text", len(labels))
 
     def scoring_settings(self, task: Task) -> dict[str, object]:
-        """What a score depends on beside weights and rows."""
+        """Settings that a score depends on beside weights and rows."""
         return {}
 
     # Predictions and scores
@@ -377,42 +373,42 @@ class Family(ABC):
     def predict(
         self, outputs: Outputs, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
     ) -> list[Prediction]:
-        """What the outputs say of each row."""
+        """Prediction for each row from the model's outputs."""
 
     def calibrate(self, predictions: Sequence[Prediction], rows: Sequence[Row]) -> float:
-        """The threshold that dev rows give; of families that calibrate."""
+        """Threshold from dev rows; of families that calibrate."""
         raise NotImplementedError
 
     def above(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
-        """What remains of predictions from a threshold on."""
+        """Predictions with scores from the threshold on."""
         raise NotImplementedError
 
     @abstractmethod
     def judge(
         self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task, language: str
     ) -> NDArray[np.float64]:
-        """[N, K] per-example statistics whose sum over examples determines the metric, from predictions alone."""
+        """Statistics [N, K] per example whose sum over examples determines the metric, from predictions alone."""
 
     @abstractmethod
     def value(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[...] metric in 0..1 from [..., K] summed statistics; vectorised for the jackknife."""
+        """Metric [...], at most 1, from summed statistics [..., K]; vectorised for the jackknife."""
 
     def details(self, sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Every metric that the official scorer reports, by its name there, each as `value` gives its own."""
+        """Every metric that the official scorer reports, by its name there, each [...] as from `value`."""
         return {self.metric: self.value(sums)}
 
     def metrics(self, labels: Sequence[str] | None = None) -> Sequence[Metric]:
-        """Those that a task with these labels (None: any) may choose instead of the family's own."""
+        """Metrics that a task with these labels (None: any labels) may name instead of the family's own."""
         return [Detail(self, name) for name in self.further_metrics]
 
     def counts(self) -> Measure:
-        """The statistics that a metric of a user's own gets sums of."""
+        """Measure whose summed statistics a user's own metric gets."""
         return self
 
     def metric_of(
         self, name: str, where: object, folder: Path | None = None, labels: Sequence[str] | None = None
     ) -> Metric | None:
-        """The metric of a name or of module:function; None where it is the family's own. Raises StudyError."""
+        """Metric of a name or of module:function; None: the family's own. Raises StudyError."""
         if is_reference(name):
             imported(name, where, folder)
             module = name.partition(":")[0]
@@ -424,11 +420,11 @@ class Family(ABC):
         return metrics.get(name)
 
     def constants(self, rows: Sequence[Row], labels: Sequence[str]) -> Iterator[list[Prediction]]:
-        """Predictions that are the same for every row, the best of any metric among them; none: chance is 0."""
+        """Constant predictions, the best of any metric among them; none where the chance level is 0."""
         return iter(())
 
     def chance_level(self, rows: Sequence[Row], encoded: Encoded, task: Task, language: str) -> float:
-        """The chance level: the metric of the best answer that is the same for every row. Nothing was learned there.
+        """Chance level: metric of the best constant answer. A phase at this level has learned nothing.
 
         `rows` of a split in a language, and `encoded` the same rows.
         """
@@ -439,31 +435,31 @@ class Family(ABC):
     # Official files
 
     def gold(self, row: Row, number: int) -> Prediction:
-        """What a prediction without a fault would say of a row, the one of this number."""
+        """Prediction that would be right for a row, the one of this number."""
         return row["label"]
 
     def line(self, prediction: Prediction, task: Task) -> str:
-        """A prediction as a line of a file; for families with a line per row."""
+        """Prediction as a line of a file; for families with a line per row."""
         return str(prediction)
 
     def parsed(self, lines: Sequence[str], path: Path, task: Task) -> list[Prediction]:
-        """Predictions from the lines of a file. Raises DataError with file and line."""
+        """Predictions from the lines of a file. Raises DataError with file:line."""
         raise NotImplementedError
 
     def from_gold(self, gold: Prediction) -> Row:
-        """The columns that `judge` reads, from a label file's line."""
+        """Columns that `judge` reads, from a prediction in a label file."""
         return {"label": gold}
 
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
-        """The content of a language's prediction file: by default one prediction a line."""
+        """Content of a language's prediction file: by default one prediction a line."""
         return "".join([f"{self.line(prediction, task)}\n" for prediction in predictions])
 
     def labels_text(self, rows: Sequence[Row], task: Task) -> str:
-        """The content of a language's label file: what a prediction without a fault would look like."""
+        """Content of a language's label file: by default the prediction file of right answers."""
         return self.predictions_text([self.gold(row, number) for number, row in enumerate(rows)], rows, task)
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
-        """Both files of a language. What the official scorer forgives is forgiven and noted. Raises DataError."""
+        """Predictions and gold rows of a language; what the official scorer accepts is noted. Raises DataError."""
         gold, predicted = file_lines(labels), file_lines(predictions)
         same_length(predicted, predictions, gold, labels)
         rows = [self.from_gold(line) for line in self.parsed(gold, labels, task)]
@@ -471,7 +467,7 @@ class Family(ABC):
 
 
 def own_family(name: str, folder: Path | None, digest: str | None = None, where: object = "") -> Family:
-    """A user's own family, from where `module:Class` is found. Raises StudyError; with `digest` as `restored` does."""
+    """Family of a user's own, from `module:Class`, whose file must have the `digest`. Raises StudyError."""
     where = where or f"family {name}"
     kind = imported(name, where, folder) if digest is None else restored(name, folder, digest)
     expected = "a complete subclass of sweep.tasks.task.Family is expected"

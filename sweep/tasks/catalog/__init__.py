@@ -1,11 +1,7 @@
-"""XTREME (arXiv 2003.11080) and XTREME-R (arXiv 2104.07412): their tasks, languages, and data to be provided.
+"""XTREME (arXiv 2003.11080) and XTREME-R (arXiv 2104.07412): tasks, languages, and data that users must bring.
 
 Tasks and groups carry the names of the official scorer; lists are in its order, since it is the order of its sums. Data
 sets may have more languages than a benchmark averages over.
-
-Which benchmark tests which language is benchmarks.py's business.
-
-Until then whatever asks for their data is answered with one line: what is needed, and what would do instead.
 """
 
 from __future__ import annotations
@@ -78,7 +74,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def languages_of(task: str) -> tuple[str, ...]:
-    """Languages of a task in any version, those of the first version first."""
+    """Languages of a task in any version of the benchmark, those of the first version first."""
     versions = BENCHMARKS.values()
     return tuple(dict.fromkeys(language for tasks in versions for language in tasks.get(task, ())))
 
@@ -107,7 +103,7 @@ THREE_LETTERS = {
 
 @dataclass(frozen=True)
 class MissingSource:
-    """base.Source of data that is not there. Everything raises DataError."""
+    """Source without data. Every method raises DataError with what is needed and what would do instead."""
 
     where: str  # place in the study file that would describe the data
     wanted: str
@@ -146,7 +142,7 @@ CCG = Task(
 
 
 def _published(name: str, family: str, languages: tuple[str, ...], why: str, **rest: Any) -> Task:
-    """A task of the benchmarks that the hub does not have as its score needs it."""
+    """Task of the benchmarks whose data the hub does not have as its score needs it."""
     expected = (
         "describe them there as {format: xtreme, path: folder}; sweep/tasks/catalog/publishers.py says which files"
     )

@@ -37,7 +37,7 @@ _TREEBANKS = "ud-treebanks-v{version}/*/{{language}}_*-ud-{split}.conllu"
 
 
 def _treebanks(split: str, languages: list[str]) -> list[dict[str, Any]]:
-    """The split in the two releases that the versions of the benchmark were made of."""
+    """Parts of a split in the two releases that the versions of the benchmark were made of."""
     releases = (("2.5", languages), ("2.7", sorted(UD_27)))
     return [
         {"path": _TREEBANKS.format(version=version, split=split), "languages": spoken} for version, spoken in releases
@@ -166,9 +166,9 @@ FILES: dict[str, dict[str, Any]] = {
 
 
 def description(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The description of the files that `{format: xtreme, path: folder}` stands for. Raises StudyError.
+    """Description of the files that `{format: xtreme, path: folder}` stands for. Raises StudyError.
 
-    `task` names the benchmark's task where the study calls it otherwise.
+    `task` names the benchmark's task where the study gives it another name.
     """
     for key in given:
         if key not in KEYS:
@@ -186,7 +186,7 @@ def description(name: str, given: Mapping[str, Any], where: str) -> dict[str, An
 
 
 def _placed(parts: Any, folder: str) -> Any:
-    """The parts of a split with their paths below the folder."""
+    """Parts of a split with their paths below the folder."""
     if isinstance(parts, list):
         return [_placed(part, folder) for part in parts]
     if isinstance(parts, str):

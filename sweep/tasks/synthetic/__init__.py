@@ -41,7 +41,7 @@ SAMPLE = 40  # rows that a mean length is estimated from
 
 @dataclass(frozen=True)
 class Design:
-    """One task: its output shape, its labels, the examples of its splits, and how its rows are made."""
+    """Design of one task: family, labels, examples of its splits, and functions that make its rows."""
 
     family: str
     train: int
@@ -55,7 +55,7 @@ class Design:
 
     @property
     def shape(self) -> Family:
-        """The family as such."""
+        """Its family."""
         return FAMILIES[self.family]
 
 
@@ -79,24 +79,25 @@ DESIGNS = {
 
 @dataclass(frozen=True)
 class EmbeddedSource:
-    """Rows of one task of DESIGNS, made on request: a pure function of (seed, GENERATOR_VERSION, split, language)."""
+    """Source of one task of DESIGNS: a pure function of (seed, GENERATOR_VERSION, split, language)."""
 
     task: str
     seed: int = 0
 
     def identity(self, split: str, language: str) -> Mapping[str, object]:
+        """Task, seed and version of the generator."""
         return {"source": "embedded", "task": self.task, "seed": self.seed, "generator": GENERATOR_VERSION}
 
     def size(self, split: str, language: str) -> Size:
-        """Exact number of examples; mean length in words, punctuation and special tokens, from a sample of rows."""
+        """Exact number of examples; mean length in words, punctuation and special tokens of a sample of rows."""
         self._check(split, language)
         examples = self.examples(split, language)
         return Size(examples, _mean_tokens(self.task, self.seed, split) if examples else 0.0)
 
     def rows(self, split: str, language: str) -> list[Row]:
-        """The split's rows; none where the split does not exist in the language (training data of a foreign language).
+        """Rows of a split; empty where the split does not exist in the language (train of a foreign language).
 
-        Raises DataError where split or language are unknown.
+        Raises DataError for an unknown split or language.
         """
         self._check(split, language)
         design, examples = DESIGNS[self.task], self.examples(split, language)
@@ -110,7 +111,7 @@ class EmbeddedSource:
         return made
 
     def examples(self, split: str, language: str) -> int:
-        """Rows of a split, without making them."""
+        """Number of rows of a split, without making them."""
         design = DESIGNS[self.task]
         count = {"train": design.train, "dev": design.dev, "test": design.test}[split]
         if design.shape.raw_text:
@@ -130,7 +131,7 @@ class EmbeddedSource:
 
 
 def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.Meaning]:
-    """Endless meanings of a split, no two alike. Training meanings are a language's own: raw text is no translation."""
+    """Endless distinct meanings of a split. Raw text for training has meanings of each language's own."""
     own = language if split == "train" else ""
     random = Random(f"{seed}/{task}/{split}/{own}")
     drawn: set[rows.Meaning] = set()
@@ -143,14 +144,14 @@ def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.
 
 @cache
 def _translated(task: str, seed: int, split: str) -> tuple[rows.Meaning, ...]:
-    """The meanings of a split, kept because every language says the same ones."""
+    """Meanings of a split, cached because every language expresses the same ones."""
     design = DESIGNS[task]
     examples = {"train": design.train, "dev": design.dev, "test": design.test}[split]
     return tuple(islice(_meanings(task, seed, split, PIVOT.code), examples))
 
 
 def _split(meaning: rows.Meaning) -> str:
-    """The one split in which a meaning may occur: train for three quarters of all, dev and test for an eighth each."""
+    """Split in which a meaning may occur: train for three quarters of all, dev and test for an eighth each."""
     return ("dev", "test", *["train"] * 6)[zlib.crc32(repr(meaning).encode()) % 8]
 
 
@@ -162,7 +163,7 @@ def _mean_tokens(task: str, seed: int, split: str) -> float:
 
 
 def _length(family: Family, row: Row) -> int:
-    """Words, punctuation marks and special tokens, as a word-level tokenizer counts [CLS] A [SEP] B [SEP]."""
+    """Number of words, punctuation marks and special tokens, as a word-level tokenizer counts them."""
     if "words" in row:
         return len(row["words"]) + 2
     return sum(sum(map(_count, texts)) + len(texts) + 1 for texts in family.texts(row))

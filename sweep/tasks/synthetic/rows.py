@@ -1,9 +1,4 @@
-"""The rows of the embedded benchmark: for every task, how a meaning is drawn and how a language writes it down.
-
-`draw_*(world, random, index)` gives a meaning and knows no language; `*_row(world, meaning, language)` has no
-randomness. So test row i means the same in every language. Labels go round with the index, so they are balanced.
-Which splits exist and how large they are is said in synthetic.py.
-"""
+"""Rows of the embedded benchmark: for every task, how a meaning is drawn and how a language writes it down."""
 
 from __future__ import annotations
 
@@ -86,7 +81,7 @@ def nli_row(world: World, meaning: Meaning, language: Language) -> Row:
 
 
 def rte_row(world: World, meaning: Meaning, language: Language) -> Row:
-    """The same, with the premise's place in front."""
+    """Premise with its place in front, and hypothesis."""
     return {**nli_row(world, meaning, language), "text": _text(world, language, meaning[0], fronted=True)}
 
 
@@ -197,7 +192,7 @@ ASKED = {"who": "agent", "what": "thing", "where": "place"}
 
 
 def _question(world: World, random: Random, facts: int, answerable: bool) -> Meaning:
-    """Facts, what is asked, the question word, and the number of the fact that answers it (-1: none does)."""
+    """Facts, the fact that is asked for, the question word, and the index of the answering fact (-1: none)."""
     context = passage(world, _any_topic(random), random, facts)
     subject = pick(context, random)
     word = _question_word(subject, random)
@@ -241,7 +236,7 @@ def qa_row(world: World, meaning: Meaning, language: Language) -> Row:
 
 
 def _asked(world: World, fact: Fact, word: str, language: Language) -> str:
-    """The question: the question word comes first, the piece that it asks for leaves."""
+    """Question: the question word comes first, the piece that it replaces is left out."""
     fact = replace(fact, place=fact.place if word == "where" else None)
     gone = ("marker", "place") if word == "where" else (ASKED[word],)
     kept = [piece for piece in say(world, fact, language) if piece[0] not in gone]

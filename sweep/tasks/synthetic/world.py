@@ -1,11 +1,11 @@
-"""The world behind the embedded benchmark: what there is, who does what to whom, and how seven languages say it.
+"""World of the embedded benchmark: concepts, events, and seven languages that express them.
 
-In one minute. The world has six topics (say farm, sea, market). A topic has its own beings, things, places and
-actions. Beings have habits: each prefers some actions, things and places, so words have distributions that a language
-model can learn. An action has an opposite (open, close) and a usual consequence; beings have a kind (dog:
-animal). Some beings have names (a person's two words), some are organisations (a word and the city they sit in). A
-`Fact` is one event: agent, action, thing and perhaps a quality, a place and a negation. A `Language` says a fact in
-its own word order and with its own word forms.
+In one minute. The world has six topics (say farm, sea, market). A topic has its own beings, things, places and actions.
+Beings have habits: each prefers some actions, things and places, so words have distributions that a language model can
+learn. An action has an opposite (open, close) and a usual consequence; beings have a kind (dog: animal). Some beings
+have names (a person's two words), some are organisations (a word and the city they sit in). A `Fact` is one event:
+agent, action, thing and perhaps a quality, a place and a negation. A `Language` expresses a fact in its own word order
+and with its own word forms.
 
 A concept is an integer. Every concept has one form in the pivot language; another language shares that form with the
 pivot for a part of the concepts (`Language.shared`) and has a form of its own, found in no other language, for the
@@ -13,7 +13,7 @@ rest. The shared sets are nested (a word that a far language shares, the nearer 
 the word classes.
 
 Random numbers come from `random.Random.random` alone, the one method whose sequence Python promises to keep between
-versions. No tasks here: synthetic.py makes rows of these facts.
+versions. Tasks are in rows.py, which makes rows of these facts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TOPICS = 6
 
 @dataclass(frozen=True)
 class Language:
-    """How one language differs from the pivot. Its code says order and share: in sov55 the verb follows its object."""
+    """Language by its differences from the pivot. Its code has word order and share: in sov55 verbs follow objects."""
 
     code: str
     order: str  # of subject, verb and object
@@ -85,12 +85,12 @@ class World:
     function: dict[str, int]  # "not" -> its concept
 
     def opposite(self, concept: int) -> int:
-        """Actions and qualities come in pairs of opposites."""
+        """Opposite of an action or quality; they come in pairs."""
         group = self.members[self.classes[concept]][self.topic(concept)]
         return group[group.index(concept) ^ 1]
 
     def consequence(self, action: int) -> int:
-        """The action that usually follows: the first pair of a topic leads to the second, and that one back."""
+        """Action that usually follows: the first pair of a topic leads to the second, and that one back."""
         group = self.members["action"][self.topic(action)]
         return group[(group.index(action) + 2) % 4]
 
@@ -99,7 +99,7 @@ class World:
         return self.topics[concept]
 
     def kind(self, concept: int) -> int:
-        """What the beings of a topic are called together."""
+        """Concept of the kind of beings that a topic has."""
         return self.members["kind"][self.topic(concept)][0]
 
 
@@ -237,7 +237,7 @@ def say(world: World, fact: Fact, language: Language, fronted: bool = False) -> 
 
 
 def entailed(world: World, fact: Fact, random: Random) -> Fact:
-    """Less than the fact says: no place, no quality, a kind for its agent."""
+    """Weaker fact that this one entails: no place, no quality, a kind for its agent."""
     weaker = fact
     if random.random() < 0.5:
         weaker = replace(weaker, place=None)
@@ -249,7 +249,7 @@ def entailed(world: World, fact: Fact, random: Random) -> Fact:
 
 
 def contradicted(world: World, fact: Fact, random: Random) -> Fact:
-    """The opposite of something that the fact says."""
+    """Fact that contradicts this one: an opposite, or its negation."""
     share = random.random()
     if fact.quality is not None and share < 0.3:
         return replace(fact, quality=world.opposite(fact.quality))
@@ -259,7 +259,7 @@ def contradicted(world: World, fact: Fact, random: Random) -> Fact:
 
 
 def neutral(world: World, fact: Fact, premise: Fact, random: Random) -> Fact:
-    """The fact with another thing, or of an agent that neither it nor `told` speaks of: may be so or not."""
+    """Fact that may be so or not: another thing, or an agent that neither this fact nor `premise` has."""
     topic = world.topic(fact.thing)
     if random.random() < 0.5:
         return replace(
