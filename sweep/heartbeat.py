@@ -1,26 +1,26 @@
-"""Heartbeat of work that takes long: it says between two units of work that it gets on, and may be ended there.
+"""Heartbeat of long work: reports progress between two units of work, where a listener may end the work.
 
-Work is plain functions that are given a `Heartbeat`. Whoever listens raises what ends the work: Ray Tune raises
-SystemExit, everybody else `Cancelled`. Locks and half-written files are let go of by the `with` blocks on its way.
+Work is plain functions that are given a `Heartbeat`. A listener raises what ends the work: Ray Tune raises SystemExit,
+everybody else `Cancelled`. The `with` blocks on the way release locks and remove half-written files.
 """
 
 from __future__ import annotations
 
 
 class Cancelled(BaseException):
-    """Whoever listens to work wants no more of it. No Exception: work that handles errors must not handle this."""
+    """Signal that ends work. It is no Exception, so that work which handles errors does not handle it."""
 
 
 class Heartbeat:
-    """Heard by nobody, as it is; subclasses listen, and may raise what ends the work."""
+    """Heartbeat that nobody listens to; subclasses listen, and may raise what ends the work."""
 
     def beat(self, doing: str = "") -> None:
-        """A unit of work is done. `doing` says what the next one does where it may take long without another beat."""
+        """Reports that a unit of work is done. `doing` names the next one if it may take long without another beat."""
 
     def wait(self, reason: str, seconds: float) -> None:
-        """Nothing was done for so many seconds, since the last such call if there was one: a lock is held by another.
+        """Reports `seconds` without work since the last such call, because another process holds a lock.
 
-        `reason` says whose lock it is; it is empty once the wait is over.
+        `reason` names the lock and its holder; it is empty once the wait is over.
         """
 
 

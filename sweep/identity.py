@@ -4,10 +4,10 @@ A key must be the same on every machine and in every process, so sets, floats th
 neither plain data nor frozen dataclasses are refused with a sentence that says what to write instead.
 
 A plain name, small letters and digits with single separators between them, is its own file name, with `--` for a slash:
-`world/nli+world/pos` is `world--nli+world--pos`, which is how the hub's cache writes ids, too. Any other name keeps
-what can be read of it and gets a digest: `FacebookAI/xlm-roberta-base` is `FacebookAI-xlm-roberta-base~0d2b...`.
-So no name leaves its folder, hides in it, or means something to a file system, and two names never share a file name,
-not even where large and small letters, or composed and decomposed accents, are the same.
+`world/nli+world/pos` is `world--nli+world--pos`, which is how the hub's cache writes ids, too. Any other name keeps its
+readable characters and gets a digest: `FacebookAI/xlm-roberta-base` is `FacebookAI-xlm-roberta-base~0d2b...`. So no
+name leaves its folder, is hidden in it, or has a meaning to a file system, and two names never share a file name, not
+even where large and small letters, or composed and decomposed accents, are the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEY_LENGTH = 32  # hex digits: 128 bits, far beyond an accidental collision and 
 
 
 def fingerprint(value: object) -> str:
-    """`KEY_LENGTH` hex digits of the sha256 of the canonical JSON of `value`.
+    """Key of a value: KEY_LENGTH hex digits of the sha256 of its canonical JSON.
 
     Raises TypeError where a part of the value has no stable identity.
     """
@@ -33,13 +33,13 @@ def fingerprint(value: object) -> str:
 
 
 def canonical(value: object) -> str:
-    """JSON with sorted keys, no spaces, tuples as lists, frozen dataclasses as objects."""
+    """Canonical JSON: sorted keys, no spaces, tuples as lists, frozen dataclasses as objects. Raises TypeError."""
     plain = _plain(value, "value")
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, shortened like a key. Raises OSError."""
+    """KEY_LENGTH hex digits of the sha256 of a file's bytes. Raises OSError."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:KEY_LENGTH]
 
@@ -76,7 +76,7 @@ DIGEST = 12  # hex digits
 
 
 def file_name(*names: str) -> str:
-    """The file name of a name, or of several in their order, with `__` between them."""
+    """File name of a name, or of several in their order, joined by `__`; at most LONGEST bytes."""
     joined = "__".join(_file_name(name) for name in names)
     return joined if len(joined.encode()) <= LONGEST else _marked(joined, names)
 

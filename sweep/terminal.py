@@ -1,4 +1,4 @@
-"""Tables as plain text: columns aligned, cells wrapped where they are too wide for the terminal; nothing is cut."""
+"""Text tables: columns aligned, cells wrapped where they are too wide for the terminal; nothing is cut off."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def table(
     indent: int = 0,
     width: int | None = None,
 ) -> str:
-    """Rows as lines of at most `width` columns, by default the terminal's.
+    """Table of rows as lines of at most `width` characters, by default the terminal's width.
 
-    `numbers` are the indices of columns that are aligned at their right; every line begins with `indent` spaces.
+    `numbers` are the indices of right-aligned columns; every line begins with `indent` spaces.
     """
     console = _console((width or _width()) - indent)
     console.print(_grid(rows, header, numbers))
@@ -37,7 +37,7 @@ def table(
 
 
 def split_table(columns: Sequence[tuple[str, Sequence[str]]], width: int | None = None) -> str:
-    """Columns of a heading and its texts; where they are too wide, tables below each other that begin with the first.
+    """Table of (heading, texts) columns; one too wide is split into tables that repeat the first column.
 
     Two columns may have the same heading.
     """
@@ -64,7 +64,7 @@ def _width() -> int:
 
 
 def _console(width: int) -> Console:
-    """Writes plain text into memory, whatever the environment says of colours and terminals."""
+    """Console that writes plain text into memory, whatever the environment says of colours and terminals."""
     stream = io.StringIO()
     return Console(file=stream, width=width, color_system=None, force_terminal=False, markup=False, emoji=False)
 

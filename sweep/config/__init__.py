@@ -1,1 +1,1 @@
-"""The study file: its keys as frozen pydantic values, and the reader that names every mistake at once."""
+"""Study file: its keys as frozen pydantic models, and the reader that reports all mistakes at once."""

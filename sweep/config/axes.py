@@ -25,7 +25,7 @@ NOTHING = "-"  # in a table: a volume and a source without an intermediate phase
 
 
 class Shares(Model):
-    """How a chain's budget is divided among the phases that it trains; where it trains one, that one gets all."""
+    """Division of a chain's budget among the phases that it trains; a single phase gets all of it."""
 
     intermediate: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
     target: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
@@ -38,7 +38,7 @@ class Shares(Model):
 
 
 class ChainBudget(Model):
-    """FLOPs of training that each chain may spend on its intermediate and its target phase together."""
+    """Training FLOPs that each chain may spend on its intermediate and target phase together."""
 
     flops: tuple[Annotated[float, Strict(), Field(gt=0)], ...]
     shares: Shares = Shares()
@@ -51,7 +51,7 @@ class ChainBudget(Model):
 
 
 class Axes(Model):
-    """What the study compares."""
+    """Axes of the grid that a study compares."""
 
     encoder: tuple[Name, ...]
     intermediate: tuple[tuple[Name, ...], ...]  # () is `none`
@@ -99,7 +99,7 @@ class Axes(Model):
         return values_once(value) if isinstance(value, tuple) else value
 
     def values(self, name: str) -> tuple[Any, ...]:
-        """The values of an axis as arms have them."""
+        """Values of an axis as arms have them."""
         if name == "volume":
             return tuple(None if volume == FULL else int(volume) for volume in self.volume)
         if name == "chain_budget":
@@ -108,7 +108,7 @@ class Axes(Model):
         return values
 
     def texts(self) -> dict[str, list[str]]:
-        """Name of an axis -> its values as a user reads them; an axis that says nothing at all is left out."""
+        """Name of an axis -> its values as a user reads them; without axes that have no values."""
         texts_of = {name: list(map(axis.shown, self.values(name))) for name, axis in AXES.items()}
         texts_of |= {"target": list(self.target), "seed": list(map(str, self.seed))}
         return {name.replace("_", " "): texts for name, texts in texts_of.items() if texts != [NOTHING]}
@@ -152,7 +152,7 @@ def _unlimited_first(flops: float | None) -> float:
 
 @dataclass(frozen=True)
 class Axis:
-    """How the values of an axis are written, read and sorted; its default value says nothing.
+    """Text, label and order of an axis' values; its default value is left out of labels.
 
     `label`, `part` and `folder` are formats of {name} and {text}, the axis and its value's text in tables.
     """
@@ -168,7 +168,7 @@ class Axis:
     amount: str = ""  # caption of a quantity that costs the more, the more there is of it; "" of any other axis
 
     def shown(self, value: Any) -> str:
-        """A value with its unit, beside the name of its axis."""
+        """Text of a value with its unit, beside the name of its axis."""
         text = self.text(value)
         return text if text == NOTHING else self.label.format(name="", text=text).strip() or text
 
@@ -178,7 +178,7 @@ _PLAIN: Mapping[str, Any] = {"label": "", "part": "{text}", "folder": "{text}", 
 
 @dataclass(frozen=True)
 class Arm:
-    """Identity of what is compared: an encoder, what is done to it, and how much of that."""
+    """Identity of what is compared: an encoder, its intermediate phase, and the amounts of data and compute."""
 
     encoder: Annotated[str, Axis(**_PLAIN)] = ""
     # () is no intermediate phase. Sorts as a reader expects: none, single tasks, combinations.
@@ -204,33 +204,34 @@ class Arm:
 
     @property
     def baseline(self) -> bool:
+        """Whether there is no intermediate phase."""
         return not self.intermediate
 
     @property
     def reference(self) -> Self:
-        """No intermediate phase, with as much compute."""
+        """Arm to compare with: no intermediate phase, the same amount of compute."""
         return replace(self.without(*(name for name, axis in AXES.items() if axis.of_intermediate)), intermediate=())
 
     def without(self, *names: str) -> Self:
-        """The same whatever the values of these axes: they say nothing."""
+        """Arm with these axes at their default values."""
         return replace(self, **{name: DEFAULTS[name] for name in names})
 
     def says(self, name: str) -> bool:
-        """Whether an axis has a value that says something here."""
+        """Whether an axis has another value than its default, and applies to this arm."""
         idle = AXES[name].of_intermediate and self.baseline
         return bool(getattr(self, name) != DEFAULTS[name]) and not idle
 
     def columns(self) -> dict[str, str]:
-        """Name of an axis -> text, as every table has it."""
+        """Name of an axis -> text, as in every table."""
         return {name: self.text(name) for name in AXES}
 
     def text(self, name: str) -> str:
-        """The value of an axis as tables have it."""
+        """Text of an axis' value, as in tables."""
         axis = AXES[name]
         return NOTHING if axis.of_intermediate and self.baseline else axis.text(getattr(self, name))
 
     def _written(self, form: str, *, always: bool) -> dict[str, str]:
-        """Axis -> text in one of its forms, of those that say something, and of those that always stand there."""
+        """Axis -> text in one of its forms, without those at their defaults (kept with `always` if the axis is)."""
         names = [name for name, axis in AXES.items() if self.says(name) or (always and axis.always)]
         return {
             name: getattr(AXES[name], form).format(name=name.replace("_", " "), text=self.text(name)) for name in names
@@ -238,7 +239,7 @@ class Arm:
 
     @classmethod
     def of(cls, row: Mapping[Any, Any], but: Collection[str] = ()) -> Self:
-        """Read from the columns of a row; it may lack those of the axes in `but`, which then say nothing."""
+        """Arm from the columns of a row; axes in `but` may be absent, and get their defaults."""
         texts = {column.name: row[column.name] for column in fields(cls) if column.name not in but}
         idle = {name for name, text in texts.items() if text == NOTHING and name in AXES and AXES[name].of_intermediate}
         return cls(
@@ -251,7 +252,7 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """The arm in tables and pictures, its encoder apart; what says nothing is left out."""
+        """Label in tables and figures, without the encoder and without default values."""
         tasks = self.text("intermediate")
         if self.says("source"):
             tasks += f" in {'all languages' if self.source == ALL else self.source}"
@@ -260,17 +261,17 @@ class Arm:
 
     @property
     def short_label(self) -> str:
-        """The label whatever volume and budget."""
+        """Label without volume and budget."""
         return self.without(*AMOUNTS).label
 
     @property
     def folder(self) -> str:
-        """Name of the folder of what is published of it; what says nothing is left out."""
+        """Name of the folder of published results, without default values."""
         return file_name(*self._written("folder", always=True).values())
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Sorting key: own source first, small before large."""
+        """Sorting key: own source first, small amounts before large ones."""
         return tuple(self._order(name) for name in (*(name for name in AXES if name not in AMOUNTS), *AMOUNTS))
 
     def _order(self, name: str) -> Any:
@@ -291,20 +292,22 @@ AMOUNTS = tuple(name for name, axis in AXES.items() if axis.amount)
 
 @dataclass(frozen=True)
 class Cell(Arm):
-    """Point of the grid of axes, seeds apart: an arm and a target."""
+    """Cell of the grid: an arm and a target. With a seed it is a run."""
 
     target: str = field(kw_only=True)
 
     @cached_property
     def arm(self) -> Arm:
+        """The arm alone."""
         return Arm(**{name: getattr(self, name) for name in AXES})
 
     def columns(self) -> dict[str, str]:
+        """Name of an axis -> text, with the target."""
         return {**super().columns(), "target": self.target}
 
     @cached_property
     def name(self) -> str:
-        """The cell in one line; part of the keys of its chains."""
+        """Name of the cell in one line; part of the keys of its chains."""
         parts = self._written("part", always=True)
         first = [name for name in parts if AXES[name].always or AXES[name].of_intermediate]
         return BETWEEN.join([*map(parts.pop, first), self.target, *parts.values()])

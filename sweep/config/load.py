@@ -1,6 +1,6 @@
-"""Reads a study file and reports its mistakes: one line each with YAML path, what was found, what would do.
+"""Reader of study files, which reports every mistake in one line: YAML path, what was found, what is expected.
 
-YAML 1.2: `no` is Norwegian and `1e-5` is a number. What may stand in a study is in spec.
+YAML 1.2: `no` is Norwegian and `1e-5` is a number. The keys of a study are in sweep.config.study.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sweep.errors import StudyError, nearest
 
 
 def load(path: Path) -> Study:
-    """Reads a study file. Raises StudyError: one line with the place, what was found and what would do."""
+    """Study of a file. Raises StudyError with the first mistake, which carries all further ones."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as failure:
@@ -32,7 +32,7 @@ def load(path: Path) -> Study:
 
 
 def parse(text: str, where: str) -> Study:
-    """Reads a study from YAML text; `where` names the file in errors."""
+    """Study of a YAML text; `where` names the file in errors. Raises StudyError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it: the last one counts
@@ -83,7 +83,7 @@ WORDS = {
 
 
 def read_budget(text: str, place: str) -> Budget:
-    """A budget written as in a study file. Raises StudyError with the place."""
+    """Budget of a text as in a study file. Raises StudyError at `place`."""
     try:
         return TypeAdapter(Annotated[Budget, BeforeValidator(as_budget)]).validate_python(text)
     except ValidationError as failure:
@@ -92,7 +92,7 @@ def read_budget(text: str, place: str) -> Budget:
 
 
 def _study_errors(failure: ValidationError, content: Mapping[str, Any], where: str) -> StudyError:
-    """The first mistake, with the others: one for each place, mistyped keys before what is missing for that reason."""
+    """First mistake with the further ones, one for each place; mistyped keys before values missing because of them."""
     errors = sorted(map(_unfolded, failure.errors()), key=lambda error: error["type"] != "extra_forbidden")
     places = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
     meant = [(*place, nearest(str(name), _known_keys(tuple(place)))) for *place, name in places]
@@ -127,7 +127,7 @@ def _study_error(error: ErrorDetails, content: Mapping[str, Any], where: str) ->
 
 
 def _unfolded(error: ErrorDetails) -> ErrorDetails:
-    """What is wrong inside a phase's overrides has its own place there."""
+    """Error inside a phase's overrides, with its own path there."""
     if error["type"] != "override":
         return error
     context = error["ctx"]
@@ -148,12 +148,12 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def yaml_path(place: Iterable[str | int]) -> str:
-    """('axes', 'seed', 0) -> 'axes.seed[0]'."""
+    """YAML path of a place: ('axes', 'seed', 0) -> 'axes.seed[0]'."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 def _existing(content: Any, place: tuple[str | int, ...]) -> tuple[list[str | int], Any]:
-    """`place` without the steps that pydantic adds for unions, which are not in the file, and what stands there."""
+    """Path that is in the file, without the steps that pydantic adds for unions, and the value there."""
     path: list[str | int] = []
     for part in place:
         within = dict(enumerate(content)) if isinstance(content, list) else content
@@ -166,7 +166,7 @@ def _existing(content: Any, place: tuple[str | int, ...]) -> tuple[list[str | in
 
 
 def _known_keys(place: tuple[str | int, ...]) -> list[str]:
-    """Keys that the model at this place knows."""
+    """Keys of the model at a place."""
     kind: Any = Study
     for part in place:
         # Overrides are kept as plain mappings, because what they leave out is the phase's.
@@ -176,7 +176,7 @@ def _known_keys(place: tuple[str | int, ...]) -> list[str]:
 
 
 def _inside(kind: Any, part: str | int) -> Any:
-    """The type of what stands under a key of this type."""
+    """Type of the value under a key of this type."""
     if get_origin(kind) is dict:
         return get_args(kind)[1]
     model = _model(kind)
@@ -184,7 +184,7 @@ def _inside(kind: Any, part: str | int) -> Any:
 
 
 def _model(kind: Any) -> type[BaseModel] | None:
-    """The model in an annotation such as `Encoder | None`."""
+    """Model in an annotation such as `Encoder | None`."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind
     return next((model for model in map(_model, get_args(kind)) if model), None)

@@ -1,4 +1,4 @@
-"""Training runs as a study file describes them. Everything here changes weights and is part of the key."""
+"""Training runs (phases) in a study file: schedule, sampling, length. Everything here is part of keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sweep.config.values import (
 
 
 class RateGrid(Model):
-    """Learning rates on a log grid, so that two chains of one prefix can meet. A plain number is a grid of one."""
+    """Grid of learning rates, even in the logarithm, so that chains can share prefixes. A number is a grid of one."""
 
     log: tuple[Number, Number]  # lowest and highest rate
     points: Annotated[int, Strict(), Field(gt=0, le=1000)]
@@ -41,13 +41,13 @@ class RateGrid(Model):
         return self
 
     def values(self) -> tuple[float, ...]:
-        """The rates, lowest first, rounded to 4 digits so that they read and hash the same everywhere."""
+        """Learning rates [points], lowest first, rounded to 4 digits so that they read and hash alike everywhere."""
         low, high = self.log
         ratios = (index / max(self.points - 1, 1) for index in range(self.points))
         return tuple(float(f"{low * (high / low) ** ratio:.4g}") for ratio in ratios)
 
     def beginning(self) -> int:
-        """Index of the rate that tuning begins with: the one nearest to `first`."""
+        """Index of the rate with which tuning begins: the one nearest to `first`, or the middle."""
         if self.first is None:
             return (self.points - 1) // 2
         away = [abs(math.log(rate / self.first)) for rate in self.values()]
@@ -55,10 +55,11 @@ class RateGrid(Model):
 
 
 class Sampling(Model):
-    """How a phase of several tasks mixes them: p proportional to n, to 1, or to min(n, cap)^(1/temperature).
+    """Sampling of tasks in a multi-task phase: p proportional to n, to 1, or to min(n, cap)^(1/temperature).
 
-    A task with a ratio has that share of the steps; the others divide the rest among them by `by`. A step is one task's
-    batch of `batch_tokens`, so a share of steps is a share of tokens.
+    n is the size of one pass over a task; the temperature is that of Raffel et al. 2020 (arXiv 1910.10683). A task with
+    a ratio has that share of the steps; the other tasks divide the rest by `by`. A step is one task's batch of
+    `batch_tokens`, so a share of steps is a share of tokens.
     """
 
     by: Literal["proportional", "uniform", "temperature"] = "proportional"
@@ -80,9 +81,9 @@ class Sampling(Model):
         return {task: left * free[task] / total if task in free else self.ratios[task] for task in sizes}
 
     def one_pass(self, sizes: Mapping[str, float]) -> float:
-        """Size of one epoch: a pass over every task, those with a ratio apart, which are given their share of it.
+        """Size of one epoch: one pass over every task; tasks with a ratio are added in their share of it.
 
-        So a ratio of raw text takes nothing from the others: they are seen as often as without it.
+        So a ratio of raw text takes nothing from the other tasks: they are seen as often as without it.
         """
         free = sum(size for task, size in sizes.items() if task not in self.ratios)
         left = 1 - sum(self.ratios[task] for task in sizes if task in self.ratios)
@@ -90,7 +91,7 @@ class Sampling(Model):
 
 
 class Text(Model):
-    """Raw text in a phase, which may be in many languages of very different size."""
+    """Raw text in a phase, in many languages of very different size."""
 
     languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None  # None: those of the task's description
     temperature: Temperature = 1.0  # a language's share of the text is proportional to its size^(1/temperature)
@@ -103,7 +104,7 @@ class Text(Model):
 
 
 class Warmup(Model):
-    """Steps in which the learning rate rises. A plain number is a share of the phase's steps."""
+    """Warm-up steps of the learning rate. A plain number is a share of the phase's steps."""
 
     share: Share | None = None
     steps: Count | None = None
@@ -116,7 +117,7 @@ class Warmup(Model):
 
 
 class PhaseSettings(Model):
-    """One training run. Everything here changes weights and is part of the key."""
+    """Settings of one training run. Each of them changes weights and is part of the key."""
 
     learning_rate: Annotated[RateGrid, BeforeValidator(as_grid)]
     batch_tokens: Positive
@@ -167,7 +168,7 @@ class PhaseSettings(Model):
 
 
 class Phases(PhaseSettings):
-    """A phase's settings and what single tasks change in them."""
+    """Settings of a phase, with overrides for single tasks."""
 
     overrides: dict[Name, dict[str, Any]] = {}
 
@@ -178,7 +179,7 @@ class Phases(PhaseSettings):
         return self
 
     def of(self, tasks: tuple[str, ...]) -> PhaseSettings:
-        """The settings for a phase on these tasks; overrides count for a phase on exactly one task."""
+        """Settings of a phase on these tasks; overrides hold for a phase on one task. Raises PydanticCustomError."""
         base = self.model_dump(exclude={"overrides"})
         ratios = self.sampling.ratios
         base["sampling"]["ratios"] = {task: ratios[task] for task in tasks if task in ratios and len(tasks) > 1}
@@ -194,6 +195,6 @@ class Phases(PhaseSettings):
 
 
 class Pretrain(PhaseSettings):
-    """Masked language modelling from scratch, for encoders that are random at first."""
+    """Pretraining from scratch by masked language modelling, for encoders with random weights."""
 
     task: Name

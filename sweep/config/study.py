@@ -1,4 +1,4 @@
-"""The study file as a whole. Knows no keys of phases and looks no name up."""
+"""Study file as a whole, from axes to tracking. Names of tasks and encoders are looked up elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sweep.identity import fingerprint
 
 
 class Tokenizer(Model):
-    """Trained on the text of a masked-token task."""
+    """Tokenizer trained on the text of a masked language modelling task."""
 
     text: Name
     vocab_size: Annotated[int, Strict(), Field(ge=64, le=10**7)]
@@ -36,7 +36,7 @@ class Tokenizer(Model):
 
 
 class Encoder(Model):
-    """An encoder under a name of its own: a hub id or folder with options, or random weights of a given shape."""
+    """Encoder under a name of its own: a hub id or folder with options, or random weights of a given shape."""
 
     path: Name | None = None  # hub id or folder
     revision: Name | None = None
@@ -65,18 +65,14 @@ class Encoder(Model):
 
 
 class Reading(Model):
-    """Which vectors of an encoder stand for a sentence. A list of layers is read in one pass; its first counts."""
+    """Vectors that stand for a sentence. A list of layers is read in one pass; the first one counts in scores."""
 
     layer: Annotated[Annotated[tuple[Int, ...], Field(min_length=1)] | None, BeforeValidator(as_list)] = None
     pooling: Literal["mean", "cls"] | None = None
 
 
 class Scoring(Reading):
-    """How weights are scored; nothing here is part of a phase.
-
-    `layer` and `pooling` are for retrieval targets that are not trained: 0 is the embedding layer, -1 the last one;
-    without them sweep.plan.recipe chooses, by what the registry knows of the encoder and by its depth.
-    """
+    """Scoring of weights; no part of the keys of phases."""
 
     examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
     retention: Annotated[bool, Strict()] = False  # score intermediate tasks again after the target phase
@@ -85,13 +81,13 @@ class Scoring(Reading):
     overrides: dict[Name, Reading] = {}  # by target
 
     def reading(self, task: str) -> tuple[tuple[int, ...] | None, str | None]:
-        """Layers and pooling for a target; None: as the encoder has it."""
+        """Layers and pooling for a target; None: the encoder's own."""
         own = self.overrides.get(task, Reading())
         return self.layer if own.layer is None else own.layer, own.pooling or self.pooling
 
 
 class Halving(Model):
-    """Where the candidates of a cell are compared on dev, and the share of them that goes on each time."""
+    """Successive halving inside one cell: rungs at which candidates are compared on dev, and the share that goes on."""
 
     rungs: Annotated[tuple[Annotated[float, Strict(), Field(gt=0, lt=1)], ...], Field(min_length=1)]
     keep: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
@@ -107,7 +103,7 @@ class Halving(Model):
 
 
 class Tuning(Model):
-    """Candidates of learning rates, the same number for every cell; the winner alone is run with the other seeds."""
+    """Tuning of learning rates: candidates of every cell; the best one alone is run with the other seeds."""
 
     candidates: Positive = 1
     startup: Positive = 4  # candidates that ask for no score of their cell, and may run side by side; then Optuna
@@ -121,7 +117,7 @@ class Tuning(Model):
 
 
 class Reporting(Model):
-    """What the report shows beyond scores and gains; nothing here is part of a key."""
+    """Contents of the report beyond scores and gains; no part of keys."""
 
     groups: tuple[Name, ...] = ()  # of languages, as planning.groups knows them; the study's own are always shown
     overlapping: Annotated[bool, Strict()] = False  # whether cells that share data with their target count in means
@@ -134,7 +130,7 @@ class Reporting(Model):
 
 
 class Budget(Model):
-    """What the study may spend. A device is one GPU, or one core where a chain uses no GPU."""
+    """Budget of a study. A device is one GPU, or one core where a chain uses no GPU."""
 
     amount: Number
     unit: Literal["device_seconds", "flops"]
@@ -144,10 +140,11 @@ class Budget(Model):
 
 
 class Runtime(Model):
-    """Where and how it runs; nothing here is part of a key, `precision` apart.
+    """Where and how a study runs; `precision` alone is part of keys.
 
-    What is asked for is in the key, not what a device makes of it: a plan does not know where a phase will run. Who
-    says `auto` takes what each device does best; records say what that was, and a report where it is mixed.
+    Keys hold the precision that is asked for, not the one that a device provides: a plan does not know where a phase
+    will run. `auto` uses the best of each device; records hold which one that was, and the report says where it is
+    mixed.
     """
 
     cores: Positive = 1  # CPU cores of one chain
@@ -179,17 +176,17 @@ class Runtime(Model):
 
     @property
     def gpus(self) -> float:
-        """GPUs of a chain; where shares are measured, those of one that has not been."""
+        """GPUs of a chain; 1 where shares are measured, until they have been."""
         return 1.0 if self.gpu == "auto" else self.gpu
 
     @property
     def devices(self) -> float:
-        """What such a chain occupies: GPUs, or cores where it uses no GPU."""
+        """Devices of a chain: GPUs, or cores where it uses no GPU."""
         return self.gpus or float(self.cores)
 
 
 class Study(Model):
-    """One study file."""
+    """Study file: one question, its axes, data, training, tuning, budget and runtime."""
 
     study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a folder's name
     question: str = ""
@@ -212,4 +209,5 @@ class Study(Model):
 
     @property
     def results_folder(self) -> Path:
+        """Folder of results, relative to the working directory."""
         return Path(self.results or f"runs/{self.study}")

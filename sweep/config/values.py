@@ -1,6 +1,7 @@
 """Building blocks of a study file: frozen models, strict numbers and names, short notations.
 
-Each function turns what the YAML says into what a model of spec takes, or says what would do.
+The functions `as_...` turn a short notation in YAML into the value of a model's field. They raise PydanticCustomError,
+whose message says what is expected.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MOST = 10**12  # no count in a study is larger: sums with it stay exact, and fil
 
 
 def _visible(name: str) -> str:
-    """Refuses what no file system or page would show as it is."""
+    """Name of printable characters. Raises PydanticCustomError."""
     if not all(character.isprintable() for character in name):
         raise PydanticCustomError("name", "a name of printable characters is expected")
     return name
@@ -36,16 +37,16 @@ Temperature = Annotated[float, Strict(), Field(ge=1)]
 
 
 class Model(BaseModel):
-    """Frozen, and a mistyped key is an error rather than a setting that silently does nothing.
+    """Frozen model that refuses unknown keys and infinite numbers.
 
-    Infinite numbers are refused: they have no place in a key.
+    A mistyped key must not be a setting that silently does nothing, and infinite numbers have no place in a key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def values_once(axis: tuple[Any, ...]) -> tuple[Any, ...]:
-    """At least one value and none twice: an axis, or the members of a group."""
+    """Values of an axis or members of a group: at least one, none twice. Raises PydanticCustomError."""
     if not axis:
         raise PydanticCustomError("empty_axis", "at least one value is expected")
     no_item_twice(axis)
@@ -53,7 +54,7 @@ def values_once(axis: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def no_item_twice(items: Sequence[object]) -> None:
-    """Raises a validation error that names the item."""
+    """Raises PydanticCustomError with the first item that occurs twice."""
     for item, count in Counter(items).items():
         if count > 1:
             raise PydanticCustomError("twice", "every value once is expected, {item} stands twice", {"item": str(item)})
@@ -72,7 +73,7 @@ LEAST_SHARE = 1e-3  # of a GPU; Ray counts in 1e-4
 
 
 def as_grid(value: object) -> object:
-    """1e-5 -> a grid of one rate."""
+    """Grid of one learning rate: 1e-5 -> {log: [1e-5, 1e-5], points: 1}."""
     if isinstance(value, dict):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10:
@@ -81,7 +82,7 @@ def as_grid(value: object) -> object:
 
 
 def as_warmup(value: object) -> object:
-    """0.1 -> a tenth of the steps."""
+    """Warm-up as a share of the steps: 0.1 -> {share: 0.1}."""
     if isinstance(value, dict):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -90,12 +91,12 @@ def as_warmup(value: object) -> object:
 
 
 def as_list(value: object) -> object:
-    """14 -> [14]."""
+    """List of one layer: 14 -> [14]."""
     return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def as_volume(value: object) -> object:
-    """A number of examples, or 'full'."""
+    """Number of examples, or 'full'."""
     if value == "full" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
     hint = {"nearest": nearest(str(value), ["full"])}
@@ -120,7 +121,7 @@ DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def as_duration(value: object) -> object:
-    """'8h' or '90 min' -> seconds."""
+    """Seconds of a duration: '8h' or '90 min'."""
     if value is None:
         return None
     match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
@@ -141,7 +142,7 @@ SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
 def as_bytes(value: object) -> object:
-    """'20 GB' -> bytes; 0 is none."""
+    """Bytes of a size such as '20 GB'; 0 is none."""
     if value == 0 and not isinstance(value, bool):
         return 0.0
     match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
@@ -153,7 +154,7 @@ def as_bytes(value: object) -> object:
 
 
 def as_budget(value: object) -> object:
-    """'2 device-hours' -> 7200 device-seconds."""
+    """Budget of an amount and a unit: '2 device-hours' -> 7200 device-seconds."""
     if value is None:
         return None
     match = re.fullmatch(r"\s*([-+0-9.eE_]+)\s*([A-Za-z-]+)\s*", value) if isinstance(value, str) else None

@@ -1,8 +1,8 @@
-"""Official layout: `predictions/<task>/test-<language>.<suffix>` beside `labels/<task>/`, and archives of it.
+"""Official layout of XTREME: `predictions/<task>/test-<language>.<suffix>` and `labels/<task>/`, and archives of it.
 
-The scorer of google-research/xtreme (evaluate.py) reads it. Its tasks and languages are named there as they are; others
-by what sweep.identity makes of them, and `submission.json` says what they are called and what tasks that no table knows
-are. Folders of other programs may have tasks in folders of folders: their path is their name.
+The scorer of google-research/xtreme (evaluate.py) reads it. The benchmark's tasks and languages keep their names there;
+others get file names from sweep.identity, and `submission.json` holds their names and describes tasks that are in no
+table. Folders of other programs may nest tasks in folders: the path is then the task's name.
 
 The archive has the same bytes for the same predictions, so that a resumed chain leaves what an undisturbed one does.
 """
@@ -37,14 +37,14 @@ UNLISTED = {"bucc2018": "mining", "lareqa": "ranking", "mewslix": "ranking"}
 
 
 def test_file(family: Family, language: str) -> str:
-    """The name of a language's files. A family that is never a target has none."""
+    """Name of a language's prediction and label files. Families without a suffix are never a target."""
     assert family.suffix is not None
     return f"test-{file_name(language)}.{family.suffix}"
 
 
 @dataclass(frozen=True)
 class NoRows:
-    """The source of a task that is known from prediction and label files alone."""
+    """Source of a task that is known from prediction and label files alone."""
 
     def identity(self, split: str, language: str) -> Mapping[str, object]:
         return {}
@@ -58,7 +58,7 @@ class NoRows:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder in the official layout. Raises DataError where it is none."""
+    """Folder in the official layout. Raises DataError where it is none."""
 
     root: Path
 
@@ -71,15 +71,15 @@ class Folder:
             raise DataError(self.root, "no prediction files", expected)
 
     def tasks(self, side: str) -> list[str]:
-        """Names of the tasks that have files, sorted."""
+        """Names of the tasks that have files on a side, sorted."""
         return sorted(self._places[side])
 
     def languages(self, side: str, task: Task) -> list[str]:
-        """Languages that a task has files of, sorted."""
+        """Languages of a task that have files on a side, sorted."""
         return sorted(self._files(side, task))
 
     def file(self, side: str, task: Task, language: str) -> Path:
-        """Where the predictions or labels of a language are. Raises DataError where they are not."""
+        """Path of a language's predictions or labels. Raises DataError where there is no such file."""
         path = self._files(side, task).get(language)
         if path is None:
             name = test_file(task.family, language)
@@ -114,7 +114,7 @@ class Folder:
         return {languages_of.get(name, name): path for name, path in names.items()}
 
     def task(self, name: str) -> Task:
-        """What a task is: what the folder itself says of it, or the table of tasks. Raises DataError."""
+        """Task as the folder's description or the table of tasks has it. Raises DataError for an unknown one."""
         if name in self._described:
             return _task(name, self._described[name], self.root / DESCRIPTION)
         if name not in TASKS and name in UNLISTED:
@@ -140,13 +140,13 @@ class Folder:
 
 
 def description(task: Task) -> dict[str, Any]:
-    """What DESCRIPTION says of a task."""
+    """Entry of a task in DESCRIPTION."""
     own = {"metric": task.metric_name} if task.metric else {}
     return {"family": task.family.name, "labels": list(task.labels), "normaliser": task.normaliser, **own}
 
 
 def family_with_files(name: object, where: object) -> Family:
-    """The family of a description. Raises DataError where it is none that has prediction files."""
+    """Family of a description. Raises DataError where it is unknown or has no prediction files."""
     names = [family.name for family in FAMILIES.values() if family.suffix]
     chosen = family_of(name, where) if isinstance(name, str) and (name in names or is_reference(name)) else None
     if chosen is None or chosen.suffix is None:
@@ -174,7 +174,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
 
 
 def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[str, Sequence[Prediction]]) -> bytes:
-    """A zip file with the prediction file of every language."""
+    """Bytes of a zip file with the prediction file of every language."""
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for language, answers in predictions.items():
@@ -184,7 +184,7 @@ def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[s
 
 
 def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) -> None:
-    """Makes `folder` with the label file of every language and what the task is; a kill leaves all of it or nothing."""
+    """Writes the label file of every language and the task's description, all of them or nothing."""
     unfinished = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -197,7 +197,7 @@ def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) ->
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Puts the prediction files into `folder`, which is there. Raises StoreError where the archive has others."""
+    """Extracts the prediction files of an archive into an existing folder. Raises StoreError for other entries."""
     with zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             if not re.fullmatch(r"test-[^/\\\0]+", name):

@@ -1,8 +1,8 @@
 """Scores of a folder in the official layout, by task and language, with the averages of XTREME and XTREME-R.
 
 Metrics carry the official scorer's names, on its scale of 0 to 100. Averages are its own, too: a task is the mean over
-its languages, English included; what a task counts with is the mean of exact match and F1 for question answering, else
-its only metric or F1; a group and the overall value are means over tasks, and exist only where none is missing.
+its languages, English included; a question answering task has the mean of exact match and F1, any other its only metric
+or F1; a group and the overall value are means over tasks, and exist only where none is missing.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class TaskScores:
-    """What the files of a task are worth: sums of statistics by language, in the order of the benchmarks."""
+    """Scores of a task's files: sums of statistics [K] by language, in the order of the benchmarks."""
 
     task: Task
     sums: Mapping[str, NDArray[np.float64]]
 
     def metrics(self, languages: Sequence[str]) -> dict[str, Metrics]:
-        """Official metrics by language."""
+        """Official metrics by language, 0..100."""
         return {language: self._metrics(self.sums[language]) for language in languages}
 
     def means(self, languages: Sequence[str]) -> Metrics:
-        """Means over languages; without any, the metrics of all examples in one."""
+        """Means of metrics over languages; without languages, the metrics of all examples together."""
         if not languages:
             return self._metrics(np.sum(list(self.sums.values()), axis=0))
         values = list(self.metrics(languages).values())
@@ -49,7 +49,7 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class Averages:
-    """What a version of the benchmark makes of the scores; `missing`: task -> its languages without a score."""
+    """Averages of a version of the benchmark; `missing`: task -> its languages without a score."""
 
     version: str
     tasks: dict[str, float]
@@ -60,18 +60,18 @@ class Averages:
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything about a folder."""
+    """Scores of all tasks in a folder, and notes on its files."""
 
     tasks: dict[str, TaskScores]
     notes: list[str] = field(default_factory=list)
 
     def by_language(self) -> dict[str, dict[str, Metrics]]:
-        """task -> language -> metric -> value."""
+        """task -> language -> metric -> value (0..100)."""
         return {name: scores.metrics(list(scores.sums)) for name, scores in self.tasks.items()}
 
 
 def score(root: Path, version: str | None = None) -> Scores:
-    """Scores the tasks that a folder has; those of a version alone, in all its languages, where one is given.
+    """Scores the tasks in a folder; with `version` only those of the benchmark's version, in all its languages.
 
     Raises DataError.
     """
@@ -89,7 +89,7 @@ def score(root: Path, version: str | None = None) -> Scores:
 
 
 def read_pair(predictions: Path, labels: Path, task: Task) -> Pair:
-    """Both files of a language. Raises DataError."""
+    """Predictions and gold rows of a language. Raises DataError, also where there are none."""
     pair = task.family.read_files(predictions, labels, task)
     if not pair.rows:
         raise DataError(labels, "nothing to score", "at least one label is expected")
@@ -97,7 +97,7 @@ def read_pair(predictions: Path, labels: Path, task: Task) -> Pair:
 
 
 def averages(scores: Scores, version: str) -> Averages:
-    """The means of a version of the benchmark over what was scored."""
+    """Averages of a version of the benchmark over the scores."""
     languages = BENCHMARKS[version]
     missing, tasks = {}, {}
     for name, expected in languages.items():
@@ -117,14 +117,14 @@ def averages(scores: Scores, version: str) -> Averages:
 
 
 def headline(metrics: Metrics) -> float:
-    """What a task counts with in averages."""
+    """Value with which a task counts in averages, from its metrics."""
     if "exact_match" in metrics:
         return (metrics["exact_match"] + metrics["f1"]) / 2
     return metrics["f1"] if "f1" in metrics else next(iter(metrics.values()))
 
 
 def _chosen(folder: Folder, version: str | None) -> Iterator[str]:
-    """Tasks with predictions, those of the benchmarks first and in their order."""
+    """Tasks with predictions, those of the benchmarks first and in their order. Raises DataError without any."""
     present = folder.tasks(PREDICTIONS)
     order = dict.fromkeys(name for tasks in BENCHMARKS.values() for name in tasks)
     tasks_of_version = BENCHMARKS[version] if version else order
@@ -137,7 +137,7 @@ def _chosen(folder: Folder, version: str | None) -> Iterator[str]:
 
 
 def _languages(folder: Folder, task: Task, version: str | None) -> list[str]:
-    """The version's languages, else those that predictions or labels are there for, in the benchmarks' order."""
+    """Languages of the version, else those with predictions or labels, in the benchmarks' order."""
     expected = BENCHMARKS[version][task.name] if version else ()
     if expected:
         return list(expected)
@@ -147,7 +147,7 @@ def _languages(folder: Folder, task: Task, version: str | None) -> list[str]:
 
 
 def scores_text(scores: Scores, version: str | None = None) -> str:
-    """Tasks and languages, then the averages of the version, or of those that some task belongs to."""
+    """Text of the scores of tasks and languages, then the averages of the version, or of those that apply."""
     lines = [line for name, task_scores in scores.tasks.items() for line in _task(name, task_scores)]
     versions = [version] if version else [name for name, tasks in BENCHMARKS.items() if tasks.keys() & scores.tasks]
     for name in versions:
