@@ -15,7 +15,7 @@ from sweep.train.context import Event
 def in_turn(admission: Admission, store: Store) -> Iterator[Chain]:
     """Yields every chain that has ended; none may fail."""
     while (chain := admission.next()) is not None:
-        run(chain, admission.plan, store, partial(_hear, admission, chain), until=admission.until(chain.key))
+        run(chain, admission.plan, store, partial(_hear, admission, chain), pause_at=admission.pause_at(chain.key))
         admission.ended(chain.key)
         yield chain
     assert not admission.outcomes.failed, admission.outcomes.failed

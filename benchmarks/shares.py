@@ -30,7 +30,7 @@ from sweep.models.batches import limit_gpu_memory, peak_memory, reset_peak_memor
 from sweep.models.encoders import random_encoder
 from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import NO_FACTS, Facts
-from sweep.plan.sharing import crowd
+from sweep.search.devices import chains_per_device
 from sweep.tasks.task import HeadSpec
 from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, Progress, fit
@@ -72,7 +72,7 @@ def main() -> None:
         parts = [chain.part_tokens for chain in chains if chain.part_tokens is not None]
         print(f"{count} chains: {speed:,.0f} real tokens/s together, {speed / alone:.2f} times those of the first row's"
               f" chain{f', batches in parts of {min(parts)} tokens' if parts else ''}", flush=True)  # fmt: skip
-    print(f"gpu: auto would put {crowd([TASK], facts, cores=1)} chains on this device")
+    print(f"gpu: auto would put {chains_per_device([TASK], facts, cores=1)} chains on this device")
 
 
 def _facts(count: int, chains: list[Chain], speed: float) -> Facts:

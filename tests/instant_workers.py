@@ -68,15 +68,14 @@ class Lab:
 
     def finish(self, chain: Chain, factor: float = 1.0) -> None:
         """Trains and scores what the chain lacks, at `factor` times the planned cost."""
-        spent, until = 0.0, self.admission.until(chain.key)
+        spent, pause_at = 0.0, self.admission.pause_at(chain.key)
         for phase in self.admission.stored.to_train(chain):
-            if phase is chain.phases[-1] and until is not None and until < 1:
-                spent += (
-                    factor * (until - self.reached.get(phase.key, 0.0)) * self.admission.costs.parts(chain)[phase.key]
-                )
-                self.reached[phase.key] = until
-                reached = Reached(self.dev_of(phase.key, until), spent, spent / 1e9)
-                facts = NO_FACTS.with_reached(phase.key, until, reached)
+            if phase is chain.phases[-1] and pause_at is not None and pause_at < 1:
+                whole = self.admission.costs.parts(chain)[phase.key]
+                spent += factor * (pause_at - self.reached.get(phase.key, 0.0)) * whole
+                self.reached[phase.key] = pause_at
+                reached = Reached(self.dev_of(phase.key, pause_at), spent, spent / 1e9)
+                facts = NO_FACTS.with_reached(phase.key, pause_at, reached)
                 self.hear(chain, spent, phase=phase.kind, key=phase.key, facts=facts)
                 self.admission.ended(chain.key)
                 return
@@ -88,7 +87,7 @@ class Lab:
             if self.admission.stored.dead_end(chain) is not None:
                 self.admission.ended(chain.key)
                 return
-        if until is not None:
+        if pause_at is not None:
             self.admission.ended(chain.key)
             return
         spent += factor * self.admission.costs.parts(chain)[chain.score]

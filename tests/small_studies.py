@@ -157,7 +157,7 @@ def reported(path: Path, results: Path) -> tuple[Report, int]:
     ledger, costs = Ledger(results / LEDGER), Costs(plan)
     admission = Admission(plan, StoreIndex(store), ledger, costs)
     while (chain := admission.next()) is not None:
-        run(chain, plan, store, partial(hear, admission, chain), until=admission.until(chain.key))
+        run(chain, plan, store, partial(hear, admission, chain), pause_at=admission.pause_at(chain.key))
         admission.ended(chain.key)
     chains, planned, facts = ledger.chains(), plan_facts(plan, costs), ledger.facts()
     ledger.close()

@@ -125,14 +125,14 @@ class Costs:
         found[chain.score] = self.score(chain.cell)
         return found
 
-    def attempt(self, chain: Chain, missing: Sequence[Phase], until: float | None, since: float = 0.0) -> float:
-        """FLOPs of an attempt that trains the missing phases, the last of them from `since` to `until`, and of scoring.
+    def attempt(self, chain: Chain, missing: Sequence[Phase], pause_at: float | None, resume_at: float = 0.0) -> float:
+        """FLOPs of an attempt that trains the missing phases, the last from `resume_at` to `pause_at`, and of scoring.
 
         Scoring counts for every candidate: what is held for it is there when the winner is known.
         """
         parts = self.parts(chain)
         total = sum(parts[phase.key] for phase in missing) + parts[chain.score]
-        rest = 1.0 - (TRAINED if until is None else until) + since
+        rest = 1.0 - (TRAINED if pause_at is None else pause_at) + resume_at
         return total - (rest * parts[missing[-1].key] if missing else 0.0)
 
     def planned(self, chain: Chain) -> dict[str, float]:

@@ -201,13 +201,13 @@ class Facts:
     def with_memory(self, work: str, needed: float, device: float) -> Facts:
         return self._with(f"memory:{work}", f"{needed:.0f} {device:.0f}")
 
-    def pace(self, work: str, crowd: int) -> float | None:
+    def pace(self, work: str, chains: int) -> float | None:
         """Device-seconds per FLOP of a kind of work where so many chains share a device."""
-        known = self._numbers(f"pace:{work}:{crowd}")
+        known = self._numbers(f"pace:{work}:{chains}")
         return None if known is None else known[0]
 
-    def with_pace(self, work: str, crowd: int, device_seconds_per_flop: float) -> Facts:
-        return self._with(f"pace:{work}:{crowd}", repr(device_seconds_per_flop))
+    def with_pace(self, work: str, chains: int, device_seconds_per_flop: float) -> Facts:
+        return self._with(f"pace:{work}:{chains}", repr(device_seconds_per_flop))
 
     @property
     def cores_per_device(self) -> float | None:

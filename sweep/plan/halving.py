@@ -27,7 +27,7 @@ SCORED = None
 class Stage:
     """So far candidates go, and so many of them go on from there."""
 
-    until: float | None  # share of the target phase's steps; None: to their scores
+    pause_at: float | None  # share of the target phase's steps; None: to their scores
     keep: int
 
 
@@ -56,8 +56,8 @@ def planned_end(plan: Plan, chain: Chain) -> tuple[float, bool]:
     if chain.role == REPLICA:
         return TRAINED, True
     for stage in stages(plan, chain.cell):
-        if stage.until is not SCORED and chain.candidate >= stage.keep:
-            return stage.until, False
+        if stage.pause_at is not SCORED and chain.candidate >= stage.keep:
+            return stage.pause_at, False
     return TRAINED, True
 
 

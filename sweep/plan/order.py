@@ -103,7 +103,7 @@ class Coverage:
         budget, amounts = self.plan.study.budget, []
         for cell in self.plan.cells:
             chain = self._chain(cell, 0)
-            work = cell.encoder, self.costs.attempt(chain, chain.phases, stages(self.plan, cell)[0].until)
+            work = cell.encoder, self.costs.attempt(chain, chain.phases, stages(self.plan, cell)[0].pause_at)
             amounts.append(speed.amount(budget, *work) if budget else speed.device_seconds(*work))
         return min(amounts, default=0.0)
 

@@ -19,7 +19,7 @@ from sweep.models.batches import peak_memory, reset_peak_memory
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
-from sweep.plan.sharing import phase_work, score_work
+from sweep.search.devices import phase_work, score_work
 from sweep.store.artifacts import Store
 from sweep.store.index import StoreIndex
 from sweep.train.context import ChainContext, Event, Listener, ignore_events, set_up
@@ -51,18 +51,18 @@ def measured(context: ChainContext, work: str) -> Iterator[None]:
 
 
 def _facts(context: ChainContext, work: str, first: Event, last: Event) -> Facts:
-    crowd = round(1 / context.meter.devices)
+    chains = round(1 / context.meter.devices)
     # Among neighbours nobody can say who took what.
-    memory = NO_FACTS.with_memory(work, *peak_memory()) if crowd == 1 else NO_FACTS
-    return memory | pace(work, crowd, first, last)
+    memory = NO_FACTS.with_memory(work, *peak_memory()) if chains == 1 else NO_FACTS
+    return memory | pace(work, chains, first, last)
 
 
-def pace(work: str, crowd: int, first: Event, last: Event) -> Facts:
+def pace(work: str, chains: int, first: Event, last: Event) -> Facts:
     """What a FLOP cost between two reports; nothing of what is scored, whose time is not all the device's."""
     flops, device_seconds = last.flops - first.flops, last.device_seconds - first.device_seconds
     if last.phase == "score" or flops <= 0:
         return NO_FACTS
-    return NO_FACTS.with_pace(work, crowd, device_seconds / flops)
+    return NO_FACTS.with_pace(work, chains, device_seconds / flops)
 
 
 @contextmanager
@@ -85,14 +85,14 @@ def run(
     listener: Listener = ignore_events,
     *,
     began: tuple[float, float] | None = None,
-    until: float | None = None,
+    pause_at: float | None = None,
     devices: float | None = None,
     keep: bool = False,
 ) -> None:
     """Trains what is missing of a chain and scores it. Raises SweepError where data, encoder or store are at fault.
 
     It began at (time.time(), time.process_time()), by default now, and occupies so many `devices`, by default what the
-    study says. `until` is the share of the target phase after which it pauses, without scores. A chain ends, without
+    study says. `pause_at` is the share of the target phase after which it pauses, without scores. A chain ends, without
     scores, at a phase before the target phase that has collapsed. `keep` leaves the target phase its weights.
     """
     stored = StoreIndex(store)
@@ -101,10 +101,10 @@ def run(
     context = set_up(chain, plan, store, listener, began, devices)
     for phase in stored.to_train(chain):
         with measured(context, phase_work(plan, chain.cell.encoder, phase)):
-            train_phase(context, phase, until)
+            train_phase(context, phase, pause_at)
         stored.learn(phase.key)
         if stored.dead_end(chain) is not None:
             return
-    if until is None:
+    if pause_at is None:
         with measured(context, score_work(plan, chain)):
             score_chain(context, chain, keep)

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from sweep.config.study import Runtime
 from sweep.errors import StudyError
-from sweep.plan.sharing import CROWDS
+from sweep.search.devices import COLOCATIONS
 from sweep.store.artifacts import disk_error
 
 TEMPORARY, PREFIX = Path("/tmp"), "sweep-"  # short: paths of sockets end at 108 bytes
@@ -262,7 +262,7 @@ def local_room(runtime: Runtime, resources: Mapping[str, float]) -> Room:
     devices = resources.get("GPU", 0.0)
     if devices < runtime.gpus:
         raise StudyError("runtime.gpu", str(runtime.gpu), f"this machine has {devices:g} GPUs; 0 runs on cores")
-    smallest = 1 / CROWDS[0] if runtime.shares else runtime.gpus
+    smallest = 1 / COLOCATIONS[0] if runtime.shares else runtime.gpus
     chains = max(min(by_core, int(devices // smallest)), 1)
     return Room(chains, devices if runtime.shares else chains * runtime.gpus)
 

@@ -239,7 +239,7 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
     store.tidy()
     mark = store.claim(admission.plan.study.study)
     admission.spending.queued = room.chains is None or runtime.shares
-    admission.places.devices = room.devices
+    admission.shares.devices = room.devices
     trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / paths.STORE), mark=mark)
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
     with _interruptible(admission, display):

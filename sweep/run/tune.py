@@ -86,7 +86,7 @@ class ChainSearcher(Searcher):
             "seed": chain.seed,
             "candidate": chain.candidate,
             "role": chain.role,
-            "until": self._admission.until(chain.key),
+            "pause_at": self._admission.pause_at(chain.key),
             "devices": self._admission.devices(chain.key),
             "keep": self._admission.kept_weights.room,
         }
@@ -105,9 +105,9 @@ class ChainSearcher(Searcher):
         if error:
             deaths = f"its worker died {WORKER_DEATHS + 1} times: out of memory, hanging, or ended from outside"
             failure = deaths if broken is None else f"{broken}; tried in {WORKER_DEATHS + 1} processes"
-        finished, crowded = report.get("finished", False), report.get("crowded", False)
+        finished, share_too_small = report.get("finished", False), report.get("share_too_small", False)
         failed = len(self._admission.outcomes.failed)
-        self._admission.ended(chain.key, failure, crowded=crowded, finished=finished)
+        self._admission.ended(chain.key, failure, share_too_small=share_too_small, finished=finished)
         for _, reason in self._admission.outcomes.failed[failed:]:
             self._say(f"{chain.name} failed: {reason}")
         self._tell()
@@ -218,7 +218,7 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str, mark: str) 
             raise  # a new process tries again
         # Raising would make Tune try again what cannot succeed, and pay for it each time.
         shared = plan.study.runtime.shares and config["devices"] < 1
-        reports.end(finished=True, failed=line, crowded=isinstance(fault, DeviceError) and shared, **told)
+        reports.end(finished=True, failed=line, share_too_small=isinstance(fault, DeviceError) and shared, **told)
     else:
         reports.end(finished=True)
 
@@ -324,7 +324,7 @@ def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Calla
 
     with reports.repeated(), stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
         occupied = {"began": reports.began, "devices": config["devices"]}
-        run(chain, plan, store, listen, until=config["until"], keep=config["keep"], **occupied)
+        run(chain, plan, store, listen, pause_at=config["pause_at"], keep=config["keep"], **occupied)
     note("finished")
 
 

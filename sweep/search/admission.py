@@ -18,9 +18,9 @@ from sweep.plan.halving import TRAINED, cell_by_cell, stages
 from sweep.plan.order import coverage_order, warm_starts
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import CANDIDATE, REPLICA, Chain
-from sweep.plan.sharing import Places
 from sweep.search.budget import Running, Spending
 from sweep.search.candidates import CandidateResult
+from sweep.search.devices import DeviceShares
 from sweep.search.outcomes import Outcomes
 from sweep.search.tournament import CellState, KeptWeights, Work, proposal
 from sweep.store.index import StoreIndex, superseded
@@ -37,7 +37,7 @@ class Admission:
         ledger.supersede(superseded(plan, ledger.chains()))
         self.spending = Spending(plan.study, ledger, costs, stored, clock)
         self._facts = ledger.facts()
-        self.places = Places(plan, self._facts)
+        self.shares = DeviceShares(plan, self._facts)
         self.order = coverage_order(plan)
         self.warm_starts = warm_starts(plan, self.order)
         self.cells = [
@@ -76,7 +76,7 @@ class Admission:
             chain = self._chain(work)
             if chain is None or self._blocked(chain):
                 position += 1
-            elif self._is_over(chain, self._until(work)):
+            elif self._is_over(chain, self._pause_at(work)):
                 self._waiting.pop(position)
                 self._record(chain, work)
                 position = 0  # its result may have opened what was passed over
@@ -86,7 +86,7 @@ class Admission:
                 self._waiting.pop(position)
                 self._works[chain.key] = work
                 self.outcomes.unpaid.append(chain)
-            elif not self.places.room(self._devices(chain, work), (one.devices for one in self.running.values())):
+            elif not self.shares.are_free(self._devices(chain, work), (one.devices for one in self.running.values())):
                 break  # a smaller chain that is taken first would keep the device from it
             else:
                 self._waiting.pop(position)
@@ -111,12 +111,12 @@ class Admission:
         """Index of the chain's cell in the plan."""
         return self._index[chain.cell]
 
-    def until(self, key: str) -> float | None:
+    def pause_at(self, key: str) -> float | None:
         """The share of its target phase after which a running chain pauses; None where it goes on to its scores."""
-        return self._until(self._works[key])
+        return self._pause_at(self._works[key])
 
-    def _until(self, work: Work) -> float | None:
-        return self.cells[work.cell].until(work)
+    def _pause_at(self, work: Work) -> float | None:
+        return self.cells[work.cell].pause_at(work)
 
     def left(self) -> Iterator[tuple[Chain, Work]]:
         """Chains that run, and those that wait; where rates are not known yet, those that the plan has for them."""
@@ -133,10 +133,10 @@ class Admission:
         return self.running[key].devices
 
     def _devices(self, chain: Chain, work: Work) -> float:
-        return self.places.wanted(chain, self.stored.to_train(chain), self._until(work) is None)
+        return self.shares.needed(chain, self.stored.to_train(chain), self._pause_at(work) is None)
 
     def _price(self, chain: Chain, work: Work) -> float:
-        return self.spending.price(chain, self._until(work), self.cells[work.cell].since(work))
+        return self.spending.price(chain, self._pause_at(work), self.cells[work.cell].resume_at(work))
 
     def _chain(self, work: Work) -> Chain | None:
         """The chain, or None while it depends on candidates that are not finished."""
@@ -161,16 +161,16 @@ class Admission:
             return True
         return any(phase.key in self._claimed for phase in self.stored.to_train(chain))
 
-    def _is_over(self, chain: Chain, until: float | None) -> bool:
+    def _is_over(self, chain: Chain, pause_at: float | None) -> bool:
         """Scored, or without a way to its scores, or as far as it is wanted: nothing is left to do for it."""
-        return self.stored.is_over(chain) or (until is not None and self._dev(chain, until) is not None)
+        return self.stored.is_over(chain) or (pause_at is not None and self._dev(chain, pause_at) is not None)
 
-    def _dev(self, chain: Chain, until: float | None) -> float | None:
+    def _dev(self, chain: Chain, pause_at: float | None) -> float | None:
         """The dev score that a chain has reached there; None where it is not there yet, or has none."""
-        if until is None or until == TRAINED:
+        if pause_at is None or pause_at == TRAINED:
             return self.stored.dev_score(chain)
-        known = self._facts.reached(chain.phases[-1].key, until)
-        return self.stored.dev_at(chain, until) if known is None else known.dev
+        known = self._facts.reached(chain.phases[-1].key, pause_at)
+        return self.stored.dev_at(chain, pause_at) if known is None else known.dev
 
     def _start(self, chain: Chain, work: Work) -> None:
         now = self.clock()
@@ -201,7 +201,7 @@ class Admission:
         self.spending.charge(running, report)
         if report.get("facts"):
             self.ledger.remember(report["facts"])
-            self.places.learn(report["facts"])
+            self.shares.learn(report["facts"])
             self._facts |= report["facts"]
             self._stuck = False  # a share that was measured now may fit beside others
         if report.get("committed"):
@@ -224,7 +224,9 @@ class Admission:
         """Keys of chains whose workers hang and are to be ended now; Tune begins such a chain anew."""
         return {running.chain.key for running in self.spending.silent(self.running.values())}
 
-    def ended(self, key: str, failure: str | None = None, *, crowded: bool = False, finished: bool = False) -> None:
+    def ended(
+        self, key: str, failure: str | None = None, *, share_too_small: bool = False, finished: bool = False
+    ) -> None:
         """A worker is through with a chain: done, failed with a sentence, or stopped half-way (the store tells).
 
         Where it failed because its share of a device is too small, it is tried again with a larger one. A chain that
@@ -239,13 +241,13 @@ class Admission:
             del self._claimed[claimed]
             self.stored.learn(claimed)
         self.spending.settle(running, self.clock())
-        if finished and not cut and failure is None and not self._is_over(chain, self._until(work)):
+        if finished and not cut and failure is None and not self._is_over(chain, self._pause_at(work)):
             self.stored.look_again(chain)
             failure = f"its worker says that it has finished, and {self.stored.store.root} has no record of that"
-        if self._is_over(chain, self._until(work)):
+        if self._is_over(chain, self._pause_at(work)):
             self._record(chain, work)
-        elif crowded:
-            self.ledger.remember(self.places.refused(chain, self.stored.to_train(chain), running.devices))
+        elif share_too_small:
+            self.ledger.remember(self.shares.enlarge(chain, self.stored.to_train(chain), running.devices))
             self.outcomes.retry(chain)
             self._waiting.insert(0, work)
         elif failure is not None and not cut:
@@ -255,7 +257,7 @@ class Admission:
             self.outcomes.stop(chain)
 
     def _record(self, chain: Chain, work: Work) -> None:
-        dead_end, dev = self.stored.dead_end(chain), self._dev(chain, self._until(work))
+        dead_end, dev = self.stored.dead_end(chain), self._dev(chain, self._pause_at(work))
         if self.stored.has_score(chain.score):
             self.outcomes.finish(chain)
         elif dead_end is not None:
@@ -291,9 +293,9 @@ class Admission:
         """Another candidate is better: nobody will train it further, or score it."""
         if self.stored.has_score(chain.score):
             return
-        until = self.cells[self.position(chain)].stages[stage].until
-        assert until is not None
-        self.outcomes.eliminate(chain, stage, until, self._dev(chain, until))
+        pause_at = self.cells[self.position(chain)].stages[stage].pause_at
+        assert pause_at is not None
+        self.outcomes.eliminate(chain, stage, pause_at, self._dev(chain, pause_at))
         if not self.plan.study.runtime.keep_target_weights:
             self.stored.drop(chain)
 

@@ -97,9 +97,9 @@ class Spending:
         work += [(one.chain.cell.encoder, *(one.latest.get(unit, 0.0) for unit in UNITS)) for one in chains]
         return Speed(tuple(work), self.clocked)
 
-    def price(self, chain: Chain, until: float | None = None, since: float = 0.0) -> float:
+    def price(self, chain: Chain, pause_at: float | None = None, resume_at: float = 0.0) -> float:
         """What an attempt at a chain costs, in the budget's unit: from and to these shares of its target phase."""
-        flops = self.costs.attempt(chain, self.stored.to_train(chain), until, since)
+        flops = self.costs.attempt(chain, self.stored.to_train(chain), pause_at, resume_at)
         return flops if self.unit == "flops" else self.speed.device_seconds(chain.cell.encoder, flops)
 
     def may_go_on(self, running: Running) -> bool:

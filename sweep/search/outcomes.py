@@ -45,9 +45,9 @@ class Outcomes:
         self.collapsed.append((chain, reason))
         self._record(chain, COLLAPSED, None, reason)
 
-    def eliminate(self, chain: Chain, stage: int, until: float, dev: float | None) -> None:
+    def eliminate(self, chain: Chain, stage: int, pause_at: float, dev: float | None) -> None:
         """Another candidate was better at the end of a stage."""
-        reason = "not scored: loser" if until == TRAINED else f"stopped at rung {stage + 1} ({until:.0%}): loser"
+        reason = "not scored: loser" if pause_at == TRAINED else f"stopped at rung {stage + 1} ({pause_at:.0%}): loser"
         self.eliminated.append(chain)
         self._record(chain, ELIMINATED, dev, reason)
 

@@ -74,15 +74,15 @@ class CellState:
     @property
     def unscored_winner(self) -> bool:
         """Whether the last stage leaves the winner without scores."""
-        return self.stages[-1].until is not SCORED
+        return self.stages[-1].pause_at is not SCORED
 
-    def until(self, work: Work) -> float | None:
+    def pause_at(self, work: Work) -> float | None:
         """How far an attempt goes."""
-        return SCORED if work.stage is None else self.stages[work.stage].until
+        return SCORED if work.stage is None else self.stages[work.stage].pause_at
 
-    def since(self, work: Work) -> float:
+    def resume_at(self, work: Work) -> float:
         """From where it goes on."""
-        return self.stages[work.stage - 1].until or 0.0 if work.stage else 0.0
+        return self.stages[work.stage - 1].pause_at or 0.0 if work.stage else 0.0
 
     def note(self, stage: int, candidate: int, result: CandidateResult) -> Iterator[int]:
         """Takes down what a candidate has reached; yields those that are beaten now."""

@@ -148,13 +148,13 @@ def has_collapsed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:
     return all(entry["collapsed"] for entry in verdict.values())
 
 
-def train_phase(context: ChainContext, phase: Phase, until: float | None = None) -> None:
+def train_phase(context: ChainContext, phase: Phase, pause_at: float | None = None) -> None:
     """Trains a phase from its start or its last checkpoint, and commits it.
 
-    A target phase pauses after the share `until` of its steps where there is one below 1: it leaves a checkpoint, and
-    says what its dev score is.
+    A target phase pauses after the share `pause_at` of its steps where there is one below 1: it leaves a checkpoint and
+    reports its dev score.
     """
-    rung = until if until is not None and until < TRAINED and phase.kind == TARGET else None
+    rung = pause_at if pause_at is not None and pause_at < TRAINED and phase.kind == TARGET else None
     context.meter.enter(phase.kind, phase.key)
     with context.store.training(phase.key, context.meter) as scratch:
         context.meter.beat()

@@ -30,9 +30,9 @@ from sweep.cli import main
 from sweep.models.encoders import random_encoder
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.sharing import works
 from sweep.plan.summary import summary
 from sweep.run.study import prepared
+from sweep.search.devices import work_names
 from sweep.store.artifacts import Store
 from sweep.store.ledger import FAILED, Ledger
 from sweep.xtreme.score import score
@@ -365,7 +365,7 @@ def test_chains_with_different_shares_of_a_device_run_on_one(ready, tmp_path, mo
         pytest.skip("this machine has a GPU")
     axes = {"intermediate": ["none", "world/rte"]}
     plan = plan_of(study_file(tmp_path, axes, results="results", runtime={"gpu": "auto"}))
-    names = {name for chain in plan.planned_chains() for name in works(plan, chain, chain.phases, scored=True)}
+    names = {name for chain in plan.planned_chains() for name in work_names(plan, chain, chain.phases, scored=True)}
     known = NO_FACTS.with_cores_per_device(64)
     for name in names:
         known = known.with_memory(name, 1e10, 8e10) if "intermediate" not in name else known

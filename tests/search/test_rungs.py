@@ -213,7 +213,7 @@ def test_a_failed_candidate_at_a_rung_lets_its_cell_go_on(tmp_path):
 def test_a_stopped_attempt_goes_on_where_it_stood(stage, tmp_path):
     whole = Lab(study(tmp_path, **BOTH), tmp_path / "whole").run()
     lab = Lab(study(tmp_path, **BOTH), tmp_path / "lab")
-    while not lab.busy or (lab.admission.until(lab.busy[0].key) != (0.5 if stage == "rung" else None)):
+    while not lab.busy or (lab.admission.pause_at(lab.busy[0].key) != (0.5 if stage == "rung" else None)):
         lab.run(chains=1)
         lab.fill()
     lab.admission.ended(lab.busy.pop(0).key)
@@ -236,10 +236,10 @@ def test_a_phase_that_pauses_at_rungs_equals_itself_done_at_once_bit_for_bit(sma
     whole, paused = (with_encoder_of(small_store, tmp_path / name) for name in ("whole", "paused"))
     said = list[Facts]()
     run(chain, plan, whole)
-    for until in (0.25, 0.25, 0.5, 1.0, None):
-        assert paused.phase(chain.phases[-1].key) is None or until in (1.0, None)
-        run(chain, plan, paused, lambda event: said.append(event.facts), until=until)
-        assert (paused.score(chain.score) is None) == (until is not None)
+    for pause_at in (0.25, 0.25, 0.5, 1.0, None):
+        assert paused.phase(chain.phases[-1].key) is None or pause_at in (1.0, None)
+        run(chain, plan, paused, lambda event: said.append(event.facts), pause_at=pause_at)
+        assert (paused.score(chain.score) is None) == (pause_at is not None)
     assert [unmeasured(paused.phase(phase.key)) for phase in chain.phases] == [
         unmeasured(whole.phase(phase.key)) for phase in chain.phases
     ]

@@ -17,8 +17,8 @@ from torch import nn
 from sweep.errors import DeviceError
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.plan import Plan
-from sweep.plan.sharing import crowd, refused, works
 from sweep.run.chain import pace, run
+from sweep.search.devices import chains_per_device, with_larger_share, work_names
 from sweep.store.artifacts import Store
 from sweep.train.context import Event
 
@@ -43,7 +43,7 @@ def measured(**needed: float) -> Facts:
 def everything(plan: Plan, needed: float) -> Facts:
     """Facts as if all that a study does had been measured."""
     chains = list(plan.planned_chains())
-    names = {name for chain in chains for name in works(plan, chain, chain.phases, scored=True)}
+    names = {name for chain in chains for name in work_names(plan, chain, chain.phases, scored=True)}
     return measured(**dict.fromkeys(names, needed))
 
 
@@ -52,21 +52,21 @@ def everything(plan: Plan, needed: float) -> Facts:
 
 @pytest.mark.parametrize(("needed", "many"), [(60, 1), (37, 1), (36, 2), (19, 2), (18, 4), (10, 4), (9, 8), (0.1, 8)])
 def test_as_many_chains_share_a_device_as_fit_with_a_margin(needed, many):
-    assert crowd(["train"], measured(train=needed), cores=1) == many
+    assert chains_per_device(["train"], measured(train=needed), cores=1) == many
 
 
 def test_the_work_that_needs_most_counts():
-    assert crowd(["train", "score"], measured(train=9, score=30), cores=1) == 2
+    assert chains_per_device(["train", "score"], measured(train=9, score=30), cores=1) == 2
 
 
 @pytest.mark.parametrize(("cores", "many"), [(1, 8), (2, 8), (3, 4), (4, 4), (5, 2), (8, 2), (9, 1), (32, 1)])
 def test_no_more_share_a_device_than_have_their_cores(cores, many):
-    assert crowd(["train"], measured(train=1), cores) == many
+    assert chains_per_device(["train"], measured(train=1), cores) == many
 
 
 @pytest.mark.parametrize("facts", [NO_FACTS, MACHINE, measured(score=1), NO_FACTS.with_memory("train", GB, 80 * GB)])
 def test_what_is_not_measured_has_a_device_to_itself(facts):
-    assert crowd(["train", "score"], facts, cores=1) == 1
+    assert chains_per_device(["train", "score"], facts, cores=1) == 1
 
 
 @pytest.mark.parametrize(
@@ -85,18 +85,18 @@ def test_where_neighbours_cost_more_than_they_bring_half_as_many_share(paces, ma
     facts = measured(train=1).with_pace("train", 1, 1.0)
     for number, seconds in paces.items():
         facts = facts.with_pace("train", number, seconds)
-    assert crowd(["train"], facts, cores=1) == many
+    assert chains_per_device(["train"], facts, cores=1) == many
 
 
 @pytest.mark.parametrize(("many", "then"), [(8, 4), (4, 2), (2, 1)])
 def test_a_work_that_found_no_room_has_half_the_neighbours_from_then_on(many, then):
     facts = measured(train=1)
-    assert crowd(["train"], facts | refused("train", facts, many), cores=1) == then
+    assert chains_per_device(["train"], facts | with_larger_share("train", facts, many), cores=1) == then
 
 
 def test_chains_of_one_encoder_kind_and_batch_are_measured_once(tmp_path):
     def names(plan: Plan) -> set[str]:
-        return {name for chain in plan.planned_chains() for name in works(plan, chain, chain.phases, scored=True)}
+        return {name for chain in plan.planned_chains() for name in work_names(plan, chain, chain.phases, scored=True)}
 
     plan = study(tmp_path)
     found = names(plan)
@@ -118,7 +118,7 @@ def test_a_pace_is_that_of_the_steps_alone():
 def test_the_first_chain_has_the_device_and_later_ones_share_it(tmp_path):
     plan = study(tmp_path)
     lab = Lab(plan, tmp_path / "lab", workers=9)
-    lab.admission.places.devices = 1.0
+    lab.admission.shares.devices = 1.0
     lab.fill()
     (first,) = lab.busy
     assert lab.admission.devices(first.key) == 1.0
@@ -136,8 +136,8 @@ def test_shares_of_all_devices_are_given_out_and_no_more(needed, devices, shares
     """Of the three chains that are left."""
     plan = study(tmp_path)
     lab = Lab(plan, tmp_path / "lab").run(chains=3)
-    lab.admission.places.devices = float(devices)
-    lab.admission.places.learn(everything(plan, needed))
+    lab.admission.shares.devices = float(devices)
+    lab.admission.shares.learn(everything(plan, needed))
     lab.workers = 99
     lab.fill()
     assert [lab.admission.devices(chain.key) for chain in lab.busy] == shares
@@ -158,7 +158,7 @@ def test_what_was_measured_survives_a_restart(tmp_path):
 def test_a_chain_is_charged_for_its_share_of_the_device(tmp_path):
     plan, clock = study(tmp_path), itertools.count(0.0, 10.0)
     lab = Lab(plan, tmp_path / "lab", clock=lambda: next(clock))
-    lab.admission.places.learn(everything(plan, 10))
+    lab.admission.shares.learn(everything(plan, 10))
     lab.fill()
     running = lab.admission.running[lab.busy[0].key]
     begun = running.started
@@ -169,13 +169,13 @@ def test_a_chain_is_charged_for_its_share_of_the_device(tmp_path):
 def test_a_chain_without_room_in_its_share_is_tried_with_a_larger_one(tmp_path):
     plan = study(tmp_path)
     lab = Lab(plan, tmp_path / "lab")
-    lab.admission.places.learn(everything(plan, 10))
+    lab.admission.shares.learn(everything(plan, 10))
     shares = []
     while not shares or shares[-1] < 1.0:
         lab.fill()
         chain = lab.busy.pop()
         shares.append(lab.admission.devices(chain.key))
-        lab.admission.ended(chain.key, "no room", crowded=shares[-1] < 1.0)
+        lab.admission.ended(chain.key, "no room", share_too_small=shares[-1] < 1.0)
     assert shares == [0.25, 0.5, 1.0]
     assert [failed for failed, _ in lab.admission.outcomes.failed] == [chain]
 
@@ -183,7 +183,7 @@ def test_a_chain_without_room_in_its_share_is_tried_with_a_larger_one(tmp_path):
 def test_shares_that_the_study_names_are_those_of_all_chains(tmp_path):
     plan = study(tmp_path, gpu=0.5)
     lab = Lab(plan, tmp_path / "lab")
-    lab.admission.places.learn(everything(plan, 10))
+    lab.admission.shares.learn(everything(plan, 10))
     lab.fill()
     assert lab.admission.devices(lab.busy[0].key) == 0.5
 
@@ -232,10 +232,10 @@ def test_on_a_gpu_a_chain_measures_everything_that_it_does(tmp_path):
             facts |= event.facts
     total = torch.cuda.get_device_properties(0).total_memory
     for one in plan.planned_chains():
-        for work in works(plan, one, one.phases, scored=True):
+        for work in work_names(plan, one, one.phases, scored=True):
             memory = facts.memory(work)
             assert memory is not None
             needed, device = memory
             assert 0 < needed < device <= total
     chain = next(iter(plan.planned_chains()))
-    assert crowd(works(plan, chain, chain.phases, scored=True), facts, cores=1) > 1
+    assert chains_per_device(work_names(plan, chain, chain.phases, scored=True), facts, cores=1) > 1
