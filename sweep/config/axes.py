@@ -17,18 +17,20 @@ from pydantic_core import PydanticCustomError
 from sweep.config.values import Model, Name, as_volume, no_item_twice, values_once
 from sweep.identity import file_name
 
-NONE = "none"  # the intermediate setting that is no intermediate phase: every cell's baseline
-BETWEEN = " | "  # the parts of a cell's name
-OWN = "own"  # the source language that is each task's own: what it is usually trained in, English in the table
-FULL, ALL = "full", "all"  # the volume and the source that leave nothing out
-NOTHING = "-"  # in a table: a volume and a source without an intermediate phase, a chain without a budget
+NONE = "none"  # the intermediate setting without an intermediate phase: every cell's baseline
+BETWEEN = " | "  # between the parts of a cell's name
+OWN = "own"  # source: the language that each task is usually trained in, English in the table
+FULL, ALL = "full", "all"  # volume and source without a limit
+NOTHING = "-"  # in tables: volume and source without an intermediate phase, budget of a chain without one
 
 
 class Shares(Model):
     """Division of a chain's budget among the phases that it trains; a single phase gets all of it."""
 
     intermediate: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+    """Share of the intermediate phase."""
     target: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+    """Share of the target phase."""
 
     @model_validator(mode="after")
     def _whole(self) -> Shares:
@@ -41,7 +43,9 @@ class ChainBudget(Model):
     """Training FLOPs that each chain may spend on its intermediate and target phase together."""
 
     flops: tuple[Annotated[float, Strict(), Field(gt=0)], ...]
+    """Budgets in FLOPs, one value of the axis each."""
     shares: Shares = Shares()
+    """Division among the phases."""
 
     @field_validator("flops", mode="after")
     @classmethod
@@ -54,12 +58,19 @@ class Axes(Model):
     """Axes of the grid that a study compares."""
 
     encoder: tuple[Name, ...]
-    intermediate: tuple[tuple[Name, ...], ...]  # () is `none`
+    """Encoders: names of `encoders`, or hub ids."""
+    intermediate: tuple[tuple[Name, ...], ...]
+    """Intermediate settings: `none`, a task, or a list of tasks that are trained together."""
     target: tuple[Name, ...]
+    """Target tasks, each scored in all its languages."""
     volume: tuple[Annotated[int | str, BeforeValidator(as_volume)], ...] = ("full",)
-    source: tuple[Name, ...] = (OWN,)  # language of the intermediate tasks' training data: own, all, or a language
-    chain_budget: ChainBudget | None = None  # says how long phases are, in place of their epochs or steps
-    seed: tuple[Annotated[int, Strict(), Field(ge=0, lt=2**32)], ...]  # what numpy and torch take alike
+    """Examples of each intermediate task: numbers, or full."""
+    source: tuple[Name, ...] = (OWN,)
+    """Language of the intermediate tasks' training data: own (each task's usual one), all, or a language."""
+    chain_budget: ChainBudget | None = None
+    """Training FLOPs of a chain, which set the length of its phases in place of their epochs or steps."""
+    seed: tuple[Annotated[int, Strict(), Field(ge=0, lt=2**32)], ...]
+    """Seeds of weights, data order and dropout, as numpy and torch take them."""
 
     @field_validator("intermediate", mode="before")
     @classmethod

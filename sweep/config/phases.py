@@ -27,9 +27,12 @@ from sweep.config.values import (
 class RateGrid(Model):
     """Grid of learning rates, even in the logarithm, so that chains can share prefixes. A number is a grid of one."""
 
-    log: tuple[Number, Number]  # lowest and highest rate
+    log: tuple[Number, Number]
+    """Lowest and highest learning rate."""
     points: Annotated[int, Strict(), Field(gt=0, le=1000)]
-    first: Number | None = None  # what tuning begins with, such as a published rate; None: the middle
+    """Number of learning rates."""
+    first: Number | None = None
+    """Learning rate with which tuning begins, such as a published one; absent: the middle."""
 
     @model_validator(mode="after")
     def _ordered(self) -> RateGrid:
@@ -63,9 +66,13 @@ class Sampling(Model):
     """
 
     by: Literal["proportional", "uniform", "temperature"] = "proportional"
+    """Rule for tasks without a ratio: proportional to size, uniform, or by temperature."""
     temperature: Temperature = 2.0
+    """Temperature of the rule `temperature`: 1 is proportional to size, infinity is uniform."""
     cap: Positive | None = None
+    """Largest size that counts under the rule `temperature`."""
     ratios: dict[Name, Annotated[float, Strict(), Field(gt=0, lt=1)]] = {}
+    """Share of the steps of single tasks."""
 
     @model_validator(mode="after")
     def _no_more_than_all(self) -> Sampling:
@@ -93,8 +100,10 @@ class Sampling(Model):
 class Text(Model):
     """Raw text in a phase, in many languages of very different size."""
 
-    languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None  # None: those of the task's description
-    temperature: Temperature = 1.0  # a language's share of the text is proportional to its size^(1/temperature)
+    languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    """Languages of raw text; absent: those of the task's description."""
+    temperature: Temperature = 1.0
+    """Temperature of languages: a language's share of the text is proportional to its size^(1/temperature)."""
 
     @field_validator("languages", mode="after")
     @classmethod
@@ -107,7 +116,9 @@ class Warmup(Model):
     """Warm-up steps of the learning rate. A plain number is a share of the phase's steps."""
 
     share: Share | None = None
+    """Share of the phase's steps."""
     steps: Count | None = None
+    """Number of steps."""
 
     @model_validator(mode="after")
     def _one_unit(self) -> Warmup:
@@ -120,34 +131,49 @@ class PhaseSettings(Model):
     """Settings of one training run. Each of them changes weights and is part of the key."""
 
     learning_rate: Annotated[RateGrid, BeforeValidator(as_grid)]
+    """Peak learning rate of AdamW, or a grid of them to tune over."""
     batch_tokens: Positive
+    """Largest batch in subword tokens, padding included."""
     epochs: Annotated[float, Strict(), Field(gt=0, le=1e6)] | None = None
+    """Length of the phase in passes over its data; exactly one of `epochs` and `steps`."""
     steps: Positive | None = None
+    """Length of the phase in optimizer steps."""
     warmup: Annotated[Warmup, BeforeValidator(as_warmup)] = Warmup(share=0.1)
+    """Steps in which the learning rate rises linearly: a share of the steps, or {steps: 100}."""
     schedule: Literal["linear", "wsd", "constant"] = "linear"
-    decay: Share = 0.2  # share of the steps in which `wsd` decays
+    """Learning rate after the warm-up: linear decay to 0, constant, or `wsd` (warm-up, stable, decay), whose longer
+    runs contain the shorter ones."""
+    decay: Share = 0.2
+    """Share of the steps in which `wsd` decays."""
     weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
+    """Weight decay of AdamW."""
     clip: Annotated[float, Strict(), Field(gt=0)] = 1.0
-    dropout: Share | None = None  # of hidden states, attention and heads; None: the encoder's own
-    max_length: Annotated[int, Strict(), Field(ge=8, le=MOST)] | None = (
-        None  # tokens; None: what the family usually takes
-    )
-    select: Literal["best", "last"] = "best"  # checkpoint: best on English dev, or last
-    evaluations: Positive = 4  # evenly spaced dev evaluations, the last step included
-    # A dev score this near to the best constant answer has learned nothing; where that is above 0.9, as much nearer as
-    # there is less left to learn. -1: whatever is learned is passed on.
+    """Largest norm of the gradient."""
+    dropout: Share | None = None
+    """Dropout of hidden states, attention and heads; absent: the encoder's own."""
+    max_length: Annotated[int, Strict(), Field(ge=8, le=MOST)] | None = None
+    """Largest length of a sequence in subword tokens; absent: the default of the task's family."""
+    select: Literal["best", "last"] = "best"
+    """Checkpoint that is kept: the best one on English dev, or the last one."""
+    evaluations: Positive = 4
+    """Number of evenly spaced evaluations on dev, the last step included."""
     collapse_margin: Annotated[float, Strict(), Field(ge=-1, le=1)] = 0.01
-    retries: Annotated[int, Strict(), Field(ge=0, le=100)] = (
-        2  # further attempts, with other seeds, of a phase that collapsed
-    )
-    dev_examples: Positive = 500  # at most so many dev examples per evaluation
-    examples: Positive | None = None  # at most so many training examples per task
+    """Margin above chance level below which a dev score means that nothing was learned; narrower where chance level is
+    above 0.9, in proportion to what is left to learn. With -1 no phase counts as collapsed."""
+    retries: Annotated[int, Strict(), Field(ge=0, le=100)] = 2
+    """Number of further attempts, with other seeds, of a phase that collapsed."""
+    dev_examples: Positive = 500
+    """Largest number of dev examples per evaluation."""
+    examples: Positive | None = None
+    """Largest number of training examples per task; absent: all."""
     sampling: Sampling = Sampling()
+    """Sampling of the tasks of a multi-task phase."""
     text: Text = Text()
+    """Raw text of masked language modelling in the phase."""
 
     @model_validator(mode="after")
     def _one_length(self) -> PhaseSettings:
-        # Neither is right where a chain's budget says how long a phase is: planning.chain_budget looks at that.
+        # Neither is given where a chain's budget sets the length of a phase: sweep.plan.checks looks at that.
         if self.epochs is not None and self.steps is not None:
             raise PydanticCustomError("length", "exactly one of 'epochs' and 'steps' is expected")
         return self
@@ -171,6 +197,7 @@ class Phases(PhaseSettings):
     """Settings of a phase, with overrides for single tasks."""
 
     overrides: dict[Name, dict[str, Any]] = {}
+    """Changes of these settings for phases on single tasks, by task."""
 
     @model_validator(mode="after")
     def _overrides_hold(self) -> Phases:
@@ -198,3 +225,4 @@ class Pretrain(PhaseSettings):
     """Pretraining from scratch by masked language modelling, for encoders with random weights."""
 
     task: Name
+    """Name of the masked language modelling task."""

@@ -31,18 +31,27 @@ class Tokenizer(Model):
     """Tokenizer trained on the text of a masked language modelling task."""
 
     text: Name
+    """Name of the masked language modelling task whose training text it is trained on."""
     vocab_size: Annotated[int, Strict(), Field(ge=64, le=10**7)]
-    algorithm: Literal["wordpiece", "bpe", "wordlevel"] = "wordpiece"  # vocabulary.py says why there is no unigram
+    """Number of entries of the vocabulary, special tokens included."""
+    algorithm: Literal["wordpiece", "bpe", "wordlevel"] = "wordpiece"
+    """Algorithm of the `tokenizers` library; sweep.models.tokenizers says why there is no unigram."""
 
 
 class Encoder(Model):
     """Encoder under a name of its own: a hub id or folder with options, or random weights of a given shape."""
 
-    path: Name | None = None  # hub id or folder
+    path: Name | None = None
+    """Hub id or local folder of a pretrained encoder."""
     revision: Name | None = None
-    random_init: dict[str, Any] | None = None  # arguments of the model's configuration, with `model_type`
+    """Branch, tag or commit of a hub id; absent: the main branch, resolved once and recorded with the study."""
+    random_init: dict[str, Any] | None = None
+    """Arguments of the configuration of a model with random weights, `model_type` among them."""
     tokenizer: Tokenizer | None = None
-    pooling: Literal["mean", "cls"] | None = None  # None: as the registry knows the encoder, by default the mean
+    """Tokenizer that is trained for an encoder with random weights."""
+    pooling: Literal["mean", "cls"] | None = None
+    """Pooling of token vectors into the vector of a text; absent: what the registry has for the encoder, else the
+    mean."""
 
     @field_validator("random_init", mode="after")
     @classmethod
@@ -68,17 +77,23 @@ class Reading(Model):
     """Vectors that stand for a sentence. A list of layers is read in one pass; the first one counts in scores."""
 
     layer: Annotated[Annotated[tuple[Int, ...], Field(min_length=1)] | None, BeforeValidator(as_list)] = None
+    """Layer whose vectors are read: 0 is the embedding layer, -1 the last one; absent: by encoder and depth."""
     pooling: Literal["mean", "cls"] | None = None
+    """Pooling of a layer's token vectors; absent: the encoder's own."""
 
 
 class Scoring(Reading):
     """Scoring of weights; no part of the keys of phases."""
 
-    examples: Positive | None = None  # at most so many test examples per language, the same ones for every chain
-    retention: Annotated[bool, Strict()] = False  # score intermediate tasks again after the target phase
-    # Winners: of a cell's candidates only the one with the best dev score looks at the target's languages.
+    examples: Positive | None = None
+    """Largest number of test examples per language, the same ones for every chain; absent: all."""
+    retention: Annotated[bool, Strict()] = False
+    """Whether intermediate tasks are scored again after the target phase."""
     chains: Literal["all", "winners"] = "all"
-    overrides: dict[Name, Reading] = {}  # by target
+    """Chains that are scored in the target's languages: all, or of each cell's candidates only the one with the best
+    dev score (`winners`)."""
+    overrides: dict[Name, Reading] = {}
+    """Layer and pooling of single targets."""
 
     def reading(self, task: str) -> tuple[tuple[int, ...] | None, str | None]:
         """Layers and pooling for a target; None: the encoder's own."""
@@ -90,7 +105,9 @@ class Halving(Model):
     """Successive halving inside one cell: rungs at which candidates are compared on dev, and the share that goes on."""
 
     rungs: Annotated[tuple[Annotated[float, Strict(), Field(gt=0, lt=1)], ...], Field(min_length=1)]
+    """Shares of the target phase, rising, at which candidates are compared on dev."""
     keep: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
+    """Share of the candidates that goes on at each rung."""
 
     @field_validator("rungs", mode="after")
     @classmethod
@@ -106,8 +123,11 @@ class Tuning(Model):
     """Tuning of learning rates: candidates of every cell; the best one alone is run with the other seeds."""
 
     candidates: Positive = 1
-    startup: Positive = 4  # candidates that ask for no score of their cell, and may run side by side; then Optuna
-    halving: Halving | None = None  # None: every candidate is trained to its end
+    """Number of learning rates that are tried in every cell."""
+    startup: Positive = 4
+    """Number of fixed candidates, which may run side by side; later ones come from Optuna, one after another."""
+    halving: Halving | None = None
+    """Successive halving of the candidates; absent: every candidate is trained to its end."""
 
     @model_validator(mode="after")
     def _rivals(self) -> Tuning:
@@ -119,8 +139,11 @@ class Tuning(Model):
 class Reporting(Model):
     """Contents of the report beyond scores and gains; no part of keys."""
 
-    groups: tuple[Name, ...] = ()  # of languages, as planning.groups knows them; the study's own are always shown
-    overlapping: Annotated[bool, Strict()] = False  # whether cells that share data with their target count in means
+    groups: tuple[Name, ...] = ()
+    """Groups of languages with means of their own in the report, as sweep.plan.languages has them; the study's own
+    `language_groups` are always shown."""
+    overlapping: Annotated[bool, Strict()] = False
+    """Whether cells that share data with their target count in means."""
 
     @field_validator("groups", mode="after")
     @classmethod
@@ -133,7 +156,9 @@ class Budget(Model):
     """Budget of a study. A device is one GPU, or one core where a chain uses no GPU."""
 
     amount: Number
+    """Amount in the unit."""
     unit: Literal["device_seconds", "flops"]
+    """Unit: seconds of a device, measured, or training FLOPs, computed."""
 
     def __str__(self) -> str:
         return f"{self.amount:,.0f} device-seconds" if self.unit == "device_seconds" else f"{self.amount:.3g} FLOPs"
@@ -147,27 +172,30 @@ class Runtime(Model):
     mixed.
     """
 
-    cores: Positive = 1  # CPU cores of one chain
-    # GPUs of one chain: 0, 1, or a share such as 0.5; auto: the smallest share that fits and pays
+    cores: Positive = 1
+    """CPU cores of one chain."""
     gpu: Annotated[float | Literal["auto"], BeforeValidator(as_share)] = 0.0
-    precision: Literal["auto", "fp32", "bf16"] = (
-        "auto"  # auto: bf16 on a GPU that has it, else fp32; bf16 on a CPU without it is fp32
-    )
-    # auto: linear layers and dropout on a CPU by the faster kernels of training/cpu_kernels.py, where they work; torch:
-    # by torch alone. Weights then differ as they do between two machines, in last digits and in the noise of dropout.
-    # As the machine, this is in no key but in the records, and the report says where a study mixes them.
+    """GPUs of one chain: 0, 1, or a share such as 0.5; auto: the smallest share that fits and pays."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of training; auto: bf16 on a GPU that has it, else fp32. On a CPU without bf16, bf16 is fp32, too."""
     cpu_kernels: Literal["auto", "torch"] = "auto"
-    # A batch larger than this is accumulated from parts, as one is that does not fit a device: the same gradient, with
-    # other noise of dropout.
+    """Linear layers and dropout on a CPU; auto: the faster kernels of sweep.models.cpu_kernels where they work; torch:
+    torch's own. Weights then differ as they do between two machines, in last digits and in the noise of dropout; like
+    the machine, this is in no key but in the records, and the report says where a study mixes them."""
     micro_batch_tokens: Positive | None = None
+    """Largest batch in tokens, padding included, that is computed at once; larger ones are accumulated, as are those
+    that do not fit a device: the same gradient, with other noise of dropout."""
     score_batch_tokens: Positive = 16384
+    """Batch in tokens for scoring."""
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
-    silence: Annotated[float, BeforeValidator(as_duration)] = 7200.0  # a worker that says nothing for so long hangs
-    keep_target_weights: Annotated[bool, Strict()] = (
-        False  # a scored target phase has no children; its weights are large
-    )
-    # Bytes for those of winners, which another language of a target is scored on.
+    """Seconds between checkpoints of a running phase."""
+    silence: Annotated[float, BeforeValidator(as_duration)] = 7200.0
+    """Duration without a sign of life after which a worker is taken to hang and is ended, such as '2h'."""
+    keep_target_weights: Annotated[bool, Strict()] = False
+    """Whether weights of scored target phases are kept; such a phase has no children, and its weights are large."""
     keep_winners: Annotated[float, BeforeValidator(as_bytes)] = 20e9
+    """Size kept for weights of winners' target phases, such as '20 GB', with which further languages of a target can be
+    scored."""
 
     @property
     def shares(self) -> bool:
@@ -188,24 +216,42 @@ class Runtime(Model):
 class Study(Model):
     """Study file: one question, its axes, data, training, tuning, budget and runtime."""
 
-    study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a folder's name
+    study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    """Name of the study; also that of its folder."""
     question: str = ""
-    results: Name | None = None  # folder, relative to where `sweep run` is called; runs/<study> where absent
-    data_root: Name | None = None  # folder that local data files are relative to; itself relative to this file
+    """Question that the study answers, for the report."""
+    results: Name | None = None
+    """Folder of results, relative to the working directory; absent: runs/<study>."""
+    data_root: Name | None = None
+    """Folder that local data files are relative to; itself relative to the study file."""
     axes: Axes
+    """Axes of the grid."""
     encoders: dict[Name, Encoder] = {}
-    tasks: dict[Name, dict[str, Any]] = {}  # the user's own data sets; sweep.tasks.describe checks what is in them
+    """Encoders by the names that the axis uses; hub ids need no entry."""
+    tasks: dict[Name, dict[str, Any]] = {}
+    """Data sets of the user's own by name; sweep.tasks.describe reads their descriptions."""
     pretrain: Pretrain | None = None
+    """Pretraining from scratch of encoders with random weights."""
     intermediate: Phases | None = None
+    """Settings of intermediate phases."""
     target: Phases | None = None
+    """Settings of target phases."""
     scoring: Scoring = Scoring()
+    """Scoring of targets."""
     tuning: Tuning = Tuning()
+    """Tuning of learning rates."""
     report: Reporting = Reporting()
+    """Contents of the report."""
     language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once)]] = {}
+    """Groups of languages by name, beside those that sweep.plan.languages has."""
     budget: Annotated[Budget | None, BeforeValidator(as_budget)] = None
-    deadline: Annotated[float | None, BeforeValidator(as_duration)] = None  # seconds on the clock, of each run
+    """Budget of the study, such as '2 device-hours'; absent: no limit."""
+    deadline: Annotated[float | None, BeforeValidator(as_duration)] = None
+    """Duration of each run of the study on the clock, such as '8h'; absent: no limit."""
     runtime: Runtime = Runtime()
-    tracking: Name | None = None  # MLflow tracking URI; a SQLite file in the results folder where absent
+    """Where and how the study runs."""
+    tracking: Name | None = None
+    """MLflow tracking URI; absent: a SQLite file in the folder of results."""
 
     @property
     def results_folder(self) -> Path:
