@@ -37,11 +37,11 @@ def linear_features(
     if not isinstance(head, LinearHead):
         raise ValueError(f"a {model.specs[task].head} task has no linear head")
     data = DeviceData(encoded, model.device, model.pad_id)
-    part_tokens = None
+    micro_tokens = None
     for ids in scoring_batches(encoded, batch_tokens):
         with inference(model), model.autocast(precision):
-            found, part_tokens = map_micro_batches(
-                data.batch(ids), part_tokens, lambda batch, _: head.features(model.hidden(batch), batch)
+            found, micro_tokens = map_micro_batches(
+                data.batch(ids), micro_tokens, lambda batch, _: head.features(model.hidden(batch), batch)
             )
         yield from found
 

@@ -1,1 +1,1 @@
-"""Batches, models, fit() and score(): no Ray, no store."""
+"""Encoders and their registry, tokenizers, heads, batches and CPU kernels: torch without stores, plans or Ray."""

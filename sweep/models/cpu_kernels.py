@@ -28,7 +28,7 @@ BITS = 16
 
 
 def use_cpu_kernels(model: nn.Module) -> None:
-    """Let every plain Linear, Projection and Dropout of a model run through the kernels here, as far as they work."""
+    """Replaces the kernels of every plain Linear, Projection and Dropout of a model, as far as those here work."""
     kernels: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: BitDropout}
     if one_dnn_works():
         kernels |= {nn.Linear: OneDnnLinear, Projection: OneDnnProjection}
@@ -37,12 +37,12 @@ def use_cpu_kernels(model: nn.Module) -> None:
             module.__class__ = kernels[type(module)]
 
 
-def kernels_in_use(asked: Kernels, device_type: str) -> str:
-    """What records say of the kernels that compute on a device; empty where it is not a CPU."""
+def kernels_in_use(kernels: Kernels, device_type: str) -> str:
+    """Names of the kernels that compute on a device, for records; empty where it is not a CPU."""
     if device_type != "cpu":
         return ""
-    linear = "oneDNN" if asked == "auto" and one_dnn_works() else "torch"
-    return f"linear by {linear}, dropout by {'random bits' if asked == 'auto' else 'torch'}"
+    linear = "oneDNN" if kernels == "auto" and one_dnn_works() else "torch"
+    return f"linear by {linear}, dropout by {'random bits' if kernels == 'auto' else 'torch'}"
 
 
 @cache
@@ -57,7 +57,7 @@ def one_dnn_works() -> bool:
 
 
 def one_dnn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[..., I] times [O, I] transposed, plus [O], as torch.nn.functional.linear; oneDNN for fp32 on a CPU."""
+    """Linear layer [..., I] x [O, I]' + [O], as torch.nn.functional.linear; by oneDNN for fp32 on a CPU."""
     fast = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
     if not fast or not inputs.numel() or torch.is_autocast_enabled("cpu"):
         return functional.linear(inputs, weight, bias)
@@ -67,28 +67,28 @@ def one_dnn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
 
 
 class OneDnnLinear(nn.Linear):
-    """torch.nn.Linear with another kernel."""
+    """torch.nn.Linear by oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
         return one_dnn_linear(input, self.weight, self.bias)
 
 
 class Projection(nn.Module):
-    """A linear layer whose parameters are another module's: [..., I] times [O, I] transposed, plus [O]."""
+    """Linear layer whose parameters are another module's: [..., I] x [O, I]' + [O]."""
 
     def forward(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(inputs, weight, bias)
 
 
 class OneDnnProjection(Projection):
-    """The same with another kernel."""
+    """Projection by oneDNN."""
 
     def forward(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return one_dnn_linear(inputs, weight, bias)
 
 
 class BitDropout(nn.Dropout):
-    """torch.nn.Dropout with another generator of noise."""
+    """torch.nn.Dropout with 16 random bits per element; its share is a multiple of 2^-16."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
         threshold = round(self.p * 2**BITS)
@@ -100,7 +100,7 @@ class BitDropout(nn.Dropout):
 
 
 class _Linear(torch.autograd.Function):
-    """Products of a linear layer and of its gradients."""
+    """Linear layer and its gradients, by `_product`."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -121,20 +121,21 @@ class _Linear(torch.autograd.Function):
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Product [..., I] x [O, I]' + [O] by oneDNN."""
     bias = bias if bias is None else bias.contiguous()  # the operator reads one number after the other
     result: Tensor = torch.ops.mkldnn._linear_pointwise.default(inputs, weight, bias, "none", [], "")
     return result
 
 
 def _kept(shape: torch.Size, threshold: int) -> Tensor:
-    """Which elements stay."""
+    """Boolean mask of a shape: an element is kept with probability 1 - threshold / 2^BITS, from torch's generator."""
     count, per_number = shape.numel(), 64 // BITS
     bits = np.random.PCG64(int(torch.randint(2**62, ()))).random_raw(-(-count // per_number))
     return torch.from_numpy(bits.view(np.uint16)[:count] >= threshold).view(shape)
 
 
 class _Scaled(torch.autograd.Function):
-    """What stays, times a factor."""
+    """Kept elements times a factor, and the gradient."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, kept: Tensor, factor: float) -> Tensor:

@@ -1,9 +1,10 @@
-"""The heads that families name: from hidden states to a summed loss, and to what `Family.predict` reads.
+"""Heads that task families name: from hidden states to a summed loss, and to the outputs that `Family.predict` reads.
 
-A head belongs to the phase that trained it; the encoder that travels is not in here. Losses are *sums* in fp32, and
-`count` says what to divide by, so that a batch cut into parts has the same gradient as a whole one.
+A head belongs to the phase that trained it, while the encoder goes on to the next one. Losses are *sums* in fp32, and
+`count` is the divisor of their mean, so that a batch cut into micro batches has the same gradient as a whole one.
 
-Shapes: S sequences, L longest, H hidden size, E examples, C classes, V vocabulary.
+Shapes: S sequences, L tokens of the longest, U targets of the sequence that has most, H hidden size, E examples,
+C classes, V vocabulary, D width of the input embeddings.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ TEMPERATURE = 0.01
 
 @dataclass(frozen=True)
 class Features:
-    """What a linear head reads of some examples: vectors, and what is to be predicted from them."""
+    """Inputs and targets of a linear head for some examples: N vectors, in G groups of which K are chosen, or alone."""
 
-    vectors: Tensor  # [V, H] fp32
-    targets: Tensor  # [V] classes; or [G, K] rows of `vectors`
-    group: Tensor | None = None  # [V] the group of each vector; None: each vector is classified
+    vectors: Tensor  # [N, H] fp32
+    targets: Tensor  # [N] classes; or [G, K] rows of `vectors`
+    group: Tensor | None = None  # [N] the group of each vector; None: each vector is classified
 
 
 @dataclass(frozen=True)
 class EncoderTraits:
-    """What a head may use of the encoder that it is put on."""
+    """Sizes and settings of the encoder under a head."""
 
     hidden: int
     embeddings: Tensor  # [V, D]
@@ -56,32 +57,32 @@ class EncoderTraits:
 
 
 class Head(nn.Module):
-    """A head, whatever it reads. A user's own is a subclass of Head."""
+    """Base of all heads: hidden states [S, L, H] of a batch to its loss and outputs. A user's own is a subclass."""
 
     @classmethod
     def from_spec(cls, spec: HeadSpec, traits: EncoderTraits) -> Head:
-        """The head of a task, its weights not drawn yet."""
+        """Head of a task; its linear layers are initialised later."""
         raise NotImplementedError
 
     def prepare(self, batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
-        """The batch as the loss reads it."""
+        """Batch as `loss` reads it; masked heads draw masks from `seed`, over ids below `vocabulary`."""
         return batch
 
     def count(self, batch: Batch) -> Tensor | int:
-        """How many terms the loss of this batch sums."""
+        """Number of terms that the loss of this batch sums: an int, or a 0-d tensor on the device."""
         return batch.examples
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Summed loss of hidden states [S, L, H]."""
+        """Summed loss, 0-d fp32, of hidden states [S, L, H]."""
         raise NotImplementedError
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
-        """One array per sequence, as base.Outputs says."""
+        """Outputs of hidden states [S, L, H]: one array per sequence, in the order of the batch."""
         raise NotImplementedError
 
 
 class LinearHead(Head):
-    """A head with one matrix; a subclass says what is lost and what is put out."""
+    """Base of heads with one linear layer, [..., H] to [..., outputs]; subclasses add loss and outputs."""
 
     def __init__(self, hidden: int, outputs: int, pooling: Pooling, dropout: float) -> None:
         super().__init__()
@@ -99,17 +100,20 @@ class LinearHead(Head):
         return logits.float()
 
     def features(self, hidden: Tensor, batch: Batch) -> Features:
-        """What a linear head reads and predicts where this one does. Raises ValueError where none can."""
+        """Vectors and targets of a linear probe in place of this head. Raises ValueError where there can be none."""
         raise ValueError(f"a {type(self).__name__} is no linear head")
 
 
 def summed_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross entropy of [E, C] logits."""
+    """Summed cross entropy, 0-d, of logits [E, C] and classes [E]; IGNORED ones add nothing."""
     return functional.cross_entropy(outputs, targets, ignore_index=IGNORED, reduction="sum")
 
 
 class TextHead(LinearHead):
-    """Pooled vector to class logits, or to what the family's own loss compares with a target."""
+    """Text classification or regression: pooled vector [S, H] to outputs [S, C]; outputs are one row per sequence.
+
+    The loss is cross entropy, or the family's own.
+    """
 
     criterion: Callable[[Tensor, Tensor], Tensor] = staticmethod(summed_cross_entropy)
 
@@ -126,34 +130,40 @@ class TextHead(LinearHead):
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
 
     def features(self, hidden: Tensor, batch: Batch) -> Features:
-        """The class of a text."""
+        """One vector per text, and its class."""
         return Features(pool(hidden, batch.attention_mask, self.pooling), batch.targets[:, 0])
 
 
 class ChoiceHead(LinearHead):
-    """Pooled vector of each option to a score; softmax over the options of an example, however many it has."""
+    """Multiple choice: pooled vector of each option [S, H] to a score [S, 1]; softmax over the options of an example.
+
+    Examples may differ in their number of options.
+    """
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
         scores = self(pool(hidden, batch.attention_mask, self.pooling))[:, 0]
         first = batch.first_rows
-        owner = batch.example
-        option = torch.arange(len(scores), device=scores.device) - first[owner]
-        table = scores.new_full((batch.examples, int(np.diff(batch.first).max())), -torch.inf)
-        table = table.index_put((owner, option), scores)
-        return functional.cross_entropy(table, batch.targets[first, 0], ignore_index=IGNORED, reduction="sum")
+        example = batch.example
+        option = torch.arange(len(scores), device=scores.device) - first[example]
+        logits = scores.new_full((batch.examples, int(np.diff(batch.first).max())), -torch.inf)
+        logits = logits.index_put((example, option), scores)
+        return functional.cross_entropy(logits, batch.targets[first, 0], ignore_index=IGNORED, reduction="sum")
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         return list(self(pool(hidden, batch.attention_mask, self.pooling)).cpu().numpy())
 
     def features(self, hidden: Tensor, batch: Batch) -> Features:
-        """Which option of an example is right."""
+        """One vector per option, and the row of each example's right one."""
         first = torch.from_numpy(batch.first[:-1]).to(hidden.device)
         right = first + batch.targets[first, 0]
         return Features(pool(hidden, batch.attention_mask, self.pooling), right[:, None], batch.example)
 
 
 class TokenHead(LinearHead):
-    """Every token's class; words are scored at their first subword."""
+    """Sequence labelling: hidden states [S, L, H] to class logits [S, L, C]; a word counts at its first subword.
+
+    Outputs are the argmax classes [length] of each sequence, int32.
+    """
 
     def count(self, batch: Batch) -> Tensor | int:
         return (batch.targets != IGNORED).sum().clamp(min=1)
@@ -166,13 +176,16 @@ class TokenHead(LinearHead):
         return _unpadded(self(hidden).argmax(dim=-1), batch)
 
     def features(self, hidden: Tensor, batch: Batch) -> Features:
-        """The class of a word."""
-        shown = batch.targets != IGNORED
-        return Features(hidden[shown].float(), batch.targets[shown])
+        """One vector per word, and its class."""
+        labelled = batch.targets != IGNORED
+        return Features(hidden[labelled].float(), batch.targets[labelled])
 
 
 class SpanHead(LinearHead):
-    """Start and end logits over a window; position 0 is "not in this window"."""
+    """Extractive question answering: hidden states [S, L, H] of windows to start and end logits [S, L, 2].
+
+    Position 0 is "not in this window" (Devlin et al. 2019, section 4.3). Outputs are the logits [length, 2] per window.
+    """
 
     def count(self, batch: Batch) -> Tensor | int:
         return 2 * len(batch.lengths)
@@ -187,7 +200,7 @@ class SpanHead(LinearHead):
         return _unpadded(self(hidden), batch)
 
     def features(self, hidden: Tensor, batch: Batch) -> Features:
-        """The first and last token of a span, in each window."""
+        """One vector per token of a window, and the rows of its span's first and last token."""
         lengths = torch.from_numpy(batch.lengths).to(hidden.device)
         real = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
         windows = torch.arange(len(lengths), device=hidden.device)
@@ -196,10 +209,11 @@ class SpanHead(LinearHead):
 
 
 class VectorHead(Head):
-    """No parameters: what is scored and trained is the encoder's own pooled vector.
+    """Retrieval: the encoder's own pooled vector [S, H], without parameters of a head.
 
-    An example to train on is a pair of sequences. Each first one is to find its second one among those of the batch, by
-    a softmax over cosines divided by TEMPERATURE. Seconds of equal text (equal targets) are no wrong answers.
+    Training is in-batch contrastive: an example is a pair of sequences, and the first is classified to its second among
+    those of the batch, by a softmax over cosines divided by TEMPERATURE. Seconds of equal text (equal targets) are no
+    negatives.
     """
 
     def __init__(self, pooling: Pooling) -> None:
@@ -214,25 +228,26 @@ class VectorHead(Head):
         return self.contrastive_loss(self.vectors(hidden, batch), batch)
 
     def contrastive_loss(self, vectors: Tensor, batch: Batch) -> Tensor:
-        """Summed loss of a whole batch's vectors [S, H]."""
+        """Summed in-batch loss, 0-d, of a whole batch's vectors [S, H]."""
         vectors = functional.normalize(vectors, dim=1)
         first = batch.first_rows
         with torch.autocast(vectors.device.type, enabled=False):  # bf16 would round logits of up to 100 by up to 0.25
             logits = vectors[first] @ vectors[first + 1].T / TEMPERATURE
-        names = batch.targets[first + 1, 0]
+        text = batch.targets[first + 1, 0]
         right = torch.arange(len(first), device=first.device)
-        same = (names[:, None] == names) & (right[:, None] != right)
-        return functional.cross_entropy(logits.masked_fill(same, -torch.inf), right, reduction="sum")
+        duplicate = (text[:, None] == text) & (right[:, None] != right)
+        return functional.cross_entropy(logits.masked_fill(duplicate, -torch.inf), right, reduction="sum")
 
     def vectors(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """[S, H] fp32."""
+        """Pooled vectors [S, H], fp32."""
         return pool(hidden, batch.attention_mask, self.pooling)
 
 
 class MaskedHead(Head):
-    """BERT's masked token head: a transform, then the input embeddings as output matrix. Reads a batch of `mask_batch`.
+    """Masked language modelling, as BERT: a transform, then the input embeddings as output matrix.
 
-    Logits exist at masked positions only: [masked, V] instead of [S, L, V].
+    Logits exist at masked positions only: [masked, V] instead of [S, L, V]. Outputs are, per sequence, its right
+    predictions and its masked positions, [2].
     """
 
     def __init__(self, hidden: int, embeddings: Tensor, epsilon: float) -> None:
@@ -249,15 +264,15 @@ class MaskedHead(Head):
         return cls(traits.hidden, traits.embeddings, traits.epsilon)
 
     def prepare(self, batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
-        """The batch with masks drawn from `seed`."""
+        """Batch with masks drawn from `seed`."""
         return mask_batch(batch, spec, vocabulary, seed)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[masked, H] to [masked, V] logits, fp32."""
+        """Hidden states [masked, H] to logits [masked, V], fp32."""
         return self.logits(hidden, self._tied[0])
 
     def logits(self, hidden: Tensor, embeddings: Tensor) -> Tensor:
-        """[..., H] to [..., V] logits over the given embeddings, fp32."""
+        """Hidden states [..., H] to logits [..., V] over the given embeddings [V, D], fp32."""
         transformed = self.norm(functional.gelu(self.transform(hidden)))
         logits: Tensor = self.project(transformed, embeddings, self.bias)
         return logits.float()
@@ -266,14 +281,14 @@ class MaskedHead(Head):
         return (batch.targets != IGNORED).sum().clamp(min=1)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Tensor:
-        # As many places as may be masked; those left over point to a target that is ignored. So a GPU need not be asked
-        # how many there are.
+        # As many positions as may be masked; those left over point to a target that is ignored. So a GPU need not be
+        # asked how many there are.
         assert batch.masked is not None  # of `mask_batch`
         most = int(batch.masked.sum())
         targets = functional.pad(batch.targets.flatten(), (0, 1), value=IGNORED)
-        places = torch.nonzero_static(targets != IGNORED, size=most, fill_value=-1)[:, 0]
-        logits = self(hidden.flatten(0, 1)[places])
-        return functional.cross_entropy(logits, targets[places], ignore_index=IGNORED, reduction="sum")
+        positions = torch.nonzero_static(targets != IGNORED, size=most, fill_value=-1)[:, 0]
+        logits = self(hidden.flatten(0, 1)[positions])
+        return functional.cross_entropy(logits, targets[positions], ignore_index=IGNORED, reduction="sum")
 
     def outputs(self, hidden: Tensor, batch: Batch) -> Outputs:
         row, column = (batch.targets != IGNORED).nonzero(as_tuple=True)
@@ -292,14 +307,14 @@ HEADS: dict[str, type[Head]] = {
 
 
 def head_class(spec: HeadSpec) -> type[Head]:
-    """The class of a head of the table, or of a user's own. Raises StudyError."""
+    """Class of a head in HEADS, or of a user's own. Raises StudyError where it is no subclass of Head."""
     if spec.head in HEADS:
         return HEADS[spec.head]
-    kind = imported(spec.head, f"head {spec.head}")
-    if not isinstance(kind, type) or not issubclass(kind, Head):
-        wanted = f"one of {', '.join(HEADS)} is expected, or a subclass of sweep.models.heads.Head"
-        raise StudyError(f"head {spec.head}", repr(kind), wanted)
-    return kind
+    named = imported(spec.head, f"head {spec.head}")
+    if not isinstance(named, type) or not issubclass(named, Head):
+        expected = f"one of {', '.join(HEADS)} is expected, or a subclass of sweep.models.heads.Head"
+        raise StudyError(f"head {spec.head}", repr(named), expected)
+    return named
 
 
 def make_head(
@@ -312,15 +327,16 @@ def make_head(
     *,
     epsilon: float = 1e-12,
 ) -> Head:
-    """The head that a spec names, its weights drawn from `seed` alone (normal, 0.02; biases 0).
+    """Head of a spec, its weights drawn from `seed` alone: normal with deviation 0.02, biases 0 (Devlin et al. 2019).
 
-    `epsilon` is that of the encoder's norms, which its own masked head shares.
+    `embeddings` are the encoder's input embeddings [V, D]; `epsilon` is that of its norms, which the masked head
+    shares. Raises StudyError where the spec names no head.
     """
     traits = EncoderTraits(hidden, embeddings, pooling, dropout, epsilon)
     if spec.head in HEADS:
         head = HEADS[spec.head].from_spec(spec, traits)
     else:
-        with torch.random.fork_rng(devices=[]):  # what is no linear layer is drawn from this seed, too
+        with torch.random.fork_rng(devices=[]):  # layers that are not linear are drawn from this seed, too
             torch.manual_seed(seed)
             head = head_class(spec).from_spec(spec, traits)
     generator = torch.Generator().manual_seed(seed)
@@ -332,7 +348,10 @@ def make_head(
 
 
 def pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
-    """[S, L, H] to [S, H] fp32: the first token, or the mean over real tokens, special ones included."""
+    """Hidden states [S, L, H] to [S, H] fp32: the first token, or the mean over real tokens, special ones included.
+
+    `mask` is [S, L], True at real tokens; None where all are.
+    """
     if pooling == "cls":
         return hidden[:, 0].float()
     if mask is None:
@@ -341,7 +360,7 @@ def pool(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
 
 
 def mask_batch(batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batch:
-    """The batch with masked inputs; its targets become the original ids at masked positions, IGNORED elsewhere."""
+    """Batch with masked inputs; its targets [S, L] become the original ids at masked positions, IGNORED elsewhere."""
     noise, words = _drawn(batch.input_ids.shape, vocabulary, seed)
     device = batch.input_ids.device
     inputs, targets = _masked(
@@ -353,12 +372,15 @@ def mask_batch(batch: Batch, spec: HeadSpec, vocabulary: int, seed: int) -> Batc
 
 
 def mask_tokens(tokens: Tensor, maskable: Tensor, spec: HeadSpec, vocabulary: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of masked token prediction, of any shape on the CPU; a function of the arguments."""
+    """Inputs and targets of masked language modelling, of the shape of `tokens`, on the CPU.
+
+    `maskable` is True where a token may be masked. Raises ValueError for a spec without a mask_id.
+    """
     return _masked(tokens, maskable, spec, *_drawn(tokens.shape, vocabulary, seed))
 
 
 def _drawn(shape: torch.Size, vocabulary: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Uniform noise and random tokens, on the CPU, so that every device masks the same."""
+    """Uniform noise and random tokens of a shape, drawn on the CPU, so that every device masks the same."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(shape, generator=generator), torch.randint(vocabulary, shape, generator=generator)
 
@@ -373,7 +395,7 @@ def _masked(tokens: Tensor, maskable: Tensor, spec: HeadSpec, noise: Tensor, wor
 
 
 def _unpadded(values: Tensor, batch: Batch) -> Outputs:
-    """[S, L, ...] to one array [length, ...] per sequence; copies, that a small one does not keep the batch alive."""
+    """Values [S, L, ...] to one array [length, ...] per sequence; copies, so that none keeps the batch alive."""
     array = values.cpu().numpy()
     if array.dtype == np.int64:
         array = array.astype(np.int32)

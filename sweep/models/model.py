@@ -1,6 +1,6 @@
-"""An encoder with the heads of one phase: what is trained and scored. The encoder travels on, the heads stay.
+"""Multi-task model of one phase: a shared encoder with one head per task. The encoder goes on to the next phase.
 
-Where encoders come from is in encoders.py, what a head does in heads.py, how it is trained in train.py.
+Encoders are loaded in encoders.py, heads are in heads.py, and the training loop is in train/loop.py.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from sweep.tasks.task import HeadSpec
 
 Precision = Literal["fp32", "bf16"]
 
-cpu: Any = torch.cpu  # carries no types
+cpu: Any = torch.cpu  # has no type annotations
 NATIVE_BF16 = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
 
 
 class MultiTaskModel(nn.Module):
-    """`encoder` and `heads` (one per task, numbered in their order) with their own weights, to be stored apart.
+    """Shared `encoder` and one of `heads` per task, numbered in their order; the weights of both are stored apart.
 
-    What a task is called changes nothing: a head's first weights depend on (seed, number) alone.
+    The name of a task changes nothing: a head's initial weights depend on (seed, number) alone. `dropout` replaces the
+    share that the encoder's configuration has for heads.
+
+    Shapes: S sequences and E examples of a batch, L tokens of the longest, H hidden size, V vocabulary, D width of
+    embeddings.
     """
 
     def __init__(
@@ -49,11 +53,12 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict()
         self._numbers = {task: str(number) for number, task in enumerate(heads)}
         width, epsilon = encoder.config.hidden_size, _epsilon(encoder.config)
-        dropped = _head_dropout(encoder.config) if dropout is None else dropout
+        head_dropout = _head_dropout(encoder.config) if dropout is None else dropout
         for task, spec in heads.items():
             number = self._numbers[task]
-            start = derived_seed(seed, number)
-            self.heads[number] = make_head(spec, width, self.embeddings, pooling, dropped, start, epsilon=epsilon)
+            self.heads[number] = make_head(
+                spec, width, self.embeddings, pooling, head_dropout, derived_seed(seed, number), epsilon=epsilon
+            )
         if cpu_kernels == "auto":
             use_cpu_kernels(self)
         accepted = inspect.signature(encoder.forward).parameters
@@ -61,7 +66,7 @@ class MultiTaskModel(nn.Module):
 
     @property
     def masked_heads(self) -> list[MaskedHead]:
-        """The heads of masked tasks, which go on from an earlier phase or from what was published."""
+        """Heads of masked tasks, whose weights come from an earlier phase or the published checkpoint."""
         return [head for head in self.heads.values() if isinstance(head, MaskedHead)]
 
     @property
@@ -70,17 +75,17 @@ class MultiTaskModel(nn.Module):
 
     @property
     def embeddings(self) -> Tensor:
-        """[V, D] input embeddings."""
+        """Input embeddings [V, D]."""
         weight = self.encoder.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight
 
     def prepare(self, batch: Batch, task: str, seed: int) -> Batch:
-        """The batch as the loss reads it: a masked task draws its masks here, from `seed`."""
+        """Batch as the loss reads it: a masked task draws its masks here, from `seed`."""
         return self.head(task).prepare(batch, self.specs[task], len(self.embeddings), seed)
 
     def count(self, batch: Batch, task: str) -> Tensor | int:
-        """How many terms `loss` sums over a prepared batch."""
+        """Number of terms that `loss` sums over a prepared batch: an int, or a 0-d tensor on the device."""
         return self.head(task).count(batch)
 
     def loss(self, batch: Batch, task: str) -> Tensor:
@@ -88,7 +93,7 @@ class MultiTaskModel(nn.Module):
         return self.head(task).loss(self.hidden(batch), batch)
 
     def outputs(self, batch: Batch, task: str) -> Outputs:
-        """One array per sequence, as base.Outputs says; not of tasks whose outputs are vectors."""
+        """Outputs of a task's head, one array per sequence; not of retrieval tasks, which have `vectors`."""
         head = self.head(task)
         assert not isinstance(head, VectorHead)
         return head.outputs(self.hidden(batch), batch)
@@ -96,34 +101,34 @@ class MultiTaskModel(nn.Module):
     def vectors(
         self, batch: Batch, task: str, layers: Sequence[int] = (-1,), pooling: Pooling | None = None
     ) -> list[Tensor]:
-        """[S, H] fp32 per layer; `pooling` is the one trained with where none is asked for."""
+        """Pooled vectors [S, H] fp32 per layer, numbered as in `layers`; `pooling` is by default that of training."""
         head = self.head(task) if pooling is None else VectorHead(pooling)
         assert isinstance(head, VectorHead)
         return [head.vectors(hidden, batch) for hidden in self.layers(batch, layers)]
 
     def hidden(self, batch: Batch, layer: int = -1) -> Tensor:
-        """[S, L, H] hidden states of one layer."""
+        """Hidden states [S, L, H] of one layer, numbered as in `layers`."""
         return self.layers(batch, (layer,))[0]
 
     def layers(self, batch: Batch, layers: Sequence[int]) -> list[Tensor]:
-        """[S, L, H] hidden states per layer asked for, of one forward pass.
+        """Hidden states [S, L, H] of each of `layers`, of one forward pass.
 
         Layer 0 is the embedding layer, n the output of block n; -1 is the last one, final norm included where there is
         one. Raises ValueError for a layer that the encoder does not have.
         """
         segments = {"token_type_ids": batch.segments} if self._segments and batch.segments is not None else {}
         inner = any(layer != -1 for layer in layers)
-        mask = _ready(batch, self.encoder.config)
+        mask = _attention_mask(batch, self.encoder.config)
         states = self.encoder(input_ids=batch.input_ids, attention_mask=mask, output_hidden_states=inner, **segments)
-        return [states.last_hidden_state if layer == -1 else _inner(states.hidden_states, layer) for layer in layers]
+        return [states.last_hidden_state if layer == -1 else _numbered_layer(states.hidden_states, layer) for layer in layers]
 
     def autocast(self, precision: Precision) -> torch.autocast:
-        """bf16 where the device has it, else fp32."""
+        """Autocast to bf16 where that is the precision and the device multiplies it, else none."""
         kind = self.device.type
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bf16" and has_bf16(kind))
 
     def head(self, task: str) -> Head:
-        """The head of a task."""
+        """Head of a task. Raises KeyError for a task that the model does not have."""
         head = self.heads[self._numbers[task]]
         assert isinstance(head, Head)
         return head
@@ -131,14 +136,14 @@ class MultiTaskModel(nn.Module):
 
 @cache
 def has_bf16(kind: str) -> bool:
-    """Whether devices of this kind here multiply bf16 themselves: on a CPU without it was 27 times slower than fp32."""
+    """Whether this machine's devices of a kind multiply bf16 natively: emulated, it was 27 times slower than fp32."""
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return kind == "cpu" and bool(NATIVE_BF16)
 
 
-def _ready(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str, Tensor | None] | None:
-    """What an encoder takes as its attention mask, as the registry has it; ready made it is [S, 1, 1 or L, L]."""
+def _attention_mask(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str, Tensor | None] | None:
+    """Attention mask in the form that the registry has for the encoder: [S, L], or ready made [S, 1, 1 or L, L]."""
     mask, form = batch.attention_mask, model_type(config.model_type).mask
     if form == "padding":
         return mask
@@ -152,24 +157,24 @@ def _ready(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str, Tensor 
     return {"full_attention": full, "sliding_attention": sliding}
 
 
-def _inner(states: Sequence[Tensor], layer: int) -> Tensor:
+def _numbered_layer(states: Sequence[Tensor], layer: int) -> Tensor:
     if not -len(states) <= layer < len(states):
         raise ValueError(f"layer {layer} of an encoder with {len(states) - 1} layers")
     return states[layer]
 
 
 def derived_seed(*parts: object) -> int:
-    """A seed from anything printable, the same in every process: 63 bits of blake2b."""
+    """Seed from printable values, the same in every process: 63 bits of their blake2b digest."""
     digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def _head_dropout(config: PreTrainedConfig) -> float:
-    """What an encoder's configuration says of heads, else of hidden states."""
-    stated = (getattr(config, name, None) for name in HEAD_DROPOUT)
-    return float(next((share for share in stated if share is not None), 0.0))
+    """Share that an encoder's configuration has for heads, else for hidden states, else 0."""
+    shares = (getattr(config, name, None) for name in HEAD_DROPOUT)
+    return float(next((share for share in shares if share is not None), 0.0))
 
 
 def _epsilon(config: PreTrainedConfig) -> float:
-    """Of an encoder's norms."""
+    """Epsilon of an encoder's layer norms."""
     return float(next((getattr(config, name) for name in NORM_EPSILON if hasattr(config, name)), DEFAULT_EPSILON))

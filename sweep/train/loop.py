@@ -194,12 +194,12 @@ class _TrainingRun:
         self.examples += batch.examples
         return loss
 
-    def _gradients(self, task: str, batch: Batch, seed: int, part_tokens: int | None) -> Tensor:
+    def _gradients(self, task: str, batch: Batch, seed: int, micro_tokens: int | None) -> Tensor:
         """Gradients of the batch's mean loss, accumulated over its parts; returns that loss, detached."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(seed)
         count, head = self.model.count(batch, task), self.model.head(task)
-        parts = [batch] if part_tokens is None else micro_batches(batch, part_tokens)
+        parts = micro_batches(batch, micro_tokens)
         if isinstance(head, VectorHead) and len(parts) > 1:
             return self._cached_gradients(head, batch, parts, seed)
         losses = []

@@ -202,12 +202,12 @@ def score(
     ends = np.cumsum([len(part.lengths()) for part in encoded.values()])
     vectors = isinstance(model.head(task), VectorHead)
     kept = _Vectors(model, task, ends, layers, pooling) if vectors else _Arrays(model, task, ends)
-    done, total, part_tokens = 0, len(whole.tokens), None
+    done, total, micro_tokens = 0, len(whole.tokens), None
     for ids in scoring_batches(whole, batch_tokens):
         batch = data.batch(ids)
         rows = np.repeat(firsts[ids] - batch.first[:-1], np.diff(batch.first)) + np.arange(len(batch.lengths))
         with inference(model), model.autocast(precision):
-            _, part_tokens = map_micro_batches(batch, part_tokens, partial(kept.take, rows))
+            _, micro_tokens = map_micro_batches(batch, micro_tokens, partial(kept.take, rows))
         done += batch.tokens
         if done < total:
             yield ScoreProgress(done, total, None)

@@ -25,7 +25,7 @@ def one_step(model: MultiTaskModel, family: str, data: DeviceData, parts: int | 
     """What fit() does between two steps, the optimizer's own kernel left out."""
     batch = model.prepare(data.batch(np.arange(24)), family, seed=0)
     count = model.count(batch, family)
-    for part in [batch] if parts is None else micro_batches(batch, parts):
+    for part in micro_batches(batch, parts):
         (model.loss(part, family) / count).backward()
     torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0)
 
