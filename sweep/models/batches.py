@@ -268,7 +268,6 @@ def _take(flat: Tensor, index: Tensor, real: Tensor | None, fill: int) -> Tensor
     return values if real is None else torch.where(real, values, fill)
 
 
-
 def retry_on_oom(
     batch: Batch, micro_tokens: int | None, work: Callable[[int | None], Result]
 ) -> tuple[Result, int | None]:

@@ -1,12 +1,12 @@
-"""Encoders and their weights: from the hub, a local folder, or nothing but a configuration.
+"""Encoders, their weights and their masked-token heads: from the hub, a local folder, or a configuration alone.
 
-Everything passes through transformers' Auto classes, so every encoder that they know can be named; an encoder is what
-AutoModelForMaskedLM has and what reads in both directions, all else is refused. Offline a hub id is
-read from the local cache. No remote code is trusted; weights of finished phases are safetensors, never pickle.
+Encoders are loaded through transformers' Auto classes, so every one that they know can be named; a model type without
+AutoModelForMaskedLM, or one that does not read in both directions, is refused. Offline a hub id is read from the local
+cache. No remote code is trusted; weights of finished phases are safetensors, never pickle.
 
-Architectures name the parts of that head differently, but most have the same parts as ours: one linear layer, a norm,
-and a bias over the vocabulary on top of the input embeddings. They are found by their shapes, and kept only where our
-head then gives the published model's own logits.
+Architectures name the parts of a published masked-token head differently, but most have the same parts as
+heads.MaskedHead: one linear layer, a norm, and a bias over the vocabulary on top of the input embeddings. They are
+identified by their shapes, and kept only where MaskedHead then gives the published model's own logits.
 """
 
 from __future__ import annotations
@@ -44,21 +44,22 @@ from sweep.models.heads import MaskedHead
 from sweep.models.registry import DROPOUTS
 from sweep.models.tokenizers import refuse_own_code
 
-# In the order in which transformers looks for them.
+# Files of weights, in the order in which transformers looks for them.
 WEIGHTS = (
     *("model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 LFS_POINTER = b"version https://git-lfs"
-MISTYPED = 0.85  # likeness (difflib) of a name to the one that was meant
-hub_logging: Any = logging  # these two carry no types
+MISTYPED = 0.85  # likeness (difflib) from which an unknown name counts as a known one mistyped
+hub_logging: Any = logging  # these three have no type annotations
 auto_model: Any = AutoModel
+auto_masked_model: Any = AutoModelForMaskedLM
 
 
 def load_encoder(
     source: str, revision: str | None = None, weights: Path | None = None, dropout: float | None = None
 ) -> PreTrainedModel:
-    """The encoder of a hub id or a local folder, without a pooling layer, in fp32.
+    """Encoder of a hub id or a local folder, without a pooling layer, in fp32.
 
     With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read; `dropout`
     replaces its own. Raises StudyError where there is no such encoder, StoreError where the weights do not fit it.
@@ -85,7 +86,7 @@ def load_encoder(
 
 
 def load_configuration(source: str, revision: str | None = None) -> PreTrainedConfig:
-    """The configuration of a hub id or a local folder. Raises StudyError where it is not an encoder's."""
+    """Configuration of a hub id or a local folder. Raises StudyError where it is not an encoder's."""
     where = f"encoder {source!r}"
     try:
         content, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
@@ -98,15 +99,15 @@ def load_configuration(source: str, revision: str | None = None) -> PreTrainedCo
 
 
 def check_shape(config: PreTrainedConfig, where: str) -> None:
-    """Build the encoder without memory for its weights. Raises StudyError where the configuration is inconsistent."""
+    """Check that a configuration makes an encoder, without memory for weights; else StudyError."""
     with torch.device("meta"):
         _from_configuration(config, where)
 
 
 def check_weights(source: str, revision: str | None = None) -> None:
-    """Looks at the weights of a local folder, or of a hub id in the local cache, without reading them all.
+    """Check the weights of a local folder, or of a hub id in the local cache, without reading them all.
 
-    Raises StudyError where they are absent, cut off, or more than tensors.
+    Raises StudyError where they are absent, cut off, or a pickle of more than tensors.
     """
     try:
         for path in _weight_files(source, revision):
@@ -116,17 +117,20 @@ def check_weights(source: str, revision: str | None = None) -> None:
 
 
 def _weight_files(source: str, revision: str | None) -> list[Path]:
-    """The files that transformers would load; none of a hub id that is not in the local cache."""
+    """Files of weights that transformers would load; none of a hub id that is not in the local cache.
+
+    Raises FileNotFoundError for a local folder without weights.
+    """
     folder = Path(source)
     local = folder.is_dir()
     for name in WEIGHTS:
-        found = folder / name if local else try_to_load_from_cache(source, name, revision=revision)
-        if not isinstance(found, (str, Path)) or not Path(found).is_file():
+        path = folder / name if local else try_to_load_from_cache(source, name, revision=revision)
+        if not isinstance(path, (str, Path)) or not Path(path).is_file():
             continue
         if not name.endswith(".json"):
-            return [Path(found)]
-        parts = json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()
-        return [Path(found).parent / part for part in sorted(set(parts))]
+            return [Path(path)]
+        shards = json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values()
+        return [Path(path).parent / shard for shard in sorted(set(shards))]
     if local:
         raise FileNotFoundError(errno.ENOENT, "no weights", str(folder / WEIGHTS[0]))
     return []
@@ -142,11 +146,11 @@ def _check_file(path: Path) -> None:
                 return
         torch.load(path, map_location="meta", weights_only=True, mmap=is_zipfile(path))
     except UnpicklingError as refused:
-        wanted = (
+        expected = (
             "it is not loaded: a revision of the encoder with safetensors is expected, or a conversion of your own if"
             " you trust whoever made the file"
         )
-        raise StudyError(path, "a pickle that is more than tensors and may run any code", wanted) from refused
+        raise StudyError(path, "a pickle that is more than tensors and may run any code", expected) from refused
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as damage:
         raise StudyError(path, f"cut off or damaged ({_first_words(damage)})", "fetch the file again") from damage
 
@@ -154,58 +158,59 @@ def _check_file(path: Path) -> None:
 def random_encoder(
     config: Mapping[str, Any], vocab_size: int, pad_id: int, seed: int, dropout: float | None = None
 ) -> PreTrainedModel:
-    """An untrained encoder from a configuration with `model_type`; its weights are a function of (config, seed).
+    """Encoder with random weights from a configuration with `model_type`; a function of (config, seed).
 
     Raises StudyError for an unknown model type or a shape that its model refuses.
     """
-    made = configuration(config, vocab_size, pad_id)
-    where = f"encoder of type {made.model_type!r}"
-    _set_dropout(made, dropout, where)
+    complete = configuration(config, vocab_size, pad_id)
+    where = f"encoder of type {complete.model_type!r}"
+    _set_dropout(complete, dropout, where)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _from_configuration(made, where)
+        return _from_configuration(complete, where)
 
 
 def configuration(
     config: Mapping[str, Any], vocab_size: int, pad_id: int, where: str = "random_init"
 ) -> PreTrainedConfig:
-    """The configuration of an untrained encoder; `where` is its place in messages.
+    """Complete configuration of an encoder with random weights; `where` is its place in messages.
 
     Raises StudyError where it is not an encoder's.
     """
     kind = str(config.get("model_type"))
     if kind not in CONFIG_MAPPING:
-        wanted = "name a model type of transformers"
-        raise StudyError(f"{where}.model_type", repr(kind), wanted, nearest(kind, CONFIG_MAPPING))
+        expected = "name a model type of transformers"
+        raise StudyError(f"{where}.model_type", repr(kind), expected, nearest(kind, CONFIG_MAPPING))
     try:
         # the defaults of other special ids lie outside a small vocabulary, and no encoder reads them
         unused = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
-        made: PreTrainedConfig = AutoConfig.for_model(
+        complete: PreTrainedConfig = AutoConfig.for_model(
             **{**unused, **config, "vocab_size": vocab_size, "pad_token_id": pad_id}
         )
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise StudyError(where, _first_words(error), f"a configuration of {kind} is expected") from error
-    _refuse_others(made, where)
+    _refuse_others(complete, where)
     _check_names(config, CONFIG_MAPPING[kind], where)
-    return made
+    return complete
 
 
 def _set_dropout(config: PreTrainedConfig, dropout: float | None, where: str) -> None:
-    """Lets all of an encoder drop so much, in its hidden states and its attention; None leaves it as it is."""
+    """Sets the share of dropout in an encoder's hidden states and attention; None leaves it as it is."""
     if dropout is None:
         return
-    named = [name for name in DROPOUTS if hasattr(config, name)]
-    if not named:
-        found = f"dropout: {dropout} for {config.model_type}, whose configuration has no dropout"
-        raise StudyError(where, found, "leave `dropout` out")
-    for name in named:
+    names = [name for name in DROPOUTS if hasattr(config, name)]
+    if not names:
+        setting = f"dropout: {dropout} for {config.model_type}, whose configuration has no dropout"
+        raise StudyError(where, setting, "leave `dropout` out")
+    for name in names:
         setattr(config, name, dropout)
 
 
 def _check_names(config: Mapping[str, Any], kind: Any, where: str) -> None:
-    """Refuses a name that is nearly a known one: transformers would keep it unread, and use the default of the other.
+    """Refuses a mistyped name: transformers would keep it unread, and use the default of the one that was meant.
 
-    Others pass, for models read names that their configuration does not list (position_buckets of deberta-v2).
+    Quite unknown names pass, for models read some that their configuration does not list (position_buckets of
+    deberta-v2).
     """
     known = sorted({*inspect.signature(kind).parameters, *kind().to_dict(), *kind.attribute_map})
     for name in (name for name in config if name not in known):
@@ -214,17 +219,17 @@ def _check_names(config: Mapping[str, Any], kind: Any, where: str) -> None:
 
 
 def cpu_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Contiguous copies on the CPU, as safetensors wants them."""
+    """Contiguous copies of a module's weights on the CPU, by name, as safetensors needs them."""
     return {name: cpu_copy(tensor) for name, tensor in module.state_dict().items()}
 
 
 def cpu_copy(tensor: Tensor) -> Tensor:
-    """A contiguous copy on the CPU that later steps do not change."""
+    """Contiguous copy on the CPU, which later steps do not change."""
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Put the tensors of a safetensors file into a module of their shape. Raises StoreError where they do not fit."""
+    """Loads a module's weights from a safetensors file. Raises StoreError where they do not fit."""
     try:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -232,18 +237,19 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def _refuse_others(config: PreTrainedConfig, where: str) -> None:
+    """Raises StudyError for a configuration of anything but a bidirectional masked language model."""
     kind = config.model_type
-    wanted = "an encoder such as xlm-roberta, bert, deberta-v2 or modernbert is expected"
+    expected = "an encoder such as xlm-roberta, bert, deberta-v2 or modernbert is expected"
     if config.is_encoder_decoder:
-        raise StudyError(where, f"{kind}, an encoder-decoder", wanted)
+        raise StudyError(where, f"{kind}, an encoder-decoder", expected)
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING or type(config) not in MODEL_MAPPING:
-        raise StudyError(where, f"{kind}, which is no masked language model", wanted)
+        raise StudyError(where, f"{kind}, which is no masked language model", expected)
     if getattr(config, "is_decoder", False):
-        raise StudyError(where, f"{kind} with is_decoder, which reads from left to right", wanted)
+        raise StudyError(where, f"{kind} with is_decoder, which reads from left to right", expected)
 
 
 def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel:
-    """Untrained, from torch's generator."""
+    """Encoder with random weights, drawn from torch's generator."""
     try:
         options = {"dtype": torch.float32, "trust_remote_code": False, **_without_pooler(config)}
         return _checked(auto_model.from_config(config, **options))
@@ -252,12 +258,12 @@ def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel
 
 
 def _first_words(error: Exception) -> str:
-    """What a library says, without the pages that may follow."""
+    """Beginning of a library's error, at most 200 characters in one line."""
     return " ".join(str(error).split())[:200]
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
-    """BERT and its kin would carry an untrained layer that nothing here uses."""
+    """Argument that leaves out the pooling layer of BERT and its kin, which nothing here uses."""
     kind: Any = MODEL_MAPPING[type(config)]
     accepted = inspect.signature(kind).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
@@ -270,20 +276,17 @@ def _checked(model: Any) -> PreTrainedModel:
     return model
 
 
-def _mistake(where: str, found: str) -> StudyError:
-    wanted = "give a hub id, or a folder with the config.json and the weights of an encoder"
-    return StudyError(where, found, wanted)
-
-
-masked_model_class: Any = AutoModelForMaskedLM  # carries no types
+def _mistake(where: str, problem: str) -> StudyError:
+    expected = "give a hub id, or a folder with the config.json and the weights of an encoder"
+    return StudyError(where, problem, expected)
 
 
 def load_published_head(head: MaskedHead, source: str, revision: str | None = None) -> bool:
-    """Put the head of a hub id or local folder into ours; False, and nothing is changed, where there is none like it.
+    """Loads the published masked-token head of a hub id or local folder into `head`; returns whether it has one alike.
 
-    The encoder of `source` must be loadable: its errors are said by encoders.load_encoder.
+    Where it has none, nothing is changed. `source` must be one that `load_encoder` loads, which reports its errors.
     """
-    model, report = masked_model_class.from_pretrained(
+    model, report = auto_masked_model.from_pretrained(
         source, revision=revision, dtype="float32", output_loading_info=True, trust_remote_code=False
     )
     parts = _parts(model.eval(), missing=set(report["missing_keys"]))
@@ -298,7 +301,7 @@ def load_published_head(head: MaskedHead, source: str, revision: str | None = No
 
 
 def load_parents_head(head: MaskedHead, heads: Path) -> None:
-    """Put the masked head among a finished phase's `heads` (a safetensors file) into ours, where there is one."""
+    """Loads the masked-token head of a finished phase's `heads` (a safetensors file) into `head`, if it has one."""
     tensors = load_file(heads)
     names = sorted(name.removesuffix("transform.weight") for name in tensors if name.endswith(".transform.weight"))
     if names:
@@ -306,7 +309,7 @@ def load_parents_head(head: MaskedHead, heads: Path) -> None:
 
 
 def _parts(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor] | None:
-    """The state of our head, or None where the model's head has other parts or its checkpoint had none."""
+    """State of a MaskedHead from a published model; None where its head has other parts or its checkpoint none."""
     base = f"{model.base_model_prefix}."
     outside = {name: module for name, module in model.named_modules() if not f"{name}.".startswith(base)}
     vocabulary = model.config.vocab_size
@@ -332,6 +335,7 @@ def _or_zeros(bias: Tensor | None, size: int) -> Tensor:
 
 
 def _same_logits(model: PreTrainedModel, head: MaskedHead) -> bool:
+    """Whether `head` on a published model's hidden states gives that model's own logits."""
     tokens = torch.arange(min(8, model.config.vocab_size))[None]
     with torch.inference_mode():
         embeddings = model.get_input_embeddings().weight

@@ -120,7 +120,7 @@ class MultiTaskModel(nn.Module):
         inner = any(layer != -1 for layer in layers)
         mask = _attention_mask(batch, self.encoder.config)
         states = self.encoder(input_ids=batch.input_ids, attention_mask=mask, output_hidden_states=inner, **segments)
-        return [states.last_hidden_state if layer == -1 else _numbered_layer(states.hidden_states, layer) for layer in layers]
+        return [states.last_hidden_state if layer == -1 else _layer(states.hidden_states, layer) for layer in layers]
 
     def autocast(self, precision: Precision) -> torch.autocast:
         """Autocast to bf16 where that is the precision and the device multiplies it, else none."""
@@ -157,7 +157,7 @@ def _attention_mask(batch: Batch, config: PreTrainedConfig) -> Tensor | dict[str
     return {"full_attention": full, "sliding_attention": sliding}
 
 
-def _numbered_layer(states: Sequence[Tensor], layer: int) -> Tensor:
+def _layer(states: Sequence[Tensor], layer: int) -> Tensor:
     if not -len(states) <= layer < len(states):
         raise ValueError(f"layer {layer} of an encoder with {len(states) - 1} layers")
     return states[layer]

@@ -2,8 +2,8 @@
 
 An encoder without an entry is described by its configuration (config.json) alone, through `shape_of`. Three things are
 read from the encoder itself and need no entry: its special tokens from what its tokenizer does to a word
-(tasks/subwords.frame), whether it takes token type ids from the signature of its forward pass (training/model), and its
-masked-token head, tied or not, from the shapes of its parts, checked by its logits (training/published).
+(data.encoded.frame), whether it takes token type ids from the signature of its forward pass (models.model), and its
+masked-token head, tied or not, from the shapes of its parts, checked by its logits (models.encoders).
 
 Loads no torch: a plan needs neither network nor weights.
 """
@@ -23,16 +23,16 @@ from sweep.config.study import Encoder
 from sweep.errors import StudyError, nearest
 from sweep.identity import KEY_LENGTH, file_digest, fingerprint
 
-LONGEST = 8192  # what a configuration promises beyond that is not believed
-SHORTEST = 8  # sequences that an encoder must be able to read
-LARGEST, DEEPEST = 2**31 - 1, 1000  # of sizes, of layers
+LONGEST = 8192  # tokens of a sequence; a configuration that promises more is cut to it
+SHORTEST = 8  # tokens of a sequence that an encoder must be able to read
+LARGEST, DEEPEST = 2**31 - 1, 1000  # sizes and numbers of layers beyond these are refused
 
 SEED = "{seed}"  # in the path of an encoder: every seed of the study begins from a checkpoint of its own
 
 
 @dataclass(frozen=True)
 class ModelType:
-    """What is special about all encoders of a model type of transformers; the defaults are right for an unknown one."""
+    """Traits of all encoders of a model type of transformers; the defaults are right for an unknown one."""
 
     # Position ids begin at pad_token_id + 1, so a table of 514 positions holds sequences of 512 tokens.
     offset_positions: bool = False
@@ -72,11 +72,11 @@ MODEL_TYPES: Mapping[str, ModelType] = {
 
 
 def model_type(kind: object) -> ModelType:
-    """The entry of a configuration's `model_type`; the defaults where it has none."""
+    """Entry of a configuration's `model_type`; the defaults where it has none."""
     return MODEL_TYPES.get(str(kind), ModelType())
 
 
-# How configurations call things, in the order in which they are looked up.
+# Names of a size in configurations, in the order in which they are looked up.
 HIDDEN = ("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
 LAYERS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer", "encoder_layers")
 HEADS = ("num_attention_heads", "n_heads")
@@ -94,7 +94,7 @@ HEAD_DROPOUT = ("classifier_dropout", "classifier_dropout_prob", "hidden_dropout
 
 @dataclass(frozen=True)
 class Shape:
-    """What the FLOPs of a transformer encoder, and the longest sequence it reads, depend on."""
+    """Sizes of a transformer encoder that its FLOPs and its longest sequence depend on."""
 
     layers: int
     hidden: int
@@ -109,14 +109,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is known of a published checkpoint; the defaults say that nothing is."""
+    """Facts about a published checkpoint; by default none is known."""
 
     shape: Shape | None = None  # None: a configuration at hand tells it
     folder: str | None = None  # of one that comes with the package, SEED standing for the seed
     licence: str = ""
     text: str = ""  # what it was pretrained on
     languages: frozenset[str] | None = None  # of that text, by ISO 639-1 code where there is one; None: not known
-    layer: int | None = None  # hidden state that retrieval reads; None: planning/reading chooses by depth
+    layer: int | None = None  # hidden state that retrieval reads; None: chosen by depth (plan.recipe.default_layer)
     pooling: Literal["mean", "cls"] = "mean"  # of token vectors into one of the text, where a study does not say
 
 
@@ -168,30 +168,33 @@ CHECKPOINTS: Mapping[str, Checkpoint] = {
         text="synthetic text of world/raw in seven invented languages",
     ),
 }
-GUESS = "FacebookAI/xlm-roberta-base"  # whose shape a hub encoder has in a plan that knows nothing of it
+GUESS = "FacebookAI/xlm-roberta-base"  # its shape stands for that of a hub encoder whose configuration was never read
 UNKNOWN = Checkpoint()
 
 
 def checkpoint(location: str) -> Checkpoint:
-    """The entry of a hub id or of an encoder that comes with the package; UNKNOWN for any other."""
+    """Entry of a hub id or of an encoder that comes with the package; UNKNOWN for any other."""
     return CHECKPOINTS.get(location, UNKNOWN)
 
 
 def hub_ids() -> list[str]:
-    """The encoders on the hub that can be planned without a network."""
+    """Names of the encoders on the hub that can be planned without a network."""
     return [name for name, entry in CHECKPOINTS.items() if entry.shape is not None]
 
 
 def shape_of(config: Mapping[str, Any], where: str) -> Shape:
-    """The shape that a configuration describes. Raises StudyError where it is not a transformer's."""
-    wanted = "a transformer's configuration is expected"
+    """Shape that a configuration describes; `where` is its place in messages.
+
+    Raises StudyError where it is not a transformer's.
+    """
+    expected = "a transformer's configuration is expected"
 
     def read(*names: str, default: int | None = None, most: int = LARGEST) -> int:
         name, value = next(
             ((name, config[name]) for name in names if config.get(name) is not None), (names[0], default)
         )
         if value is None:
-            raise StudyError(where, f"the configuration without {name!r}", wanted)
+            raise StudyError(where, f"the configuration without {name!r}", expected)
         if not isinstance(value, int) or not 1 <= value <= most:
             raise StudyError(where, f"{name} {value!r}", f"a whole number from 1 to {most} is expected there")
         return value
@@ -205,7 +208,7 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
         longest = _longest(kind, config, read("max_position_embeddings", default=512))
         relative = _relative(config) if kind.relative_positions else 0
     except TypeError as error:
-        raise StudyError(where, f"the configuration of its positions ({error})", wanted) from None
+        raise StudyError(where, f"the configuration of its positions ({error})", expected) from None
     if longest < SHORTEST:
         raise StudyError(where, f"a configuration with room for {longest} tokens", f"at least {SHORTEST} are expected")
     return Shape(
@@ -222,16 +225,17 @@ def shape_of(config: Mapping[str, Any], where: str) -> Shape:
 
 
 def _longest(kind: ModelType, config: Mapping[str, Any], positions: int) -> int:
+    """Tokens of the longest sequence, special ones included."""
     pad = config.get("pad_token_id")
     return min(positions - (1 if pad is None else pad) - 1 if kind.offset_positions else positions, LONGEST)
 
 
 def _relative(config: Mapping[str, Any]) -> int:
-    """Compared relative positions: 2 x span for content-to-position, as many for position-to-content."""
+    """Compared relative positions: 2 x span for content-to-position, as many for position-to-content (DeBERTa)."""
     if not config.get("relative_attention"):
         return 0
-    named = config.get("pos_att_type") or ()
-    kinds = set(named.split("|") if isinstance(named, str) else named) & {"c2p", "p2c"}
+    types = config.get("pos_att_type") or ()
+    kinds = set(types.split("|") if isinstance(types, str) else types) & {"c2p", "p2c"}
     spans = (config.get(name, -1) for name in RELATIVE_SPAN)
     return 2 * next((span for span in spans if span > 0), 512) * len(kinds)
 
@@ -239,79 +243,82 @@ def _relative(config: Mapping[str, Any]) -> int:
 # A file above this size is sampled: hashing a month's checkpoints for every plan would make the plan slow, and no
 # training step leaves any block of the weights as it was.
 WHOLE_FILE_BYTES = 8 << 20
-UNREAD = {".md", ".h5", ".msgpack", ".ot", ".onnx"}  # of an encoder's folder: words, weights of other frameworks
+UNREAD = {".md", ".h5", ".msgpack", ".ot", ".onnx"}  # files of an encoder's folder: texts, weights of other frameworks
 SAMPLED_BLOCKS = 64
 BLOCK_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """An encoder as the plan sees it.
+    """Encoder of the axis as a plan sees it: where its weights are, its shape, and its identity in keys.
 
-    Where each seed has its own checkpoint, what stands here is the first seed's, and `of(seed)` has the others.
+    Where each seed has its own checkpoint, these are the first seed's, and `of(seed)` has the others.
     """
 
     name: str
     location: str | None  # hub id or folder; None: random weights
     shape: Shape
-    digest: str  # what stands for the published weights in keys
+    digest: str  # identity of the published weights in keys
     revision: str | None = None  # commit of a hub encoder; None until it was resolved
     config: str | None = None  # random weights: JSON of the configuration
     text: str | None = None  # random weights: the task whose text trains the tokenizer
     vocab_size: int = 0
     algorithm: str = ""
     pooling: str = "mean"  # of token vectors into one of the text, in heads
-    known: Checkpoint = UNKNOWN  # its entry in the registry
-    guessed: bool = False  # the shape is that of GUESS: nobody has read this encoder's configuration yet
+    entry: Checkpoint = UNKNOWN  # of the registry
+    guessed: bool = False  # the shape is that of GUESS: this encoder's configuration was never read
     by_seed: tuple[tuple[int, EncoderSource], ...] = ()  # empty: one checkpoint for all seeds
 
     def of(self, seed: int) -> EncoderSource:
-        """The checkpoint that the chains of a seed begin from."""
-        return next((source for own, source in self.by_seed if own == seed), self)
+        """Checkpoint that the chains of a seed begin from."""
+        return next((source for number, source in self.by_seed if number == seed), self)
 
     @property
     def checkpoints(self) -> tuple[EncoderSource, ...]:
-        """All that the study may load."""
+        """All checkpoints that the study may load."""
         return tuple(source for _, source in self.by_seed) or (self,)
 
     @property
     def random(self) -> bool:
+        """Whether its weights are random."""
         return self.location is None
 
     @property
     def on_hub(self) -> bool:
+        """Whether its location is a hub id, not a folder."""
         return self.location is not None and not Path(self.location).is_dir()
 
     def at(self, revision: str) -> EncoderSource:
-        """The same hub encoder at a commit."""
+        """Hub encoder at a commit, its revision and digest those of that commit."""
         return replace(self, revision=revision, digest=fingerprint({"hub": self.location, "revision": revision}))
 
 
 def encoder_source(
     name: str, described: Encoder | None, base: Path, text_digest: str | None, seeds: Sequence[int], where: str
 ) -> EncoderSource:
-    """Looks an encoder up: described in the study, shipped, a folder relative to the study file, or a hub id.
+    """Encoder of the axis: described in the study, shipped, a folder relative to the study file, or a hub id.
 
-    `text_digest` identifies the text that a tokenizer is trained on. Raises StudyError.
+    `text_digest` identifies the text that a tokenizer is trained on. Raises StudyError where there is none.
     """
     if described is not None and described.random_init is not None:
         return _random(name, described, text_digest, where)
-    told, known = _location(name, described), registered(name, described)
-    if unknown := next((found for found in re.findall(r"\{[^{}]*\}", told) if found != SEED), None):
-        raise StudyError(where, f"{unknown} in the path {told!r}", f"{SEED} alone stands for something there")
-    pattern = known.folder or told
+    written, entry = _location(name, described), registered(name, described)
+    if unknown := next((mark for mark in re.findall(r"\{[^{}]*\}", written) if mark != SEED), None):
+        raise StudyError(where, f"{unknown} in the path {written!r}", f"{SEED} alone stands for something there")
+    pattern = entry.folder or written
     if SEED not in pattern:
         return _published(name, pattern, described, base, where)
-    places = {seed: pattern.replace(SEED, str(seed)) for seed in seeds}
-    there = [seed for seed, place in places.items() if (base / place).is_dir()]
-    if (there or known.folder) and (lacking := [seed for seed in seeds if seed not in there]):
-        found = f"no folder {str((base / places[lacking[0]]).resolve())!r}"
-        raise StudyError(where, found, f"with {told!r} one for every seed of axes.seed is expected")
-    return per_seed({seed: _published(name, place, described, base, where) for seed, place in places.items()}, where)
+    locations = {seed: pattern.replace(SEED, str(seed)) for seed in seeds}
+    existing = [seed for seed, location in locations.items() if (base / location).is_dir()]
+    if (existing or entry.folder) and (missing := [seed for seed in seeds if seed not in existing]):
+        absent = f"no folder {str((base / locations[missing[0]]).resolve())!r}"
+        raise StudyError(where, absent, f"with {written!r} one for every seed of axes.seed is expected")
+    sources = {seed: _published(name, location, described, base, where) for seed, location in locations.items()}
+    return per_seed(sources, where)
 
 
 def registered(name: str, described: Encoder | None) -> Checkpoint:
-    """The registry's entry of an encoder of the axis; UNKNOWN where it has none."""
+    """Entry in the registry of an encoder of the axis; UNKNOWN where it has none."""
     random = described is not None and described.random_init is not None
     return UNKNOWN if random else checkpoint(_location(name, described))
 
@@ -321,32 +328,32 @@ def _location(name: str, described: Encoder | None) -> str:
 
 
 def per_seed(checkpoints: Mapping[int, EncoderSource], where: str) -> EncoderSource:
-    """One encoder of which every seed has a checkpoint of its own. Raises StudyError where they differ in shape."""
-    (_, first), *others = checkpoints.items()
-    for seed, source in others:
+    """Encoder with a checkpoint of its own for every seed. Raises StudyError where they differ in shape."""
+    first = next(iter(checkpoints.values()))
+    for seed, source in checkpoints.items():
         if source.shape != first.shape:
-            found = f"{source.location} of seed {seed}, which has another shape than {first.location}"
-            raise StudyError(where, found, "checkpoints that differ in their training alone are expected")
+            difference = f"{source.location} of seed {seed}, which has another shape than {first.location}"
+            raise StudyError(where, difference, "checkpoints that differ in their training alone are expected")
     return replace(first, by_seed=tuple(checkpoints.items()))
 
 
 def _published(name: str, location: str, described: Encoder | None, base: Path, where: str) -> EncoderSource:
-    known = registered(name, described)
-    pooling = (described.pooling if described is not None else None) or known.pooling
+    entry = registered(name, described)
+    pooling = (described.pooling if described is not None else None) or entry.pooling
     folder = (base / location).resolve()
     if folder.is_dir():
         return EncoderSource(
-            name, str(folder), _shape_of_folder(folder, where), _folder_digest(folder), pooling=pooling, known=known
+            name, str(folder), _shape_of_folder(folder, where), _folder_digest(folder), pooling=pooling, entry=entry
         )
-    if known.shape is None and not _looks_like_hub_id(location, described):
-        wanted = "a name under 'encoders', a folder with a model, or a hub id such as " + ", ".join(hub_ids())
+    if entry.shape is None and not _looks_like_hub_id(location, described):
+        expected = "a name under 'encoders', a folder with a model, or a hub id such as " + ", ".join(hub_ids())
         hint = nearest(location, CHECKPOINTS)
-        raise StudyError(where, f"the encoder {location!r}", f"{wanted} is expected", hint)
-    shape = known.shape or checkpoint(GUESS).shape
+        raise StudyError(where, f"the encoder {location!r}", f"{expected} is expected", hint)
+    shape = entry.shape or checkpoint(GUESS).shape
     assert shape is not None
     digest = fingerprint({"hub": location, "revision": None})
-    guessed = known.shape is None
-    source = EncoderSource(name, location, shape, digest, pooling=pooling, known=known, guessed=guessed)
+    guessed = entry.shape is None
+    source = EncoderSource(name, location, shape, digest, pooling=pooling, entry=entry, guessed=guessed)
     return source.at(described.revision) if described is not None and described.revision else source
 
 
@@ -381,6 +388,7 @@ def _shape_of_folder(folder: Path, where: str) -> Shape:
 
 
 def _folder_digest(folder: Path) -> str:
+    """Identity of an encoder's folder: the digests of its files."""
     paths = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.suffix not in UNREAD]
     states = ((path, path.stat()) for path in paths)
     return fingerprint({path.name: _file_identity(path, state.st_size, state.st_mtime_ns) for path, state in states})
@@ -388,7 +396,7 @@ def _folder_digest(folder: Path) -> str:
 
 @cache
 def _file_identity(path: Path, size: int, _changed: int) -> str:
-    """Cached per state of the file."""
+    """Digest of a file, of samples of it where it is large; cached per state of the file."""
     if size <= WHOLE_FILE_BYTES:
         return file_digest(path)
     digest = hashlib.sha256(str(size).encode())

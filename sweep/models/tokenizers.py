@@ -1,9 +1,7 @@
-"""Tokenizers of published encoders, checked against a study, and tokenizers trained on given text.
+"""Tokenizers: loaded through transformers' AutoTokenizer and checked against an encoder, or trained on given text.
 
-Tokenizers that are trained here are in vocabulary.py. Passes through transformers' AutoTokenizer; no remote code.
-
-There is no unigram: its trainer (tokenizers 0.23) sums in random order, and three processes gave three vocabularies.
-A tokenizer that exists already, of whatever kind, is loaded in encoders.py.
+No remote code is run. A tokenizer of any kind can be loaded, but no unigram one is trained: its trainer (tokenizers
+0.23) sums in random order, and three processes gave three vocabularies.
 """
 
 from __future__ import annotations
@@ -20,72 +18,7 @@ from sweep.errors import StudyError
 from sweep.models.registry import Shape, model_type
 from sweep.tasks.task import Family
 
-LOADED = ("AutoConfig", "AutoModel", "AutoModelForMaskedLM", "AutoTokenizer")  # what encoders are loaded through
-
-
-def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The fast tokenizer of a hub id or a folder. Raises StudyError where there is none, or none without own code."""
-    where = f"tokenizer {source!r}"
-    try:
-        refuse_own_code(f"{source}/tokenizer_config.json", get_tokenizer_config(source, revision=revision))
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except StudyError:
-        raise
-    except Exception as error:  # each of transformers' conversions fails in its own way, on files that are the user's
-        wanted = "give a hub id, or a folder with tokenizer.json (a sentencepiece model alone needs its library: "
-        raise StudyError(where, str(error), f"{wanted}pip install sentencepiece)") from error
-    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
-        raise StudyError(where, "no fast tokenizer", "character offsets need one: add its tokenizer.json")
-    # Without any file of a vocabulary some classes make one of their special tokens alone: all text would be unknown.
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        raise StudyError(where, "no vocabulary but special tokens", "add the files of its tokenizer to the folder")
-    return tokenizer
-
-
-def refuse_own_code(where: str, content: Mapping[str, Any]) -> None:
-    """Raises StudyError where a configuration (config.json, tokenizer_config.json) names classes of its own.
-
-    Transformers would ask on the terminal whether to run them; with its own classes of that type instead, the encoder
-    could be another one than its publisher's. Code that has found its way into transformers has its name there.
-    """
-    auto_map = content.get("auto_map")
-    roles = auto_map if isinstance(auto_map, Mapping) else {"AutoTokenizer": auto_map}
-    named = [name for role in LOADED for name in _class_references(roles.get(role))]
-    if own := [name for name in named if not hasattr(transformers, name.rpartition(".")[2])]:
-        wanted = "code of a model's folder is never run: a model that transformers knows by itself is expected"
-        raise StudyError(f"{where}: auto_map", f"classes of its own ({', '.join(own)})", wanted)
-    if "/" in str(content.get("attn_implementation")):
-        found = f"{content['attn_implementation']!r}, compiled code from the hub"
-        raise StudyError(f"{where}: attn_implementation", found, "foreign code is never run: delete this key")
-
-
-def _class_references(named: object) -> Iterator[str]:
-    """`module.Class` in what stands in an auto_map: one, or a list that may have gaps."""
-    yield from (str(name) for name in (named if isinstance(named, list) else [named]) if name)
-
-
-def check_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, kind: str, pad_id: int | None, shape: Shape, families: Collection[Family]
-) -> None:
-    """Whether text of these families, so tokenized, can be fed to an encoder of this model type, pad token and shape.
-
-    Raises StudyError.
-    """
-    where = f"tokenizer {tokenizer.name_or_path!r}"
-    if tokenizer.pad_token_id is None:
-        raise StudyError(where, "no pad token", "name one as pad_token in its tokenizer_config.json")
-    if model_type(kind).offset_positions and tokenizer.pad_token_id != pad_id:
-        found = (
-            f"the pad token {tokenizer.pad_token_id}, while the encoder counts positions from its pad token {pad_id}"
-        )
-        raise StudyError(where, found, "the same one in config.json and in the tokenizer is expected")
-    if len(tokenizer) > shape.vocabulary:
-        found = f"{len(tokenizer)} tokens for an encoder that has embeddings of {shape.vocabulary}"
-        raise StudyError(where, found, "the tokenizer that belongs to the encoder is expected")
-    for family in families:
-        if (lacking := family.tokenizer_lacks(tokenizer)) is not None:
-            raise StudyError(where, *lacking)
-
+AUTO_CLASSES = ("AutoConfig", "AutoModel", "AutoModelForMaskedLM", "AutoTokenizer")  # that encoders are loaded through
 
 Algorithm = Literal["wordpiece", "bpe", "wordlevel"]
 SPECIAL = {
@@ -98,11 +31,76 @@ SPECIAL = {
 UNKNOWN = SPECIAL["unk_token"]
 PRIVATE_USE = 0xF0000  # code points that no text has, room for 131,068 characters
 
-fast_tokenizer: Any = PreTrainedTokenizerFast  # carries no types
+fast_tokenizer: Any = PreTrainedTokenizerFast  # has no type annotations
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Fast tokenizer of a hub id or a folder.
+
+    Raises StudyError where there is none, where it needs code of its own, and where it has no vocabulary.
+    """
+    where = f"tokenizer {source!r}"
+    try:
+        refuse_own_code(f"{source}/tokenizer_config.json", get_tokenizer_config(source, revision=revision))
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except StudyError:
+        raise
+    except Exception as error:  # each of transformers' conversions fails in its own way, on files that are the user's
+        expected = "give a hub id, or a folder with tokenizer.json (a sentencepiece model alone needs its library: "
+        raise StudyError(where, str(error), f"{expected}pip install sentencepiece)") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or not tokenizer.is_fast:
+        raise StudyError(where, "no fast tokenizer", "character offsets need one: add its tokenizer.json")
+    # Without any file of a vocabulary some classes make one of their special tokens alone: all text would be unknown.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise StudyError(where, "no vocabulary but special tokens", "add the files of its tokenizer to the folder")
+    return tokenizer
+
+
+def refuse_own_code(where: str, content: Mapping[str, Any]) -> None:
+    """Check that a configuration (config.json, tokenizer_config.json) names no classes of its own; else StudyError.
+
+    Transformers would ask on the terminal whether to run them; with its own classes of that type instead, the encoder
+    could be another one than its publisher's. Code that has found its way into transformers has its name there.
+    """
+    auto_map = content.get("auto_map")
+    by_auto_class = auto_map if isinstance(auto_map, Mapping) else {"AutoTokenizer": auto_map}
+    references = [name for auto_class in AUTO_CLASSES for name in _class_references(by_auto_class.get(auto_class))]
+    if own := [name for name in references if not hasattr(transformers, name.rpartition(".")[2])]:
+        expected = "code of a model's folder is never run: a model that transformers knows by itself is expected"
+        raise StudyError(f"{where}: auto_map", f"classes of its own ({', '.join(own)})", expected)
+    if "/" in str(content.get("attn_implementation")):
+        kernel = f"{content['attn_implementation']!r}, compiled code from the hub"
+        raise StudyError(f"{where}: attn_implementation", kernel, "foreign code is never run: delete this key")
+
+
+def _class_references(value: object) -> Iterator[str]:
+    """Every `module.Class` of a value in an auto_map: a name, or a list of names that may have gaps."""
+    yield from (str(name) for name in (value if isinstance(value, list) else [value]) if name)
+
+
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, kind: str, pad_id: int | None, shape: Shape, families: Collection[Family]
+) -> None:
+    """Check that text of the families, so tokenized, can be fed to an encoder; else StudyError.
+
+    `kind` is the encoder's model type, `pad_id` its pad token.
+    """
+    where = f"tokenizer {tokenizer.name_or_path!r}"
+    if tokenizer.pad_token_id is None:
+        raise StudyError(where, "no pad token", "name one as pad_token in its tokenizer_config.json")
+    if model_type(kind).offset_positions and tokenizer.pad_token_id != pad_id:
+        pads = f"the pad token {tokenizer.pad_token_id}, while the encoder counts positions from its pad token {pad_id}"
+        raise StudyError(where, pads, "the same one in config.json and in the tokenizer is expected")
+    if len(tokenizer) > shape.vocabulary:
+        size = f"{len(tokenizer)} tokens for an encoder that has embeddings of {shape.vocabulary}"
+        raise StudyError(where, size, "the tokenizer that belongs to the encoder is expected")
+    for family in families:
+        if (lacking := family.tokenizer_lacks(tokenizer)) is not None:
+            raise StudyError(where, *lacking)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, algorithm: Algorithm) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocab_size` entries, or of all characters where they are more, and special tokens.
+    """Tokenizer trained on texts, of at most `vocab_size` entries, or all characters where they are more.
 
     [PAD] is 0, a pair is [CLS] a [SEP] b [SEP], text is normalised by NFKC, case is kept; `save_pretrained` writes a
     standard folder.
@@ -132,9 +130,10 @@ def _bpe(texts: Iterable[str], settings: dict[str, Any]) -> Tokenizer:
 
 
 def _wordpiece(texts: Iterable[str], settings: dict[str, Any]) -> Tokenizer:
-    """As WordPieceTrainer, which is BPE over characters and ##characters, but numbers the latter in random order.
+    """WordPiece as WordPieceTrainer trains it: BPE over characters and ##characters.
 
-    Here characters inside a word become private ones, so that plain BPE, which is deterministic, does the same.
+    That trainer numbers the latter in random order. Here characters inside a word become private ones, so that plain
+    BPE, which is deterministic, does the same.
     """
     tokenizer, inside = _split_by_words(Tokenizer(models.WordPiece(unk_token=UNKNOWN))), dict[str, str]()
 

@@ -183,9 +183,9 @@ def scoring_settings(study: Study, task: Task, encoder: EncoderSource) -> dict[s
     if task.trained_in:
         return settings | {"layers": [last], "pooling": encoder.pooling}
     asked, pooling = study.scoring.reading(task.name)
-    own = default_layer(last) if encoder.known.layer is None else encoder.known.layer
+    own = default_layer(last) if encoder.entry.layer is None else encoder.entry.layer
     layers = [own] if asked is None else [layer % (last + 1) for layer in asked]
-    return settings | {"layers": list(dict.fromkeys(layers)), "pooling": pooling or encoder.known.pooling}
+    return settings | {"layers": list(dict.fromkeys(layers)), "pooling": pooling or encoder.entry.pooling}
 
 
 def read_layers(settings: Mapping[str, Any], encoder: EncoderSource) -> list[int]:

@@ -39,7 +39,7 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
     return {
         "study": plan.study.study,
         "encoders": {
-            name: {"licence": source.known.licence, "text": source.known.text} for name, source in plan.encoders.items()
+            name: {"licence": source.entry.licence, "text": source.entry.text} for name, source in plan.encoders.items()
         },
         "cells": len(plan.cells),
         "chains": chains,

@@ -91,7 +91,7 @@ def test_licence_and_text_of_an_entry_are_in_the_plans_listing_and_in_the_report
 
 def test_an_encoder_without_an_entry_has_its_configuration_and_nothing_else(tmp_path):
     plan = plan_of(study_file(tmp_path))
-    assert plan.encoders["tiny"].known == Checkpoint()
+    assert plan.encoders["tiny"].entry == Checkpoint()
     assert plan.encoders["tiny"].shape.layers == TINY["random_init"]["num_hidden_layers"]
 
 
