@@ -11,7 +11,7 @@ from datasets import Dataset, Features
 from hub_rows import DATA_SETS, Shape
 
 from sweep.data.columns import Part, fill
-from sweep.tasks.describe import hub_task
+from sweep.tasks.describe import own_task
 from sweep.tasks.table import HUB
 from sweep.tasks.task import Task
 
@@ -33,7 +33,7 @@ def repository(folder: Path, features: dict[str, Any], configs: Configs) -> Path
 
 def offline(name: str, folders: dict[str, Path], **changes: Any) -> Task:
     """The table's task with every hub id replaced by a local folder."""
-    return hub_task(name, offline_row(name, folders, **changes), f"tasks.{name}")
+    return own_task(name, offline_row(name, folders, **changes), Path(), f"tasks.{name}")
 
 
 def offline_row(name: str, folders: dict[str, Path], **changes: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def hub_folders(name: str, folder: Path, languages: Iterable[str]) -> dict[str, 
     """Writes all that the table's task reads in these languages, and returns {hub id: folder}."""
     wanted: dict[tuple[str, int], Configs] = {}
     shapes: dict[tuple[str, int], Shape] = {}
-    for part in parts_of(hub_task(name, HUB[name], f"tasks.{name}")):
+    for part in parts_of(own_task(name, HUB[name], Path(), f"tasks.{name}")):
         for language in set(languages) & set(part.languages):
             config = fill(part.config or "default", part.names(language))
             shape = shape_of(part.id, config)

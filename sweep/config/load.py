@@ -9,9 +9,11 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Tag, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
@@ -48,7 +50,7 @@ def parse(text: str, where: str) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as failure:
-        raise _study_errors(failure, content, where) from None
+        raise mistakes_of(failure, content, Study, f"{where}: ") from None
 
 
 # JSON, which is YAML too, writes a character beyond U+FFFF as two escapes.
@@ -91,39 +93,44 @@ def read_budget(text: str, place: str) -> Budget:
         raise StudyError(place, repr(text), _sentence(error), error.get("ctx", {}).get("nearest")) from None
 
 
-def _study_errors(failure: ValidationError, content: Mapping[str, Any], where: str) -> StudyError:
-    """First mistake with the further ones, one for each place; mistyped keys before values missing because of them."""
+def mistakes_of(failure: ValidationError, content: Mapping[str, Any], kind: Any, where: str) -> StudyError:
+    """First mistake with the further ones, one for each place; mistyped keys before values missing because of them.
+
+    `kind` is the type that `content` was validated as, and `where` what stands before the paths inside of it, such as
+    `study.yaml: ` or `study.yaml: tasks.topics.`.
+    """
     errors = sorted(map(_unfolded, failure.errors()), key=lambda error: error["type"] != "extra_forbidden")
     places = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
-    meant = [(*place, nearest(str(name), _known_keys(tuple(place)))) for *place, name in places]
+    meant = [(*place, nearest(str(name), _known_keys(kind, tuple(place)))) for *place, name in places]
     by_place = dict[str, StudyError]()
     for error in errors:
         if error["type"] != "missing" or error["loc"] not in meant:
-            mistake = _study_error(error, content, where)
+            mistake = _mistake(error, content, kind, where)
             by_place.setdefault(mistake.where, mistake)
     first, *further = by_place.values()
     first.further = tuple(further)
     return first
 
 
-def _study_error(error: ErrorDetails, content: Mapping[str, Any], where: str) -> StudyError:
+def _mistake(error: ErrorDetails, content: Mapping[str, Any], kind: Any, where: str) -> StudyError:
     loc, context = error["loc"], error.get("ctx", {})
     if error["type"] == "invalid_key" or loc[-1:] == ("[key]",):
         place = yaml_path([str(part) for part in loc if part != "[key]"])
-        return StudyError(f"{where}: {place}", f"the key {_found(error['input'])}", "text as a key is expected")
+        return StudyError(where + place, f"the key {_found(error['input'])}", "text as a key is expected")
     path, value = _existing(content, loc)
-    place = yaml_path(path)
+    place = where + yaml_path(path) if path else where.rstrip(" .:")
     if error["type"] == "extra_forbidden":
-        keys = _known_keys(loc[:-1])
-        expected = f"one of {', '.join(keys)} is expected"
-        return StudyError(f"{where}: {place}", f"the unknown key {loc[-1]!r}", expected, nearest(str(loc[-1]), keys))
+        known = list(_known_keys(kind, loc[:-1]))
+        expected = f"one of {', '.join(known)} is expected"
+        return StudyError(place, f"the unknown key {loc[-1]!r}", expected, nearest(str(loc[-1]), known))
     if error["type"] == "missing":
         expected = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one value more"
-        return StudyError(f"{where}: {place}", "nothing", f"{expected} is expected")
+        return StudyError(place, "nothing", f"{expected} is expected{_meaning(kind, loc)}")
     hint = context.get("nearest")
     if error["type"] == "literal_error":
         hint = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(context.get("expected", ""))))
-    return StudyError(f"{where}: {place}", _found(value)[:200], _sentence(error), hint)
+    meaning = _meaning(kind, loc) if error["type"] in ("tuple_type", "dict_type") else ""
+    return StudyError(place, _found(value)[:200], _sentence(error) + meaning, hint)
 
 
 def _unfolded(error: ErrorDetails) -> ErrorDetails:
@@ -165,22 +172,37 @@ def _existing(content: Any, place: tuple[str | int, ...]) -> tuple[list[str | in
     return path, content
 
 
-def _known_keys(place: tuple[str | int, ...]) -> list[str]:
-    """Keys of the model at a place."""
-    kind: Any = Study
+def _known_keys(kind: Any, place: tuple[str | int, ...]) -> Mapping[str, FieldInfo]:
+    """Keys of the model at a place inside of a type."""
     for part in place:
         # Overrides are kept as plain mappings, because what they leave out is the phase's.
         kind = dict[str, PhaseSettings] if part == "overrides" else _inside(kind, part)
     model = _model(kind)
-    return list(model.model_fields) if model else []
+    return model.model_fields if model else {}
+
+
+def _meaning(kind: Any, place: tuple[str | int, ...]) -> str:
+    """Meaning of a key, as its field describes it."""
+    key = _known_keys(kind, place[:-1]).get(str(place[-1]))
+    return f": {key.description}" if key and key.description else ""
 
 
 def _inside(kind: Any, part: str | int) -> Any:
-    """Type of the value under a key of this type."""
+    """Type of the value under a key of this type; of an index or the tag of a union, its own."""
     if get_origin(kind) is dict:
         return get_args(kind)[1]
+    if (option := _tagged(kind, part)) is not None:
+        return option
     model = _model(kind)
-    return model.model_fields[str(part)].annotation if model and part in model.model_fields else None
+    return model.model_fields[str(part)].annotation if model and part in model.model_fields else kind
+
+
+def _tagged(kind: Any, tag: str | int) -> Any:
+    """Alternative of a union with this tag, or None."""
+    if Tag(str(tag)) in getattr(kind, "__metadata__", ()):
+        return get_args(kind)[0]
+    within = get_args(kind) if get_origin(kind) in (Annotated, Union, UnionType) else ()
+    return next((option for option in (_tagged(inside, tag) for inside in within) if option is not None), None)
 
 
 def _model(kind: Any) -> type[BaseModel] | None:

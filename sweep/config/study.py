@@ -229,7 +229,7 @@ class Study(Model):
     encoders: dict[Name, Encoder] = {}
     """Encoders by the names that the axis uses; hub ids need no entry."""
     tasks: dict[Name, dict[str, Any]] = {}
-    """Data sets of the user's own by name; sweep.tasks.describe reads their descriptions."""
+    """Data sets of the user's own by name; sweep.tasks.description has their keys."""
     pretrain: Pretrain | None = None
     """Pretraining from scratch of encoders with random weights."""
     intermediate: Phases | None = None

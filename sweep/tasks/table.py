@@ -7,6 +7,7 @@ a plan needs no network: nothing is loaded here. No commit is pinned; a study re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sweep import terminal
@@ -16,7 +17,7 @@ from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks.catalog import BENCHMARKS, PROVIDED, MissingSource
 from sweep.tasks.catalog.hub import ENGLISH, TARGETS
 from sweep.tasks.check import overlap
-from sweep.tasks.describe import hub_task
+from sweep.tasks.describe import own_task
 from sweep.tasks.synthetic import TASKS as EMBEDDED
 from sweep.tasks.tagging import RAW
 from sweep.tasks.task import Task
@@ -24,7 +25,7 @@ from sweep.tasks.task import Task
 HUB = {**{name: {"languages": ["en"], **row} for name, row in ENGLISH.items()}, **TARGETS}
 
 TASKS: dict[str, Task] = {task.name: task for task in (*EMBEDDED, *PROVIDED)}
-TASKS |= {name: hub_task(name, row, f"tasks.{name}") for name, row in HUB.items()}
+TASKS |= {name: own_task(name, row, Path(), f"tasks.{name}") for name, row in HUB.items()}
 
 
 HEADER = ("task", "family", "languages", "train", "dev", "test", "metric")

@@ -18,7 +18,7 @@ from hub_rows import ANSWERS, NLI
 from sweep.data import Size
 from sweep.errors import DataError, StudyError
 from sweep.tasks.check import check
-from sweep.tasks.describe import hub_task
+from sweep.tasks.describe import own_task
 from sweep.tasks.table import HUB, TASKS
 
 TEXT = Value("string")
@@ -103,7 +103,7 @@ def test_languages_that_are_stacked_in_one_split_are_told_apart_by_a_column(repo
         "sizes": {"test": 1},
         "tokens": 40,
     }
-    task = hub_task("t", description, "tasks.t")
+    task = own_task("t", description, Path(), "tasks.t")
     assert [row["text"] for row in task.source.rows("test", "sw")] == ["sw"]
 
 
@@ -130,7 +130,7 @@ def test_a_commit_changes_the_identity_of_what_lies_in_its_data_set_alone():
 def test_sizes_are_asked_for(sizes, lacking):
     description = {**HUB["xnli"], "sizes": sizes}
     with pytest.raises(StudyError, match=rf"tasks\.xnli\.sizes: found nothing; the rows per language of {lacking}"):
-        hub_task("xnli", description, "tasks.xnli")
+        own_task("xnli", description, Path(), "tasks.xnli")
 
 
 def test_sizes_may_differ_by_language():
@@ -141,7 +141,7 @@ def test_sizes_may_differ_by_language():
 def test_only_the_first_rows_of_a_large_data_set_are_read(xnli):
     task = offline("xnli", {"facebook/xnli": xnli}, first=2)
     assert [row["label"] for row in task.source.rows("train", "en")] == [0, 1]
-    with pytest.raises(StudyError, match=r"tasks\.xnli\.first: found 0; a number of rows above zero"):
+    with pytest.raises(StudyError, match=r"tasks\.xnli\.first: found 0; a number above 0"):
         offline("xnli", {}, first=0)
 
 
@@ -149,7 +149,7 @@ def test_only_the_first_rows_of_a_large_data_set_are_read(xnli):
 
 
 def test_a_commit_in_the_study_file_needs_no_look_up():
-    task = hub_task("xnli", {**HUB["xnli"], "revision": COMMIT}, "tasks.xnli")
+    task = own_task("xnli", {**HUB["xnli"], "revision": COMMIT}, Path(), "tasks.xnli")
     assert list(task.source.resolve().versions.values()) == [COMMIT]
 
 
@@ -200,7 +200,7 @@ def test_offline_a_prepared_data_set_is_found_with_its_commit(xnli, tmp_path):
 
 def test_another_commit_in_the_cache_is_never_taken_for_the_one_asked_for(xnli, tmp_path):
     prepared(xnli, tmp_path, "de", "test", COMMIT)
-    task = hub_task("xnli", {**HUB["xnli"], "revision": COMMIT[::-1]}, "tasks.xnli")
+    task = own_task("xnli", {**HUB["xnli"], "revision": COMMIT[::-1]}, Path(), "tasks.xnli")
     with pytest.raises(DataError, match=f"found commit {COMMIT} in the local cache") as caught:
         task.source.resolve().rows("test", "de")
     assert COMMIT[::-1] in str(caught.value)
@@ -284,7 +284,7 @@ def test_files_of_a_split_that_are_not_alike_are_named_with_the_column(
     described = {"family": "sequence", "hub": str(tmp_path / "set"), "labels": {"bad": [0], "good": [1]}}
     described |= {"test": "test", "languages": ["en"], "sizes": {"test": 2}, "tokens": 5, "first": first}
     with pytest.raises(DataError) as caught:
-        hub_task("t", described, "tasks.t").source.rows("test", "en")
+        own_task("t", described, Path(), "tasks.t").source.rows("test", "en")
     assert f"set/b.{suffix}: {said}" in str(caught.value)
     assert "describe the files themselves in tasks.t.test with `format` and `path`" in str(caught.value)
     assert "Failed to read" not in capfd.readouterr().err

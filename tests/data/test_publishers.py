@@ -12,7 +12,7 @@ from sweep.tasks import FAMILIES
 from sweep.tasks.catalog import languages_of
 from sweep.tasks.catalog.publishers import FILES
 from sweep.tasks.check import check
-from sweep.tasks.describe import local_task
+from sweep.tasks.describe import own_task
 
 
 def write(path, content):
@@ -81,7 +81,7 @@ def folder(tmp_path):
 
 
 def official(folder, name, *languages):
-    return local_task(
+    return own_task(
         name, {"format": "xtreme", "path": "files", "languages": list(languages)}, linked(folder), f"tasks.{name}"
     )
 
@@ -136,27 +136,35 @@ def test_labels_and_normaliser_are_those_of_the_hub_row(folder):
 
 def test_all_languages_of_the_benchmark_are_there_where_none_are_chosen(folder):
     for name in FILES:
-        task = local_task(name, {"format": "xtreme", "path": "files"}, linked(folder), "t")
+        task = own_task(name, {"format": "xtreme", "path": "files"}, linked(folder), "t")
         assert set(languages_of(name)) <= set(task.languages)
 
 
 def test_a_study_may_call_a_task_by_another_name(folder):
     description = {"format": "xtreme", "path": "files", "task": "tatoeba", "languages": ["lt"]}
-    assert local_task("mine", description, linked(folder), "t").source.rows("test", "lt")
+    assert own_task("mine", description, linked(folder), "t").source.rows("test", "lt")
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
         ("xnly", {}, "t.task: found 'xnly'; a task of xtreme or xtreme-r is expected: xnli"),
-        ("xnli", {"path": None}, "t.path: found None; the folder with the benchmark's files is expected"),
+        (
+            "xnli",
+            {"path": None},
+            "t.path: found nothing; the key 'path' is expected: the folder with the benchmark's files",
+        ),
         ("xnli", {"languages": ["swa"]}, "t.languages: found language 'swa'; its languages are"),
-        ("xnli", {"labels": ["x"]}, "t.labels: found an unknown key; with `format: xtreme` known are format, path"),
+        (
+            "xnli",
+            {"labels": ["x"]},
+            "t.labels: found the unknown key 'labels'; one of format, path, task, languages is",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(folder, name, changes, message):
     with pytest.raises(StudyError) as caught:
-        local_task(name, {"format": "xtreme", "path": "files", **changes}, linked(folder), "t")
+        own_task(name, {"format": "xtreme", "path": "files", **changes}, linked(folder), "t")
     assert message in str(caught.value)
 
 
@@ -232,7 +240,7 @@ def test_real_treebanks_have_written_words(shared_data, tmp_path):
     (tmp_path / "files").mkdir()
     (tmp_path / "files/ud-treebanks-v2.5").symlink_to(shared_data / "ud", target_is_directory=True)
     description = {"format": "xtreme", "path": "files", "languages": ["de", "es", "tr", "yo"]}
-    task = local_task("udpos", description, tmp_path, "t")
+    task = own_task("udpos", description, tmp_path, "t")
     counts = {}
     for language in task.languages:
         rows = task.source.rows("test", language)
@@ -246,6 +254,6 @@ def test_real_treebanks_have_written_words(shared_data, tmp_path):
 def test_real_xquad_and_xcopa_are_read(shared_data):
     for name, languages, count in (("xquad", ["en", "zh"], 1190), ("xcopa", ["ht"], 500)):
         description = {"format": "xtreme", "path": ".", "languages": languages}
-        task = local_task(name, description, shared_data, "t")
+        task = own_task(name, description, shared_data, "t")
         for language in languages:
             assert len(task.source.rows("test", language)) == count

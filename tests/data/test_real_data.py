@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sweep.tasks.check import check
-from sweep.tasks.describe import local_task
+from sweep.tasks.describe import own_task
 
 STUDY = Path(__file__).resolve().parents[2] / "search_spaces/real_small.yaml"
 DESCRIPTIONS = YAML(typ="safe", pure=True).load(STUDY.read_text(encoding="utf-8"))["tasks"]
@@ -37,7 +37,7 @@ def task(shared_data):
     """Makes a task of real_small.yaml, or one of a description."""
 
     def make(name: str, description: dict | None = None):
-        return local_task(name, description or DESCRIPTIONS[name], shared_data, f"tasks.{name}")
+        return own_task(name, description or DESCRIPTIONS[name], shared_data, f"tasks.{name}")
 
     return make
 

@@ -13,7 +13,7 @@ from sweep.data import IGNORED
 from sweep.data.units import dev_size, drawn_as_dev
 from sweep.errors import DataError
 from sweep.tasks.classification import SEQUENCE
-from sweep.tasks.describe import local_task
+from sweep.tasks.describe import own_task
 from sweep.tasks.question_answering import SPAN
 from sweep.tasks.tagging import TOKEN
 
@@ -94,7 +94,7 @@ def jsonl(tmp_path, share, **columns):
     lines = [json.dumps({"text": f"t{n}", "label": "ab"[n % 2], "passage": n // 4, "all": "x"}) for n in range(40)]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     described = {"family": "sequence", "format": "jsonl", "labels": ["a", "b"], "train": "train.jsonl"}
-    return local_task("case", {**described, "dev": share, "columns": columns}, tmp_path, "tasks.case").source
+    return own_task("case", {**described, "dev": share, "columns": columns}, tmp_path, "tasks.case").source
 
 
 def test_train_is_exactly_what_is_not_dev_in_the_order_of_the_file(tmp_path):

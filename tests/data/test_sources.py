@@ -6,6 +6,7 @@ import bz2
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,8 @@ from sweep.data import IGNORED, Size
 from sweep.errors import DataError, StudyError
 from sweep.identity import fingerprint
 from sweep.tasks.check import check
-from sweep.tasks.describe import hub_task, local_task
+from sweep.tasks.describe import own_task
+from sweep.tasks.description import Described
 
 TOPICS = {
     "family": "sequence",
@@ -45,12 +47,12 @@ def write(path, content):
 
 def task(root, **changes):
     description = {key: value for key, value in {**TOPICS, **changes}.items() if value is not None}
-    return local_task("topics", description, root, "tasks.topics")
+    return own_task("topics", description, root, "tasks.topics")
 
 
 def only(root, **description):
     """A task whose test split, English alone, is all it has."""
-    return local_task("t", {"languages": ["en"], **description}, root, "tasks.t")
+    return own_task("t", {"languages": ["en"], **description}, root, "tasks.t")
 
 
 def study_error(root, **changes) -> str:
@@ -146,7 +148,7 @@ def test_multilingual_training_data_is_read_by_language(tmp_path):
     for language in ("en", "fi"):
         write(tmp_path / f"{language}.txt", f"{language} a\n{language} b\n")
     description = {"family": "masked", "format": "lines", "train_languages": ["en", "fi"], "train": "{language}.txt"}
-    made = local_task("raw", {**description, "dev": 0.5}, tmp_path, "tasks.raw")
+    made = own_task("raw", {**description, "dev": 0.5}, tmp_path, "tasks.raw")
     assert made.trained_in == ("en", "fi")
     assert made.languages == ()
     [row] = made.source.rows("train", "fi")
@@ -204,7 +206,7 @@ def test_gold_labels_of_another_file_are_joined_by_id(tmp_path):
 def test_rows_are_kept_and_skipped_by_the_values_of_columns(tmp_path):
     lines = [("en", "a", "x"), ("de", "b", "x"), ("en", "c", "-")]
     write(tmp_path / "x.tsv", "lang\ttext\tlabel\n" + "".join("\t".join(line) + "\n" for line in lines))
-    made = local_task(
+    made = own_task(
         "t",
         {
             "family": "sequence",
@@ -286,7 +288,7 @@ def test_a_tag_below_zero_says_that_a_word_has_none_in_every_format(tmp_path, fo
     if form == "hub":
         del described["format"]
         folder = {"hub": str(tmp_path), "test": "train", "languages": ["en"], "sizes": {"test": 1}, "tokens": 5}
-        made = hub_task("t", {**described, **folder}, "tasks.t")
+        made = own_task("t", {**described, **folder}, Path(), "tasks.t")
     else:
         made = only(tmp_path, **described, test=path.name)
     assert made.source.rows("test", "en") == [{"words": rows[0]["words"], "tags": [1, IGNORED, 0]}]
@@ -543,11 +545,14 @@ def test_all_options_of_a_choice_count_in_its_length(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colums": {}}, "tasks.topics.colums: found an unknown key; known are family, labels"),
+        ({"colums": {}}, "tasks.topics.colums: found the unknown key 'colums'; one of family, train_language"),
         ({"family": "sequense"}, "tasks.topics.family: found 'sequense'; one of sequence, choice"),
         ({"format": "tvs"}, "tasks.topics.format: found 'tvs'; one of jsonl, csv, tsv"),
-        ({"format": None}, "tasks.topics.train.format: found nothing"),
-        ({"columns": {"txt": "sentence"}}, "tasks.topics.columns.txt: found an unknown key; known are text"),
+        (
+            {"format": None},
+            "tasks.topics.train.format: found nothing; the key 'format' is expected: the format of the files",
+        ),
+        ({"columns": {"txt": "sentence"}}, "tasks.topics.columns.txt: found the unknown key 'txt'; one of text"),
         ({"columns": {"text": 1.5}}, "tasks.topics.columns.text: found 1.5; a column"),
         ({"labels": None}, "tasks.topics.labels: found nothing; a list of labels"),
         ({"labels": "sports"}, "sports'; a list of labels, {label: [spellings]}, or a file with a label on each line"),
@@ -560,26 +565,35 @@ def test_all_options_of_a_choice_count_in_its_length(tmp_path):
         ({"train": None, "dev": 0.1}, "tasks.topics.dev: found a share of 0.1; there is no train"),
         ({"train": None, "dev": None, "test": None}, "tasks.topics: found no data"),
         ({"train": 5}, "tasks.topics.train: found 5; a path, or a mapping"),
-        ({"train": {"paht": "x"}}, "tasks.topics.train.paht: found an unknown key"),
+        ({"train": {"paht": "x"}}, "tasks.topics.train.paht: found the unknown key 'paht'; one of"),
         ({"train": {"labels": {"sport": ["x"]}, "path": "x"}}, "tasks.topics.train.labels: found 'sport'"),
         ({"train_languages": []}, "tasks.topics.train_languages: found an empty list"),
         ({"quoting": "off"}, "tasks.topics.quoting: found 'off'; true or false"),
-        ({"sizes": {"train": "many"}}, "tasks.topics.sizes: found {'train': 'many'}"),
-        ({"sizes": {"train": {"en": 0}}}, "tasks.topics.sizes: found {'train': {'en': 0}}"),
-        ({"omit": "O"}, "tasks.topics.omit: found 'O'; a list of texts"),
+        ({"sizes": {"train": "many"}}, "tasks.topics.sizes.train: found 'many'; a whole number is expected"),
+        ({"sizes": {"train": {"en": 0}}}, "tasks.topics.sizes.train.en: found 0; a number above 0"),
+        ({"omit": "O"}, "tasks.topics.omit: found 'O'; a list is expected: tags whose words are left out"),
         ({"skip_misplaced": "yes"}, "tasks.topics.skip_misplaced: found 'yes'; true or false"),
         (
             {"omit_empty": True},
             "tasks.topics.omit_empty: found a key of token tasks; a sequence task has no use for it",
         ),
         ({"normal_form": "NFC"}, "tasks.topics.normal_form: found a key of span tasks"),
-        ({"sizes": {"tran": 3}}, "tasks.topics.sizes.tran: found an unknown key"),
+        ({"sizes": {"tran": 3}}, "tasks.topics.sizes.tran: found the unknown key 'tran'; one of train, dev, test"),
         ({"normaliser": "suqad"}, "tasks.topics.normaliser: found 'suqad'; one of squad, mlqa"),
-        ({"tokens": 0}, "tasks.topics.tokens: found 0; a number above zero"),
-        ({"keep": ["x"]}, "tasks.topics.keep: found ['x']"),
-        ({"join": {"path": "x", "format": "csv"}}, "tasks.topics.join.on: found nothing"),
-        ({"format": "parallel"}, "tasks.topics.train.pair: found nothing"),
-        ({"format": "blocks"}, "tasks.topics.train.lines: found nothing"),
+        ({"tokens": 0}, "tasks.topics.tokens: found 0; a number above 0"),
+        (
+            {"keep": ["x"]},
+            "tasks.topics.keep: found ['x']; a mapping is expected: {column: [values]} that rows must have",
+        ),
+        (
+            {"join": {"path": "x", "format": "csv"}},
+            "tasks.topics.join.on: found nothing; the key 'on' is expected: the column that both files have",
+        ),
+        (
+            {"format": "parallel"},
+            "tasks.topics.train.pair: found nothing; the key 'pair' is expected: the path of the translations",
+        ),
+        ({"format": "blocks"}, "tasks.topics.train.lines: found nothing; the key 'lines' is expected: the names of"),
         ({"test": ["{code}/test.tsv", {"path": "x", "format": "pdf"}]}, "tasks.topics.test[1].format: found 'pdf'"),
         (
             {"format": "csv", "header": ["sentense", "category"]},
@@ -589,6 +603,44 @@ def test_all_options_of_a_choice_count_in_its_length(tmp_path):
 )
 def test_a_mistake_is_named_with_its_place_in_the_study_file(folder, changes, message):
     assert message in study_error(folder, **changes)
+
+
+def test_all_mistakes_of_a_description_are_named_at_once(folder):
+    changes = {"colums": {}, "quoting": "off", "sizes": {"tran": 3}, "train": [{"path": 5}, {"path": "x", "omit": [1]}]}
+    with pytest.raises(StudyError) as caught:
+        task(folder, **changes)
+    places = {mistake.where.removeprefix("tasks.topics.") for mistake in (caught.value, *caught.value.further)}
+    assert places == {"colums", "quoting", "sizes.tran", "train[0].path", "train[1].omit[0]"}
+
+
+def test_mistakes_of_all_parts_are_named_at_once_and_what_they_share_once(folder):
+    parts = {"train": {"path": "x", "languages": ["en", "de"]}, "test": "y", "columns": {"text": "t", "lable": "l"}}
+    with pytest.raises(StudyError) as caught:
+        task(folder, **parts)
+    assert [mistake.where for mistake in (caught.value, *caught.value.further)] == ["tasks.topics.columns.lable"]
+    with pytest.raises(StudyError) as caught:
+        task(folder, **{**parts, "columns": None})
+    places = [mistake.where for mistake in (caught.value, *caught.value.further)]
+    assert places == ["tasks.topics.train", "tasks.topics.test"]
+
+
+def test_a_label_that_stands_twice_is_refused(folder):
+    assert "tasks.topics.labels: found ['1', 1]; every value once is expected" in study_error(folder, labels=["1", 1])
+
+
+def models(kind):
+    yield kind
+    for below in kind.__subclasses__():
+        yield from models(below)
+
+
+@pytest.mark.parametrize("model", set(models(Described)), ids=lambda model: model.__name__)
+def test_every_key_of_a_description_has_a_type_and_a_meaning(model):
+    schema = model.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(model.model_fields) if model.model_fields else True
+    for name, key in model.model_fields.items():
+        assert key.description or "description" in str(schema["properties"][name]), name
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from sweep.data.encoded import EncodedSequence, from_sequences
 from sweep.data.units import marks_of, units
 from sweep.tasks.classification import SEQUENCE
-from sweep.tasks.describe import local_task
+from sweep.tasks.describe import own_task
 from sweep.tasks.question_answering import SPAN
 from sweep.tasks.retrieval import EMBEDDING
 from sweep.train.data import sample, sampled_units
@@ -102,7 +102,7 @@ def test_sentence_pairs_meet_at_their_pivot_sentence():
 
 def rows_of(tmp_path, name, content, split="test", **description):
     (tmp_path / name).write_text(content)
-    task = local_task("case", {split: name, "languages": ["en"], **description}, tmp_path, "tasks.case")
+    task = own_task("case", {split: name, "languages": ["en"], **description}, tmp_path, "tasks.case")
     return task, task.source.rows(split, "en")
 
 
@@ -152,7 +152,7 @@ def test_a_unit_is_one_whichever_of_its_questions_were_drawn(tmp_path):
         contents[language] = {"data": [{"paragraphs": paragraphs}]}
         (tmp_path / f"{language}.json").write_text(json.dumps(contents[language]))
     described = {"family": "span", "format": "squad", "languages": ["en", "de"], "test": "{language}.json"}
-    task = local_task("case", described, tmp_path, "tasks.case")
+    task = own_task("case", described, tmp_path, "tasks.case")
     encoded = from_sequences(EncodedSequence([1], number, [0, 0], offsets=[(0, 1)]) for number in range(80))
     drawn = {language: sample(encoded, task, "test", language, 30) for language in ("en", "de")}
     found = sampled_units(drawn)

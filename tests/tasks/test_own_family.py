@@ -225,7 +225,7 @@ def test_words_are_counted_where_tags_are_judged_by_accuracy() -> None:
             "tasks.mood.metric: found the unknown metric 'exat'; a mood:Mood task has closeness",
         ),
         ({"metric": "my_metric:mean_recal"}, "did you mean 'mean_recall'?"),
-        ({"columns": {"wrods": "said"}}, "tasks.mood.columns.wrods: found an unknown key; known are words"),
+        ({"columns": {"wrods": "said"}}, "tasks.mood.columns.wrods: found the unknown key 'wrods'; one of words"),
         ({"omit": ["x"]}, "tasks.mood.omit: found a key of token tasks; a mood:Mood task has no use for it"),
     ],
 )

@@ -10,7 +10,7 @@ from sweep.errors import DataError, StudyError
 from sweep.plan.recipe import default_layer
 from sweep.tasks import measure_of
 from sweep.tasks.check import check
-from sweep.tasks.describe import local_task
+from sweep.tasks.describe import own_task
 
 SCORED = {"bucc2018": 31, "lareqa": 10, "mewslix": 8}  # foreign sentences, questions, mentions per language
 
@@ -34,7 +34,7 @@ def study(folder, root, *targets, scoring=None, **changes):
 
 
 def task_of(name, root, **changes):
-    return local_task(name, TASKS[name] | changes, root, f"tasks.{name}")
+    return own_task(name, TASKS[name] | changes, root, f"tasks.{name}")
 
 
 # Chains
@@ -240,7 +240,7 @@ def test_a_description_that_lacks_something_is_refused(name, changes, place, fou
     if "format" in changes:
         description["test"] = "x{language}"
     with pytest.raises(StudyError) as error:
-        local_task(name, description, root, f"tasks.{name}")
+        own_task(name, description, root, f"tasks.{name}")
     assert place in str(error.value)
     assert found in str(error.value)
 
@@ -258,7 +258,7 @@ def published(root, name, languages):
     write_all(root)
     mentions = root / "mewslix" / "wikinews_mentions-test.jsonl"
     mentions.write_text("".join(file.read_text() for file in sorted((root / "mewslix/wikinews_mentions").iterdir())))
-    return local_task(name, {"format": "xtreme", "path": ".", "languages": languages}, root, f"tasks.{name}")
+    return own_task(name, {"format": "xtreme", "path": ".", "languages": languages}, root, f"tasks.{name}")
 
 
 @pytest.mark.parametrize(

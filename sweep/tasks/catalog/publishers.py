@@ -19,7 +19,6 @@ folders named after their task. Not what that script leaves behind: it removes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sweep.data import SPLITS
@@ -27,8 +26,6 @@ from sweep.errors import StudyError, nearest
 from sweep.tasks.catalog import BENCHMARKS, THREE_LETTERS, languages_of
 from sweep.tasks.catalog.hub import TARGETS, TYDIQA, UD_25, UD_25_TRAIN, UD_27
 
-FORMAT = "xtreme"
-KEYS = ("format", "path", "task", "languages")
 # What of a hub row also holds for files.
 KEPT = ("family", "labels", "corpora", "licence", "normaliser")
 
@@ -165,21 +162,11 @@ FILES: dict[str, dict[str, Any]] = {
 }
 
 
-def description(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Description of the files that `{format: xtreme, path: folder}` stands for. Raises StudyError.
-
-    `task` names the benchmark's task where the study gives it another name.
-    """
-    for key in given:
-        if key not in KEYS:
-            expected = f"with `format: xtreme` known are {', '.join(KEYS)}"
-            raise StudyError(f"{where}.{key}", "an unknown key", expected, nearest(str(key), KEYS))
-    task, folder = str(given.get("task", name)), given.get("path")
+def description(task: str, folder: str, where: str) -> dict[str, Any]:
+    """Description of the files of a benchmark's task in a folder. Raises StudyError where there is no such task."""
     if task not in FILES:
         expected = f"a task of {' or '.join(BENCHMARKS)} is expected: {', '.join(FILES)}"
-        raise StudyError(f"{where}.task", repr(task), expected, nearest(task, FILES))
-    if not isinstance(folder, str):
-        raise StudyError(f"{where}.path", repr(folder), "the folder with the benchmark's files is expected")
+        raise StudyError(where, repr(task), expected, nearest(task, FILES))
     row = {key: value for key, value in TARGETS.get(task, {}).items() if key in KEPT}
     files = {"languages": list(languages_of(task)), **row, **FILES[task]}
     return {key: _placed(value, folder) if key in SPLITS else value for key, value in files.items()}

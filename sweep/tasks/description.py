@@ -1,0 +1,252 @@
+"""Keys of a description of a user's own data set, which stands below `tasks` in the study file: types and meanings.
+
+A data set lies on the hub where it or a part of it says `hub`; `format: xtreme` is a task of the benchmarks in its
+publishers' files; all others lie in local files. What a part of a split does not say of how rows are read, its data set
+says. {language} and {code} in paths, configurations, `keep` and `skip` stand for a language and for what `languages`
+makes of it. What depends on the family of the task is checked in describe.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
+
+from sweep.config.values import Model, Positive, no_item_twice
+from sweep.data import SPLITS
+from sweep.data.columns import spelling
+from sweep.data.retrieval_formats import ALL_READERS
+from sweep.errors import nearest
+from sweep.tasks.question_answering import FORMS, NORMALISERS
+
+
+def _wrong(expected: str, near: str | None = None) -> PydanticCustomError:
+    return PydanticCustomError("description", "{expected} is expected", {"expected": expected, "nearest": near})
+
+
+def _one_of(known: Iterable[str]) -> AfterValidator:
+    names = tuple(known)
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise _wrong(f"one of {', '.join(names)}", nearest(name, names))
+        return name
+
+    return AfterValidator(check)
+
+
+def _listed(value: object) -> list[Any] | tuple[Any, ...]:
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _labels(value: object) -> dict[str, tuple[str, ...]]:
+    if isinstance(value, (list, tuple)) and value:
+        no_item_twice([spelling(name) for name in value])
+        return {spelling(name): () for name in value}
+    if isinstance(value, dict) and value:
+        return {spelling(name): tuple(map(spelling, _listed(ways))) for name, ways in value.items()}
+    raise _wrong("a list of labels, or {label: [spellings]},")
+
+
+def _codes(value: object) -> dict[str, str]:
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
+        return {language: language for language in value}
+    if isinstance(value, dict) and value and all(isinstance(code, str) for code in value.values()):
+        return {str(language): code for language, code in value.items()}
+    raise _wrong("a list of languages, or {language: code},")
+
+
+def _column(value: object) -> str | list[Any] | dict[str, Any]:
+    if isinstance(value, (str, int)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_column(item) for item in value]
+    if isinstance(value, dict) and isinstance(value.get("by"), str):
+        return {str(key): _column(item) for key, item in value.items()}
+    raise _wrong("a column, a text with {columns} in it, a list of these, or {by: column, value: text}")
+
+
+def _rows(value: object) -> object:
+    return value if isinstance(value, dict) else {"other": value}
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not 0 < value < 1:
+        raise _wrong("a share between 0 and 1, or a file,")
+    return float(value)
+
+
+P = TypeVar("P")
+Text = Annotated[str, Strict()]
+Texts = tuple[Text, ...]
+Flag = Annotated[bool, Strict()]
+Languages = Annotated[Texts, Field(min_length=1)]
+Format = Annotated[Text, _one_of(ALL_READERS)]
+NormalForm = Annotated[Text, _one_of(FORMS)]
+Normaliser = Annotated[Text, _one_of(NORMALISERS)]
+Tokens = Annotated[float, Strict(), Field(gt=0, description="the mean subword tokens of an example; a guess will do")]
+# label -> its spellings beside itself; language -> code
+Labels = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_labels, list[Any] | dict[Any, Any] | str)]
+Codes = Annotated[dict[str, str], BeforeValidator(_codes, list[str] | dict[str, str])]
+Column = Annotated[Any, BeforeValidator(_column, str | int | list[Any] | dict[str, Any])]
+Values = Annotated[tuple[Annotated[str, BeforeValidator(spelling)], ...], BeforeValidator(_listed)]
+ByColumn = dict[Annotated[str, BeforeValidator(str)], Values]  # columns of CoNLL files are numbers
+Rows = Annotated[dict[Text, Positive], BeforeValidator(_rows, int | dict[str, int])]
+Parts = Annotated[tuple[P, ...], BeforeValidator(_listed, P | tuple[P, ...])]
+Dev = Annotated[
+    Annotated[float, BeforeValidator(_share), Tag("a share")] | Annotated[Parts[P], Tag("data")],
+    Discriminator(lambda value: "a share" if isinstance(value, (int, float)) else "data"),
+]
+
+
+class Described(Model, defer_build=True):  # DESCRIPTION builds them all
+    """A mapping of a description. A key without a value is as good as none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: Any) -> Any:
+        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+
+class Join(Described):
+    """A second file whose columns are added to the rows with the same id, such as gold labels."""
+
+    path: Text = Field(description="the path of the second file")
+    format: Format = Field(description="the format of the second file")
+    on: Text = Field(description="the column that both files have")
+    header: Texts = Field((), description="the names of its columns, where it does not begin with them")
+    quoting: Flag | None = Field(None, description="whether quotation marks enclose values")
+
+
+class Sizes(Described):
+    """Rows of each split: a number, or {language: rows, other: rows}."""
+
+    train: Rows | None = Field(None, description="rows of the training data")
+    dev: Rows | None = Field(None, description="rows of the dev data")
+    test: Rows | None = Field(None, description="rows of the test data")
+
+
+class Reading(Described):
+    """How rows are read. A data set says it for all of its parts, and a part for itself."""
+
+    # A column is a name, a text with {names} in it, a list of these, or {by: column, value: text}.
+    columns: dict[Text, Column] | None = Field(None, description="{column of the family, or unit: column of the data}")
+    labels: Labels | None = Field(None, description="a list, {label: [spellings]}, or a local file with one on a line")
+    languages: Codes | None = Field(None, description="a list, or {language: code in paths and configurations}")
+    keep: ByColumn | None = Field(
+        None, description="{column: [values]} that rows must have; abc* for any that begin so"
+    )
+    skip: ByColumn | None = Field(None, description="{column: [values]} that rows must not have")
+    omit: Texts = Field((), description="tags whose words are left out (token tasks)")
+    omit_empty: Flag = Field(False, description="whether words without a character are left out (token tasks)")
+    skip_misplaced: Flag = Field(False, description="whether rows whose answer is elsewhere are left out (span tasks)")
+    normal_form: NormalForm | None = Field(None, description="the Unicode form in which texts are read (span tasks)")
+
+
+class LocalReading(Reading):
+    """How rows of local files are read."""
+
+    format: Format | None = Field(None, description="the format of the files")
+    header: Texts = Field((), description="the names of the columns, where files do not begin with them (csv, tsv)")
+    quoting: Flag | None = Field(None, description="whether quotation marks enclose values (csv, tsv)")
+    lines: Texts = Field((), description="the names of a record's lines (blocks)")
+    pair: Text | None = Field(None, description="the path of the translations, or other side (parallel, comparable)")
+    gold: Text | None = Field(None, description="the path of the pairs of ids (comparable)")
+    join: Join | None = Field(None, description="a second file with further columns of the same rows")
+
+
+class HubReading(Reading):
+    """How rows of a hub data set are read."""
+
+    hub: Text | None = Field(None, description="owner/name on the hub, or a local folder laid out like one")
+    config: Text | None = Field(None, description="the configuration of the data set")
+    revision: Text | None = Field(None, description="branch, tag or commit; by default the main branch")
+    fallback: Text | None = Field(None, description="a revision for where that one cannot be loaded")
+    first: Positive | None = Field(None, description="so many rows, streamed, of what is too large to fetch")
+
+
+class Part(Described):
+    """Data of a split that are read alike; a text stands for the key that must be there."""
+
+    main: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if not isinstance(given, (str, dict)):
+            raise _wrong(f"a {cls.main}, or a mapping with `{cls.main}`,")
+        return {cls.main: given} if isinstance(given, str) else given
+
+
+class LocalPart(LocalReading, Part):
+    """Files of a split."""
+
+    main = "path"
+    path: Text = Field(description="the path of a file; a * stands for any part of a name")
+
+
+class HubPart(HubReading, Part):
+    """A split of a hub data set."""
+
+    main = "split"
+    split: Text = Field(description="the name of the split on the hub")
+
+
+class AnyDataSet(Described):
+    """What is said of a data set as a whole."""
+
+    family: Text = Field(description="a family of tasks, or module:Class of a Python file beside the study file")
+    train_language: Text = Field("en", description="the language of the training data")
+    train_languages: Languages | None = Field(None, description="the same, where they are several")
+    corpora: Texts = Field((), description="names of the corpora inside, by which overlaps between tasks are found")
+    normaliser: Normaliser = Field("squad", description="how answers are compared (span tasks)")
+    metric: Text | None = Field(None, description="instead of the family's own: another of its, or module:function")
+    pool: Texts = Field((), description="languages of the test data that are searched and not scored (ranking tasks)")
+    licence: Text = Field("", description="a short note on the terms of the data")
+    sizes: Sizes = Field(Sizes(), description="rows of each split; of local files where they take long to count")
+    tokens: Tokens | None = None
+
+
+class LocalDataSet(LocalReading, AnyDataSet):
+    """A data set in local files."""
+
+    train: Parts[LocalPart] | None = Field(None, description="a path, {path, ...}, or a list of these")
+    dev: Dev[LocalPart] | None = Field(None, description="the same, or a share of train such as 0.1")
+    test: Parts[LocalPart] | None = Field(None, description="the same as for train")
+
+
+class HubDataSet(HubReading, AnyDataSet):
+    """A data set on the hub. Its sizes and tokens must be there: a plan has no network."""
+
+    tokens: Tokens
+    train: Parts[HubPart] | None = Field(None, description="the name of a split, {split, ...}, or a list of these")
+    dev: Dev[HubPart] | None = Field(None, description="the same, or a share of train such as 0.1")
+    test: Parts[HubPart] | None = Field(None, description="the same as for train")
+
+
+class Published(Described):
+    """A task of the benchmarks in its publishers' files, which catalog/publishers.py lists."""
+
+    format: Literal["xtreme"] = Field(description="xtreme")
+    path: Text = Field(description="the folder with the benchmark's files")
+    task: Text | None = Field(None, description="the benchmark's task, where the study calls it otherwise")
+    languages: Codes | None = Field(None, description="those to test in; all where nothing is said")
+
+
+def kind_of(given: Mapping[str, Any]) -> str:
+    """Where the data set of a description lies."""
+    parts = [part for split in SPLITS for part in _listed(given.get(split))]
+    if any("hub" in section for section in (given, *parts) if isinstance(section, Mapping)):
+        return "on the hub"
+    return "published files" if given.get("format") == "xtreme" else "local files"
+
+
+Description = Annotated[
+    Annotated[LocalDataSet, Tag("local files")]
+    | Annotated[HubDataSet, Tag("on the hub")]
+    | Annotated[Published, Tag("published files")],
+    Discriminator(kind_of),
+]
+DESCRIPTION: TypeAdapter[LocalDataSet | HubDataSet | Published] = TypeAdapter(Description)
