@@ -227,7 +227,7 @@ class Arm:
         """Arm with these axes at their default values."""
         return replace(self, **{name: DEFAULTS[name] for name in names})
 
-    def says(self, name: str) -> bool:
+    def is_set(self, name: str) -> bool:
         """Whether an axis has another value than its default, and applies to this arm."""
         idle = AXES[name].of_intermediate and self.baseline
         return bool(getattr(self, name) != DEFAULTS[name]) and not idle
@@ -243,7 +243,7 @@ class Arm:
 
     def _written(self, form: str, *, always: bool) -> dict[str, str]:
         """Axis -> text in one of its forms, without those at their defaults (kept with `always` if the axis is)."""
-        names = [name for name, axis in AXES.items() if self.says(name) or (always and axis.always)]
+        names = [name for name, axis in AXES.items() if self.is_set(name) or (always and axis.always)]
         return {
             name: getattr(AXES[name], form).format(name=name.replace("_", " "), text=self.text(name)) for name in names
         }
@@ -265,7 +265,7 @@ class Arm:
     def label(self) -> str:
         """Label in tables and figures, without the encoder and without default values."""
         tasks = self.text("intermediate")
-        if self.says("source"):
+        if self.is_set("source"):
             tasks += f" in {'all languages' if self.source == ALL else self.source}"
         details = ", ".join(filter(None, self._written("label", always=False).values()))
         return f"{tasks} ({details})" if details else tasks
@@ -287,7 +287,7 @@ class Arm:
 
     def _order(self, name: str) -> Any:
         value, by = getattr(self, name), AXES[name].order
-        return by(value) if by else (self.says(name), self.text(name))
+        return by(value) if by else (self.is_set(name), self.text(name))
 
 
 def _axes() -> dict[str, Axis]:

@@ -113,7 +113,7 @@ class ScoringSets:
         for language, one in self.devs.items():
             heartbeat.beat(f"calibrating {language}")
             thresholds[language] = self.task.family.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
-            predictions[language] = self.task.family.above(predictions[language], thresholds[language])
+            predictions[language] = self.task.family.apply_threshold(predictions[language], thresholds[language])
         return predictions, thresholds
 
     def _ranked(self, outputs: Outputs) -> dict[str, list[Prediction]]:

@@ -71,8 +71,8 @@ def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> 
     for name, target in compared_pairs(plan):
         pair = training_data(plan, name), task_data(plan, target)
         if {name, target} <= {*chosen} and facts.shared_rows(*pair) is None:
-            training = [rows for (split, _), rows in checked(name).places.items() if split == "train"]
-            found = found.with_shared_rows(*pair, SharedRows.of(training, checked(target).places))
+            training = [rows for (split, _), rows in checked(name).digests.items() if split == "train"]
+            found = found.with_shared_rows(*pair, SharedRows.of(training, checked(target).digests))
     return CheckedData(found, tuple(note for one in read.values() for note in one.notes))
 
 

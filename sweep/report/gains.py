@@ -345,7 +345,7 @@ def references(arm: Arm, known: Collection[Arm], text: Set[str]) -> Iterator[tup
     """(what differs, the arm without it) as far as `known` has it. `text` holds the masked tasks."""
     labelled = tuple(task for task in arm.intermediate if task not in text)
     without = []
-    if arm.says("source"):
+    if arm.is_set("source"):
         without.append((SOURCE, arm.without("source")))
     if labelled and labelled != arm.intermediate:
         without.append((TEXT, replace(arm, intermediate=labelled)))

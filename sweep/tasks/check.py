@@ -51,8 +51,12 @@ class SharedRows:
         for (split, language), rows in target.items():
             if common := int(np.isin(rows, training_rows).sum()):
                 in_common[split][language] = common, len(rows)
-        target_train = [rows for (split, _), rows in target.items() if split == "train"]
-        common = sum(int(np.isin(rows, np.concatenate(target_train)).sum()) for rows in training) if target_train else 0
+        target_training = [rows for (split, _), rows in target.items() if split == "train"]
+        common = (
+            sum(int(np.isin(rows, np.concatenate(target_training)).sum()) for rows in training)
+            if target_training
+            else 0
+        )
         return cls(**in_common, trained=(common, sum(map(len, training))))
 
     @property
@@ -88,11 +92,11 @@ def overlap(intermediate: Task, target: Task, shared: SharedRows | None = None) 
     return None
 
 
-def own_overlap(places: RowDigests, name: str) -> Iterator[str]:
+def own_overlap(digests: RowDigests, name: str) -> Iterator[str]:
     """Sentences on rows of a task's test and dev data that are also in its other data."""
     for split, reference in (("test", "train"), ("test", "dev"), ("dev", "train")):
-        references = [rows for (role, _), rows in places.items() if role == reference]
-        shared = SharedRows.of(references, {place: rows for place, rows in places.items() if place[0] == split})
+        references = [rows for (role, _), rows in digests.items() if role == reference]
+        shared = SharedRows.of(references, {place: rows for place, rows in digests.items() if place[0] == split})
         yield from (
             f"{name}: {description} also stand in its own {reference} data" for description in shared.sentences()
         )
@@ -106,9 +110,9 @@ class Checked:
     """Result of checking a task's data."""
 
     rows: int = 0
-    notes: tuple[str, ...] = ()  # how it is read
-    doubts: tuple[str, ...] = ()  # what weakens scores on it
-    places: RowDigests = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # on how it is read
+    doubts: tuple[str, ...] = ()  # sentences on data that makes scores less credible
+    digests: RowDigests = field(default_factory=dict)
     train: Mapping[str, int] = field(default_factory=dict)  # language -> training rows
 
 
@@ -118,14 +122,14 @@ class _SplitContents:
 
     rows: int = 0
     labels: Counter[int] = field(default_factory=Counter)  # classes of rows or of their words
-    answers: set[str | None] = field(default_factory=set)  # those that could be right for all rows; None: another
-    digests: list[int] = field(default_factory=list)  # of what rows say that ask something
+    answers: set[str | None] = field(default_factory=set)  # constant answers that are right; None: a row has its own
+    digests: list[int] = field(default_factory=list)  # of contents of rows that are scored
 
     def add(self, task: Task, row: Row) -> None:
         self.rows += 1
         self.labels.update(task.family.classes(row))
         self.answers.add(task.family.answer(row))
-        if task.family.asks(row):
+        if task.family.is_scored(row):
             self.digests.append(digest(content(task.family, row)))
 
 
@@ -142,22 +146,16 @@ def check(task: Task, sources: Iterable[str] = ()) -> Checked:
     splits += [("train", language) for language in dict.fromkeys([*task.trained_in, *sources])]
     splits += [("dev", language) for language in task.trained_in]
     splits += [("dev", language) for language in task.calibrated_in]
-    contents, mistakes = dict[tuple[str, str], _SplitContents](), Mistakes()
+    parts, mistakes = dict[tuple[str, str], _SplitContents](), Mistakes()
     for split, language in splits:
         with mistakes.collect():
-            contents[split, language] = _read(task, source, split, language)
+            parts[split, language] = _read(task, source, split, language)
     mistakes.raise_first()
-    places = {where: np.array(split_contents.digests, dtype=np.int64) for where, split_contents in contents.items()}
-    rows, notes = sum(split_contents.rows for split_contents in contents.values()), tuple(_notes(task, source.where))
-    doubts = (
-        *_unseen_labels(task, source.where, contents),
-        *_weak_dev_sets(task, source.where, contents),
-        *own_overlap(places, task.name),
-    )
-    train = {
-        language: split_contents.rows for (split, language), split_contents in contents.items() if split == "train"
-    }
-    return Checked(rows, notes, doubts, places, train)
+    digests = {place: np.array(part.digests, dtype=np.int64) for place, part in parts.items()}
+    rows, notes = sum(part.rows for part in parts.values()), tuple(_notes(task, source.where))
+    doubts = *_unseen_labels(task, source.where, parts), *_weak_dev_sets(task, source.where, parts)
+    train = {language: part.rows for (split, language), part in parts.items() if split == "train"}
+    return Checked(rows, notes, (*doubts, *own_overlap(digests, task.name)), digests, train)
 
 
 def _read(task: Task, source: LocalSource | HubSource, split: str, language: str) -> _SplitContents:
@@ -179,11 +177,11 @@ def _notes(task: Task, where: str) -> Iterator[str]:
         yield f"{where}.labels: {scheme_text}"
 
 
-def _unseen_labels(task: Task, where: str, contents: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
+def _unseen_labels(task: Task, where: str, parts: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
     """Sentences on classes of dev and test data that no training row has."""
-    trained = set[int]().union(*(one_split.labels for (split, _), one_split in contents.items() if split == "train"))
+    trained = set[int]().union(*(part.labels for (split, _), part in parts.items() if split == "train"))
     for split in ("dev", "test") if task.trained_in else ():
-        labels = {language: one_split.labels for (part, language), one_split in contents.items() if part == split}
+        labels = {language: part.labels for (role, language), part in parts.items() if role == split}
         unknown = sum(labels.values(), Counter[int]())
         for label in trained:
             del unknown[label]
@@ -196,9 +194,9 @@ def _unseen_labels(task: Task, where: str, contents: Mapping[tuple[str, str], _S
             )
 
 
-def _weak_dev_sets(task: Task, where: str, contents: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
+def _weak_dev_sets(task: Task, where: str, parts: Mapping[tuple[str, str], _SplitContents]) -> Iterator[str]:
     """Sentences on dev sets that cannot tell a phase that learned something from one that did not."""
-    for (split, language), dev in contents.items():
+    for (split, language), dev in parts.items():
         if split != "dev" or task.family.raw_text:
             continue
         if len(dev.answers) == 1 and None not in dev.answers:

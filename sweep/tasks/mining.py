@@ -61,7 +61,7 @@ class MiningFamily(Family):
         """Its sentence."""
         return (row["text"],)
 
-    def asks(self, row: Row) -> bool:
+    def is_scored(self, row: Row) -> bool:
         """Whether the sentence is foreign: those are the examples of a score."""
         return bool(row["side"] == "text")
 
@@ -123,7 +123,7 @@ class MiningFamily(Family):
         descending = scores[order]
         return float((descending[best] + descending[min(best + 1, len(descending) - 1)]) / 2)
 
-    def above(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
+    def apply_threshold(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
         """Pairs with at least the threshold's score."""
         return [{pair: score for pair, score in prediction.items() if score >= threshold} for prediction in predictions]
 
@@ -153,7 +153,7 @@ class MiningFamily(Family):
 
     def gold(self, row: Row, number: int) -> Prediction:
         """Ids of a foreign sentence's translations."""
-        return row["links"] if self.asks(row) else ()
+        return row["links"] if self.is_scored(row) else ()
 
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
         """Lines of id, tab, id."""

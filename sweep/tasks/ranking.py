@@ -82,13 +82,13 @@ class RankingFamily(Family):
         """Its query, or else its candidate."""
         return (row["candidate"] if row["query"] is None else row["query"],)
 
-    def asks(self, row: Row) -> bool:
+    def is_scored(self, row: Row) -> bool:
         """Whether it has a query."""
         return row["query"] is not None
 
     def may_be_left_out(self, row: Row) -> bool:
         """Whether it has no candidate: those are searched."""
-        return self.asks(row)
+        return self.is_scored(row)
 
     def head(self, labels: Sequence[str]) -> HeadSpec:
         """Vectors of the encoder."""
@@ -173,7 +173,7 @@ class RankingFamily(Family):
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
         """JSON object {id: [ids, the best first]}."""
         pairs = zip(rows, predictions, strict=True)
-        return object_text((row["id"], list(ids)) for row, ids in pairs if self.asks(row))
+        return object_text((row["id"], list(ids)) for row, ids in pairs if self.is_scored(row))
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
         """Ranked ids and right ids of both files. Raises DataError."""
@@ -186,8 +186,8 @@ class RankingFamily(Family):
             {"id": name, "query": "", "candidate": None, "links": [identifier.strip() for identifier in ids]}
             for name, ids in gold.items()
         ]
-        known = [predicted.get(name, []) for name in gold]
-        return Pair(task, rows, known, coverage_notes(predicted, list(gold), predictions))
+        ranked = [predicted.get(name, []) for name in gold]
+        return Pair(task, rows, ranked, coverage_notes(predicted, list(gold), predictions))
 
 
 def _own(row: Row) -> str:

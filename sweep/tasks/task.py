@@ -337,7 +337,7 @@ class Family(ABC):
         """Strata of rows, of which a share of them has equal parts: by default their labels."""
         return [row.get("label", 0) for row in rows]
 
-    def asks(self, row: Row) -> bool:
+    def is_scored(self, row: Row) -> bool:
         """Whether a row is an example of a score; rows that are only searched are not."""
         return True
 
@@ -379,7 +379,7 @@ class Family(ABC):
         """Threshold from dev rows; of families that calibrate."""
         raise NotImplementedError
 
-    def above(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
+    def apply_threshold(self, predictions: Sequence[Prediction], threshold: float) -> list[Prediction]:
         """Predictions with scores from the threshold on."""
         raise NotImplementedError
 

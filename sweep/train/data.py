@@ -213,11 +213,11 @@ class Sample:
     @cached_property
     def marks(self) -> Marks:
         """Which examples of the whole split belong together: a unit is one whichever examples of it were drawn."""
-        return marks_of(self.task.family, [row for row in self.whole if self.task.family.asks(row)])
+        return marks_of(self.task.family, [row for row in self.whole if self.task.family.is_scored(row)])
 
     def asking(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
         """[N] which rows ask something and are scored."""
-        return np.array([self.task.family.asks(row) for row in rows], dtype=np.bool_)
+        return np.array([self.task.family.is_scored(row) for row in rows], dtype=np.bool_)
 
     def among(self, numbers: Ids) -> Ids:
         """Those of the sample's examples, in their order, of one number per example of the whole split."""

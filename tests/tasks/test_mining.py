@@ -131,7 +131,7 @@ def test_of_equally_good_cuts_the_highest_is_taken():
 def test_where_all_pairs_are_right_the_last_score_is_the_threshold():
     predictions, rows = predictions_of((1.5, True), (1.25, True), gold=2)
     assert MINING.calibrate(predictions, rows) == 1.25
-    assert sum(map(len, MINING.above(predictions, 1.25))) == 2
+    assert sum(map(len, MINING.apply_threshold(predictions, 1.25))) == 2
 
 
 def test_without_a_right_pair_there_is_no_threshold():
@@ -141,7 +141,7 @@ def test_without_a_right_pair_there_is_no_threshold():
 
 
 def test_a_pair_at_the_threshold_counts():
-    assert MINING.above([{"a": 1.0}, {"b": 0.999}, {}], 1.0) == [{"a": 1.0}, {}, {}]
+    assert MINING.apply_threshold([{"a": 1.0}, {"b": 0.999}, {}], 1.0) == [{"a": 1.0}, {}, {}]
 
 
 def test_f1_is_over_pairs_of_ids():

@@ -332,7 +332,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "wikipedia": {  # raw text for multilingual MLM: the first articles of each language, which are its oldest
         "family": "masked", "hub": "wikimedia/wikipedia", "config": "20231101.{language}", "first": 10_000,
         "corpora": ["wikipedia"], "licence": "CC BY-SA 3.0 and GFDL", "columns": {"text": "text"},
-        "train_languages": sorted({language for found in BENCHMARKS["xtreme"].values() for language in found}),
+        "train_languages": sorted({language for languages in BENCHMARKS["xtreme"].values() for language in languages}),
         "skip": {"text": [""]},
         "train": "train", "dev": 0.01, "sizes": {"train": 10_000}, "tokens": 500,
     },
