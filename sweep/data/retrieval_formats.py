@@ -229,3 +229,21 @@ RETRIEVAL_READERS: dict[str, Reader] = {
     "mention_pairs": mention_pairs,
 }
 ALL_READERS: dict[str, Reader] = {**READERS, **RETRIEVAL_READERS}
+
+# Raw columns of formats whose files do not name them.
+FIXED_COLUMNS = {
+    "squad": ("id", "title", "context", "question", "answers", "is_impossible"),
+    "lines": ("text",),
+    "parallel": ("text", "pair"),
+    "conllu-written": ("words", "tags"),
+    "panx": ("words", "tags"),
+    "comparable": ("id", "side", "text", "links"),
+    **dict.fromkeys(
+        ("sentence_pool", "sentence_pairs", "entities", "mention_pairs"), ("id", "query", "candidate", "links")
+    ),
+    "mentions": ("id", "query", "candidate", "links", "language"),
+}
+# Raw columns of formats that number them, where a description does not choose others.
+NUMBERED_COLUMNS = {"conllu": {"words": "2", "tags": "4"}, "conll": {"words": "1", "tags": "2"}}
+# Keys that a description with such a format must have beside `path`.
+REQUIRED_KEYS = {"blocks": ("lines",), "parallel": ("pair",), "comparable": ("pair", "gold")}

@@ -1,8 +1,8 @@
-"""Own data sets: a description in the study file, checked, becomes a Task without code.
+"""Task of a data set that a study file describes, without code.
 
-Which keys there are and what they mean is in description.py. Here is checked what depends on the family, on other keys
-and on names of columns; each mistake is a StudyError with its place in the YAML, and those that do not depend on one
-another are found together. No data is opened, except a file of labels.
+Keys with their types and meanings are in description.py; what depends on the family, other keys or names of columns is
+checked here. Each mistake is a StudyError with its place in the YAML, and those that do not depend on each other are
+raised together. No data is opened, except a file of labels.
 """
 
 from __future__ import annotations
@@ -23,35 +23,20 @@ from sweep.data.columns import PLACEHOLDER, Columns, Part
 from sweep.data.files import text_lines
 from sweep.data.hub import HubPart, HubSource
 from sweep.data.local import Files, Join, LocalSource
+from sweep.data.retrieval_formats import FIXED_COLUMNS, NUMBERED_COLUMNS, REQUIRED_KEYS
 from sweep.errors import Mistakes, StudyError, nearest
 from sweep.tasks import FAMILIES, family_of
 from sweep.tasks.catalog import publishers
 from sweep.tasks.description import DESCRIPTION, Description, HubDataSet, LocalDataSet, Published, kind_of
 from sweep.tasks.task import Family, Task
 
-# the raw columns of formats that have no header, and those that canonical columns are where nothing is keys
-FIXED_COLUMNS = {
-    "squad": ("id", "title", "context", "question", "answers", "is_impossible"),
-    "lines": ("text",),
-    "parallel": ("text", "pair"),
-    "conllu-written": ("words", "tags"),
-    "panx": ("words", "tags"),
-    "comparable": ("id", "side", "text", "links"),
-    **dict.fromkeys(
-        ("sentence_pool", "sentence_pairs", "entities", "mention_pairs"), ("id", "query", "candidate", "links")
-    ),
-    "mentions": ("id", "query", "candidate", "links", "language"),
-}
-NUMBERED_COLUMNS = {"conllu": {"words": "2", "tags": "4"}, "conll": {"words": "1", "tags": "2"}}
-NEEDED = {"blocks": ("lines",), "parallel": ("pair",), "comparable": ("pair", "gold")}  # beside `path`
-
 
 def own_task(
     name: str, description: Mapping[str, Any], data_root: Path, where: str, folder: Path | None = None
 ) -> Task:
-    """The task that a study describes, where the description stands at `where`, such as `study.yaml: tasks.topics`.
+    """Task of a description at the place `where`, such as `study.yaml: tasks.topics`. Raises StudyError.
 
-    Local files lie below `data_root`; a user's own Python beside the study file, in `folder`. Raises StudyError.
+    `data_root` is the folder of local files; `folder` that of the study file, beside which a user's own Python lies.
     """
     if isinstance(description.get("labels"), str) and kind_of(description) == "local files":
         description = {**description, "labels": _labels_of(data_root / description["labels"], f"{where}.labels")}
@@ -67,7 +52,7 @@ def own_task(
 
 
 def _labels_of(path: Path, where: str) -> list[str]:
-    """Labels that are too many for a study file, one on each line of a file."""
+    """Labels of a file with one on each line, for those too many for a study file."""
     if not path.is_file():
         expected = "a list of labels, {label: [spellings]}, or a file with a label on each line is expected"
         raise StudyError(where, repr(str(path)), expected)
@@ -76,7 +61,7 @@ def _labels_of(path: Path, where: str) -> list[str]:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A description, its place and its family."""
+    """Description of a data set, with its place and its family."""
 
     keys: LocalDataSet | HubDataSet
     where: str
@@ -84,12 +69,12 @@ class DataSet:
 
     @property
     def trained_in(self) -> tuple[str, ...]:
-        """The languages of the training data."""
+        """Languages of the training data."""
         return self.keys.train_languages or (self.keys.train_language,)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels in the order of their integers; entity tags as their scheme writes them."""
+        """Labels in the order of their integers; entity tags as their scheme writes them."""
         where = f"{self.where}.labels"
         if self.keys.labels is None and self.family.labels == "named":
             raise StudyError(where, "nothing", "a list of labels, or {label: [spellings]}, is expected")
@@ -104,20 +89,20 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a split: what it says, completed with what its data set says of reading rows."""
+    """Part of a split, whose keys are completed with those of its data set that say how rows are read."""
 
     keys: Any  # LocalPart or HubPart
-    own: frozenset[str]  # the keys that it has itself
+    own: frozenset[str]  # keys that it has itself
     where: str
     whole: DataSet
 
     def place(self, key: str) -> str:
-        """Where the value of a key stands, or should."""
+        """Place of a key, or of where it is missing."""
         inherited = key not in self.own and key in self.whole.keys.model_fields_set
         return f"{self.whole.where if inherited else self.where}.{key}"
 
     def need(self, key: str) -> Any:
-        """The value of a key that must be there."""
+        """Value of a key that must be there. Raises StudyError."""
         if not (value := getattr(self.keys, key)):
             expected = f"the key {key!r} is expected: {type(self.keys).model_fields[key].description}"
             raise StudyError(self.place(key), "nothing", expected)
@@ -135,7 +120,7 @@ def _sections(whole: DataSet, split: str) -> Iterator[Section]:
 
 
 def _source(whole: DataSet, root: Path) -> LocalSource | HubSource:
-    """The parts of all splits, and what is said of their sizes."""
+    """Source of rows: the parts of all splits, and their stated sizes."""
     keys, mistakes = whole.keys, Mistakes()
     share = Fraction(str(keys.dev)) if isinstance(keys.dev, float) else None
     if share and keys.train is None:
@@ -148,7 +133,7 @@ def _source(whole: DataSet, root: Path) -> LocalSource | HubSource:
                 parts.append(_files(section, split) if isinstance(keys, LocalDataSet) else _hub_part(section, split))
         splits[split] = tuple(parts)
     mistakes.raise_first()
-    sizes = {split: rows for split in SPLITS if (rows := getattr(keys.sizes, split))}
+    sizes = {split: rows for split in SPLITS if (rows := getattr(keys.sizes, split, None))}
     if isinstance(keys, LocalDataSet):
         return LocalSource(splits, share, sizes, keys.tokens, whole.where, root)
     stated = {split: set(sizes.get(split, {})) for split in splits}
@@ -161,7 +146,7 @@ def _source(whole: DataSet, root: Path) -> LocalSource | HubSource:
 
 def _files(part: Section, split: str) -> Files:
     keys, form = part.keys, part.need("format")
-    for key in NEEDED.get(form, ()):
+    for key in REQUIRED_KEYS.get(form, ()):
         part.need(key)
     has = () if keys.join else FIXED_COLUMNS.get(form) or keys.header or keys.lines
     columns = _columns(part, has, NUMBERED_COLUMNS.get(form, {}))
@@ -189,7 +174,7 @@ def _hub_part(part: Section, split: str) -> HubPart:
 
 
 def _columns(part: Section, has: Sequence[str] = (), default: Mapping[str, str] = MappingProxyType({})) -> Columns:
-    """How rows of a part are read. `has`: the raw columns where they are known; `default`: canonical -> raw column."""
+    """Columns of a part. `has`: raw columns, where they are known; `default`: canonical -> raw column."""
     keys, family, place = part.keys, part.whole.family, part.place("columns")
     known, own = (*family.columns, *family.optional_columns), dict(keys.columns or {})
     for name in own:
@@ -216,7 +201,7 @@ def _columns(part: Section, has: Sequence[str] = (), default: Mapping[str, str] 
 
 
 def _raw_columns(column: Any) -> Iterator[str]:
-    """The file's columns that one of the family's is read from."""
+    """Raw columns that a column of the family is read from."""
     if isinstance(column, Mapping):
         yield column["by"]
         column = [value for key, value in column.items() if key != "by"]
@@ -228,7 +213,7 @@ def _raw_columns(column: Any) -> Iterator[str]:
 
 
 def _numbers(columns: Columns, place: str) -> tuple[int, ...]:
-    """The columns that a CoNLL reader must keep: their names are numbers."""
+    """Columns that a CoNLL reader must keep; their names are numbers from 1 on."""
     used = list(_raw_columns([*columns.columns.values(), columns.unit or []]))
     for raw in (*used, *columns.keep, *columns.skip):
         if not raw.isdecimal() or raw == "0":
@@ -253,7 +238,7 @@ def _spellings(part: Section) -> dict[str, int]:
 
 
 def _stated_languages(part: Section, split: str) -> dict[str, str]:
-    """The languages of a part: its own, else those of the task for test and the trained ones for train and dev.
+    """Languages of a part with codes: its own, else those of the task for test and the trained ones for train and dev.
 
     Dev data that calibrates what is tested has the languages of test.
     """
@@ -266,7 +251,7 @@ def _stated_languages(part: Section, split: str) -> dict[str, str]:
 
 
 def _one_file_each(templates: Iterable[str], codes: Mapping[str, str], where: str) -> None:
-    """Refuses one file for several languages."""
+    """Refusal of one file for several languages. Raises StudyError."""
     named = {name for template in templates for name in PLACEHOLDER.findall(template)}
     if len(codes) > 1 and not named & {"language", "code"}:
         same = f"the same data for {len(codes)} languages ({', '.join(codes)})"
@@ -278,7 +263,7 @@ def _languages(parts: Iterable[Part]) -> tuple[str, ...]:
 
 
 def _task(name: str, whole: DataSet, source: LocalSource | HubSource, folder: Path | None) -> Task:
-    """The task, once its splits go together."""
+    """Task of a description, whose splits are checked against each other."""
     keys, where, family = whole.keys, whole.where, whole.family
     train, dev, test = (source.splits.get(split, ()) for split in SPLITS)
     if not train and not test:
@@ -317,7 +302,7 @@ def _task(name: str, whole: DataSet, source: LocalSource | HubSource, folder: Pa
 
 
 def _limited(task: Task, chosen: Sequence[str], where: str) -> Task:
-    """The task in some of its languages, and its train language; all of them where none are chosen."""
+    """Task in the chosen ones of its languages, and its train language; in all where none are chosen."""
     assert isinstance(task.source, LocalSource)
     if not chosen:
         return task
@@ -339,7 +324,7 @@ def _limited(task: Task, chosen: Sequence[str], where: str) -> Task:
 
 
 def _spoken(parts: Iterable[Files], languages: Iterable[str]) -> Iterator[Files]:
-    """The parts in these languages alone."""
+    """Parts in these languages alone."""
     for part in parts:
         if kept := {language: code for language, code in part.languages.items() if language in languages}:
             yield replace(part, languages=kept)

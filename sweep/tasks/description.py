@@ -1,4 +1,4 @@
-"""Keys of a description of a user's own data set, which stands below `tasks` in the study file: types and meanings.
+"""Keys of descriptions of a user's own data sets, below `tasks` in the study file, with types and meanings.
 
 A data set lies on the hub where it or a part of it says `hub`; `format: xtreme` is a task of the benchmarks in its
 publishers' files; all others lie in local files. What a part of a split does not say of how rows are read, its data set
@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
-from sweep.config.values import Model, Positive, no_item_twice
+from sweep.config.values import Model, Name, Positive, no_item_twice
 from sweep.data import SPLITS
 from sweep.data.columns import spelling
 from sweep.data.retrieval_formats import ALL_READERS
@@ -27,6 +27,7 @@ def _wrong(expected: str, near: str | None = None) -> PydanticCustomError:
 
 
 def _one_of(known: Iterable[str]) -> AfterValidator:
+    """Check that a text is one of these names."""
     names = tuple(known)
 
     def check(name: str) -> str:
@@ -42,6 +43,7 @@ def _listed(value: object) -> list[Any] | tuple[Any, ...]:
 
 
 def _labels(value: object) -> dict[str, tuple[str, ...]]:
+    """Label -> its spellings beside itself."""
     if isinstance(value, (list, tuple)) and value:
         no_item_twice([spelling(name) for name in value])
         return {spelling(name): () for name in value}
@@ -51,6 +53,7 @@ def _labels(value: object) -> dict[str, tuple[str, ...]]:
 
 
 def _codes(value: object) -> dict[str, str]:
+    """Language -> its code in paths and configurations."""
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
         return {language: language for language in value}
     if isinstance(value, dict) and value and all(isinstance(code, str) for code in value.values()):
@@ -59,6 +62,7 @@ def _codes(value: object) -> dict[str, str]:
 
 
 def _column(value: object) -> str | list[Any] | dict[str, Any]:
+    """Column as sweep.data.columns.Columns takes it."""
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, (list, tuple)):
@@ -69,6 +73,7 @@ def _column(value: object) -> str | list[Any] | dict[str, Any]:
 
 
 def _rows(value: object) -> object:
+    """Language, or "other" -> rows."""
     return value if isinstance(value, dict) else {"other": value}
 
 
@@ -87,7 +92,6 @@ Format = Annotated[Text, _one_of(ALL_READERS)]
 NormalForm = Annotated[Text, _one_of(FORMS)]
 Normaliser = Annotated[Text, _one_of(NORMALISERS)]
 Tokens = Annotated[float, Strict(), Field(gt=0, description="the mean subword tokens of an example; a guess will do")]
-# label -> its spellings beside itself; language -> code
 Labels = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_labels, list[Any] | dict[Any, Any] | str)]
 Codes = Annotated[dict[str, str], BeforeValidator(_codes, list[str] | dict[str, str])]
 Column = Annotated[Any, BeforeValidator(_column, str | int | list[Any] | dict[str, Any])]
@@ -102,16 +106,18 @@ Dev = Annotated[
 
 
 class Described(Model, defer_build=True):  # DESCRIPTION builds them all
-    """A mapping of a description. A key without a value is as good as none."""
+    """Mapping of a description. A key without a value counts as absent."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_empty(cls, given: Any) -> Any:
-        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if value is not None or key not in cls.model_fields}
 
 
 class Join(Described):
-    """A second file whose columns are added to the rows with the same id, such as gold labels."""
+    """Second file whose columns are added to the rows with the same id, such as gold labels."""
 
     path: Text = Field(description="the path of the second file")
     format: Format = Field(description="the format of the second file")
@@ -129,7 +135,7 @@ class Sizes(Described):
 
 
 class Reading(Described):
-    """How rows are read. A data set says it for all of its parts, and a part for itself."""
+    """Reading of rows: keys of a data set that hold for all of its parts, and that a part may replace."""
 
     # A column is a name, a text with {names} in it, a list of these, or {by: column, value: text}.
     columns: dict[Text, Column] | None = Field(None, description="{column of the family, or unit: column of the data}")
@@ -146,7 +152,7 @@ class Reading(Described):
 
 
 class LocalReading(Reading):
-    """How rows of local files are read."""
+    """Reading of rows of local files."""
 
     format: Format | None = Field(None, description="the format of the files")
     header: Texts = Field((), description="the names of the columns, where files do not begin with them (csv, tsv)")
@@ -158,7 +164,7 @@ class LocalReading(Reading):
 
 
 class HubReading(Reading):
-    """How rows of a hub data set are read."""
+    """Reading of rows of a hub data set."""
 
     hub: Text | None = Field(None, description="owner/name on the hub, or a local folder laid out like one")
     config: Text | None = Field(None, description="the configuration of the data set")
@@ -168,7 +174,7 @@ class HubReading(Reading):
 
 
 class Part(Described):
-    """Data of a split that are read alike; a text stands for the key that must be there."""
+    """Data of a split that are read alike. A text stands for its main key, which must be there."""
 
     main: ClassVar[str]
 
@@ -188,29 +194,29 @@ class LocalPart(LocalReading, Part):
 
 
 class HubPart(HubReading, Part):
-    """A split of a hub data set."""
+    """Split of a hub data set."""
 
     main = "split"
     split: Text = Field(description="the name of the split on the hub")
 
 
 class AnyDataSet(Described):
-    """What is said of a data set as a whole."""
+    """Keys of a data set as a whole."""
 
     family: Text = Field(description="a family of tasks, or module:Class of a Python file beside the study file")
-    train_language: Text = Field("en", description="the language of the training data")
-    train_languages: Languages | None = Field(None, description="the same, where they are several")
+    train_language: Name = Field("en", description="language of the training data")
+    train_languages: Languages | None = Field(None, description="languages of the training data, if several")
     corpora: Texts = Field((), description="names of the corpora inside, by which overlaps between tasks are found")
     normaliser: Normaliser = Field("squad", description="how answers are compared (span tasks)")
     metric: Text | None = Field(None, description="instead of the family's own: another of its, or module:function")
     pool: Texts = Field((), description="languages of the test data that are searched and not scored (ranking tasks)")
     licence: Text = Field("", description="a short note on the terms of the data")
-    sizes: Sizes = Field(Sizes(), description="rows of each split; of local files where they take long to count")
+    sizes: Sizes | None = Field(None, description="rows of each split; of local files where they take long to count")
     tokens: Tokens | None = None
 
 
 class LocalDataSet(LocalReading, AnyDataSet):
-    """A data set in local files."""
+    """Data set in local files."""
 
     train: Parts[LocalPart] | None = Field(None, description="a path, {path, ...}, or a list of these")
     dev: Dev[LocalPart] | None = Field(None, description="the same, or a share of train such as 0.1")
@@ -218,7 +224,7 @@ class LocalDataSet(LocalReading, AnyDataSet):
 
 
 class HubDataSet(HubReading, AnyDataSet):
-    """A data set on the hub. Its sizes and tokens must be there: a plan has no network."""
+    """Data set on the hub. Its sizes and tokens must be there: a plan has no network."""
 
     tokens: Tokens
     train: Parts[HubPart] | None = Field(None, description="the name of a split, {split, ...}, or a list of these")
@@ -227,16 +233,16 @@ class HubDataSet(HubReading, AnyDataSet):
 
 
 class Published(Described):
-    """A task of the benchmarks in its publishers' files, which catalog/publishers.py lists."""
+    """Task of the benchmarks in its publishers' files, which catalog/publishers.py lists."""
 
     format: Literal["xtreme"] = Field(description="xtreme")
     path: Text = Field(description="the folder with the benchmark's files")
     task: Text | None = Field(None, description="the benchmark's task, where the study calls it otherwise")
-    languages: Codes | None = Field(None, description="those to test in; all where nothing is said")
+    languages: Codes | None = Field(None, description="those to test in; by default all")
 
 
 def kind_of(given: Mapping[str, Any]) -> str:
-    """Where the data set of a description lies."""
+    """Tag of a description in the union of their kinds."""
     parts = [part for split in SPLITS for part in _listed(given.get(split))]
     if any("hub" in section for section in (given, *parts) if isinstance(section, Mapping)):
         return "on the hub"
