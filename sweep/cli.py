@@ -88,8 +88,8 @@ def plan(options: argparse.Namespace) -> int:
     from sweep.config.load import load, read_budget
     from sweep.plan.cost import Costs
     from sweep.plan.first_use import check_small_data
+    from sweep.plan.order import coverage, plan_text, summary
     from sweep.plan.resolve import informed, resolve
-    from sweep.plan.summary import coverage, plan_text, summary
     from sweep.store.ledger import measured
 
     study = load(options.file)

@@ -11,8 +11,7 @@ from tiny_models import toy
 from sweep.errors import StudyError
 from sweep.models.batches import DeviceData
 from sweep.plan.cost import Costs, Speed
-from sweep.plan.order import coverage_order
-from sweep.plan.summary import summary
+from sweep.plan.order import coverage_order, summary
 from sweep.store.paths import ENCODER_WEIGHTS
 from sweep.train.data import Mixture, Stream
 

@@ -14,9 +14,8 @@ from small_studies import TINY, plan_of, study_file
 
 from sweep.data import Size
 from sweep.plan.cost import Costs, Speed
-from sweep.plan.order import Coverage, coverage_order
+from sweep.plan.order import Coverage, coverage_order, summary
 from sweep.plan.recipe import spread
-from sweep.plan.summary import summary
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 WIDE = {

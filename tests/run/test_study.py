@@ -30,7 +30,7 @@ from sweep.cli import main
 from sweep.models.encoders import random_encoder
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.summary import summary
+from sweep.plan.order import summary
 from sweep.run.study import prepared
 from sweep.search.devices import work_names
 from sweep.store.artifacts import Store

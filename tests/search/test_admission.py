@@ -12,7 +12,7 @@ import pytest
 from instant_workers import GPU, Lab, phase_record, study
 
 from sweep.plan.cost import Costs, Speed
-from sweep.plan.summary import summary
+from sweep.plan.order import summary
 from sweep.run.progress import STARVED, Display, Pace, chain_cells, device_seconds_left, duration, study_line
 from sweep.search.candidates import CandidateResult, rates_for, winner
 

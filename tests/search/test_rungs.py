@@ -16,7 +16,7 @@ from sweep.errors import StudyError
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.facts import Facts
 from sweep.plan.halving import Stage, planned_end, rung_step, stages
-from sweep.plan.summary import summary
+from sweep.plan.order import summary
 from sweep.report.results import savings, tuning_frame
 from sweep.run.chain import run
 from sweep.run.progress import device_seconds_left

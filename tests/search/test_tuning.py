@@ -14,9 +14,8 @@ from sweep.config.axes import Cell
 from sweep.errors import StudyError
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import stages
-from sweep.plan.order import coverage_order, warm_starts
+from sweep.plan.order import coverage_order, summary, warm_starts
 from sweep.plan.plan import Plan
-from sweep.plan.summary import summary
 from sweep.search.candidates import CandidateResult, rates_for
 from sweep.search.tournament import CellState, proposal
 

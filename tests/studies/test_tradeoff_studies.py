@@ -9,7 +9,7 @@ import pytest
 from small_studies import cut, plan_of, reported
 
 from sweep.plan.cost import Costs, Speed
-from sweep.plan.summary import summary
+from sweep.plan.order import summary
 from sweep.report import page
 from sweep.report.figures import arm_styles, tradeoff
 
