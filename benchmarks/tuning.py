@@ -157,11 +157,13 @@ def _replay(folder: Path, seed: int, follow: bool, number: int) -> dict[Cell, li
         ledger = Ledger(Path(scratch) / "ledger.sqlite")
         admission = Admission(plan, StoreIndex(store), ledger, costs)
         if not follow:
-            admission.warm_starts = {index: {} for index in admission.warm_starts}
+            admission.queue.warm_starts = {index: {} for index in admission.queue.warm_starts}
         assert admission.next() is None, "a point of the grid is not trained"
         ledger.close()
     return {
-        state.cell: [_candidate(state.tried[index].value, costs, state.started[index]) for index in range(state.count)]
+        state.cell: [
+            _candidate(state.first_results[index].value, costs, state.started[index]) for index in range(state.count)
+        ]
         for state in admission.cells
         if state.cell.intermediate
     }

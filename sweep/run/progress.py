@@ -27,8 +27,8 @@ def device_seconds_left(admission: Admission) -> float:
     """
     left: dict[str, tuple[str, float]] = {}
     costs, stored = admission.costs, admission.stored
-    for chain, work in admission.left():
-        parts = costs.planned(chain) if work.stage == 0 else costs.parts(chain)
+    for chain, entry in admission.left():
+        parts = costs.planned(chain) if entry.stage == 0 else costs.parts(chain)
         wanted = [phase.key for phase in stored.to_train(chain)]
         wanted += [chain.score] if chain.score in parts and not stored.is_over(chain) else []
         left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})

@@ -1,10 +1,9 @@
-"""Admission of chains: coverage first, shared phases once, nothing that cannot be paid. Knows no Ray.
+"""Admission of chains: the first of the queue that the budget pays and a device has room for. Knows no Ray.
 
-Order: the first candidate of every cell, then the second, ...; where a cell's winner is known only at the end of its
-tuning, one cell after another. A cell's other seeds follow as soon as its candidates are compared, and fill workers
-that would be idle. A chain that needs a phase which is being trained elsewhere waits
-here, holding nothing. Rebuilt from plan and store at every start: a chain that the store has finished is done without a
-trial, and so is one that needs a phase which has collapsed.
+One object that the driver asks what may start and tells what happened. Each policy is a module of its own: the order
+and shared phases (queue), who goes on inside a cell (tournament), money and time (budget), shares of GPUs (devices),
+what becomes of a chain that has ended (outcomes). Rebuilt from plan, store and ledger at every start: a chain that the
+store has finished is done without a trial, and so is one that needs a phase which has collapsed.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sweep.plan.cost import Costs
-from sweep.plan.halving import TRAINED, cell_by_cell, stages
-from sweep.plan.order import coverage_order, warm_starts
+from sweep.plan.halving import TRAINED
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import CANDIDATE, REPLICA, Chain
+from sweep.plan.recipe import REPLICA, Chain
 from sweep.search.budget import Running, Spending
 from sweep.search.candidates import CandidateResult
 from sweep.search.devices import DeviceShares
-from sweep.search.outcomes import Outcomes
-from sweep.search.tournament import CellState, KeptWeights, Work, proposal
+from sweep.search.outcomes import KeptWeights, Outcomes
+from sweep.search.queue import Queue
+from sweep.search.tournament import Entry
 from sweep.store.index import StoreIndex, superseded
 from sweep.store.ledger import RUNNING, Ledger, row_of
 
@@ -38,31 +37,22 @@ class Admission:
         self.spending = Spending(plan.study, ledger, costs, stored, clock)
         self._facts = ledger.facts()
         self.shares = DeviceShares(plan, self._facts)
-        self.order = coverage_order(plan)
-        self.warm_starts = warm_starts(plan, self.order)
-        self.cells = [
-            CellState(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells
-        ]
-        self.running: dict[str, Running] = {}
+        self.queue = Queue(plan, stored)
+        self.cells = self.queue.cells
         self.outcomes = Outcomes(ledger, stored, clock)
         self.kept_weights = KeptWeights(plan, stored)
-        self._cut: set[str] = set()  # keys of chains that were ended from outside, because they did not report
+        self.running: dict[str, Running] = {}  # by key of the chain
         self.trained = 0  # phases trained by this run
         self.closing = False  # set by Ctrl-C: nothing starts any more
-        self._claimed: dict[str, str] = {}  # key of a phase or score -> chain that makes it
-        self._works: dict[str, Work] = {}  # of chains that run, or were not paid for: their last one
+        self._entries: dict[str, Entry] = {}  # of chains that run, or were not paid for: their last one
+        self._cut: set[str] = set()  # keys of chains that were ended from outside, because they did not report
         self._stuck = False  # nothing may start before something is finished: asked ten times a second, answered once
-        first, *self._others = plan.study.axes.seed
-        pairs = [(index, number) for index in self.order for number in range(self.cells[index].count)]
-        if not cell_by_cell(plan.study):
-            pairs.sort(key=lambda pair: pair[1])
-        self._waiting = [Work(index, number, first, CANDIDATE, stage=0) for index, number in pairs]
-        # Where there is nothing to choose between, the other seeds need not wait for the first.
-        self._waiting += [
-            Work(i, 0, seed, REPLICA) for i in self.order if self.cells[i].count == 1 for seed in self._others
-        ]
-        self._index = {cell: index for index, cell in enumerate(plan.cells)}
-        self.total = sum(state.count + len(self._others) for state in self.cells)
+        self._positions = {cell: index for index, cell in enumerate(plan.cells)}
+
+    @property
+    def total(self) -> int:
+        """Chains of the study, replicas of all cells included."""
+        return self.queue.total
 
     # -- what may start ------------------------------------------------------------------------------------------------
 
@@ -71,36 +61,33 @@ class Admission:
         if self._stuck or self.over:
             return None
         position = 0
-        while position < len(self._waiting):
-            work = self._waiting[position]
-            chain = self._chain(work)
-            if chain is None or self._blocked(chain):
-                position += 1
-            elif self._is_over(chain, self._pause_at(work)):
-                self._waiting.pop(position)
-                self._record(chain, work)
+        while (ready := self.queue.ready(position)) is not None:
+            position, entry, chain = ready
+            if self._is_over(chain, self._pause_at(entry)):
+                self.queue.remove(position)
+                self._record(chain, entry)
                 position = 0  # its result may have opened what was passed over
-            elif self._price(chain, work) > self.spending.free:
+            elif self._price(chain, entry) > self.spending.free:
                 if self.running:
                     break  # what is held may be set free: never prefer a later chain because it is cheaper
-                self._waiting.pop(position)
-                self._works[chain.key] = work
+                self.queue.remove(position)
+                self._entries[chain.key] = entry
                 self.outcomes.unpaid.append(chain)
-            elif not self.shares.are_free(self._devices(chain, work), (one.devices for one in self.running.values())):
+            elif not self.shares.are_free(self._devices(chain, entry), map(self.devices, self.running)):
                 break  # a smaller chain that is taken first would keep the device from it
             else:
-                self._waiting.pop(position)
-                self._start(chain, work)
+                self.queue.remove(position)
+                self._start(chain, entry)
                 return chain
         if not self.running:
-            self._waiting.clear()  # what is left depends on candidates that were not paid for: nobody will try them
+            self.queue.clear()  # what is left depends on candidates that were not paid for: nobody will try them
         self._stuck = bool(self.running)
         return None
 
     @property
     def finished(self) -> bool:
         """Nothing runs and nothing will."""
-        return not self.running and (self.over or not self._waiting)
+        return not self.running and (self.over or not len(self.queue))
 
     @property
     def over(self) -> bool:
@@ -109,76 +96,50 @@ class Admission:
 
     def position(self, chain: Chain) -> int:
         """Index of the chain's cell in the plan."""
-        return self._index[chain.cell]
+        return self._positions[chain.cell]
 
     def pause_at(self, key: str) -> float | None:
         """The share of its target phase after which a running chain pauses; None where it goes on to its scores."""
-        return self._pause_at(self._works[key])
+        return self._pause_at(self._entries[key])
 
-    def _pause_at(self, work: Work) -> float | None:
-        return self.cells[work.cell].pause_at(work)
-
-    def left(self) -> Iterator[tuple[Chain, Work]]:
+    def left(self) -> Iterator[tuple[Chain, Entry]]:
         """Chains that run, and those that wait; where rates are not known yet, those that the plan has for them."""
-        yield from ((running.chain, self._works[key]) for key, running in self.running.items())
-        for work in self._waiting:
-            yield self._chain(work) or self._planned(work), work
+        yield from ((running.chain, self._entries[key]) for key, running in self.running.items())
+        yield from self.queue
 
     def price(self, chain: Chain) -> float:
-        """What is left of the attempt at a chain that runs or was not paid for."""
-        return self._price(chain, self._works[chain.key])
+        """Cost of what is left of the attempt at a chain that runs or was not paid for, in the budget's unit."""
+        return self._price(chain, self._entries[chain.key])
 
     def devices(self, key: str) -> float:
         """Cores or GPUs that a running chain has."""
         return self.running[key].devices
 
-    def _devices(self, chain: Chain, work: Work) -> float:
-        return self.shares.needed(chain, self.stored.to_train(chain), self._pause_at(work) is None)
+    def _pause_at(self, entry: Entry) -> float | None:
+        return self.cells[entry.cell].pause_at(entry)
 
-    def _price(self, chain: Chain, work: Work) -> float:
-        return self.spending.price(chain, self._pause_at(work), self.cells[work.cell].resume_at(work))
+    def _devices(self, chain: Chain, entry: Entry) -> float:
+        return self.shares.needed(chain, self.stored.to_train(chain), self._pause_at(entry) is None)
 
-    def _chain(self, work: Work) -> Chain | None:
-        """The chain, or None while it depends on candidates that are not finished."""
-        state = self.cells[work.cell]
-        if work.role == REPLICA:
-            tried = state.started.get(work.candidate)
-            rates = tried.rates if tried is not None else self.plan.planned_rates(state.cell, work.candidate)
-            return self.plan.chain(state.cell, rates, work.seed, work.candidate, REPLICA)
-        if work.candidate not in state.started:
-            proposed = proposal(self.plan, self.cells, self.warm_starts[work.cell], state, work.candidate)
-            if proposed is None:
-                return None
-            state.started[work.candidate] = self.plan.chain(state.cell, proposed, work.seed, work.candidate)
-        return state.started[work.candidate]
-
-    def _planned(self, work: Work) -> Chain:
-        cell = self.cells[work.cell].cell
-        return self.plan.chain(cell, self.plan.planned_rates(cell, work.candidate), work.seed, work.candidate)
-
-    def _blocked(self, chain: Chain) -> bool:
-        if chain.score in self._claimed:
-            return True
-        return any(phase.key in self._claimed for phase in self.stored.to_train(chain))
+    def _price(self, chain: Chain, entry: Entry) -> float:
+        return self.spending.price(chain, self._pause_at(entry), self.cells[entry.cell].resume_at(entry))
 
     def _is_over(self, chain: Chain, pause_at: float | None) -> bool:
-        """Scored, or without a way to its scores, or as far as it is wanted: nothing is left to do for it."""
+        """Scored, or without a way to its scores, or as far as its stage goes: nothing is left to do for it."""
         return self.stored.is_over(chain) or (pause_at is not None and self._dev(chain, pause_at) is not None)
 
     def _dev(self, chain: Chain, pause_at: float | None) -> float | None:
         """The dev score that a chain has reached there; None where it is not there yet, or has none."""
         if pause_at is None or pause_at == TRAINED:
             return self.stored.dev_score(chain)
-        known = self._facts.reached(chain.phases[-1].key, pause_at)
-        return self.stored.dev_at(chain, pause_at) if known is None else known.dev
+        reached = self._facts.reached(chain.phases[-1].key, pause_at)
+        return self.stored.dev_at(chain, pause_at) if reached is None else reached.dev
 
-    def _start(self, chain: Chain, work: Work) -> None:
+    def _start(self, chain: Chain, entry: Entry) -> None:
         now = self.clock()
-        for phase in self.stored.to_train(chain):
-            self._claimed[phase.key] = chain.key
-        self._claimed[chain.score] = chain.key
-        self._works[chain.key] = work
-        price, devices = self._price(chain, work), self._devices(chain, work)
+        self.queue.claim(chain)
+        self._entries[chain.key] = entry
+        price, devices = self._price(chain, entry), self._devices(chain, entry)
         self.ledger.open_chain(row_of(chain, RUNNING, now))
         attempt = self.ledger.reserve(chain.key, price, now)
         self.running[chain.key] = Running(chain, attempt, now, price, devices, placed=not self.spending.queued)
@@ -207,7 +168,7 @@ class Admission:
         if report.get("committed"):
             self._stuck = False
             self.trained += report["phase"] != "score"
-            self._claimed.pop(report["key"], None)
+            self.queue.release(report["key"])
             self.stored.learn(report["key"])
 
     def may_go_on(self, key: str) -> bool:
@@ -216,9 +177,9 @@ class Admission:
 
     def stranded(self) -> set[str]:
         """Keys of chains whose workers are to be ended now: they do not report, and their money or time is over."""
-        found = {running.chain.key for running in self.spending.stranded(self.running.values())} - self._cut
-        self._cut |= found
-        return found
+        stranded = {running.chain.key for running in self.spending.stranded(self.running.values())} - self._cut
+        self._cut |= stranded
+        return stranded
 
     def silent(self) -> set[str]:
         """Keys of chains whose workers hang and are to be ended now; Tune begins such a chain anew."""
@@ -232,62 +193,58 @@ class Admission:
         Where it failed because its share of a device is too small, it is tried again with a larger one. A chain that
         says it has `finished` and has left nothing in the store has failed.
         """
-        running, work = self.running.pop(key), self._works[key]
-        cut = key in self._cut
+        running, entry = self.running.pop(key), self._entries[key]
+        chain, cut = running.chain, key in self._cut
         self._cut.discard(key)
         self._stuck = False
-        chain = running.chain
-        for claimed in [claimed for claimed, owner in self._claimed.items() if owner == key]:
-            del self._claimed[claimed]
+        for claimed in self.queue.release_all(chain):
             self.stored.learn(claimed)
         self.spending.settle(running, self.clock())
-        if finished and not cut and failure is None and not self._is_over(chain, self._pause_at(work)):
+        if finished and not cut and failure is None and not self._is_over(chain, self._pause_at(entry)):
             self.stored.look_again(chain)
             failure = f"its worker says that it has finished, and {self.stored.store.root} has no record of that"
-        if self._is_over(chain, self._pause_at(work)):
-            self._record(chain, work)
+        if self._is_over(chain, self._pause_at(entry)):
+            self._record(chain, entry)
         elif share_too_small:
             self.ledger.remember(self.shares.enlarge(chain, self.stored.to_train(chain), running.devices))
             self.outcomes.retry(chain)
-            self._waiting.insert(0, work)
+            self.queue.put_first(entry)
         elif failure is not None and not cut:
             self.outcomes.fail(chain, failure)
-            self._note(chain, work, CandidateResult(chain.rates, None))
+            self._compare(chain, entry, CandidateResult(chain.rates, None))
         else:
             self.outcomes.stop(chain)
 
-    def _record(self, chain: Chain, work: Work) -> None:
-        dead_end, dev = self.stored.dead_end(chain), self._dev(chain, self._pause_at(work))
+    def _record(self, chain: Chain, entry: Entry) -> None:
+        """A chain is over, or as far as its stage goes."""
+        cell, dead_end = self.cells[entry.cell], self.stored.dead_end(chain)
+        dev = self._dev(chain, self._pause_at(entry))
         if self.stored.has_score(chain.score):
             self.outcomes.finish(chain)
         elif dead_end is not None:
             self.outcomes.collapse(chain, dead_end)
-            if self.cells[work.cell].count == 1:  # nothing to choose: the cell's result, such as it is
+            if cell.count == 1:  # nothing to choose: the cell's result, such as it is
                 self.ledger.select(chain.cell.name, chain.candidate)
-            self._note(chain, work, CandidateResult(chain.rates, None, collapsed=True))
+            self._compare(chain, entry, CandidateResult(chain.rates, None, collapsed=True))
             return
         else:
             self.outcomes.pause(chain, dev)
-        best = self._best(work)
+        before = cell.winning_chain
         # Where nothing is trained there is nothing to compare; any number will do.
-        self._note(chain, work, CandidateResult(chain.rates, dev if dev is not None else 0.0))
+        self._compare(chain, entry, CandidateResult(chain.rates, dev if dev is not None else 0.0))
         if self.stored.has_score(chain.score):
-            self._keep_the_best(chain, work, best)
+            self._keep_best(chain, before, cell.winning_chain)
 
-    def _best(self, work: Work) -> Chain | None:
-        """The candidate that is its cell's winner as far as is known."""
-        state = self.cells[work.cell]
-        return None if state.winner is None else state.started.get(state.winner)
-
-    def _keep_the_best(self, chain: Chain, work: Work, before: Chain | None) -> None:
-        """A chain is scored: weights of another candidate that was the best `before` may be of no use any more."""
-        now = self._best(work)
-        if chain.role == REPLICA or now is None or now == chain:
-            self.kept_weights.keep(chain)
-        else:
-            self.kept_weights.drop(chain)
-        if before is not None and before != now and self.stored.has_score(before.score):
-            self.kept_weights.drop(before)
+    def _compare(self, chain: Chain, entry: Entry, result: CandidateResult) -> None:
+        """A candidate's result at a stage: some are eliminated; with the last result, the others are promoted."""
+        if entry.stage is None:
+            return
+        cell = self.cells[entry.cell]
+        for number in cell.record(entry.stage, chain.candidate, result):
+            self._eliminate(cell.started[number], entry.stage)
+        if cell.winner is not None:
+            self.ledger.select(chain.cell.name, cell.winner)
+        self.queue.put_next(entry)
 
     def _eliminate(self, chain: Chain, stage: int) -> None:
         """Another candidate is better: nobody will train it further, or score it."""
@@ -299,21 +256,11 @@ class Admission:
         if not self.plan.study.runtime.keep_target_weights:
             self.stored.drop(chain)
 
-    def _note(self, chain: Chain, work: Work, result: CandidateResult) -> None:
-        """A candidate's result at a stage; with the last one, those that are left go on, at the end the other seeds."""
-        if work.stage is None:
-            return
-        state, stage = self.cells[work.cell], work.stage
-        for number in state.note(stage, chain.candidate, result):
-            self._eliminate(state.started[number], stage)
-        if state.winner is not None:
-            self.ledger.select(chain.cell.name, state.winner)
-        if not state.complete(stage):
-            return
-        if stage + 1 < len(state.stages):
-            on = [Work(work.cell, number, work.seed, CANDIDATE, stage + 1) for number in state.entrants(stage + 1)]
-            self._waiting[:0] = on  # before other cells begin
-        elif state.winner is not None and state.count > 1:
-            if state.unscored_winner:
-                self._waiting.insert(0, Work(work.cell, state.winner, work.seed, CANDIDATE))
-            self._waiting.extend(Work(work.cell, state.winner, seed, REPLICA) for seed in self._others)
+    def _keep_best(self, chain: Chain, before: Chain | None, now: Chain | None) -> None:
+        """A chain is scored: weights of the candidate that was the best before may be of no use any more."""
+        if chain.role == REPLICA or now is None or now == chain:
+            self.kept_weights.keep(chain)
+        else:
+            self.kept_weights.drop(chain)
+        if before is not None and before != now and self.stored.has_score(before.score):
+            self.kept_weights.drop(before)

@@ -1,4 +1,4 @@
-"""Budget and deadline of a study: what chains cost, and how long a running one may go on. Knows no Ray.
+"""Budget and deadline of a study: prices, reservations, and how long a running chain may go on. Knows no Ray.
 
 A chain works within what was reserved for it; beyond that as long as there is money that nobody else holds, a report's
 worth at a time; then it stops at its next report. It goes on only where the most that it has spent between two reports
@@ -45,12 +45,16 @@ class Running:
     placed: bool = False  # a worker has it: its time counts
     latest: dict[str, Any] = field(default_factory=dict)  # its last report
     step: dict[str, float] = field(default_factory=dict)  # the most that it spent between two reports, by unit
+    waited: float = 0.0  # seconds in which it waited for a lock of another, as last reported
     silence: float = 0.0  # seconds since its last report while the driver was looking
     heard: bool = False  # whether the worker that has it now has reported
 
 
 class Spending:
-    """Prices, reservations and what is left. The ledger keeps what was spent."""
+    """Spending of a study: prices, reservations and the rest of the budget. The ledger keeps what was spent.
+
+    Amounts are in the budget's unit: FLOPs or device-seconds (device-seconds where there is no budget).
+    """
 
     def __init__(
         self, study: Study, ledger: Ledger, costs: Costs, stored: StoreIndex, clock: Callable[[], float]
@@ -70,35 +74,35 @@ class Spending:
 
     @property
     def overdue(self) -> bool:
-        """The deadline has come: nothing starts any more, and what runs stops at its next report."""
+        """Whether the deadline has come: nothing starts any more, and what runs stops at its next report."""
         return self._ends is not None and self.clock() >= self._ends
 
     @property
     def spent(self) -> float:
-        """Spent so far, in the budget's unit (device-seconds where there is no budget)."""
+        """Amount spent so far, by this run and earlier ones."""
         flops, device_seconds = self.ledger.spent()
         return flops if self.unit == "flops" else device_seconds
 
     @property
     def free(self) -> float:
-        """What is neither spent nor held for a running chain; without a budget there is no end to it."""
+        """Amount that is neither spent nor reserved for a running chain; infinite without a budget."""
         if self.budget is None:
             return float("inf")
         return self.budget.amount - self.spent - self.ledger.held(self.unit) - sum(self._unheard.values())
 
     @property
     def speed(self) -> Speed:
-        """What finished attempts have measured."""
+        """Speed that finished attempts have measured."""
         return self.speed_so_far(())
 
     def speed_so_far(self, chains: Iterable[Running]) -> Speed:
-        """The same, with what running chains have reported."""
+        """Speed that finished attempts have measured, and running chains have reported."""
         work = [(encoder, *spent) for encoder, spent in self._finished.items()]
-        work += [(one.chain.cell.encoder, *(one.latest.get(unit, 0.0) for unit in UNITS)) for one in chains]
+        work += [(running.chain.cell.encoder, *(running.latest.get(unit, 0.0) for unit in UNITS)) for running in chains]
         return Speed(tuple(work), self.clocked)
 
     def price(self, chain: Chain, pause_at: float | None = None, resume_at: float = 0.0) -> float:
-        """What an attempt at a chain costs, in the budget's unit: from and to these shares of its target phase."""
+        """Amount that an attempt at a chain costs between these shares of its target phase; None: to its scores."""
         flops = self.costs.attempt(chain, self.stored.to_train(chain), pause_at, resume_at)
         return flops if self.unit == "flops" else self.speed.device_seconds(chain.cell.encoder, flops)
 
@@ -119,7 +123,7 @@ class Spending:
         return True
 
     def stranded(self, chains: Iterable[Running]) -> list[Running]:
-        """Of all running chains, those that are to be ended because they do not report. Asked many times a second."""
+        """Running chains that are to be ended because they do not report. Asked many times a second."""
         now = self.clock()
         if self._ends is not None and now - self._ends > REPORT_SECONDS:
             return list(chains)
@@ -127,45 +131,44 @@ class Spending:
             return []  # FLOPs and processor seconds are known at reports alone
         late, self._unheard = list[Running](), {}
         for running in chains:
-            beyond = self._used(running, now, running.latest.get("waited", 0.0)) - max(
-                running.reserved, running.latest.get(self.unit, 0.0)
-            )
-            if running.placed and beyond > 0:
+            known = max(running.reserved, running.latest.get(self.unit, 0.0))
+            unheard = self._used(running, now) - known
+            if running.placed and unheard > 0:
                 late.append(running)
-                self._unheard[running.chain.key] = beyond
+                self._unheard[running.chain.key] = unheard
         return late if late and self.free < -PATIENCE * self.budget.amount else []
 
     def silent(self, chains: Iterable[Running]) -> list[Running]:
-        """Of all running chains, those whose workers hang: they have said nothing for too long. Each is named once.
+        """Running chains whose workers hang: they have said nothing for too long. Each is named once.
 
         Asked many times a second. A machine that sleeps, or a driver that is busy, says nothing about its workers.
         """
         now = self.clock()
         step, self._looked = min(now - self._looked, REPORT_SECONDS), now
-        found = list[Running]()
+        hanging = list[Running]()
         for running in chains:
             running.silence += step if running.placed else 0.0
             if running.silence > (self._patience if running.heard else max(self._patience, START_SECONDS)):
                 running.silence, running.heard = 0.0, False
-                found.append(running)
-        return found
+                hanging.append(running)
+        return hanging
 
     def given(self, running: Running) -> None:
-        """A worker is asked to take the chain, and has it from now on where it need not come first."""
+        """Starts a chain's clock: a worker is asked to take it, and has it from now on where no machine has to join."""
         running.started, running.placed = self.clock(), not self.queued
 
     def placed(self, running: Running) -> None:
-        """A worker has the chain."""
+        """Starts the clock of a chain that has waited for its worker until now."""
         if not running.placed:
             running.started, running.placed = self.clock(), True
 
     def charge(self, running: Running, report: Mapping[str, Any]) -> None:
-        """Takes down what a chain reports to have spent so far."""
+        """Charges what a chain reports to have spent so far: FLOPs, and device-seconds by the report or the clock."""
         if not running.placed:
             running.started, running.placed = self._began(report), True
+        running.waited = float(report.get("waited", 0.0))
         now = {unit: report[unit] for unit in UNITS}
-        waited = float(report.get("waited", 0.0))
-        now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock(), waited))
+        now["device_seconds"] = max(now["device_seconds"], self._used(running, self.clock()))
         self._unheard.pop(running.chain.key, None)
         # Loading says nothing about what follows.
         preparing = not running.latest or report.get("preparing") or running.latest.get("preparing")
@@ -175,28 +178,27 @@ class Spending:
         self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
 
     def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:
-        """A worker died and Tune began the chain anew; this is the new attempt's first report. The dead one is charged
-        until then."""
+        """Opens a new attempt at its first report, after a worker's death; the dead one is charged until it began."""
         began = self._began(report)
         self.settle(running, began)
         running.attempt = self.ledger.reserve(running.chain.key, price, began)
-        running.started, running.latest, running.step = began, {}, {}
+        running.started, running.latest, running.step, running.waited = began, {}, {}, 0.0
 
     def settle(self, running: Running, ended: float) -> None:
-        """The chain's attempt is over: what it has not spent is free, and what it took is a measurement."""
+        """Closes a chain's attempt: what it has not spent is free, and what it took is a measurement of speed."""
         flops, device_seconds = (running.latest.get(unit, 0.0) for unit in UNITS)
         self._unheard.pop(running.chain.key, None)
         if running.placed:
-            device_seconds = max(device_seconds, self._used(running, ended, running.latest.get("waited", 0.0)))
+            device_seconds = max(device_seconds, self._used(running, ended))
         self.ledger.charge(running.chain.key, running.attempt, flops, device_seconds)
         self.ledger.settle(running.chain.key, running.attempt, ended)
         self._learn(running.chain.cell.encoder, flops, device_seconds)
 
-    def _used(self, running: Running, now: float, waited: float) -> float:
+    def _used(self, running: Running, now: float) -> float:
         """Device-seconds of a chain: by the clock without waiting, or processor seconds as last reported."""
         if not self.clocked:
             return float(running.latest.get("device_seconds", 0.0))
-        return (now - running.started - waited) * running.devices
+        return (now - running.started - running.waited) * running.devices
 
     def _began(self, report: Mapping[str, Any]) -> float:
         """When the attempt of a report began, by the driver's clock."""

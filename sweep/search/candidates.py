@@ -38,11 +38,11 @@ def rates_for(plan: Plan, cell: Cell, candidate: int, before: Sequence[Candidate
         return plan.planned_rates(cell, candidate)
     grid = plan.grid(cell)
     if candidate < plan.startup(cell):
-        wanted = _point(grid, {**plan.planned_rates(cell, candidate), **known})
+        goal = _point(grid, {**plan.planned_rates(cell, candidate), **known})
     else:
-        wanted = _asked(_seed(plan, cell, candidate), grid, before)
-    found = nearest([len(values) for values in grid.values()], wanted, [_point(grid, one.rates) for one in before])
-    return rates_at(grid, found)
+        goal = _asked(_seed(plan, cell, candidate), grid, before)
+    point = nearest([len(values) for values in grid.values()], goal, [_point(grid, result.rates) for result in before])
+    return rates_at(grid, point)
 
 
 def winner(tried: Mapping[int, CandidateResult]) -> int | None:
@@ -55,7 +55,7 @@ def winner(tried: Mapping[int, CandidateResult]) -> int | None:
 
 def ranked(tried: Mapping[int, CandidateResult]) -> list[int]:
     """Numbers of the candidates that have a dev score, the best first, the earlier first among equals."""
-    finished = {number: one.value for number, one in tried.items() if one.value is not None}
+    finished = {number: result.value for number, result in tried.items() if result.value is not None}
     return sorted(finished, key=lambda number: (-finished[number], number))
 
 
@@ -76,11 +76,11 @@ def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[Ca
     # The start-up points are ours and already there, so the model speaks from the first question on.
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, constant_liar=False)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    for one in before:
-        point = dict(zip(grid, _point(grid, one.rates), strict=True))
+    for result in before:
+        point = dict(zip(grid, _point(grid, result.rates), strict=True))
         params = {kind: point[kind] for kind in space}
         # Optuna forgets a failed trial, but a collapsed one says where not to look: no metric is below 0.
-        value = 0.0 if one.collapsed else one.value
+        value = 0.0 if result.collapsed else result.value
         state = optuna.trial.TrialState.COMPLETE if value is not None else optuna.trial.TrialState.FAIL
         study.add_trial(optuna.create_trial(params=params, distributions=space, value=value, state=state))
     asked = study.ask(fixed_distributions=space).params

@@ -533,9 +533,9 @@ def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one
     states = {"done": 4, "loser": 4}
     assert Counter(row.state for row in rows) == states
     assert sum(row.message.startswith("stopped at rung 1 (50%)") for row in rows) == 2
-    assert sum(row.message == "not scored: loser" for row in rows) == 2
+    assert sum(row.message == "eliminated after its target phase, not scored" for row in rows) == 2
     page = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
-    assert "stopped at rung 1 (50%): loser" in page
+    assert "eliminated at rung 1 (50%)" in page
     with_data_of(Store(tmp_path / "results" / "store"), tmp_path / "alone" / "store")
     report, _ = reported(tmp_path / "study.yaml", tmp_path / "alone")
     told = [

@@ -57,7 +57,7 @@ def test_only_the_best_candidate_of_a_cell_is_scored_and_its_weights_are_kept_un
         assert scored == (row.state == "done")
         if row.cell.target == "world/topic" and row.role == "candidate":
             assert row.selected == scored
-            assert row.message == ("" if scored else "not scored: loser")
+            assert row.message == ("" if scored else "eliminated after its target phase, not scored")
             assert lab.store.phase(row.phases[-1]).released == (not scored)  # who scores releases it afterwards
     assert len(lab.admission.outcomes.done) + len(lab.admission.outcomes.eliminated) == lab.admission.total
 
@@ -147,7 +147,7 @@ def test_at_each_rung_the_better_half_goes_on_and_the_others_are_stopped_there(t
     lab = Lab(study(tmp_path, **BOTH), tmp_path, workers=3).run()
     messages = Counter(row.message for row in lab.ledger.chains() if row.state == "loser")
     cells = sum(trained(lab.admission.plan, cell) for cell in lab.admission.plan.cells)
-    assert messages == {"stopped at rung 1 (25%): loser": 2 * cells, "stopped at rung 2 (50%): loser": cells}
+    assert messages == {"eliminated at rung 1 (25%)": 2 * cells, "eliminated at rung 2 (50%)": cells}
     for row in lab.ledger.chains():
         if row.state == "loser":
             rung = 0.25 if "rung 1" in row.message else 0.5
@@ -264,7 +264,11 @@ def test_winners_only_and_halving_choose_among_real_chains_and_the_report_shows_
     assert done == 1
     (scored,) = report.results
     shown = tuning_frame(report.chains).set_index("candidate")
-    assert Counter(shown["state"]) == {"done": 1, "not scored: loser": 1, "stopped at rung 1 (50%): loser": 2}
+    assert Counter(shown["state"]) == {
+        "done": 1,
+        "eliminated after its target phase, not scored": 1,
+        "eliminated at rung 1 (50%)": 2,
+    }
     assert shown["dev"].notna().all()
     assert shown.loc[shown["selected"], "state"].tolist() == ["done"]
     by_chain = report.scores.groupby("chain")["state"].first()
@@ -355,7 +359,7 @@ def test_the_money_for_a_winners_scores_is_held_while_its_last_rival_is_trained(
         lab = Lab(study(folder, **WINNERS, budget=f"{cost * share:.0f} flops"), folder, workers=2).run()
         by_cell = Counter(row.cell for row in lab.ledger.chains() if row.role == "candidate")
         for state in lab.admission.cells:
-            if state.count > 1 and by_cell[state.cell] == state.count and state.tuned:
+            if state.count > 1 and by_cell[state.cell] == state.count and state.is_decided:
                 assert any(r.state == "done" for r in lab.ledger.chains() if r.cell == state.cell)
 
 

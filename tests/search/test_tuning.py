@@ -17,7 +17,7 @@ from sweep.plan.halving import stages
 from sweep.plan.order import coverage_order, summary, warm_starts
 from sweep.plan.plan import Plan
 from sweep.search.candidates import CandidateResult, rates_for
-from sweep.search.tournament import CellState, proposal
+from sweep.search.tournament import Tournament, proposal
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 4}}
 AXES = {
@@ -195,7 +195,7 @@ def test_a_candidate_takes_up_the_best_of_its_warm_starts_candidates_up_to_its_o
     """What is finished beyond that depends on the clock."""
     plan = tuned(tmp_path, tuning={"candidates": 6, "startup": 2})
     index, known = next((i, known) for i, known in warm_starts(plan, coverage_order(plan)).items() if known)
-    cells = [CellState(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells]
+    cells = [Tournament(cell, plan.candidates(cell), plan.startup(cell), stages(plan, cell)) for cell in plan.cells]
     state, other = cells[index], cells[known["target"]]
     low, *_, high = plan.grid(other.cell)["target"]
     first = proposal(plan, cells, known, state, 0)
@@ -203,7 +203,7 @@ def test_a_candidate_takes_up_the_best_of_its_warm_starts_candidates_up_to_its_o
     state.started[0] = plan.chain(state.cell, first, 1)
     for number, (rate, dev) in enumerate([(low, 0.2), (high, 0.1), (high, 0.9)]):
         assert (proposal(plan, cells, known, state, 1) is None) == (number < 2)
-        list(other.note(0, number, CandidateResult({"pretrain": 1e-3, "target": rate}, dev)))
+        list(other.record(0, number, CandidateResult({"pretrain": 1e-3, "target": rate}, dev)))
     second = proposal(plan, cells, known, state, 1)
     assert second is not None
     assert second["target"] == low
