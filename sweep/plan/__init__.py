@@ -1,1 +1,1 @@
-"""What a study says, what will run, and what it costs."""
+"""Plans of studies: cells, chains, shared phases, their cost and order. Runs nothing."""

@@ -1,32 +1,58 @@
-"""Checks of a study against its tasks: mixing, chain budgets, rows in common, examples counted.
+"""Checks of a study against its tasks and encoders, and the notes of its plan on what weakens it.
 
-A fact is kept under digests of the rows that it is about: it holds for any study that reads them, and for no others.
+A check raises StudyError with the place in the study file. A note is a sentence: `sweep plan` prints it and the report
+repeats it. What was read of data is a fact under digests of the rows that it is about: it holds for any study that
+reads them, and for no others.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sweep.config.axes import Cell
+from sweep.config.axes import Arm, Cell
 from sweep.config.phases import Phases, Text
 from sweep.config.study import Study
 from sweep.data.columns import PartedSource
 from sweep.errors import StudyError, nearest
 from sweep.identity import fingerprint
+from sweep.models.registry import GUESS, EncoderSource
 from sweep.plan.cost import Costs
 from sweep.plan.facts import Facts, TaskData
-from sweep.plan.languages import trained_in
+from sweep.plan.languages import group_flags, source_flags, trained_in
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import PRETRAIN
+from sweep.plan.recipe import INTERMEDIATE, PRETRAIN
 from sweep.tasks.check import SharedRows, overlap
 from sweep.tasks.synthetic import EmbeddedSource
 from sweep.tasks.task import Task
 
+# -- mistakes in the study file ----------------------------------------------------------------------------------------
+
+
+def check_settings(study: Study, path: Path) -> None:
+    """Checks that each phase that the axes need has settings. Raises StudyError."""
+    if any(study.axes.intermediate) and study.intermediate is None:
+        raise StudyError(f"{path}: intermediate", "nothing", "the settings of the intermediate phase are expected")
+    used = [study.encoders[name] for name in study.axes.encoder if name in study.encoders]
+    if any(encoder.random_init for encoder in used) and study.pretrain is None:
+        raise StudyError(f"{path}: pretrain", "nothing", "an encoder with 'random_init' needs a pretrain phase")
+
+
+def check_splits(tasks: Mapping[str, Task]) -> None:
+    """Checks that no test data is named as training data too. Raises StudyError."""
+    for source in (task.source for task in tasks.values() if isinstance(task.source, PartedSource)):
+        for test, train in itertools.product(source.splits.get("test", ()), source.splits.get("train", ())):
+            both = [language for language in test.languages if language in train.languages]
+            if both and test.reading() == train.reading():
+                problem = f"{source.part_place(test, both[0])}, which {train.where} names too"
+                raise StudyError(test.where, problem, "rows that nothing was trained on are expected")
+
 
 def check_mixing(study: Study, tasks: Mapping[str, Task], path: object) -> None:
-    """Ratios must be of tasks that are mixed and leave something for the others. Raises StudyError."""
+    """Checks sampling ratios (of mixed tasks, 1 together at most) and settings of raw text. Raises StudyError."""
     if study.pretrain is not None:
         _check_text(study.pretrain.text, [tasks[study.pretrain.task]], f"{path}: pretrain.text")
     if study.target is not None:
@@ -42,17 +68,17 @@ def _check_ratios(ratios: Mapping[str, float], phases: Sequence[tuple[str, ...]]
     known = sorted({name for names in mixed for name in names})
     for name in ratios:
         if name not in known:
-            wanted = f"one of {', '.join(known)}" if known else "an intermediate of several tasks"
-            found = f"{name!r}, which no phase mixes with another task"
-            raise StudyError(f"{where}.sampling.ratios", found, f"{wanted} is expected", nearest(name, known))
+            expected = f"one of {', '.join(known)}" if known else "an intermediate of several tasks"
+            problem = f"{name!r}, which no phase mixes with another task"
+            raise StudyError(f"{where}.sampling.ratios", problem, f"{expected} is expected", nearest(name, known))
     for names in mixed:
         total, free = sum(ratios.get(name, 0.0) for name in names), [name for name in names if name not in ratios]
-        found = f"{total:g} for {'+'.join(names)}"
+        problem = f"{total:g} for {'+'.join(names)}"
         if not free and abs(total - 1) > 1e-6:
-            raise StudyError(f"{where}.sampling.ratios", f"{found}, each with a ratio", "1 together is expected")
+            raise StudyError(f"{where}.sampling.ratios", f"{problem}, each with a ratio", "1 together is expected")
         if free and total > 1 - 1e-6:
-            found += f", which leaves nothing for {', '.join(free)}"
-            raise StudyError(f"{where}.sampling.ratios", found, "less than 1 together is expected")
+            problem += f", which leaves nothing for {', '.join(free)}"
+            raise StudyError(f"{where}.sampling.ratios", problem, "less than 1 together is expected")
 
 
 def _check_text(text: Text, tasks: Sequence[Task], where: str) -> None:
@@ -62,13 +88,38 @@ def _check_text(text: Text, tasks: Sequence[Task], where: str) -> None:
     for task in raw:
         for index, language in enumerate(text.languages or ()):
             if language not in task.trained_in:
-                found = f"the language {language!r}, in which {task.name} has no text"
-                wanted = f"one of {', '.join(task.trained_in)} is expected"
-                raise StudyError(f"{where}.languages[{index}]", found, wanted, nearest(language, task.trained_in))
+                problem = f"the language {language!r}, in which {task.name} has no text"
+                expected = f"one of {', '.join(task.trained_in)} is expected"
+                raise StudyError(f"{where}.languages[{index}]", problem, expected, nearest(language, task.trained_in))
+
+
+def check_scored_layers(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
+    """Checks that overrides of scoring are of retrieval targets that are not trained. Raises StudyError."""
+    read = [name for name in study.axes.target if tasks[name].family.vectors and not tasks[name].trained_in]
+    for name in study.scoring.overrides:
+        if name not in read:
+            expected = "a retrieval target that is not trained is expected"
+            raise StudyError(f"{path}: scoring.overrides.{name}", repr(name), expected, nearest(name, read))
+
+
+def check_layers(study: Study, encoders: Mapping[str, EncoderSource], path: Path) -> None:
+    """Checks that every encoder has each layer that is scored, once. Raises StudyError."""
+    places = {"scoring.layer": study.scoring.layer}
+    places |= {f"scoring.overrides.{task}.layer": own.layer for task, own in study.scoring.overrides.items()}
+    for (place, layers), (name, source) in itertools.product(places.items(), encoders.items()):
+        last = source.shape.layers
+        for layer in layers or ():
+            if not -last - 1 <= layer <= last:
+                problem = f"{layer}, while {name} has the layers 0 (its embeddings) to {last}"
+                raise StudyError(f"{path}: {place}", problem, "a layer that every encoder has is expected")
+        read = [layer % (last + 1) for layer in layers or ()]  # -1 is the last one
+        if twice := [layer for layer, count in Counter(read).items() if count > 1]:
+            problem = f"{list(layers or ())}, which is layer {twice[0]} of {name} twice"
+            raise StudyError(f"{path}: {place}", problem, "each layer once is expected")
 
 
 def check_chain_budgets(study: Study, path: Path) -> None:
-    """Raises StudyError where it is not said once how long a phase is."""
+    """Checks that the length of each phase is given exactly once. Raises StudyError."""
     budgeted = study.axes.chain_budget is not None
     for place, settings in (
         ("pretrain", study.pretrain),
@@ -79,17 +130,17 @@ def check_chain_budgets(study: Study, path: Path) -> None:
             continue
         by_budget = budgeted and settings is not study.pretrain
         overrides = settings.overrides if isinstance(settings, Phases) else {}
-        said = [("", settings.model_dump()), *((f".overrides.{name}", found) for name, found in overrides.items())]
-        lengths = [f"{place}{where}.{name}" for where, one in said for name in ("epochs", "steps") if one.get(name)]
+        parts = {"": settings.model_dump(), **{f".overrides.{task}": changes for task, changes in overrides.items()}}
+        lengths = [f"{place}{part}.{name}" for part in parts for name in ("epochs", "steps") if parts[part].get(name)]
         if by_budget and lengths:
-            wanted = "axes.chain_budget says how long this phase is: leave it out"
-            raise StudyError(f"{path}: {lengths[0]}", "a length", wanted)
+            expected = "axes.chain_budget says how long this phase is: leave it out"
+            raise StudyError(f"{path}: {lengths[0]}", "a length", expected)
         if not by_budget and settings.epochs is None and settings.steps is None:
             raise StudyError(f"{path}: {place}", "no length", "exactly one of 'epochs' and 'steps' is expected")
 
 
 def check_affordable(plan: Plan, path: Path) -> None:
-    """Raises StudyError where a budget is too small for one step of each phase of some chain, as far as is planned."""
+    """Checks that each chain budget pays one step of each phase of every chain, as planned. Raises StudyError."""
     axis = plan.study.axes.chain_budget
     if axis is None:
         return
@@ -97,10 +148,10 @@ def check_affordable(plan: Plan, path: Path) -> None:
     least, cell = max(((_least(costs, cell), cell) for cell in plan.cells), key=lambda pair: pair[0])
     for index, flops in enumerate(axis.flops):
         if flops < least:
-            wanted = (
+            expected = (
                 f"at least {least:.3g} is expected: one step of each phase of {replace(cell, chain_budget=None).name}"
             )
-            raise StudyError(f"{path}: axes.chain_budget.flops[{index}]", f"{flops:g}", wanted)
+            raise StudyError(f"{path}: axes.chain_budget.flops[{index}]", f"{flops:g}", expected)
 
 
 def _least(costs: Costs, cell: Cell) -> float:
@@ -110,8 +161,92 @@ def _least(costs: Costs, cell: Cell) -> float:
     return max((cost / share for cost, share in steps), default=0.0)
 
 
+# -- notes of the plan -------------------------------------------------------------------------------------------------
+
+
+def plan_flags(plan: Plan, facts: Facts) -> Iterator[str]:
+    """Notes on a plan, those on its volumes apart."""
+    study, tasks, encoders = plan.study, plan.tasks, plan.encoders
+    if () not in study.axes.intermediate:
+        yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"
+    if len(study.axes.seed) == 1:
+        yield "one seed: differences between seeds are not seen, intervals are over examples only"
+    yield from data_flags(plan, facts)
+    for name, source in encoders.items():
+        if len({checkpoint.digest for checkpoint in source.checkpoints}) < len(source.checkpoints):
+            yield f"{name}: seeds with equal checkpoints; their differences show no noise of pretraining"
+        if source.guessed:
+            yield (
+                f"{name}: planned as if it had the shape of {GUESS}, and so are its costs: its own is known when a run"
+                " has begun; a model folder tells it at once"
+            )
+    yield from _idle_overrides(study, tasks)
+    yield from _length_flags(study, encoders)
+    yield from _trunk_flags(study)
+    yield from source_flags(study, tasks)
+    yield from budget_flags(study)
+    yield from group_flags(study, tasks)
+
+
+def data_flags(plan: Plan, facts: Facts) -> Iterator[str]:
+    """Sentences on what weakens the study, as far as its data was read: overlaps, and doubts about rows."""
+    done = "counted in means" if plan.study.report.overlapping else "left out of means"
+    marked = overlaps(plan, facts)
+    yield from (f"overlap: {name} and {target} {reason}; {done}" for (name, target), reason in marked.items())
+    for (name, target), shared in _shared(plan, facts):
+        if (name, target) not in marked and (sentences := ", ".join(shared.sentences())):
+            yield f"of {target} {sentences} stand in the training data of {name}: too few to mark its cells"
+    for name in plan.tasks:
+        if read := facts.rows_read(task_data(plan, name)):
+            yield from read.doubts
+
+
+def _idle_overrides(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
+    """Overrides of a task that no phase is on alone: nothing in the study reads them."""
+    alone = {
+        "intermediate": {names[0] for names in study.axes.intermediate if len(names) == 1},
+        "target": {name for name in study.axes.target if tasks[name].trained_in},
+    }
+    for kind, settings in (("intermediate", study.intermediate), ("target", study.target)):
+        for name in settings.overrides if settings is not None else ():
+            if name not in alone[kind]:
+                yield f"{kind}.overrides.{name} changes nothing: no {kind} phase of this study is on {name} alone"
+
+
+def _length_flags(study: Study, encoders: Mapping[str, EncoderSource]) -> Iterator[str]:
+    """Lengths that an encoder does not take: its sequences are cut to what it takes."""
+    asked: dict[str, int | None] = {}
+    for kind, settings in (
+        ("pretrain", study.pretrain),
+        ("intermediate", study.intermediate),
+        ("target", study.target),
+    ):
+        if settings is not None:
+            asked[f"{kind}.max_length"] = settings.max_length
+        for name, changes in settings.overrides.items() if isinstance(settings, Phases) else ():
+            asked[f"{kind}.overrides.{name}.max_length"] = changes.get("max_length")
+    for place, length in asked.items():
+        for name, source in encoders.items():
+            if length is not None and length > (longest := source.shape.max_length):
+                yield f"{place}: {length} tokens, of which {name} takes {longest} and the rest is cut; write {longest}"
+
+
+def _trunk_flags(study: Study) -> Iterator[str]:
+    settings = study.intermediate
+    if settings is None or len(study.axes.volume) == 1 or study.axes.chain_budget is not None:
+        return
+    for tasks in study.axes.intermediate:
+        chosen = settings.of(tasks)
+        if chosen.schedule != "wsd" or not tasks:
+            continue
+        if len(tasks) > 1:
+            yield f"volumes of {'+'.join(tasks)} share no steps: how its tasks are mixed depends on the volume"
+        elif chosen.epochs and chosen.epochs > 1:
+            yield f"volumes of {tasks[0]} share their first pass alone: epochs is {chosen.epochs:g}"
+
+
 def budget_flags(study: Study) -> Iterator[str]:
-    """What the plan says of an axis of chain budgets."""
+    """Notes of a plan on its axis of chain budgets."""
     axis = study.axes.chain_budget
     if axis is None:
         return
@@ -122,6 +257,70 @@ def budget_flags(study: Study) -> Iterator[str]:
     )
     if len(study.axes.volume) > 1 and study.intermediate is not None and study.intermediate.schedule == "wsd":
         yield "volumes share no steps: with chain budgets, those of one volume do"
+
+
+def volume_flags(asked: Plan) -> Iterator[str]:
+    """Volumes that leave out nothing, or may leave out nothing."""
+    settings = {(cell.intermediate, cell.source, cell.volume): cell for cell in asked.cells if cell.volume is not None}
+    for (names, source, volume), cell in settings.items():
+        read = next(recipe.languages for recipe in asked.recipes(cell) if recipe.kind == INTERMEDIATE)
+        phases = list(zip(names, read, strict=True))
+        known = [asked.examples(name, languages) for name, languages in phases]
+        named_volume = f"volume {volume} of {Arm(intermediate=names, source=source).label}"
+        most = f"the {max(filter(None, known)):,} training examples" if all(known) else "`examples`"
+        if (shown := asked.shown(cell)) != cell:
+            yield f"{named_volume}: no less than {most} that there are; run once, as {shown.text('volume')}"
+        elif all(known) and volume > max(filter(None, known)):
+            yield f"{named_volume}: more than {most} that there are; it is all of them"
+        elif None in known:
+            sizes = [asked.tasks[name].source.size("train", language) for name, spoken in phases for language in spoken]
+            if volume >= (guess := sum(size.examples for size in sizes)):
+                yield f"{named_volume}: there are about {guess:,} training examples; where no more, it is all of them"
+
+
+# -- data, as far as it was read ---------------------------------------------------------------------------------------
+
+
+def counted_examples(plan: Plan, facts: Facts) -> dict[tuple[str, str], int]:
+    """(task, language) -> training examples, of data that was read and of what this program makes itself.
+
+    What descriptions state and what a look at a file's bytes gives is not exact, and decides nothing.
+    """
+    counts = dict[tuple[str, str], int]()
+    for name, task in plan.tasks.items():
+        known: Mapping[str, int]
+        if isinstance(source := task.source, EmbeddedSource):
+            known = {language: source.examples("train", language) for language in (*task.trained_in, *task.sources)}
+        else:
+            read = facts.rows_read(task_data(plan, name))
+            known = read.train if read is not None else {}
+        counts |= {(name, language): examples for language, examples in known.items()}
+    return counts
+
+
+def overlaps(plan: Plan, facts: Facts) -> dict[tuple[str, str], str]:
+    """(intermediate task, target) where a gain is no fair one, as far as is known, and why."""
+    reasons = {}
+    rows = dict(_shared(plan, facts))
+    for target in plan.study.axes.target:
+        for name in sorted({name for names in plan.study.axes.intermediate for name in names}):
+            if reason := overlap(plan.tasks[name], plan.tasks[target], rows.get((name, target))):
+                reasons[name, target] = reason
+    return reasons
+
+
+def compared_pairs(plan: Plan) -> Iterator[tuple[str, str]]:
+    """(intermediate task, target) of which both are read from data that somebody else has made."""
+    read = [name for name, task in plan.tasks.items() if isinstance(task.source, PartedSource)]
+    names = dict.fromkeys(name for setting in plan.study.axes.intermediate for name in setting)
+    targets = [target for target in plan.study.axes.target if target in read]
+    yield from ((name, target) for name in names for target in targets if name in read and name != target)
+
+
+def _shared(plan: Plan, facts: Facts) -> Iterator[tuple[tuple[str, str], SharedRows]]:
+    for name, target in compared_pairs(plan):
+        if shared := facts.shared_rows(training_data(plan, name), task_data(plan, target)):
+            yield (name, target), shared
 
 
 def training_languages(plan: Plan, name: str) -> list[str]:
@@ -141,58 +340,3 @@ def training_data(plan: Plan, name: str) -> list[str]:
     """Digests of an intermediate task's training rows, language by language: a target may have some of them too."""
     languages = dict.fromkeys([*plan.tasks[name].trained_in, *training_languages(plan, name)])
     return [plan.rows[name, "train", language] for language in languages]
-
-
-def compared_pairs(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(intermediate task, target) of which both are read from data that somebody else has made."""
-    read = [name for name, task in plan.tasks.items() if isinstance(task.source, PartedSource)]
-    names = dict.fromkeys(name for setting in plan.study.axes.intermediate for name in setting)
-    targets = [target for target in plan.study.axes.target if target in read]
-    yield from ((name, target) for name in names for target in targets if name in read and name != target)
-
-
-def counted_examples(plan: Plan, facts: Facts) -> dict[tuple[str, str], int]:
-    """(task, language) -> training examples, of data that was read and of what this program makes itself.
-
-    What descriptions state and what a look at a file's bytes gives is not exact, and decides nothing.
-    """
-    found = dict[tuple[str, str], int]()
-    for name, task in plan.tasks.items():
-        known: Mapping[str, int]
-        if isinstance(source := task.source, EmbeddedSource):
-            known = {language: source.examples("train", language) for language in (*task.trained_in, *task.sources)}
-        else:
-            read = facts.rows_read(task_data(plan, name))
-            known = read.train if read is not None else {}
-        found |= {(name, language): examples for language, examples in known.items()}
-    return found
-
-
-def overlaps(plan: Plan, facts: Facts) -> dict[tuple[str, str], str]:
-    """(intermediate task, target) where a gain is no fair one, as far as is known, and why."""
-    found = {}
-    rows = dict(_shared(plan, facts))
-    for target in plan.study.axes.target:
-        for name in sorted({name for names in plan.study.axes.intermediate for name in names}):
-            if reason := overlap(plan.tasks[name], plan.tasks[target], rows.get((name, target))):
-                found[name, target] = reason
-    return found
-
-
-def data_flags(plan: Plan, facts: Facts) -> Iterator[str]:
-    """What weakens the study, as far as its data was read, in sentences."""
-    done = "counted in means" if plan.study.report.overlapping else "left out of means"
-    marked = overlaps(plan, facts)
-    yield from (f"overlap: {name} and {target} {reason}; {done}" for (name, target), reason in marked.items())
-    for (name, target), found in _shared(plan, facts):
-        if (name, target) not in marked and (said := ", ".join(found.sentences())):
-            yield f"of {target} {said} stand in the training data of {name}: too few to mark its cells"
-    for name in plan.tasks:
-        if read := facts.rows_read(task_data(plan, name)):
-            yield from read.doubts
-
-
-def _shared(plan: Plan, facts: Facts) -> Iterator[tuple[tuple[str, str], SharedRows]]:
-    for name, target in compared_pairs(plan):
-        if shared := facts.shared_rows(training_data(plan, name), task_data(plan, target)):
-            yield (name, target), shared

@@ -52,7 +52,7 @@ def forward_flops(shape: Shape, tokens: float, attended: float, batches: float) 
 
 
 def probe_examples(task: Task, train: Size) -> int:
-    """How many train examples a fresh head is fitted on: PROBE_EXAMPLES, or as many as have PROBE_VECTORS vectors.
+    """Train examples that a fresh head is fitted on: PROBE_EXAMPLES, or as many as have PROBE_VECTORS vectors.
 
     A text and an option are one vector, words and spans one per token; the same number for encoders of all sizes.
     """
@@ -117,13 +117,13 @@ class Costs:
 
     def parts(self, chain: Chain) -> dict[str, float]:
         """key -> FLOPs of everything a chain needs: its phases and its scores."""
-        found, before = {}, 0.0
+        flops, before = {}, 0.0
         for phase in chain.phases:
             reached = self.phase(chain.cell, phase.recipe, phase.trunk)
-            found[phase.key] = max(reached - before, 0.0) if phase.resumes else reached
+            flops[phase.key] = max(reached - before, 0.0) if phase.resumes else reached
             before = reached
-        found[chain.score] = self.score(chain.cell)
-        return found
+        flops[chain.score] = self.score(chain.cell)
+        return flops
 
     def attempt(self, chain: Chain, missing: Sequence[Phase], pause_at: float | None, resume_at: float = 0.0) -> float:
         """FLOPs of an attempt that trains the missing phases, the last from `resume_at` to `pause_at`, and of scoring.
@@ -136,19 +136,19 @@ class Costs:
         return total - (rest * parts[missing[-1].key] if missing else 0.0)
 
     def planned(self, chain: Chain) -> dict[str, float]:
-        """The same, as far as a candidate is planned to come: the first ones of a cell stand in for its better ones."""
+        """key -> FLOPs as far as a candidate is planned to come: a cell's first ones stand in for its better ones."""
         end, scored = planned_end(self.plan, chain)
-        found = self.parts(chain)
+        flops = self.parts(chain)
         if not scored:
-            del found[chain.score]
-            found[chain.phases[-1].key] *= end
-        return found
+            del flops[chain.score]
+            flops[chain.phases[-1].key] *= end
+        return flops
 
     def size(self, task: Task, split: str, language: str) -> Size:
         return self.measured.get((task.name, split, language)) or task.source.size(split, language)
 
     def _passes(self, recipe: Recipe) -> float:
-        """How often the phase sees its data."""
+        """Passes of the phase over its data."""
         settings = recipe.settings
         sizes = self._train_sizes(recipe)
         tokens = settings.sampling.one_pass({name: size.examples * size.tokens for name, size in sizes.items()})
@@ -240,12 +240,12 @@ class Speed:
         return bool(self._seconds_per_flop)
 
     def device_seconds(self, encoder: str, flops: float) -> float:
-        """Forecast for `flops` of work with an encoder. Measured rates contain all that chains do beside computing."""
+        """Forecast in device-seconds for `flops` of an encoder; measured rates hold what chains do beside computing."""
         if known := self._seconds_per_flop:
             return flops * (known.get(encoder) or sum(known.values()) / len(known))
         assumed = flops / ASSUMED_FLOPS_PER_SECOND["gpu" if self.gpu else "core"]
         return assumed + (CHAIN_OVERHEAD_SECONDS if flops > 0 else 0.0)
 
     def amount(self, budget: Budget, encoder: str, flops: float) -> float:
-        """The same work in the budget's unit."""
+        """Forecast for `flops` of work with an encoder, in the budget's unit."""
         return flops if budget.unit == "flops" else self.device_seconds(encoder, flops)

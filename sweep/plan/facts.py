@@ -35,7 +35,7 @@ class TaskData:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """How many rows a task was found to have when all were read."""
+    """Row counts of a task whose rows were all read."""
 
     rows: int
     train: Mapping[str, int]  # language -> training rows
@@ -44,7 +44,7 @@ class RowsRead:
 
 @dataclass(frozen=True)
 class Reached:
-    """Where a target phase stood when it paused at a rung."""
+    """Dev score and cost of a target phase when it paused at a rung."""
 
     dev: float  # 0..1
     flops: float  # of the phase so far
@@ -94,7 +94,7 @@ class Facts:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What the report says of the plan, as `sweep plan --json` prints it; {} where no run has made one."""
+        """Summary of the plan for the report, as `sweep plan --json` prints it; {} where no run has made one."""
         return self._json(PLAN) or {}
 
     def with_plan(self, summary: Mapping[str, Any]) -> Facts:
@@ -140,12 +140,12 @@ class Facts:
         return self._with(_checked(digest, families), "yes")
 
     def rows_read(self, data: TaskData) -> RowsRead | None:
-        """What reading all rows of a task has shown; None where nobody has, or they have changed since."""
+        """Row counts and doubts of a task; None where nobody has read its rows, or they have changed since."""
         known = self._json(data._name)
         return None if known is None else RowsRead(known["rows"], known["train"], tuple(known["doubts"]))
 
-    def with_rows_read(self, data: TaskData, found: RowsRead) -> Facts:
-        return self._with(data._name, json.dumps(asdict(found)))
+    def with_rows_read(self, data: TaskData, rows: RowsRead) -> Facts:
+        return self._with(data._name, json.dumps(asdict(rows)))
 
     def shared_rows(self, training: Sequence[str], target: TaskData) -> SharedRows | None:
         """Rows that training data, given by the digests of its parts, has in common with a target."""
@@ -166,12 +166,12 @@ class Facts:
     @property
     def sizes(self) -> dict[tuple[str, str, str], Size]:
         """(task, split, language) -> what was really loaded, where a plan has estimates."""
-        found = {}
+        sizes = {}
         for name, text in self._kind("size:"):
             task, split, language = name.rsplit(":", 2)
             examples, *means = text.split()
-            found[task, split, language] = Size(int(examples), *map(float, means))
-        return found
+            sizes[task, split, language] = Size(int(examples), *map(float, means))
+        return sizes
 
     def with_size(self, task: str, split: str, language: str, size: Size) -> Facts:
         means = [mean for mean in (size.tokens, size.sequences) if mean is not None]
@@ -179,7 +179,7 @@ class Facts:
         return self._with(f"size:{task}:{split}:{language}", " ".join(numbers))
 
     def reached(self, phase: str, rung: float) -> Reached | None:
-        """Where the target phase with this key paused at a rung, a share of its steps."""
+        """Dev score and cost of the target phase with this key at a rung, a share of its steps."""
         known = self._numbers(f"rung:{phase}:{rung:g}")
         return None if known is None else Reached(*known)
 
@@ -202,7 +202,7 @@ class Facts:
         return self._with(f"memory:{work}", f"{needed:.0f} {device:.0f}")
 
     def pace(self, work: str, chains: int) -> float | None:
-        """Device-seconds per FLOP of a kind of work where so many chains share a device."""
+        """Device-seconds per FLOP of a kind of work where `chains` of them share a device."""
         known = self._numbers(f"pace:{work}:{chains}")
         return None if known is None else known[0]
 

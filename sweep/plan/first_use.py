@@ -26,17 +26,17 @@ SMALL = 500_000  # bytes of data that are read and compared in a fifth of a seco
 
 def resolve_revisions(named: Named, facts: Facts) -> Facts:
     """Commits of hub data sets and encoders that no earlier run has resolved. Raises SweepError."""
-    found = NO_FACTS
+    resolved = NO_FACTS
     for task in named.tasks.values():
         for part in task.source.data_sets if isinstance(task.source, HubSource) else ():
-            if (facts | found).data_commit(part.data_set) is None:
-                found = found.with_data_commit(part.data_set, version_of(part))
+            if (facts | resolved).data_commit(part.data_set) is None:
+                resolved = resolved.with_data_commit(part.data_set, version_of(part))
     for encoder in _checkpoints(named.encoders):
         if encoder.on_hub and encoder.revision is None:
             assert encoder.location is not None
             if facts.encoder_commit(encoder.location) is None:
-                found = found.with_encoder_commit(encoder.location, encoder_commit(encoder.location))
-    return found
+                resolved = resolved.with_encoder_commit(encoder.location, encoder_commit(encoder.location))
+    return resolved
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class CheckedData:
 def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> CheckedData:
     """Reads every split of every task that the study uses. Raises DataError; its facts spare it the next time.
 
-    They say how many rows there are, what weakens them, and which rows intermediate tasks share with targets
-    (planning/data_facts.py). `names`: only these tasks.
+    They say how many rows there are, what weakens them, and which rows intermediate tasks share with targets. `names`:
+    only these tasks.
     """
-    found, read = NO_FACTS, dict[str, Checked]()
+    new_facts, read = NO_FACTS, dict[str, Checked]()
 
     def checked(name: str) -> Checked:
         if name not in read:
@@ -65,19 +65,19 @@ def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> 
     for name in chosen:
         with mistakes.collect():
             if facts.rows_read(data := task_data(plan, name)) is None:
-                one = checked(name)
-                found = found.with_rows_read(data, RowsRead(one.rows, one.train, one.doubts))
+                result = checked(name)
+                new_facts = new_facts.with_rows_read(data, RowsRead(result.rows, result.train, result.doubts))
     mistakes.raise_first()
     for name, target in compared_pairs(plan):
         pair = training_data(plan, name), task_data(plan, target)
         if {name, target} <= {*chosen} and facts.shared_rows(*pair) is None:
             training = [rows for (split, _), rows in checked(name).digests.items() if split == "train"]
-            found = found.with_shared_rows(*pair, SharedRows.of(training, checked(target).digests))
-    return CheckedData(found, tuple(note for one in read.values() for note in one.notes))
+            new_facts = new_facts.with_shared_rows(*pair, SharedRows.of(training, checked(target).digests))
+    return CheckedData(new_facts, tuple(note for result in read.values() for note in result.notes))
 
 
 def check_small_data(plan: Plan, facts: Facts) -> Facts:
-    """The same of what a plan can read on the side: local files of SMALL bytes in all, the smallest data sets first."""
+    """Facts on data that a plan can read on the side: local files of SMALL bytes in all, the smallest sets first."""
     sizes = {name: task.source.bytes() for name, task in plan.tasks.items() if isinstance(task.source, LocalSource)}
     ordered = sorted(sizes, key=lambda name: sizes[name])
     totals = accumulate(sizes[name] for name in ordered)
@@ -120,5 +120,5 @@ def encoder_commit(location: str) -> str:
     except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled, OSError) as failure:
         if isinstance(cached, str):
             return Path(cached).parent.name  # .../snapshots/<commit>/config.json
-        wanted = "a hub encoder that can be reached or is in the local cache, or a model folder, is expected"
-        raise StudyError(f"encoder {location}", f"no answer ({type(failure).__name__})", wanted) from failure
+        expected = "a hub encoder that can be reached or is in the local cache, or a model folder, is expected"
+        raise StudyError(f"encoder {location}", f"no answer ({type(failure).__name__})", expected) from failure

@@ -1,4 +1,4 @@
-"""Successive halving inside one cell: rungs, survivors, and how far each candidate is planned to come.
+"""Successive halving inside one cell: rungs, promotions, and how far each candidate is planned to come.
 
 A stage ends at a share of the target phase (a rung), at its end, or with scores. Candidates are compared when all of
 their cell stand there, so who goes on depends on no clock. Cells whose target is not trained in, and those of one
@@ -25,25 +25,25 @@ SCORED = None
 
 @dataclass(frozen=True)
 class Stage:
-    """So far candidates go, and so many of them go on from there."""
+    """A stage of successive halving: where candidates pause, and how many of them are promoted."""
 
     pause_at: float | None  # share of the target phase's steps; None: to their scores
     keep: int
 
 
 def stages(plan: Plan, cell: Cell) -> tuple[Stage, ...]:
-    """What the candidates of a cell go through; the one that is left after the last stage is the winner."""
+    """Stages that the candidates of a cell go through; the one that is left after the last is the winner."""
     left = plan.candidates(cell)
     if left == 1 or not plan.tasks[cell.target].trained_in:
         return (Stage(SCORED, 1),)
-    found = []
+    rungs = []
     halving = plan.study.tuning.halving
     for rung in halving.rungs if halving is not None else ():
         assert halving is not None
         left = math.ceil(left * halving.keep)
-        found.append(Stage(rung, left))
+        rungs.append(Stage(rung, left))
     last = TRAINED if plan.study.scoring.chains == "winners" else SCORED
-    return (*found, Stage(last, 1))
+    return (*rungs, Stage(last, 1))
 
 
 def cell_by_cell(study: Study) -> bool:
@@ -52,7 +52,7 @@ def cell_by_cell(study: Study) -> bool:
 
 
 def planned_end(plan: Plan, chain: Chain) -> tuple[float, bool]:
-    """The share of its target phase that a chain is trained for, and whether it is scored, if the first ones win."""
+    """(share of its target phase that a chain is trained for, whether it is scored), if the first candidates win."""
     if chain.role == REPLICA:
         return TRAINED, True
     for stage in stages(plan, chain.cell):
@@ -67,22 +67,22 @@ def rung_step(steps: int, evaluations: int, rung: float) -> int:
 
 
 def check_rungs(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
-    """Raises StudyError where a target phase has no dev score at a rung."""
+    """Checks that every target phase has a dev score at each rung. Raises StudyError."""
     halving, where = study.tuning.halving, f"{path}: tuning.halving"
     if halving is None or study.target is None:
         return
     for name in (name for name in study.axes.target if tasks[name].trained_in):
         settings = study.target.of((name,))
         if settings.schedule == "wsd":
-            found = f"the schedule wsd, whose decay alone is scored on dev (target {name})"
-            raise StudyError(where, found, "another schedule of the target phase, or no 'halving', is expected")
+            problem = f"the schedule wsd, whose decay alone is scored on dev (target {name})"
+            raise StudyError(where, problem, "another schedule of the target phase, or no 'halving', is expected")
         for index, rung in enumerate(halving.rungs):
             if abs(rung * settings.evaluations - round(rung * settings.evaluations)) > 1e-9:
-                found = f"{rung:g}, where the target phase of {name} has no dev score"
-                wanted = f"one of {', '.join(_scored_at(settings.evaluations))} is expected"
+                problem = f"{rung:g}, where the target phase of {name} has no dev score"
+                expected = f"one of {', '.join(_scored_at(settings.evaluations))} is expected"
                 if settings.evaluations == 1:
-                    wanted = "target.evaluations of at least 2 is expected: halving compares them"
-                raise StudyError(f"{where}.rungs[{index}]", found, wanted)
+                    expected = "target.evaluations of at least 2 is expected: halving compares them"
+                raise StudyError(f"{where}.rungs[{index}]", problem, expected)
 
 
 def _scored_at(evaluations: int) -> Iterator[str]:

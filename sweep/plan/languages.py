@@ -82,27 +82,27 @@ def source_settings(study: Study, tasks: Mapping[str, Task]) -> list[Pair]:
 
     A source that means what `own` means, such as `en` for English tasks, is `own`: it is no other cell.
     """
-    found = ((names, _canonical([tasks[name] for name in names], source)) for names, source in _asked(study))
-    return list(dict.fromkeys((names, source) for names, source in found if source is not None))
+    settings = ((names, _canonical([tasks[name] for name in names], source)) for names, source in _asked(study))
+    return list(dict.fromkeys((names, source) for names, source in settings if source is not None))
 
 
 def check_sources(study: Study, tasks: Mapping[str, Task], path: object) -> None:
-    """Refuses a source that no intermediate task has. Raises StudyError."""
+    """Checks that every source is one that an intermediate task has. Raises StudyError."""
     used = _translatable(study, tasks)
     known = sorted({language for task in used for language in having(task)})
     for index, source in enumerate(study.axes.source):
         where = f"{path}: axes.source[{index}]"
         if source == ALL and not any(task.sources for task in used):
-            found = "'all', while no intermediate task has training data in more than one language"
-            raise StudyError(where, found, f"one of {', '.join([OWN, *known])} is expected")
+            problem = "'all', while no intermediate task has training data in more than one language"
+            raise StudyError(where, problem, f"one of {', '.join([OWN, *known])} is expected")
         if source not in (OWN, ALL, *known):
-            found = f"the language {source!r}, in which no intermediate task has training data"
-            wanted = f"one of {', '.join([OWN, ALL, *known])} is expected"
-            raise StudyError(where, found, wanted, nearest(source, [OWN, ALL, *known]))
+            problem = f"the language {source!r}, in which no intermediate task has training data"
+            expected = f"one of {', '.join([OWN, ALL, *known])} is expected"
+            raise StudyError(where, problem, expected, nearest(source, [OWN, ALL, *known]))
 
 
 def source_flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
-    """What of the grid is left out, and what makes its arms unequal."""
+    """Notes of a plan on sources: cells that are left out, and what makes arms unequal."""
     used = _translatable(study, tasks)
     for source in study.axes.source:
         lacking = [task.name for task in used if not trained_in(task, source)]
@@ -154,35 +154,36 @@ def groups_of(study: Study) -> Groups:
 
 
 def check_groups(study: Study, tasks: Mapping[str, Task], path: object) -> None:
-    """Refuses groups that nobody defines and languages that no target has. Raises StudyError."""
+    """Checks that groups are defined, and of languages that a target has. Raises StudyError."""
     for index, name in enumerate(study.report.groups):
         if name not in (*NAMES, *study.language_groups):
             known = [*study.language_groups, *NAMES]
-            wanted = f"one of {', '.join(known)} is expected"
+            expected = f"one of {', '.join(known)} is expected"
             raise StudyError(
-                f"{path}: report.groups[{index}]", f"the unknown group {name!r}", wanted, nearest(name, known)
+                f"{path}: report.groups[{index}]", f"the unknown group {name!r}", expected, nearest(name, known)
             )
     languages = sorted(_languages(study, tasks))
     for group, members in study.language_groups.items():
         if group in NAMES:
-            wanted = "another name is expected, or report.groups"
-            raise StudyError(f"{path}: language_groups.{group}", "a group that every study knows", wanted)
+            expected = "another name is expected, or report.groups"
+            raise StudyError(f"{path}: language_groups.{group}", "a group that every study knows", expected)
         for index, language in enumerate(members):
             if language not in languages:
                 where = f"{path}: language_groups.{group}[{index}]"
-                found = f"the language {language!r}, which no target has"
+                problem = f"the language {language!r}, which no target has"
                 raise StudyError(
-                    where, found, f"one of {', '.join(languages)} is expected", nearest(language, languages)
+                    where, problem, f"one of {', '.join(languages)} is expected", nearest(language, languages)
                 )
 
 
 def group_flags(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
-    """Targets that say nothing about a group, and languages and encoders of which nothing is known."""
-    found = groups_of(study)
-    for group in dict.fromkeys(name for groups in found.values() for name in groups):
+    """Notes of a plan on groups: targets without a group's languages, languages and encoders nothing is known of."""
+    groups_by_encoder = groups_of(study)
+    for group in dict.fromkeys(name for groups in groups_by_encoder.values() for name in groups):
         for target in study.axes.target:
             has = set(tasks[target].languages)
-            lacking = [encoder for encoder, named in found.items() if group in named and not has & set(named[group])]
+            named = {encoder: groups[group] for encoder, groups in groups_by_encoder.items() if group in groups}
+            lacking = [encoder for encoder, languages in named.items() if not has & set(languages)]
             if lacking:
                 whose = f" for {', '.join(lacking)}" if group == UNSEEN_GROUP else ""
                 yield f"group {group}: {target} has none of its languages{whose}"

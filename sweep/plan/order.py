@@ -8,13 +8,12 @@ Among cells that cover equally the one with the least marginal cost comes first:
 earlier cell of the order has paid for. That is a matter of the plan alone, of stated sizes, never of what was measured
 or of what a store happens to hold: one worker and forty, a first run and a resumed one, have the same order.
 
-The first of them, for every kind of phase with rates to choose from: mostly the baseline says which rate the target
-takes, and the first target which one the intermediate phase takes, whose result is in the store by then. A rate is
-taken from a cell that is judged by a phase of the same kind alone: what is best for the intermediate task itself may be
-nothing for a target after it.
-
-Who that is follows from the plan, never from who was finished first. Cells that train the very same phases follow the
-same cells, so they remain alike. A cell that tries its whole grid follows nobody.
+A cell's tuning starts warm, per kind of phase with rates to choose from, at the best rate of the first cell of the
+order that trains this phase: mostly the baseline says which rate the target takes, and the first target which one the
+intermediate phase takes, whose result is in the store by then. A rate is taken from a cell that is judged by a phase of
+the same kind alone: what is best for the intermediate task itself may be nothing for a target after it. Which cell that
+is follows from the plan, never from which was finished first. Cells that train the very same phases start from the same
+cells, so they remain alike. A cell that tries its whole grid has no warm start.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Coverage:
 
     @cached_property
     def firsts(self) -> list[Parts]:
-        """What each cell's first candidate needs; all its candidates where one cell is tuned after another."""
+        """Per cell, key -> FLOPs of its first candidate; of all its candidates where cells are tuned one by one."""
         return [self._needs(cell) for cell in self.plan.cells]
 
     def _needs(self, cell: Cell) -> Parts:
@@ -75,12 +74,12 @@ class Coverage:
         place = {cell: index for index, cell in enumerate(self.plan.cells)}
         prices = {cell: sum(parts.values()) for cell, parts in zip(self.plan.cells, self.firsts, strict=True)}
         done: set[str] = set()
-        found: list[int] = []
+        ordered: list[int] = []
         for trained in (False, True):
             part = [cell for cell in self.plan.cells if bool(cell.intermediate) == trained]
             for cells in _rounds(_along_diagonals(part, prices), part):
-                found += _cheapest_first([place[cell] for cell in cells], self.firsts, done)
-        return found
+                ordered += _cheapest_first([place[cell] for cell in cells], self.firsts, done)
+        return ordered
 
     def covered(self, speed: Speed) -> Iterator[Covered]:
         """The cells that the study's budget covers with at least their first candidate; without one, all of them.
@@ -100,7 +99,7 @@ class Coverage:
                 yield Covered(cell, amount, spent)
 
     def least(self, speed: Speed) -> float:
-        """What the cheapest first chain costs alone, in the budget's unit (device-seconds where there is no budget)."""
+        """Cost of the cheapest first chain alone, in the budget's unit (device-seconds where there is no budget)."""
         budget, amounts = self.plan.study.budget, []
         for cell in self.plan.cells:
             chain = self._chain(cell, 0)
@@ -125,19 +124,19 @@ def _rounds(cells: Iterable[Cell], part: list[Cell]) -> Iterator[list[Cell]]:
     values = {axis: known for axis in CELL_COLUMNS if len(known := set(_values(part, axis))) > 1}
     tried = {axis: Counter(dict.fromkeys(known, 0)) for axis, known in values.items()}
     behind: dict[str, set[Any]] = {axis: set(known) for axis, known in values.items()}
-    found: list[Cell] = []
+    group: list[Cell] = []
     for cell in cells:
         if any(getattr(cell, axis) not in least for axis, least in behind.items()):
-            if found:
-                yield found
-            found = []
+            if group:
+                yield group
+            group = []
             behind = {axis: least or _least_tried(tried[axis]) for axis, least in behind.items()}
-        found.append(cell)
+        group.append(cell)
         for axis, least in behind.items():
             least.discard(getattr(cell, axis))
             tried[axis][getattr(cell, axis)] += 1
-    if found:
-        yield found
+    if group:
+        yield group
 
 
 def _least_tried(tried: Counter[Any]) -> set[Any]:
@@ -154,18 +153,18 @@ def _cheapest_first(cells: list[int], firsts: Sequence[Parts], done: set[str]) -
     missing = [_missing(firsts[cell], done) for cell in cells]
     heap = [(flops, place) for place, flops in enumerate(missing)]
     heapify(heap)
-    found: dict[int, int] = {}
-    while len(found) < len(cells):
+    ordered: dict[int, int] = {}
+    while len(ordered) < len(cells):
         flops, place = heappop(heap)
-        if place in found or flops != missing[place]:
+        if place in ordered or flops != missing[place]:
             continue  # a price from before some of it was paid
-        found[place] = cells[place]
+        ordered[place] = cells[place]
         new = [key for key in firsts[cells[place]] if key not in done]
         done.update(new)
-        for other in {other for key in new for other in users[key] if other not in found}:
-            missing[other] = _missing(firsts[cells[other]], done)
-            heappush(heap, (missing[other], other))
-    return list(found.values())
+        for user in {user for key in new for user in users[key] if user not in ordered}:
+            missing[user] = _missing(firsts[cells[user]], done)
+            heappush(heap, (missing[user], user))
+    return list(ordered.values())
 
 
 def _missing(parts: Parts, done: Set[str]) -> float:
@@ -238,7 +237,7 @@ def warm_starts(plan: Plan, order: Sequence[int]) -> dict[int, WarmStarts]:
     """Index of a cell -> its warm starts, for cells in the order in which they are first tried."""
     first: dict[tuple[object, ...], int] = {}
     alike: dict[tuple[object, ...], WarmStarts] = {}
-    found = {}
+    starts = {}
     for index in order:
         cell = plan.cells[index]
         recipes = plan.recipes(cell)
@@ -251,8 +250,8 @@ def warm_starts(plan: Plan, order: Sequence[int]) -> dict[int, WarmStarts]:
             alike[same] = known if plan.has_choice(cell) else {}
             for place in places.values():
                 first.setdefault(place, index)
-        found[index] = alike[same]
-    return found
+        starts[index] = alike[same]
+    return starts
 
 
 # The summary that is printed
@@ -261,7 +260,7 @@ SHOWN_CELLS = 100  # that a budget covers, in print
 
 
 def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
-    """What `sweep plan --json` prints.
+    """Summary of a plan as `sweep plan --json` prints it: counts, FLOPs, what the budget covers.
 
     `flops_last` is the part of `flops_shared` that would be left if all phases before the target phase were free.
     """
@@ -294,7 +293,7 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         "flops_unshared": unshared,
         "flops_shared": sum(distinct.values()),
         "flops_last": sum(flops for key, flops in distinct.items() if key in last),
-        "flops_planned": sum(needed.values()),  # what losers are spared left out
+        "flops_planned": sum(needed.values()),  # what eliminated candidates are spared left out
         "covered_by_budget": sum(1 for _ in first.covered(speed)),
         "least_budget": first.least(speed),
         # Their candidates are planned as if no dev score were known: what they share of earlier phases may differ.
@@ -305,50 +304,50 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
 
 def coverage(plan: Plan, costs: Costs, speed: Speed) -> list[dict[str, object]]:
     """The cells that the budget covers, in the order in which they are tried; amounts in the budget's unit."""
-    found = Coverage(plan, costs).covered(speed)
-    return [{"cell": one.cell.name, "amount": one.amount, "spent": one.spent} for one in found]
+    cells = Coverage(plan, costs).covered(speed)
+    return [{"cell": covered.cell.name, "amount": covered.amount, "spent": covered.spent} for covered in cells]
 
 
-def plan_text(planned: Plan, found: Mapping[str, Any], speed: Speed) -> str:
-    """The same for a person. `found` is the summary, with "coverage" where that is to be shown."""
+def plan_text(planned: Plan, numbers: Mapping[str, Any], speed: Speed) -> str:
+    """Summary of a plan as text. `numbers` is `summary`, with "coverage" where that is to be shown."""
     axes = planned.study.axes.texts()
-    lines = [f"study {found['study']}", table([(name, ", ".join(values)) for name, values in axes.items()], indent=2)]
-    ratio, limit = (found["flops_unshared"] / max(found[part], 1) for part in ("flops_shared", "flops_last"))
+    lines = [f"study {numbers['study']}", table([(name, ", ".join(values)) for name, values in axes.items()], indent=2)]
+    ratio, limit = (numbers["flops_unshared"] / max(numbers[part], 1) for part in ("flops_shared", "flops_last"))
     shared = f"{ratio:.1f} times; {limit:.1f} at most, were all phases before the target phase free"
     lines += [
-        f"{found['cells']:,} cells, {found['chains']:,} chains",
-        f"{found['phases_distinct']:,} distinct phases instead of {found['phases_unshared']:,}",
-        f"{found['flops_shared']:.3g} FLOPs, {found['flops_unshared']:.3g} one chain at a time ({shared})",
+        f"{numbers['cells']:,} cells, {numbers['chains']:,} chains",
+        f"{numbers['phases_distinct']:,} distinct phases instead of {numbers['phases_unshared']:,}",
+        f"{numbers['flops_shared']:.3g} FLOPs, {numbers['flops_unshared']:.3g} one chain at a time ({shared})",
     ]
-    if found["flops_planned"] < found["flops_shared"]:
-        ratio = found["flops_unshared"] / max(found["flops_planned"], 1)
+    if numbers["flops_planned"] < numbers["flops_shared"]:
+        ratio = numbers["flops_unshared"] / max(numbers["flops_planned"], 1)
         lines.append(
-            f"{found['flops_planned']:.3g} FLOPs ({ratio:.1f} times) without what losing candidates are spared"
+            f"{numbers['flops_planned']:.3g} FLOPs ({ratio:.1f} times) without what eliminated candidates are spared"
         )
-    if by_scores := found["cells_tuned_by_scores"]:
+    if by_scores := numbers["cells_tuned_by_scores"]:
         guessed = "planned as if none were known: they may share other phases than that"
         lines.append(f"{by_scores:,} cells choose learning rates by dev scores, {guessed}")
     budget = planned.study.budget
     whole = planned.study.scoring.chains == "winners" or planned.study.tuning.halving is not None
     what = "the tuning of" if whole else "the first candidate of"
-    covered = f"covers {what} {found['covered_by_budget']:,} of {found['cells']:,} cells"
-    if budget and not found["covered_by_budget"]:
-        least = budget.model_copy(update={"amount": found["least_budget"]})
+    covered = f"covers {what} {numbers['covered_by_budget']:,} of {numbers['cells']:,} cells"
+    if budget and not numbers["covered_by_budget"]:
+        least = budget.model_copy(update={"amount": numbers["least_budget"]})
         covered = f"below the cheapest chain, which needs {least}"
     lines.append(f"budget {budget}: {covered}" if budget else "no budget: everything is run")
     if budget and budget.unit == "device_seconds":
         assumed = "an assumed speed; a run measures it with the first chain of each encoder"
         lines.append(f"  (forecast at {'the speed that this study has measured' if speed.measured else assumed})")
-    lines += [f"note: {flag}" for flag in found["flags"]]
-    return "\n".join([*lines, *_coverage_lines(found.get("coverage", []), budget)])
+    lines += [f"note: {flag}" for flag in numbers["flags"]]
+    return "\n".join([*lines, *_coverage_lines(numbers.get("coverage", []), budget)])
 
 
 def _coverage_lines(cells: Sequence[dict[str, Any]], budget: Any) -> Iterator[str]:
     """The cells that a budget covers, in their order: what each adds, and what has been spent with it."""
     rows = []
-    for number, one in enumerate(cells[:SHOWN_CELLS], start=1):
-        amount, spent = (budget.model_copy(update={"amount": one[name]}) for name in ("amount", "spent"))
-        rows.append((str(number), f"{one['cell']}: {amount}, with those before {spent}"))
+    for number, entry in enumerate(cells[:SHOWN_CELLS], start=1):
+        amount, spent = (budget.model_copy(update={"amount": entry[name]}) for name in ("amount", "spent"))
+        rows.append((str(number), f"{entry['cell']}: {amount}, with those before {spent}"))
     if rows:
         yield table(rows, numbers={0}, indent=2)
     if len(cells) > SHOWN_CELLS:

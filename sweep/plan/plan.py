@@ -83,7 +83,7 @@ class Plan:
             yield self._target(cell)
 
     def phase_flops(self, cell: Cell, kind: str) -> float | None:
-        """What the steps of a phase may cost: its share of the chain's budget, divided among what the chain trains."""
+        """FLOPs that the steps of a phase may cost: its share of the chain's budget among the phases that it trains."""
         axis = self.study.axes.chain_budget
         if axis is None or cell.chain_budget is None:
             return None
@@ -106,11 +106,11 @@ class Plan:
     def readers(self, chain: Chain) -> Iterator[str]:
         """Keys of the scores that are taken of a chain's last phase: its own, and those of targets trained alike."""
         for target in self.study.axes.target:
-            other = replace(chain.cell, target=target)
-            if all(chain.rates.get(recipe.kind) in recipe.rates for recipe in self.recipes(other)):
-                found = self.chain(other, chain.rates, chain.seed)
-                if found.phases and found.phases[-1].key == chain.phases[-1].key:
-                    yield found.score
+            cell = replace(chain.cell, target=target)
+            if all(chain.rates.get(recipe.kind) in recipe.rates for recipe in self.recipes(cell)):
+                reader = self.chain(cell, chain.rates, chain.seed)
+                if reader.phases and reader.phases[-1].key == chain.phases[-1].key:
+                    yield reader.score
 
     def retained(self, cell: Cell) -> tuple[str, ...]:
         """The intermediate tasks that are scored again after the target phase."""
@@ -122,11 +122,11 @@ class Plan:
         return {recipe.kind: recipe.rates for recipe in self.recipes(cell)}
 
     def candidates(self, cell: Cell) -> int:
-        """How many candidates the cell's tuning compares: as many as the study says, or as its grid has."""
+        """Number of candidates that the cell's tuning compares: as many as the study says, or as its grid has."""
         return min(self.study.tuning.candidates, self._points(cell))
 
     def startup(self, cell: Cell) -> int:
-        """How many of them ask for no dev score of their own cell; all of them where it tries its whole grid."""
+        """Number of those that ask for no dev score of their own cell; all of them where it tries its whole grid."""
         whole = self.candidates(cell) == self._points(cell)
         return self.candidates(cell) if whole else min(self.study.tuning.startup, self.candidates(cell))
 
@@ -149,12 +149,12 @@ class Plan:
 
     def planned_chains(self) -> Iterator[Chain]:
         """All chains as far as they can be known before anything has run: candidates, then replicas of the first."""
-        first, *others = self.study.axes.seed
+        first, *replica_seeds = self.study.axes.seed
         for cell in self.cells:
             count = self.candidates(cell)
             for candidate in range(count):
                 yield self.chain(cell, self.planned_rates(cell, candidate), first, candidate)
-            for seed in others:
+            for seed in replica_seeds:
                 yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
 
     def _intermediate(self, cell: Cell) -> Recipe:
@@ -190,7 +190,7 @@ class Plan:
         return self._recipes[memo]
 
     def _limit(self, tasks: tuple[str, ...], languages: tuple[tuple[str, ...], ...], examples: int) -> int | None:
-        """None where no task has more examples than that: then it is another name for all of them."""
+        """The volume; None where no task has more examples than that: then it is another name for all of them."""
         most = max(self.examples(task, spoken) or math.inf for task, spoken in zip(tasks, languages, strict=True))
         return None if examples >= most else examples
 
@@ -209,8 +209,8 @@ class Plan:
         without = replace(cell, volume=None)
         if without not in self._largest:
             upwards = sorted(self.study.axes.values("volume"), key=lambda volume: volume or math.inf)
-            found = {self._intermediate(replace(cell, volume=volume)).digest: volume for volume in upwards}
-            self._largest[without] = found
+            volumes = {self._intermediate(replace(cell, volume=volume)).digest: volume for volume in upwards}
+            self._largest[without] = volumes
         return replace(cell, volume=self._largest[without].get(self._intermediate(cell).digest, cell.volume))
 
     def _training_digest(self, task: Task, languages: tuple[str, ...]) -> str:
@@ -236,19 +236,19 @@ class Plan:
         return tuple({recipe.digest: recipe for recipe in lengths}.values())
 
     def _volumes(self, cell: Cell) -> list[Recipe]:
-        """How often each of several tasks, or languages of text, is drawn depends on the volumes of all."""
+        """Recipes of all volumes, smallest first; the cell's alone where a mixture depends on its volume."""
         if len(cell.intermediate) > 1 or self._intermediate(cell).settings.text.temperature > 1:
             return [self._intermediate(cell)]
         upwards = sorted(self.study.axes.values("volume"), key=lambda volume: volume or math.inf)
         return [self._intermediate(replace(cell, volume=volume)) for volume in upwards]
 
     def _budgets(self, cell: Cell, kind: str) -> list[Recipe]:
-        """A target phase after an intermediate one shares none: with the budget, what it starts from is another."""
+        """Recipes of all chain budgets, smallest first; the cell's alone for a target after an intermediate phase."""
         axis = self.study.axes.chain_budget
         assert axis is not None
         if kind == TARGET:
-            found = [cell] if cell.intermediate else [replace(cell, chain_budget=budget) for budget in axis.flops]
-            return sorted(map(self._target, found), key=lambda recipe: recipe.flops or 0.0)
+            alike = [cell] if cell.intermediate else [replace(cell, chain_budget=budget) for budget in axis.flops]
+            return sorted(map(self._target, alike), key=lambda recipe: recipe.flops or 0.0)
         # Of a target that is not trained in, the intermediate phase gets the whole budget.
         targets = {bool(self.tasks[name].trained_in): name for name in self.study.axes.target}.values()
         cells = (replace(cell, chain_budget=budget, target=name) for budget in axis.flops for name in targets)
@@ -280,7 +280,7 @@ class Plan:
         return _join("score", versions, weights, *self._readings[cell])
 
     def _read(self, cell: Cell) -> Iterator[str]:
-        """What is scored of a cell's weights, and how."""
+        """Identity of what is scored of a cell's weights, and how: part of the key of its scores."""
         task = self.tasks[cell.target]
         yield from (task.name, self.tests[task.name], self.study.runtime.precision)
         yield json.dumps(scoring_settings(self.study, task, self.encoders[cell.encoder]), sort_keys=True)

@@ -35,9 +35,9 @@ Rates = Mapping[str, float]  # learning rate per kind of phase
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a phase does to weights, learning rate and seed apart.
+    """Recipe of a phase: all that changes its weights, learning rate and seed apart.
 
-    What its tasks are called does nothing: targets that are trained on the same data share a phase.
+    What its tasks are called changes nothing: targets that are trained on the same data share a phase.
     """
 
     kind: str
@@ -51,10 +51,10 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        told = {name: value for name, value in self.record().items() if name != "tasks"}
+        hashed = {name: value for name, value in self.record().items() if name != "tasks"}
         ratios = [self.settings.sampling.ratios.get(task) for task in self.tasks]
         versions = [PHASE_VERSION, ENCODING_VERSION]
-        return fingerprint({"versions": versions, **told, "sampling": {**told["sampling"], "ratios": ratios}})
+        return fingerprint({"versions": versions, **hashed, "sampling": {**hashed["sampling"], "ratios": ratios}})
 
     @cached_property
     def rates(self) -> tuple[float, ...]:
@@ -109,7 +109,7 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """Which chain a line is about; the candidates of a cell share it."""
+        """Cell and seed, in lines about a chain; the candidates of a cell share it."""
         return f"{self.cell.name}, seed {self.seed}"
 
 
@@ -133,17 +133,17 @@ def spread(sizes: tuple[int, ...], count: int, first: Point) -> tuple[Point, ...
     chosen = [first]
     while len(chosen) < min(count, math.prod(sizes)):
         left = untried(sizes, chosen)
-        chosen.append(max(left, key=lambda point: min(_apart(sizes, point, other) for other in chosen)))
+        chosen.append(max(left, key=lambda point: min(_apart(sizes, point, earlier) for earlier in chosen)))
     return tuple(chosen)
 
 
-def nearest(sizes: Sequence[int], wanted: Point, tried: Sequence[Point]) -> Point:
+def nearest(sizes: Sequence[int], goal: Point, tried: Sequence[Point]) -> Point:
     """The wanted point, or the untried one nearest to it, by its last axis if possible: twice would be a waste.
 
     The last axis is the last phase's. Another rate for one before it may be a phase that nobody has trained.
     """
     return min(
-        untried(sizes, tried), key=lambda point: (_square(point[:-1], wanted[:-1]), _square(point[-1:], wanted[-1:]))
+        untried(sizes, tried), key=lambda point: (_square(point[:-1], goal[:-1]), _square(point[-1:], goal[-1:]))
     )
 
 
@@ -157,12 +157,12 @@ def rates_at(grid: Mapping[str, Sequence[float]], point: Point) -> dict[str, flo
     return {kind: rates[index] for (kind, rates), index in zip(grid.items(), point, strict=True)}
 
 
-def _square(one: Point, other: Point) -> int:
-    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
+def _square(left: Point, right: Point) -> int:
+    return sum((a - b) ** 2 for a, b in zip(left, right, strict=True))
 
 
-def _apart(sizes: Sequence[int], one: Point, other: Point) -> float:
-    steps = zip(one, other, sizes, strict=True)
+def _apart(sizes: Sequence[int], left: Point, right: Point) -> float:
+    steps = zip(left, right, sizes, strict=True)
     return float(sum(((a - b) / max(size - 1, 1)) ** 2 for a, b, size in steps))
 
 
@@ -172,7 +172,7 @@ def default_layer(layers: int) -> int:
 
 
 def scoring_settings(study: Study, task: Task, encoder: EncoderSource) -> dict[str, Any]:
-    """What of the study's scoring settings counts for a task; layers count from the embedding layer, 0.
+    """Scoring settings of the study that count for a task; layers count from the embedding layer, 0.
 
     The first layer is the one that counts; the others are shown beside it.
     """
@@ -189,5 +189,5 @@ def scoring_settings(study: Study, task: Task, encoder: EncoderSource) -> dict[s
 
 
 def read_layers(settings: Mapping[str, Any], encoder: EncoderSource) -> list[int]:
-    """The same layers as a model takes them: -1 is the last one, its final norm included."""
+    """Layers to read as a model takes them: -1 is the last one, its final norm included."""
     return [-1 if layer == encoder.shape.layers else layer for layer in settings.get("layers", [-1])]

@@ -1,4 +1,4 @@
-"""From the names in a study file to a plan: looks up tasks and encoders, makes the cells, flags what to distrust.
+"""Resolution of a study file into a plan: looks up tasks and encoders, makes the cells, flags what to distrust.
 
 Every mistake is said before anything runs, with its place in the file. Needs no network: hub data that was not resolved
 yet is planned from tables and gets its commit at first use.
@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.config.axes import CROSSED, PAIRED, Arm, Cell
-from sweep.config.phases import Phases
+from sweep.config.axes import CROSSED, PAIRED, Cell
 from sweep.config.study import Study
-from sweep.data.columns import PartedSource
 from sweep.data.hub import HubSource
 from sweep.errors import Mistakes, StudyError, nearest
 from sweep.identity import fingerprint
-from sweep.models.registry import GUESS, EncoderSource, encoder_source, per_seed
+from sweep.models.registry import EncoderSource, encoder_source, per_seed
 from sweep.plan.checks import (
-    budget_flags,
     check_affordable,
     check_chain_budgets,
+    check_layers,
     check_mixing,
+    check_scored_layers,
+    check_settings,
+    check_splits,
     counted_examples,
-    data_flags,
     overlaps,
+    plan_flags,
+    volume_flags,
 )
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.halving import check_rungs
-from sweep.plan.languages import check_groups, check_sources, group_flags, source_flags, source_settings
+from sweep.plan.languages import check_groups, check_sources, source_settings
 from sweep.plan.plan import Plan, Rows
-from sweep.plan.recipe import INTERMEDIATE
 from sweep.tasks.describe import own_task
 from sweep.tasks.table import TASKS
 from sweep.tasks.task import Task
@@ -63,8 +63,8 @@ def resolve(study: Study, path: Path, facts: Facts = NO_FACTS) -> Plan:
 
 
 def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
-    """What a study file names; files are read for their digests, and nobody is asked. Adds to `mistakes`."""
-    for check in (_check_settings, check_chain_budgets):
+    """Tasks and encoders that a study file names; reads files for their digests, asks no hub. Adds to `mistakes`."""
+    for check in (check_settings, check_chain_budgets):
         with mistakes.collect():
             check(study, path)
     tasks, rows = dict[str, Task](), dict[tuple[str, str, str], str]()
@@ -73,7 +73,7 @@ def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
             rows |= {} if _on_hub(task) else _row_digests(task)
             tasks[name] = task
     with mistakes.collect():
-        _check_splits(tasks)
+        check_splits(tasks)
     encoders = dict[str, EncoderSource]()
     for index, name in enumerate(study.axes.encoder):
         text = _tokenizer_text(study, name)
@@ -82,7 +82,7 @@ def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
                 encoders[name] = _encoder(study, path, index, rows, tasks)
     named = Named(study, path, tasks, rows, encoders)
     if not mistakes:
-        for check_tasks in (check_groups, check_sources, check_mixing, _check_readings, check_rungs):
+        for check_tasks in (check_groups, check_sources, check_mixing, check_scored_layers, check_rungs):
             with mistakes.collect():
                 check_tasks(study, tasks, path)
     return named
@@ -109,7 +109,7 @@ def make_plan(named: Named, facts: Facts, mistakes: Mistakes) -> Plan:
                 encoders[name] = _encoder(study, path, index, rows, tasks)
     plan = Plan(study, encoders, tasks, rows, ())
     with mistakes.collect():
-        _check_layer(study, encoders, path)
+        check_layers(study, encoders, path)
     if mistakes:
         return plan
     plan = informed(dataclasses.replace(plan, cells=_cells(study, tasks)), facts)
@@ -119,7 +119,7 @@ def make_plan(named: Named, facts: Facts, mistakes: Mistakes) -> Plan:
 
 
 def shaped(plan: Plan, facts: Facts, path: Path) -> Plan:
-    """The same plan with shapes of hub encoders that were read meanwhile. Raises StudyError where they do not fit."""
+    """A plan with the shapes of hub encoders that were read meanwhile. Raises StudyError where they do not fit."""
     encoders = {
         name: _as_known(source, facts, f"{path}: axes.encoder[{index}]")
         for index, (name, source) in enumerate(plan.encoders.items())
@@ -127,7 +127,7 @@ def shaped(plan: Plan, facts: Facts, path: Path) -> Plan:
     if encoders == plan.encoders:
         return plan
     plan = dataclasses.replace(plan, encoders=encoders)
-    _check_layer(plan.study, encoders, path)
+    check_layers(plan.study, encoders, path)
     check_affordable(plan, path)
     return plan
 
@@ -144,14 +144,14 @@ def _tokenizer_text(study: Study, encoder: str) -> str | None:
 
 def _row_digests(task: Task) -> dict[tuple[str, str, str], str]:
     """(task, split, language) -> digest of its rows and of what they mean: all that a study can read of a task."""
-    found = {}
+    digests = {}
     trained = tuple(dict.fromkeys((*task.trained_in, *task.sources)))
     dev = task.calibrated_in or trained
     for split, languages in (("train", trained), ("dev", dev), ("test", (*task.languages, *task.pool))):
         for language in languages:
             read = task.source.identity(split, language)
-            found[task.name, split, language] = fingerprint({"rows": read, **task.identity()})
-    return found
+            digests[task.name, split, language] = fingerprint({"rows": read, **task.identity()})
+    return digests
 
 
 def _pinned(task: Task, facts: Facts) -> Task:
@@ -162,14 +162,6 @@ def _pinned(task: Task, facts: Facts) -> Task:
     return dataclasses.replace(task, source=task.source.at(known))
 
 
-def _check_settings(study: Study, path: Path) -> None:
-    if any(study.axes.intermediate) and study.intermediate is None:
-        raise StudyError(f"{path}: intermediate", "nothing", "the settings of the intermediate phase are expected")
-    used = [study.encoders[name] for name in study.axes.encoder if name in study.encoders]
-    if any(encoder.random_init for encoder in used) and study.pretrain is None:
-        raise StudyError(f"{path}: pretrain", "nothing", "an encoder with 'random_init' needs a pretrain phase")
-
-
 def _tasks(study: Study, path: Path, mistakes: Mistakes) -> dict[str, Task]:
     """Every task that a phase, a tokenizer or a score of the study reads."""
     root = (path.parent / (study.data_root or ".")).resolve()
@@ -177,26 +169,16 @@ def _tasks(study: Study, path: Path, mistakes: Mistakes) -> dict[str, Task]:
     for name, description in study.tasks.items():
         with mistakes.collect():
             known[name] = own_task(name, description, root, f"{path}: tasks.{name}", path.parent.resolve())
-    found = {}
+    tasks = {}
     for where, name, used in _named(study):
         with mistakes.collect():
             if name not in known:
-                wanted = f"one of {', '.join(sorted(known))} is expected"
-                raise StudyError(f"{path}: {where}", f"the unknown task {name!r}", wanted, nearest(name, known))
+                expected = f"one of {', '.join(sorted(known))} is expected"
+                raise StudyError(f"{path}: {where}", f"the unknown task {name!r}", expected, nearest(name, known))
             if used and (task := known[name]) is not None:
                 _check_use(task, f"{path}: {where}", study)
-                found[name] = task
-    return found
-
-
-def _check_splits(tasks: Mapping[str, Task]) -> None:
-    """Refuses test data that is named as training data too."""
-    for source in (task.source for task in tasks.values() if isinstance(task.source, PartedSource)):
-        for test, train in itertools.product(source.splits.get("test", ()), source.splits.get("train", ())):
-            both = [language for language in test.languages if language in train.languages]
-            if both and test.reading() == train.reading():
-                found = f"{source.part_place(test, both[0])}, which {train.where} names too"
-                raise StudyError(test.where, found, "rows that nothing was trained on are expected")
+                tasks[name] = task
+    return tasks
 
 
 def _named(study: Study) -> Iterator[tuple[str, str, bool]]:
@@ -237,15 +219,15 @@ def _encoder(study: Study, path: Path, index: int, rows: Rows, tasks: Mapping[st
     where = f"{path}: axes.encoder[{index}]"
     hint = nearest(name, study.encoders) if described is None else None
     if hint is not None and "/" not in name:
-        wanted = f"one of {', '.join(study.encoders)} is expected"
-        raise StudyError(where, f"the unknown encoder {name!r}", wanted, hint)
+        expected = f"one of {', '.join(study.encoders)} is expected"
+        raise StudyError(where, f"the unknown encoder {name!r}", expected, hint)
     text = _text_digest(tasks[described.tokenizer.text], rows) if described and described.tokenizer else None
     return encoder_source(name, described, path.parent, text, study.axes.seed, where)
 
 
 def _as_known(source: EncoderSource, facts: Facts, where: str) -> EncoderSource:
     """An encoder with the commit and the shape that a run has found. Raises StudyError where shapes of seeds differ."""
-    known = {seed: _checkpoint_as_known(one, facts) for seed, one in source.by_seed}
+    known = {seed: _checkpoint_as_known(checkpoint, facts) for seed, checkpoint in source.by_seed}
     return per_seed(known, where) if known else _checkpoint_as_known(source, facts)
 
 
@@ -265,130 +247,21 @@ def _text_digest(task: Task, rows: Rows) -> str:
     return fingerprint([rows[task.name, "train", language] for language in task.trained_in])
 
 
-def _check_layer(study: Study, encoders: Mapping[str, EncoderSource], path: Path) -> None:
-    places = {"scoring.layer": study.scoring.layer}
-    places |= {f"scoring.overrides.{task}.layer": own.layer for task, own in study.scoring.overrides.items()}
-    for (place, layers), (name, source) in itertools.product(places.items(), encoders.items()):
-        last = source.shape.layers
-        for layer in layers or ():
-            if not -last - 1 <= layer <= last:
-                found = f"{layer}, while {name} has the layers 0 (its embeddings) to {last}"
-                raise StudyError(f"{path}: {place}", found, "a layer that every encoder has is expected")
-        read = [layer % (last + 1) for layer in layers or ()]  # -1 is the last one
-        if twice := [layer for layer, count in Counter(read).items() if count > 1]:
-            found = f"{list(layers or ())}, which is layer {twice[0]} of {name} twice"
-            raise StudyError(f"{path}: {place}", found, "each layer once is expected")
-
-
-def _check_readings(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
-    read = [name for name in study.axes.target if tasks[name].family.vectors and not tasks[name].trained_in]
-    for name in study.scoring.overrides:
-        if name not in read:
-            wanted = "a retrieval target that is not trained is expected"
-            raise StudyError(f"{path}: scoring.overrides.{name}", repr(name), wanted, nearest(name, read))
-
-
 def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
-    first, *others = CROSSED
-    pairs, values = source_settings(study, tasks), map(study.axes.values, others)
+    first, *other_axes = CROSSED
+    pairs, values = source_settings(study, tasks), map(study.axes.values, other_axes)
     points = itertools.product(study.axes.values(first), pairs, *values)
-    names = (first, *PAIRED, *others)
+    names = (first, *PAIRED, *other_axes)
     cells = (Cell(**dict(zip(names, (value, *pair, *rest), strict=True))) for value, pair, *rest in points)
     return tuple(dict.fromkeys(cell.reference if cell.baseline else cell for cell in cells))
 
 
 def informed(plan: Plan, facts: Facts) -> Plan:
-    """The same plan as far as its data is known now: which volumes are all of it, which tasks overlap, what is flagged.
+    """A plan with what is known of its data now: which volumes are all of it, which tasks overlap, what is flagged.
 
     Volumes that leave out nothing are one cell, with the largest of them.
     """
     asked = dataclasses.replace(plan, cells=_cells(plan.study, plan.tasks), counted=counted_examples(plan, facts))
     cells = tuple(dict.fromkeys(map(asked.shown, asked.cells)))
-    flags = (*_flags(asked, facts), *_volume_flags(asked))
+    flags = (*plan_flags(asked, facts), *volume_flags(asked))
     return dataclasses.replace(asked, cells=cells, flags=flags, overlaps=overlaps(plan, facts))
-
-
-def _volume_flags(asked: Plan) -> Iterator[str]:
-    """Volumes that leave out nothing, or may leave out nothing."""
-    settings = {(cell.intermediate, cell.source, cell.volume): cell for cell in asked.cells if cell.volume is not None}
-    for (names, source, volume), cell in settings.items():
-        read = next(recipe.languages for recipe in asked.recipes(cell) if recipe.kind == INTERMEDIATE)
-        phases = list(zip(names, read, strict=True))
-        known = [asked.examples(name, languages) for name, languages in phases]
-        said = f"volume {volume} of {Arm(intermediate=names, source=source).label}"
-        most = f"the {max(filter(None, known)):,} training examples" if all(known) else "`examples`"
-        if (shown := asked.shown(cell)) != cell:
-            yield f"{said}: no less than {most} that there are; run once, as {shown.text('volume')}"
-        elif all(known) and volume > max(filter(None, known)):
-            yield f"{said}: more than {most} that there are; it is all of them"
-        elif None in known:
-            sizes = [asked.tasks[name].source.size("train", language) for name, spoken in phases for language in spoken]
-            if volume >= (guess := sum(size.examples for size in sizes)):
-                yield f"{said}: there are about {guess:,} training examples; where no more, it is all of them"
-
-
-def _flags(plan: Plan, facts: Facts) -> Iterator[str]:
-    study, tasks, encoders = plan.study, plan.tasks, plan.encoders
-    if () not in study.axes.intermediate:
-        yield "no baseline: axes.intermediate lacks 'none', so no gain can be shown"
-    if len(study.axes.seed) == 1:
-        yield "one seed: differences between seeds are not seen, intervals are over examples only"
-    yield from data_flags(plan, facts)
-    for name, source in encoders.items():
-        if len({one.digest for one in source.checkpoints}) < len(source.checkpoints):
-            yield f"{name}: seeds with equal checkpoints; their differences show no noise of pretraining"
-        if source.guessed:
-            yield (
-                f"{name}: planned as if it had the shape of {GUESS}, and so are its costs: its own is known when a run"
-                " has begun; a model folder tells it at once"
-            )
-    yield from _idle_overrides(study, tasks)
-    yield from _length_flags(study, encoders)
-    yield from _trunk_flags(study)
-    yield from source_flags(study, tasks)
-    yield from budget_flags(study)
-    yield from group_flags(study, tasks)
-
-
-def _idle_overrides(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
-    """Overrides of a task that no phase is on alone: nothing in the study reads them."""
-    alone = {
-        "intermediate": {names[0] for names in study.axes.intermediate if len(names) == 1},
-        "target": {name for name in study.axes.target if tasks[name].trained_in},
-    }
-    for kind, settings in (("intermediate", study.intermediate), ("target", study.target)):
-        for name in settings.overrides if settings is not None else ():
-            if name not in alone[kind]:
-                yield f"{kind}.overrides.{name} changes nothing: no {kind} phase of this study is on {name} alone"
-
-
-def _length_flags(study: Study, encoders: Mapping[str, EncoderSource]) -> Iterator[str]:
-    """Lengths that an encoder does not take: its sequences are cut to what it takes."""
-    asked: dict[str, int | None] = {}
-    for kind, settings in (
-        ("pretrain", study.pretrain),
-        ("intermediate", study.intermediate),
-        ("target", study.target),
-    ):
-        if settings is not None:
-            asked[f"{kind}.max_length"] = settings.max_length
-        for name, changes in settings.overrides.items() if isinstance(settings, Phases) else ():
-            asked[f"{kind}.overrides.{name}.max_length"] = changes.get("max_length")
-    for place, length in asked.items():
-        for name, source in encoders.items():
-            if length is not None and length > (longest := source.shape.max_length):
-                yield f"{place}: {length} tokens, of which {name} takes {longest} and the rest is cut; write {longest}"
-
-
-def _trunk_flags(study: Study) -> Iterator[str]:
-    settings = study.intermediate
-    if settings is None or len(study.axes.volume) == 1 or study.axes.chain_budget is not None:
-        return
-    for tasks in study.axes.intermediate:
-        chosen = settings.of(tasks)
-        if chosen.schedule != "wsd" or not tasks:
-            continue
-        if len(tasks) > 1:
-            yield f"volumes of {'+'.join(tasks)} share no steps: how its tasks are mixed depends on the volume"
-        elif chosen.epochs and chosen.epochs > 1:
-            yield f"volumes of {tasks[0]} share their first pass alone: epochs is {chosen.epochs:g}"

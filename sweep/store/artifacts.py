@@ -51,7 +51,7 @@ class Store:
         self.root = root
 
     def log(self, chain: str) -> Path:
-        """The file of what a chain has said."""
+        """Path of the log of a chain's worker."""
         return self.root.parent / paths.LOGS / f"{chain}.log"
 
     def claim(self, study: str) -> str:
@@ -71,15 +71,15 @@ class Store:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def check(self, mark: str) -> None:
-        """Raises StoreError where this process does not see the store that the driver has claimed."""
+        """Checks that this process sees the store that the driver has claimed, by its owner mark. Raises StoreError."""
         path, node = self.root / paths.OWNER, f"node {socket.gethostname()}"
-        wanted = "a results folder that all nodes see under the same path is expected (`results:`)"
+        expected = "a results folder that all nodes see under the same path is expected (`results:`)"
         try:
-            found = path.read_text(encoding="utf-8")
+            content = path.read_text(encoding="utf-8")
         except OSError as failure:
-            raise StoreError(f"{node}: {path}", f"no store of this study ({failure.strerror})", wanted) from failure
-        if found != mark:
-            raise StoreError(f"{node}: {path}", f"the store of another study or folder ({found[:100]})", wanted)
+            raise StoreError(f"{node}: {path}", f"no store of this study ({failure.strerror})", expected) from failure
+        if content != mark:
+            raise StoreError(f"{node}: {path}", f"the store of another study or folder ({content[:100]})", expected)
 
     def phase(self, key: str) -> PhaseRecord | None:
         """The record of a finished phase, or None. Raises StoreError where the record cannot be read."""
@@ -90,12 +90,12 @@ class Store:
 
         Their costs add up to those of the phase done alone.
         """
-        found: list[PhaseRecord] = []
-        wanted: str | None = key
-        while wanted is not None and (record := self.phase(wanted)) is not None:
-            found.insert(0, record)
-            wanted = record.resumes
-        return tuple(found)
+        records: list[PhaseRecord] = []
+        next_key: str | None = key
+        while next_key is not None and (record := self.phase(next_key)) is not None:
+            records.insert(0, record)
+            next_key = record.resumes
+        return tuple(records)
 
     def score(self, key: str) -> ScoreRecord | None:
         """The record of finished scores, or None. Raises StoreError where the record cannot be read."""
@@ -126,13 +126,13 @@ class Store:
 
     def spent(self) -> tuple[float, float]:
         """(FLOPs, device-seconds) of all that has a record; what was begun and not finished is in none."""
-        found = [
+        records = [
             record
             for kind, of in ((paths.PHASES, self.phase), (paths.SCORES, self.score), (paths.PREVIEWS, self.preview))
             for key in self.keys(kind)
             if (record := of(key)) is not None
         ]
-        return sum(record.flops for record in found), sum(record.device_seconds for record in found)
+        return sum(record.flops for record in records), sum(record.device_seconds for record in records)
 
     def keys(self, kind: str) -> list[str]:
         """Keys below <root>/<kind>, such as the finished `phases` and `scores`, or phases begun in `scratch`."""
@@ -140,11 +140,11 @@ class Store:
         return sorted(path.name for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
 
     def bytes_begun(self, key: str) -> int:
-        """What a half-done phase takes on disk."""
+        """Bytes on disk of a half-done phase."""
         return sum(path.stat().st_size for path in (self.root / paths.SCRATCH / key).iterdir())
 
     def bytes_held(self, record: PhaseRecord) -> int:
-        """What the weights of a finished phase take on disk."""
+        """Bytes on disk of the weights of a finished phase."""
         files = (self.root / paths.PHASES / record.key / name for name in record.files)
         return sum(path.stat().st_size for path in files if path.exists())
 
@@ -226,7 +226,7 @@ class Store:
 
         Raises ValueError where a language has units of other examples than its statistics.
         """
-        if any(name in statistics and len(statistics[name]) != len(found) for name, found in units.items()):
+        if any(name in statistics and len(statistics[name]) != len(values) for name, values in units.items()):
             raise ValueError("every example has a unit")
         with self._new_folder(self.root / paths.SCORES / record.key) as folder:
             for name, arrays in ((paths.STATISTICS, statistics), (paths.UNITS, units)):
@@ -314,7 +314,7 @@ def _locked(path: Path, what: str, heartbeat: Heartbeat) -> Iterator[None]:
 
 
 def _note_of(lock: Path) -> Path:
-    """Where the holder of a lock says who it is."""
+    """Path of the file in which the holder of a lock names itself."""
     return lock.with_name(f"{lock.name}.holder")
 
 
@@ -326,16 +326,16 @@ def _holder(lock: Path) -> str:
 
 
 def _unfinished(path: Path) -> Path:
-    """Where this process writes what is to be `path`; unique, and says whose it is."""
+    """Path to write to before renaming to `path`: unique, with the process and host that write it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.{os.getpid()}@{socket.gethostname()}")
 
 
 def _is_abandoned(path: Path) -> bool:
     """Whether nobody will finish this: its process is none of this machine any more, or it is older than a day."""
-    found = UNFINISHED.search(path.name)
-    if found is None:
+    match = UNFINISHED.search(path.name)
+    if match is None:
         return False
-    process, host = found.groups()
+    process, host = match.groups()
     if host == socket.gethostname():
         try:
             os.kill(int(process), 0)
@@ -347,7 +347,7 @@ def _is_abandoned(path: Path) -> bool:
 
 
 def disk_error(fault: BaseException, folder: Path) -> StoreError | None:
-    """What a user reads of an error that a disk is the reason of; None for another error.
+    """Error for the user where a disk is the cause: full, or not writable; None for another error.
 
     Libraries say it in their own ways: an errno, or words of it.
     """
@@ -357,17 +357,17 @@ def disk_error(fault: BaseException, folder: Path) -> StoreError | None:
         if number in FULL or any(words in str(cause) for words in FULL_WORDS):
             return StoreError(where, f"a full disk ({_room(folder)})", "make room there: what is finished is kept")
         if number in REFUSED and getattr(cause, "filename", None):
-            wanted = "a place that this process may write is expected (`results:`)"
-            return StoreError(where, f"no access from node {socket.gethostname()} ({os.strerror(number)})", wanted)
+            expected = "a place that this process may write is expected (`results:`)"
+            return StoreError(where, f"no access from node {socket.gethostname()} ({os.strerror(number)})", expected)
         cause = cause.__cause__ or cause.__context__
     return None
 
 
 def _room(folder: Path) -> str:
-    """What is free on the disk of a folder that may not be there."""
-    found = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
-    usage = shutil.disk_usage(found)
-    return f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.0f} GB are free at {found}"
+    """Free space on the disk of a folder, in words; the folder need not exist."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    usage = shutil.disk_usage(existing)
+    return f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.0f} GB are free at {existing}"
 
 
 def put(finished: Path, path: Path) -> None:
@@ -386,7 +386,7 @@ def put(finished: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """What a file holds, or which names a folder has, is on the disk now."""
+    """Flushes a file, or the names in a folder, to the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -412,7 +412,7 @@ def _write_record(folder: Path, record: PhaseRecord | ScoreRecord | PreviewRecor
 
 
 def _checksum(content: object) -> str:
-    """Of what a record says, not of how: losses that are no finite numbers have a form here, too."""
+    """Checksum of the content of a record, not of its text: losses that are no finite numbers have a form here, too."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
 
 

@@ -1,4 +1,4 @@
-"""Index of what the store holds: what a chain still needs, and how a results folder stands to its study file.
+"""Index of what the store holds: what a chain still needs, and the status of a study in its results folder.
 
 A results folder outlives changes of its study file: an axis value or a seed is taken away, steps or rates are changed,
 a data file is corrected. What was made before stays in the store and is used again where it is asked for, but a chain
@@ -37,7 +37,7 @@ def _saved_step(checkpoint: Path) -> int | None:
 
 
 class StoreIndex:
-    """The store's content as one process knows it; `learn` what others have finished since."""
+    """Index of the store's content in the memory of one process; `learn` what others have finished since."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -47,14 +47,17 @@ class StoreIndex:
         self._dev: dict[str, float | None] = {}
 
     def learn(self, key: str) -> None:
-        """Something was committed under this key: look again."""
+        """Forgets what is known of a key under which something was committed, so that the next question looks again."""
         self._weights.pop(key, None)
         self._scores.pop(key, None)
         self._dead_ends.pop(key, None)
         self._dev.pop(key, None)
 
     def look_again(self, chain: Chain) -> None:
-        """What another node has written may show late on a network's file system; opening a folder asks its server."""
+        """Looks for a chain's records again: on a network's file system those of another node show late.
+
+        Opening a folder asks its server.
+        """
         for kind, keys in ((paths.PHASES, [phase.key for phase in chain.phases]), (paths.SCORES, [chain.score])):
             self.store.keys(kind)
             for key in keys:
@@ -103,7 +106,7 @@ class StoreIndex:
         return chain.phases
 
     def whence(self, chain: Chain) -> str:
-        """From where a chain that was stopped goes on, in words."""
+        """Point from which a stopped chain goes on, in words."""
         missing = self.to_train(chain)
         if not missing:
             return "has trained all its phases and goes on with its scores"
@@ -130,17 +133,17 @@ class StoreIndex:
         return max(values) if settings.select == "best" else values[-1]
 
     def bytes_held(self, key: str) -> int:
-        """What the weights of a phase take on disk."""
+        """Bytes on disk of the weights of a phase."""
         record = self.store.phase(key)
         return self.store.bytes_held(record) if record is not None else 0
 
     def release(self, key: str) -> None:
-        """Nobody needs the weights of a phase any more; its record stays."""
+        """Deletes the weights of a phase that no chain needs any more; its record stays."""
         self.store.release(key)
         self.learn(key)
 
     def drop(self, chain: Chain) -> None:
-        """Nobody needs the weights of a chain's last phase any more, nor what is half done of it."""
+        """Deletes the weights of a chain's last phase, and what is half done of it; its record stays."""
         key = chain.phases[-1].key
         self.store.release(key)
         self.store.abandon(key)
@@ -149,7 +152,7 @@ class StoreIndex:
 
 @dataclass
 class StudyStatus:
-    """Counts of a plan's chains and of the phases that they lack."""
+    """Status of a study in its results folder: chains done and left, and the phases that these lack."""
 
     done: int = 0  # chains
     left: int = 0
@@ -159,7 +162,7 @@ class StudyStatus:
     wanted_by: list[str] = field(default_factory=list)  # targets whose scores need what is trained again
 
     def lines(self, folder: object) -> Iterator[str]:
-        """What `sweep plan` prints of it."""
+        """Lines of `sweep plan` on a results folder."""
         yield f"in {folder}: {self.done:,} of {self.done + self.left:,} chains are done"
         if self.first:
             yield f"  to train for the first time: {_counted(self.first)}"
@@ -173,28 +176,28 @@ class StudyStatus:
 
 
 def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store) -> StudyStatus:
-    """Chains with the rates that they had when they ran; where none has run, with those of the plan."""
-    found, stored, seen = StudyStatus(), StoreIndex(store), set[str]()
+    """Status of a plan, its chains with the rates that they had when they ran; where none has run, those planned."""
+    status, stored, seen = StudyStatus(), StoreIndex(store), set[str]()
     for chain in _chains(plan, rows):
         if chain is None or stored.is_over(chain):
-            found.done += 1
+            status.done += 1
             continue
-        found.left += 1
+        status.left += 1
         missing = stored.to_train(chain)
-        found.scored_alone += not missing
+        status.scored_alone += not missing
         for phase in missing:
             record = None if phase.key in seen else store.phase(phase.key)
-            counted = found.first if record is None else found.again
+            counted = status.first if record is None else status.again
             if phase.key not in seen:
                 counted[phase.recipe.kind] = counted.get(phase.recipe.kind, 0) + 1
-            if record is not None and chain.cell.target not in found.wanted_by:
-                found.wanted_by.append(chain.cell.target)
+            if record is not None and chain.cell.target not in status.wanted_by:
+                status.wanted_by.append(chain.cell.target)
             seen.add(phase.key)
-    return found
+    return status
 
 
 def _chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None]:
-    """The plan's chains; None for one that was beaten in its cell, and will not run."""
+    """The plan's chains; None for one that was eliminated in its cell, and will not run."""
     candidates = {(row.cell.name, row.candidate): row for row in rows if row.role == CANDIDATE}  # the latest of each
     winners = {row.cell.name: row for row in rows if row.selected and row.role == CANDIDATE}
     for chain in plan.planned_chains():
@@ -213,7 +216,7 @@ def _counted(phases: dict[str, int]) -> str:
 
 
 def superseded(plan: Plan, rows: Iterable[ChainRow]) -> Iterator[str]:
-    """Keys of the chains that this plan would not make."""
+    """Keys of the chains in a ledger that this plan would not make."""
     cells = {cell.name: cell for cell in plan.cells}
     for row in rows:
         cell = cells.get(row.cell.name)
@@ -222,8 +225,8 @@ def superseded(plan: Plan, rows: Iterable[ChainRow]) -> Iterator[str]:
 
 
 def _is_asked(plan: Plan, cell: Cell, row: ChainRow) -> bool:
-    first, *others = plan.study.axes.seed
-    if row.seed not in ([first] if row.role == CANDIDATE else others):
+    first, *replica_seeds = plan.study.axes.seed
+    if row.seed not in ([first] if row.role == CANDIDATE else replica_seeds):
         return False
     if row.candidate >= plan.candidates(cell) or not _are_proposed(plan, cell, row):
         return False

@@ -31,7 +31,7 @@ RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
 PAUSED = "paused"  # waits, without a worker, until the other candidates of its cell have come as far
 SUPERSEDED = "superseded"  # of an earlier version of the study file: no result of this one, but paid for
-ELIMINATED = "loser"  # beaten by another candidate of its cell: not trained further, or not scored
+ELIMINATED = "loser"  # the text in ledgers; another candidate is better, so it is not trained further, or not scored
 OVER = (DONE, COLLAPSED, ELIMINATED)  # nothing is left to do for such a chain
 
 _SCHEMA = """
@@ -93,8 +93,8 @@ class Ledger:
         self._db.row_factory = sqlite3.Row
         tables = {str(name) for (name,) in self._rows("select name from sqlite_master where type = 'table'")}
         if tables and not tables & {"chains", "attempts", "facts"}:
-            found = f"a database of something else (with the table {min(tables)!r})"
-            raise StoreError(self.path, found, "a ledger that 'sweep run' has made, or no file, is expected there")
+            problem = f"a database of something else (with the table {min(tables)!r})"
+            raise StoreError(self.path, problem, "a ledger that 'sweep run' has made, or no file, is expected there")
         self._rows("pragma journal_mode=wal")
         self._rows("pragma synchronous=normal")
         with _explained(self.path):
@@ -127,7 +127,7 @@ class Ledger:
         self._supersede(f"cell = :cell and seed = :seed and key != :key and {same}", values)
 
     def supersede(self, keys: Iterable[str]) -> None:
-        """These chains are none that the study file asks for now."""
+        """Marks chains that the study file does not ask for now."""
         for key in keys:
             self._supersede("key = :key", {"key": key})
 
@@ -164,18 +164,18 @@ class Ledger:
         return int(attempt)
 
     def hold(self, chain: str, attempt: int, amount: float) -> None:
-        """An open attempt may spend so much in all."""
+        """Raises or lowers the amount that an open attempt may spend in all."""
         self._rows("update attempts set reserved = ? where chain = ? and attempt = ?", (amount, chain, attempt))
 
     def charge(self, chain: str, attempt: int, flops: float, device_seconds: float) -> None:
-        """What the attempt has spent so far, in total."""
+        """Records the FLOPs and device-seconds that an attempt has spent so far, in total."""
         self._rows(
             "update attempts set flops = ?, device_seconds = ? where chain = ? and attempt = ?",
             (flops, device_seconds, chain, attempt),
         )
 
     def settle(self, chain: str, attempt: int, ended: float) -> None:
-        """The attempt is over: what it spent stays, what it held is free."""
+        """Closes an attempt: what it spent stays, what was reserved for it is free."""
         settled = self._rows(
             "update attempts set settled = 1, ended = ? where chain = ? and attempt = ? and settled = 0"
             " returning flops, device_seconds",
@@ -187,7 +187,7 @@ class Ledger:
         self._rows(f"update chains set changed = {_NOW} where key = ?", (chain,))
 
     def settle_all(self, ended: float) -> None:
-        """At start: nothing of an earlier run is running any more."""
+        """Closes the attempts of an earlier run, at start: none of them is running any more."""
         self._rows("update attempts set settled = 1, ended = coalesce(ended, ?) where settled = 0", (ended,))
         self._rows(f"update chains set state = ?, changed = {_NOW} where state = ?", (STOPPED, RUNNING))
         self._settled = None
@@ -201,7 +201,7 @@ class Ledger:
         return float(self._settled[0] + running[0]), float(self._settled[1] + running[1])
 
     def held(self, unit: str) -> float:
-        """What open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
+        """Amount that open attempts may still spend, in the unit 'flops' or 'device_seconds'."""
         column = {"flops": "flops", "device_seconds": "device_seconds"}[unit]
         return float(self._rows(f"select total(max(reserved - {column}, 0)) from attempts where settled = 0")[0][0])
 
@@ -215,10 +215,10 @@ class Ledger:
             "select c.*, total(a.flops) as flops, total(a.device_seconds) as device_seconds from chains c"
             " left join attempts a on a.chain = c.key where c.changed > ? group by c.key order by c.rowid"
         )
-        return [_row(found) for found in self._rows(query, (after,))]
+        return [_row(row) for row in self._rows(query, (after,))]
 
     def facts(self) -> Facts:
-        """All that was ever remembered."""
+        """Facts that runs of the study have learned."""
         return Facts({str(name): str(text) for name, text in self._rows("select name, value from facts")})
 
     def remember(self, facts: Facts) -> None:
@@ -227,7 +227,7 @@ class Ledger:
             self._db.executemany("insert or replace into facts (name, value) values (?, ?)", list(facts.texts.items()))
 
     def charge_lost(self, flops: float, device_seconds: float, now: float) -> None:
-        """Spending of which nothing but its results is known, because the ledger that kept it is gone."""
+        """Charges spending of which nothing but its results is known, because the ledger that kept it is gone."""
         self._rows(
             "insert or replace into attempts (chain, attempt, reserved, settled, flops, device_seconds, started, ended)"
             " values ('', 0, 0, 1, ?, ?, ?, ?)",
@@ -238,7 +238,7 @@ class Ledger:
 
 @contextmanager
 def opened_to_read(path: Path) -> Iterator[Ledger]:
-    """What the ledger says now, be its study running here, elsewhere or nowhere. Raises StoreError, FileNotFoundError.
+    """Opens a copy of a ledger, be its study running here, elsewhere or nowhere. Raises StoreError, FileNotFoundError.
 
     A copy: whoever opens a database with a write-ahead log makes files beside it, and on another machine than its
     writer's sees no shared memory and may read nonsense. The log holds what a checkpoint is writing until it is begun
@@ -281,13 +281,13 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as failure:
         if type(failure) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
             raise
-        wanted = (
+        expected = (
             "a disk with room is expected; then the same command goes on"
             if "full" in str(failure)
             else "to repair, move this file away and run the study again: finished work is kept, and what it cost is"
             " counted from the store's records"
         )
-        raise StoreError(path, f"a ledger that cannot be used ({failure})", wanted) from failure
+        raise StoreError(path, f"a ledger that cannot be used ({failure})", expected) from failure
 
 
 def row_of(chain: Chain, state: str, now: float) -> ChainRow:
@@ -300,17 +300,17 @@ def row_of(chain: Chain, state: str, now: float) -> ChainRow:
     )  # fmt: skip
 
 
-def _row(found: sqlite3.Row) -> ChainRow:
-    values = {name: found[name] for name in _OWN}
+def _row(row: sqlite3.Row) -> ChainRow:
+    values = {name: row[name] for name in _OWN}
     values.update(
-        rates=json.loads(found["rates"]), phases=tuple(json.loads(found["phases"])), selected=bool(found["selected"])
+        rates=json.loads(row["rates"]), phases=tuple(json.loads(row["phases"])), selected=bool(row["selected"])
     )
-    return ChainRow(cell=Cell.of(dict(found)), **values)
+    return ChainRow(cell=Cell.of(dict(row)), **values)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Nothing, before a study has begun."""
+    """What runs of a study have measured; nothing before it has begun."""
 
     facts: Facts = NO_FACTS  # of the ledger
     work: tuple[tuple[str, float, float], ...] = ()  # (encoder, FLOPs, device-seconds) of each chain
@@ -320,7 +320,7 @@ class Measured:
 
 
 def measured(results: Path) -> Measured:
-    """What the ledger in a results folder knows; nothing where there is none."""
+    """Facts and measured work of the ledger in a results folder; nothing where there is none."""
     if not (results / paths.LEDGER).is_file():
         return Measured()
     with opened_to_read(results / paths.LEDGER) as ledger:

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """What a finished phase was, cost and reached."""
+    """Record of a finished phase: its recipe, cost, dev curve and files. Scores are in 0..1."""
 
     key: str
     kind: str  # pretrain | intermediate | target | trunk
@@ -39,7 +39,7 @@ class PhaseRecord:
 
     @property
     def dead_end(self) -> bool:
-        """It collapsed before the target phase: it has no weights, and nothing may start from it."""
+        """Whether it collapsed before the target phase: it has no weights, and nothing may start from it."""
         return self.collapsed and self.kind != "target"
 
 
@@ -73,7 +73,7 @@ class ScoreRecord:
 
 @dataclass(frozen=True)
 class PreviewRecord:
-    """How well the vectors of one set of weights explain the labels of one target."""
+    """Record of a preview: how well the vectors of one set of weights explain the labels of one target (LogME)."""
 
     key: str
     phase: str | None  # key of the short phase; None: the encoder as it was published
