@@ -4,8 +4,7 @@
     ├── StudyError    the study file says something that cannot be done; `where` is the YAML path
     ├── DataError     a data file or hub data set is absent, unreadable or not what the study says; `where` is file:line
     ├── StoreError    a finished phase or score does not match its record, or the disk is full or not to be written
-    ├── DeviceError   a device has no room for what cannot be done in smaller parts
-    └── BudgetError   what is asked for cannot be paid
+    └── DeviceError   a device has no room for what cannot be done in smaller parts
 
 Anything else that escapes is a bug and shows its traceback.
 """
@@ -63,10 +62,6 @@ class StoreError(SweepError):
 
 class DeviceError(SweepError):
     """A device, or the share of one, is too small for what a chain cannot do in smaller parts."""
-
-
-class BudgetError(SweepError):
-    """The study's budget cannot pay for what it would have to pay."""
 
 
 class Mistakes:

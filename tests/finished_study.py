@@ -21,7 +21,7 @@ import pandas as pd
 from sweep.config.axes import Arm, Cell
 from sweep.identity import fingerprint
 from sweep.report.gains import Asked, Estimates, estimate
-from sweep.report.results import results
+from sweep.report.results import ended, frame_of, results
 from sweep.store.artifacts import Store
 from sweep.store.ledger import COLLAPSED, DONE, ChainRow, Ledger
 from sweep.store.paths import LEDGER
@@ -223,6 +223,12 @@ def usual(folder: Path, known: Accuracy = accuracy, seeds: int = 3, **settings: 
             for seed in range(seeds):
                 study.chain(intermediate, target, seed)
     return study
+
+
+def scores_of(study: FinishedStudy) -> pd.DataFrame:
+    """What scores.csv says of it."""
+    chains = study.chains()
+    return frame_of("a study", results(chains, study.store), ended(chains, study.store))
 
 
 def estimated(study: FinishedStudy, **asked: Any) -> Estimates:

@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 
-from sweep.errors import BudgetError, DataError, DeviceError, StoreError, StudyError, SweepError, nearest
+from sweep.errors import DataError, DeviceError, StoreError, StudyError, SweepError, nearest
 
-KINDS = (StudyError, DataError, StoreError, DeviceError, BudgetError)
+KINDS = (StudyError, DataError, StoreError, DeviceError)
 
 
 @pytest.mark.parametrize("kind", KINDS)

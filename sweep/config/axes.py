@@ -271,11 +271,6 @@ class Arm:
         return f"{tasks} ({details})" if details else tasks
 
     @property
-    def short_label(self) -> str:
-        """Label without volume and budget."""
-        return self.without(*AMOUNTS).label
-
-    @property
     def folder(self) -> str:
         """Name of the folder of published results, without default values."""
         return file_name(*self._written("folder", always=True).values())

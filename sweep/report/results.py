@@ -121,16 +121,11 @@ def _without_scores(chains: Sequence[ChainRow], store: Store, state: str) -> lis
     ]
 
 
-def scores_frame(study: str, chains: Sequence[ChainRow], store: Store) -> pd.DataFrame:
-    """One row per done chain and language, with `COLUMNS`; value and majority are in 0..1. Raises StoreError.
-
-    A chain that collapsed or was beaten has one row, without language and value.
-    """
-    return frame_of(study, results(chains, store), [*ended(chains, store), *losers(chains, store, {})])
-
-
 def frame_of(study: str, found: Iterable[Result], over: Iterable[Ended] = ()) -> pd.DataFrame:
-    """The same, of results that were already read."""
+    """One row per done chain and language, with `COLUMNS`; value and majority are in 0..1.
+
+    A chain that ended without scores, as in `over`, has one row, without language and value.
+    """
     import pandas as pd
 
     rows = [row for result in found for row in _rows(study, result)]

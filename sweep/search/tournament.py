@@ -68,11 +68,6 @@ class Tournament:
         return None if self.winner is None else self.started.get(self.winner)
 
     @property
-    def is_decided(self) -> bool:
-        """Whether the winner is known, or that there is none."""
-        return self.is_complete(len(self.stages) - 1)
-
-    @property
     def scores_winner_after(self) -> bool:
         """Whether the last stage leaves the winner without scores."""
         return self.stages[-1].pause_at is not SCORED

@@ -219,7 +219,7 @@ def test_only_chains_with_an_intermediate_and_a_target_phase_have_other_score_ke
     asked = [chain for chain, _ in chains_of(study_file(tmp_path, AXES, scoring=ASKED))]
     assert [one.phases == other.phases for one, other in zip(plain, asked, strict=True)] == [True] * 6
     changed = [one.cell for one, other in zip(plain, asked, strict=True) if one.score != other.score]
-    assert [(cell.short_label, cell.target) for cell in changed] == [
+    assert [(cell.label, cell.target) for cell in changed] == [
         ("world/rte", "world/topic"), ("world/rte+world/pos", "world/topic"),
     ]  # fmt: skip
 

@@ -118,7 +118,7 @@ def test_shares_are_those_of_the_phases_that_a_chain_trains(tmp_path):
     planned = {}
     for chain, _ in chains_of(study(tmp_path)):
         flops = {phase.kind: phase.recipe.flops for phase in chain.phases if phase.kind != "pretrain"}
-        planned[chain.cell.short_label, chain.cell.target, chain.cell.chain_budget] = flops
+        planned[chain.cell.text("intermediate"), chain.cell.target, chain.cell.chain_budget] = flops
     assert planned["world/nli", "world/topic", 4e8] == {"intermediate": 3e8, "target": 1e8}
     assert planned["world/nli", "world/retrieval", 4e8] == {"intermediate": 4e8}
     assert planned["none", "world/topic", 4e8] == {"target": 4e8}

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from finished_study import FinishedStudy, estimated, the_row, usual
+from finished_study import FinishedStudy, estimated, scores_of, the_row, usual
 
 from sweep.config.axes import Arm
 from sweep.report import page
-from sweep.report.results import results, savings, scores_frame
+from sweep.report.results import results, savings
 from sweep.report.tables import leading_table
 from sweep.report.text import distrust, first_sentence, points
 from sweep.store import paths
@@ -38,7 +38,7 @@ def read(study: FinishedStudy, **plan: Any) -> page.Report:
 
 
 def test_scores_have_one_row_per_chain_and_language(study: FinishedStudy) -> None:
-    frame = scores_frame("a study", study.chains(), study.store)
+    frame = scores_of(study)
     assert list(frame.columns) == COLUMNS.split()
     assert len(frame) == 4 * 3 * 3 + 4 * 3 * 2  # bitext has no source language
     row = the_row(frame, intermediate="nli", target="topic", language="de", seed=1)
@@ -52,7 +52,7 @@ def test_cost_of_a_chain_is_its_own_whether_phases_are_shared_or_not(tmp_path: P
     study = FinishedStudy(tmp_path)
     study.chain("nli", "topic")
     study.chain("nli", "pos")  # the same intermediate phase
-    frame = scores_frame("a study", study.chains(), study.store)
+    frame = scores_of(study)
     assert set(frame["flops"]) == {(30 + 10) * 1e12 + 5e11}
     spent = {chain.cell.target: chain.device_seconds for chain in study.chains()}
     assert spent == {"topic": 41.0, "pos": 11.0}
@@ -95,7 +95,7 @@ def test_both_score_files_say_the_same(study: FinishedStudy) -> None:
 def test_chains_that_are_not_done_have_no_scores(tmp_path: Path) -> None:
     study = FinishedStudy(tmp_path)
     study.chain("none", "topic", state="failed")
-    assert scores_frame("a study", study.chains(), study.store).empty
+    assert scores_of(study).empty
 
 
 def test_arms_are_sorted_as_a_reader_expects() -> None:
@@ -231,7 +231,7 @@ def lossy(folder: Path, seeds: int = 3) -> FinishedStudy:
 
 def test_a_chain_without_scores_has_a_row_that_says_so(tmp_path: Path) -> None:
     study = lossy(tmp_path)
-    frame = scores_frame("a study", study.chains(), study.store)
+    frame = scores_of(study)
     row = the_row(frame, intermediate="nli", seed=2)
     assert (row["collapsed"], row["language"], row["retries"]) == (True, "", 2)
     assert pd.isna(row["value"])

@@ -38,7 +38,7 @@ def shorts(path):
 
 
 def by_setting(chains):
-    return {chain.cell.short_label: chain for chain in chains}
+    return {chain.cell.label: chain for chain in chains}
 
 
 # What is trained
@@ -68,7 +68,7 @@ def test_what_a_task_changes_beside_its_length_holds_in_its_preview(tmp_path):
 def test_volumes_chain_budgets_and_seeds_share_a_preview_and_sources_do_not(tmp_path):
     axes = {**AXES, "volume": [100, "full"], "seed": [1, 2]}
     chains, _ = shorts(study_file(tmp_path, axes))
-    assert [chain.cell.short_label for chain in chains] == ["none", "world/pos"]
+    assert [chain.cell.label for chain in chains] == ["none", "world/pos"]
     assert len({chain.score for chain in chains}) == 2
 
 
@@ -105,7 +105,7 @@ def measured(small_store, tmp_path_factory):
     store = with_data_of(small_store, folder / "store")
     for chain in chains:
         measure_transferability(chain, short, store)
-    return store, {(chain.cell.short_label, chain.cell.target): chain for chain in chains}, short
+    return store, {(chain.cell.label, chain.cell.target): chain for chain in chains}, short
 
 
 def test_every_family_of_labels_has_a_value_and_says_on_how_many_vectors(measured):

@@ -359,7 +359,7 @@ def test_the_money_for_a_winners_scores_is_held_while_its_last_rival_is_trained(
         lab = Lab(study(folder, **WINNERS, budget=f"{cost * share:.0f} flops"), folder, workers=2).run()
         by_cell = Counter(row.cell for row in lab.ledger.chains() if row.role == "candidate")
         for state in lab.admission.cells:
-            if state.count > 1 and by_cell[state.cell] == state.count and state.is_decided:
+            if state.count > 1 and by_cell[state.cell] == state.count and state.is_complete(len(state.stages) - 1):
                 assert any(r.state == "done" for r in lab.ledger.chains() if r.cell == state.cell)
 
 

@@ -43,7 +43,7 @@ def names(plan: Plan) -> dict[tuple[str, str], dict[str, tuple[str, str]]]:
     found = warm_starts(plan, coverage_order(plan))
 
     def name(index: int) -> tuple[str, str]:
-        return plan.cells[index].short_label, plan.cells[index].target
+        return plan.cells[index].label, plan.cells[index].target
 
     return {name(index): {kind: name(other) for kind, other in known.items()} for index, known in found.items()}
 
@@ -82,7 +82,7 @@ def test_a_cell_takes_the_targets_rate_from_the_baseline_and_the_intermediates_f
     found = names(plan)
     first: dict[str, str] = {}
     for index in coverage_order(plan):
-        first.setdefault(plan.cells[index].short_label, plan.cells[index].target)
+        first.setdefault(plan.cells[index].label, plan.cells[index].target)
     for (intermediate, target), known in found.items():
         if intermediate == "none":
             assert known == {}

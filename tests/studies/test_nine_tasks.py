@@ -42,7 +42,7 @@ def test_families_are_compared_in_more_than_one_size():
 def test_the_table_in_miniature_runs_from_the_file_to_the_page(tmp_path):
     found, done = reported(cut(twin(NINE), tmp_path, SEED), tmp_path)
     assert done == 7 * 4
-    assert set(found.scores["intermediate"]) == {cell.short_label for cell in plan_of(twin(NINE)).cells}
+    assert set(found.scores["intermediate"]) == {cell.text("intermediate") for cell in plan_of(twin(NINE)).cells}
     gains = found.estimates.cells
     assert gains["gain"].notna().sum() == 6 * 4
     html = page.save(found, tmp_path).read_text(encoding="utf-8")
