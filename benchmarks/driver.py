@@ -146,14 +146,14 @@ def _bare(folder: Path, arguments: argparse.Namespace) -> None:
 def _trials(folder: Path, name: str, seconds: int, count: int, limit: float | None) -> None:
     from ray import tune
 
-    from sweep.run.tune import METRIC, written
+    from sweep.run.tune import METRIC, report_to_tune
 
     def trial(_config: dict[str, Any]) -> None:
         for _ in range(seconds):
-            tune.report(written({"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}))
+            tune.report(report_to_tune({"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}))
             time.sleep(1.0)
         for _ in range(4):  # two phases, scores, the end
-            tune.report(written({"committed": True}))
+            tune.report(report_to_tune({"committed": True}))
 
     tune.Tuner(
         tune.with_resources(trial, tune.PlacementGroupFactory([{"CPU": 1.0}])),
@@ -180,7 +180,7 @@ def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -
     """What sweep.run.tune.chain_trial does, but for the work: reports, records, the last report."""
     from ray import tune
 
-    from sweep.run.tune import written
+    from sweep.run.tune import report_to_tune
     from sweep.search.budget import REPORT_SECONDS
 
     started = time.time()
@@ -190,14 +190,14 @@ def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -
     report: dict[str, Any] = {"started": started, "flops": 1.0, "phase": "target", "key": ""}
     report |= {"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}
     for _ in range(round(seconds / REPORT_SECONDS)):
-        tune.report(written({**report, "device_seconds": time.time() - started}))
+        tune.report(report_to_tune({**report, "device_seconds": time.time() - started}))
         time.sleep(REPORT_SECONDS)
     for phase in StoreIndex(store).to_train(chain):
         store.commit_phase(_phase_record(phase), {})
-        tune.report(written({**report, "phase": phase.recipe.kind, "key": phase.key, "committed": True}))
+        tune.report(report_to_tune({**report, "phase": phase.recipe.kind, "key": phase.key, "committed": True}))
     store.commit_score(_score_record(chain), {"pivot": np.ones((3, 2))})
-    tune.report(written({**report, "phase": "score", "key": chain.score, "committed": True}))
-    tune.report(written({**report, "finished": True}))
+    tune.report(report_to_tune({**report, "phase": "score", "key": chain.score, "committed": True}))
+    tune.report(report_to_tune({**report, "finished": True}))
 
 
 def _phase_record(phase: Phase) -> PhaseRecord:

@@ -1,7 +1,6 @@
-"""The command line. A study is complete in its file: there are no hyperparameters here.
+"""Command line of sweep. A study is complete in its file: there are no hyperparameters here.
 
-Exit codes: 0 all is well (also where the budget ended the study), 1 some chains failed, 2 a mistake that its user can
-mend, 130 interrupted.
+Exit codes: 0 success (also where the budget ended the study), 1 some chains failed, 2 a user error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from sweep.store.index import StudyStatus
 
 TRACKING_SECONDS = 30.0  # that a report waits for MLflow
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.catalog, which a command line that only plans need not load
 
 
@@ -31,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except SweepError as mistake:
         print(f"sweep: {mistake}", file=sys.stderr)
-        return MISTAKE
+        return USER_ERROR
     except KeyboardInterrupt:
-        print("sweep: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print("sweep: interrupted; the same command resumes from what is finished", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         return 0
@@ -44,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if full is None:
             raise
         print(f"sweep: {full}", file=sys.stderr)
-        return MISTAKE
+        return USER_ERROR
 
 
 def check(options: argparse.Namespace) -> int:
-    """Says every mistake in a study file, its data, its encoders' configurations and tokenizers; trains nothing."""
+    """Lists every error in a study file, its data, its encoders' configurations and tokenizers; trains nothing."""
     from sweep.config.load import load
 
     mistakes = Mistakes()
@@ -68,9 +67,9 @@ def check(options: argparse.Namespace) -> int:
             check_uri(study.tracking)
     if mistakes:
         for line in mistakes:
-            _say(line)
-        return MISTAKE
-    print(f"{options.file}: {len(plan.cells)} cells, {len(plan.tasks)} data sets read without a fault")
+            _warn(line)
+        return USER_ERROR
+    print(f"{options.file}: {len(plan.cells)} cells, {len(plan.tasks)} data sets, no errors")
     for note in (*informed(plan, checked.facts).flags, *checked.notes):
         print(f"note: {note}")
     return 0
@@ -84,7 +83,7 @@ def _check_encoders(plan: Plan) -> None:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Says what would run and what it would cost. Needs no network and imports nothing heavy."""
+    """Prints what would run and what it would cost. Needs no network and loads no encoder."""
     from sweep.config.load import load, read_budget
     from sweep.plan.cost import Costs
     from sweep.plan.first_use import check_small_data
@@ -99,20 +98,20 @@ def plan(options: argparse.Namespace) -> int:
     planned = resolve(study, options.file, known.facts)
     planned = informed(planned, known.facts | check_small_data(planned, known.facts))
     costs, speed = Costs(planned, known.facts.sizes), known.speed(study.runtime.gpus > 0)
-    found = summary(planned, costs, speed)
+    outline = summary(planned, costs, speed)
     if options.budget:
-        found["coverage"] = coverage(planned, costs, speed)
+        outline["coverage"] = coverage(planned, costs, speed)
     stands = _standing(planned)
     if stands is not None:
-        found["standing"] = vars(stands)
-    print(json.dumps(found, indent=1) if options.json else plan_text(planned, found, speed))
+        outline["standing"] = vars(stands)
+    print(json.dumps(outline, indent=1) if options.json else plan_text(planned, outline, speed))
     for line in stands.lines(study.results_folder) if stands is not None and not options.json else ():
         print(line)
     return 0
 
 
 def _standing(planned: Plan) -> StudyStatus | None:
-    """What the study's results folder has of the plan; None where there is none."""
+    """State of the plan in the study's results folder; None where there is none."""
     from sweep.store import paths
     from sweep.store.ledger import opened_to_read
 
@@ -137,14 +136,14 @@ def run(options: argparse.Namespace) -> int:
     report = publish(outcome.results)
     print(outcome_text(outcome, options.file))
     print(report)
-    send_missing(outcome.results, _say, TRACKING_SECONDS)
+    send_missing(outcome.results, _warn, TRACKING_SECONDS)
     if outcome.interrupted:
         return INTERRUPTED
     return FAILED if outcome.admission.outcomes.failed else 0
 
 
 def preview(options: argparse.Namespace) -> int:
-    """Guesses which intermediate settings help which targets, from short phases, before the study is run."""
+    """Ranks the intermediate settings of a study for each target, from short phases, before it is run."""
     from sweep.run.preview import preview as preview_study
     from sweep.run.preview import text
 
@@ -153,17 +152,17 @@ def preview(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Writes report and score tables from what is there now."""
+    """Writes report and score tables of what is finished."""
     from sweep.report.page import publish
     from sweep.run.tracking import send_missing
 
     print(publish(options.results))
-    send_missing(options.results, _say, TRACKING_SECONDS)
+    send_missing(options.results, _warn, TRACKING_SECONDS)
     return 0
 
 
 def gc(options: argparse.Namespace) -> int:
-    """Says which weights of a study nobody needs any more and what they take on disk; deletes them if asked to."""
+    """Lists weights that no chain of a study needs any more, with their sizes; deletes them with --delete."""
     from sweep.run.cleanup import collect, text
 
     chosen = {"delete": options.delete, "finished": options.finished}
@@ -178,21 +177,21 @@ def score(options: argparse.Namespace) -> int:
 
     scores = score_folder(options.folder, options.version)
     for note in scores.notes:
-        _say(note)
+        _warn(note)
     print(json.dumps(scores.by_language(), indent=1) if options.json else scores_text(scores, options.version))
     return 0
 
 
 def ui(options: argparse.Namespace) -> int:
-    """Opens the MLflow UI on a results folder, after sending what was not sent yet."""
+    """Opens the MLflow UI on a results folder, after sending what MLflow lacks."""
     from sweep.run.tracking import send_missing
     from sweep.run.ui import open_ui
 
-    return open_ui(options.results.absolute(), send_missing(options.results, _say), options.port)
+    return open_ui(options.results.absolute(), send_missing(options.results, _warn), options.port)
 
 
 def tasks(options: argparse.Namespace) -> int:
-    """Lists the data sets that a study can name, or says all of one: family, languages, sizes, licence, overlaps."""
+    """Lists the data sets that a study can name, or one in full: family, languages, sizes, licence, overlaps."""
     from sweep.tasks.table import TASKS, details, facts, table
 
     names = [options.name] if options.name else list(TASKS)
@@ -203,7 +202,7 @@ def tasks(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say(note: str) -> None:
+def _warn(note: str) -> None:
     print(f"sweep: {note}", file=sys.stderr)
 
 
@@ -214,9 +213,9 @@ def _parser() -> argparse.ArgumentParser:
         _command(commands, command).add_argument("file", type=Path, help="the study file")
     for command in (report, ui):
         _command(commands, command).add_argument("results", type=Path, help="the results folder of a study")
-    _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see all that is known")
-    what = "say which cells this budget covers, and in what order, such as '40 device-hours'"
-    commands.choices["plan"].add_argument("--budget", help=what)
+    _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see it in full")
+    text = "list the cells that this budget covers, in their order, such as '40 device-hours'"
+    commands.choices["plan"].add_argument("--budget", help=text)
     for name in ("plan", "tasks"):
         commands.choices[name].add_argument("--json", action="store_true", help="print machine-readable figures")
     scoring = _command(commands, score)
@@ -224,8 +223,8 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--version", choices=VERSIONS, help="only its tasks, in all its languages")
     scoring.add_argument("--json", action="store_true", help="print task -> language -> metric -> value")
     commands.choices["gc"].add_argument("--delete", action="store_true", help="delete them; scores and records stay")
-    what = "with --delete: also weights of finished phases, which a chain that you add later would train again"
-    commands.choices["gc"].add_argument("--finished", action="store_true", help=what)
+    text = "with --delete: also weights of finished phases, which a chain that you add later would train again"
+    commands.choices["gc"].add_argument("--finished", action="store_true", help=text)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     return parser
 

@@ -21,7 +21,7 @@ import pandas as pd
 from sweep.config.axes import Arm, Cell
 from sweep.identity import fingerprint
 from sweep.report.gains import Asked, Estimates, estimate
-from sweep.report.results import ended, frame_of, results
+from sweep.report.results import read_collapsed, read_results, scores_frame
 from sweep.store.artifacts import Store
 from sweep.store.ledger import COLLAPSED, DONE, ChainRow, Ledger
 from sweep.store.paths import LEDGER
@@ -225,15 +225,15 @@ def usual(folder: Path, known: Accuracy = accuracy, seeds: int = 3, **settings: 
     return study
 
 
-def scores_of(study: FinishedStudy) -> pd.DataFrame:
-    """What scores.csv says of it."""
-    chains = study.chains()
-    return frame_of("a study", results(chains, study.store), ended(chains, study.store))
-
-
 def estimated(study: FinishedStudy, **asked: Any) -> Estimates:
     """`asked` are fields of Asked."""
-    return estimate(results(study.chains(), study.store), study.store, Asked(**asked))
+    return estimate(read_results(study.chains(), study.store), study.store, Asked(**asked))
+
+
+def scores(study: FinishedStudy) -> pd.DataFrame:
+    """The table of scores."""
+    chains, store = study.chains(), study.store
+    return scores_frame("a study", read_results(chains, store), read_collapsed(chains, store))
 
 
 def the_row(frame: pd.DataFrame, **names: object) -> Any:

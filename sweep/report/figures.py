@@ -1,4 +1,4 @@
-"""Figures of the report: frames in, matplotlib figures and SVG text out.
+"""Figures of the report: frames in, matplotlib figures and SVG documents out.
 
 No pyplot and no global state, so pictures can be drawn in any thread. Colours are safe for the colour-blind: brown to
 teal around zero for gains, the palette of Okabe and Ito for arms.
@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from sweep.config.axes import AMOUNTS, AXES, NONE, NOTHING, Arm
 from sweep.plan.recipe import PRETRAIN, TARGET
 from sweep.report.gains import ZERO_SHOT, Estimates
-from sweep.report.results import Ended, Result, arms_in, labels
+from sweep.report.results import Result, Unscored, arms_in, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
 from sweep.report.text import amount, interval, points
 from sweep.store.records import PhaseRecord
@@ -38,7 +38,7 @@ PAGE_WIDTH = 11.0  # inches
 CELL = (1.18, 0.56)  # inches
 MEAN, MEAN_GAP = "", 0.12  # the column of means; a target may be called "mean", none has no name
 CHARACTER = 0.085  # inches of a label's character at 9 points
-SHOWN_ARMS = 4  # per panel of the language profile, none included
+SHOWN_ARMS = 4  # per panel of the language profile, with no intermediate phase
 Block = dict[Arm, dict[str, Mapping[Any, Any]]]
 Styles = Mapping[Arm, Mapping[str, Any]]  # by arm without its encoder
 STYLE: dict[Any, Any] = {
@@ -60,7 +60,7 @@ STYLE: dict[Any, Any] = {
 }
 LOW_RESOURCE = "low_resource"  # a study with a group of this name asks about it
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
-ASIDE = 0.02  # of the distance between two places: intervals do not cover each other
+ASIDE = 0.02  # of the distance between two ticks: intervals do not cover each other
 HEADS = {  # column -> label, colour, marker
     "before": ("before the target phase", GREY, "o"),
     "saved_head": ("after it, with the saved head", "#0072B2", "s"),
@@ -77,7 +77,7 @@ KIND_COLOURS = {
 
 
 def svg(figure: Figure | None) -> str:
-    """A standalone SVG document without metadata or references to anything outside it; "" where there is no figure."""
+    """SVG document of a figure, without metadata or references to anything outside it; "" where there is no figure."""
     if figure is None:
         return ""
     stream = io.StringIO()
@@ -90,12 +90,12 @@ def svg(figure: Figure | None) -> str:
 
 
 def drawn_arms(frame: pd.DataFrame) -> list[Arm]:
-    """The arm of each row of a frame, without its encoder: arms look alike whatever they begin from."""
+    """Arm of each row of a frame, without its encoder: arms look alike whatever they begin from."""
     return [arm.without("encoder") for arm in arms_in(frame)]
 
 
 def arm_styles(cells: pd.DataFrame) -> dict[Arm, dict[str, Any]]:
-    """Arm without its encoder -> colour and marker, the same in every picture; grey for no intermediate phase."""
+    """Colour and marker per arm without its encoder, the same in every picture; grey for no intermediate phase."""
     known = drawn_arms(cells)
     ordered = sorted({*known, *(arm.reference for arm in known), Arm()}, key=lambda arm: arm.order)
     compared = [arm for arm in ordered if not arm.baseline]
@@ -104,14 +104,14 @@ def arm_styles(cells: pd.DataFrame) -> dict[Arm, dict[str, Any]]:
 
 
 def styles_without(styles: Styles, *axes: str) -> dict[Arm, dict[str, Any]]:
-    """One look for all arms that differ in these axes alone, which it leaves out of the arm."""
+    """Colour and marker per arm without these axes: one for all arms that differ in them alone."""
     without = {arm.without(*axes): dict(look) for arm, look in styles.items() if arm.baseline}
     compared = list(dict.fromkeys(arm.without(*axes) for arm in styles if not arm.baseline))
     return {**without, **dict(zip(compared, looks(len(compared)), strict=True))}
 
 
 def looks(count: int) -> list[dict[str, Any]]:
-    """Colour and marker of so many things; no two of sixty are alike."""
+    """Colours and markers of `count` lines; no two of sixty are alike."""
     palette, markers = len(PALETTE), len(MARKERS)
     return [{"color": PALETTE[i % palette], "marker": MARKERS[i // palette % markers]} for i in range(count)]
 
@@ -120,7 +120,7 @@ def looks(count: int) -> list[dict[str, Any]]:
 
 
 def gains_map(estimates: Estimates) -> Figure | None:
-    """Intermediate by target: gain in points, interval beneath; a block of rows per encoder. None without a setting."""
+    """Heat map of gains, intermediate by target: points, interval beneath; a block of rows per encoder."""
     cells = estimates.cells
     compared = cells[cells["intermediate"] != NONE] if len(cells) else cells
     if compared.empty:
@@ -154,7 +154,7 @@ def gains_map(estimates: Estimates) -> Figure | None:
 
 
 def _block(group: pd.DataFrame, estimates: Estimates) -> Block:
-    """What the rows of one encoder show, mean included."""
+    """Rows of one encoder, mean included."""
     means = estimates.overall[estimates.overall["encoder"] == group["encoder"].iloc[0]].assign(target=MEAN)
     block: Block = {}
     for row in [*group.to_dict("records"), *means.to_dict("records")]:
@@ -213,17 +213,17 @@ def _legend_bar(figure: Figure, box: tuple[float, float, float, float], limit: f
 # ---- scores by language ----------------------------------------------------------------------------------------------
 
 
-def language_order(languages: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
-    """Source language first, then as wanted, then by falling score without an intermediate phase."""
+def language_order(languages: pd.DataFrame, preferred: Sequence[str]) -> list[str]:
+    """Source language first, then the preferred, then by falling score without an intermediate phase."""
     source = sorted(set(languages.loc[languages["is_source"], "language"]))
     baseline = languages[languages["intermediate"] == NONE]
     scores = (languages if baseline.empty else baseline).groupby("language")["value"].mean()
     falling = sorted(set(languages["language"]), key=lambda name: (-float(scores.get(name, 0.0)), name))
-    given = [name for name in wanted if name in falling and name not in source]
+    given = [name for name in preferred if name in falling and name not in source]
     return [*source, *given, *(name for name in falling if name not in source and name not in given)]
 
 
-def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str] = ()) -> Figure | None:
+def profiles(languages: pd.DataFrame, cells: pd.DataFrame, preferred: Sequence[str] = ()) -> Figure | None:
     """Score by language, one panel per encoder and target: no intermediate phase against the best settings."""
     if languages.empty:
         return None
@@ -239,7 +239,7 @@ def profiles(languages: pd.DataFrame, cells: pd.DataFrame, wanted: Sequence[str]
         for axes, ((encoder, target), group) in zip(grid, panels, strict=False):
             best = _best_arms(cells[(cells["encoder"] == encoder) & (cells["target"] == target)])
             shown.update(dict.fromkeys(best))
-            _draw_profile(axes, group, language_order(group, wanted), best, styles)
+            _draw_profile(axes, group, language_order(group, preferred), best, styles)
             axes.set_title(target if len(names) == 1 else f"{target}, {names[str(encoder)]}")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -260,10 +260,10 @@ def _best_arms(cells: pd.DataFrame) -> list[Arm]:
 
 def _draw_profile(axes: Axes, group: pd.DataFrame, order: Sequence[str], arms: Sequence[Arm], styles: Styles) -> None:
     crowded = (max(map(len, order)) + 1) * CHARACTER * len(order) > PAGE_WIDTH * axes.get_position().width
-    place = {language: index for index, language in enumerate(order)}
+    column = {language: index for index, language in enumerate(order)}
     for index, arm in enumerate(arms):
-        rows = group[[other == arm for other in drawn_arms(group)]]
-        rows = rows.assign(x=rows["language"].map(place)).sort_values("x")
+        rows = group[[drawn == arm for drawn in drawn_arms(group)]]
+        rows = rows.assign(x=rows["language"].map(column)).sort_values("x")
         x = rows["x"] + 0.13 * (index - (len(arms) - 1) / 2)
         error = error_bars(rows)
         axes.errorbar(x, 100 * rows["value"], error, fmt="none", ecolor=styles[arm]["color"], elinewidth=1.2)
@@ -281,7 +281,7 @@ def _draw_profile(axes: Axes, group: pd.DataFrame, order: Sequence[str], arms: S
 
 
 def error_bars(rows: pd.DataFrame) -> list[Any]:
-    """[below, above] the value, in points."""
+    """Lengths of error bars in points: [below, above] the value, of rows with value, value_low and value_high."""
     return [
         100 * (rows["value"] - rows["value_low"]).clip(0),
         100 * (rows["value_high"] - rows["value"]).clip(0),
@@ -298,7 +298,7 @@ def legend(
     """One legend above all panels: arms, then the chance level, then what marker shapes mean."""
     handles = [Line2D([], [], label=arm.label, markersize=5, **styles[arm]) for arm in arms]
     if chance:
-        handles.append(Line2D([], [], label="best constant answer", color=INK, linestyle=":", linewidth=1))
+        handles.append(Line2D([], [], label="chance level", color=INK, linestyle=":", linewidth=1))
     for name, marker in (shapes or {}).items():
         handles.append(Line2D([], [], label=name, color=INK, marker=marker, linestyle="none"))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), frameon=False)
@@ -329,12 +329,12 @@ def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 3.1 * rows + 0.6), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        lines, places = styles_without(styles, axis), _places(texts[axis])
+        lines, ticks = styles_without(styles, axis), _ticks(texts[axis])
         for axes, (target, group) in zip(grid, panels, strict=False):
             for index, encoder in enumerate(encoders):
-                _draw_tradeoff(axes, group[group["encoder"] == encoder], axis, lines, places, (index, len(encoders)))
-            axes.set_xticks(list(places.values()), list(places))
-            axes.set_xlim(-0.4, len(places) - 0.6)
+                _draw_tradeoff(axes, group[group["encoder"] == encoder], axis, lines, ticks, (index, len(encoders)))
+            axes.set_xticks(list(ticks.values()), list(ticks))
+            axes.set_xlim(-0.4, len(ticks) - 0.6)
             axes.set_title(str(target))
             axes.set(xlabel=AXES[axis].amount, ylabel="score")
             axes.grid(color=PALE, linewidth=0.6)
@@ -345,15 +345,15 @@ def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
 
 
 def _draw_tradeoff(
-    axes: Axes, group: pd.DataFrame, axis: str, lines: Styles, places: Mapping[str, int], encoder: tuple[int, int]
+    axes: Axes, group: pd.DataFrame, axis: str, lines: Styles, ticks: Mapping[str, int], encoder: tuple[int, int]
 ) -> None:
-    """The lines of an encoder, which is the one with this index among so many."""
+    """Draws the lines of an encoder, given as (index, number of encoders)."""
     index, encoders = encoder
     arms = drawn_arms(group)
-    group = group.assign(x=[float(places.get(arm.text(axis), "nan")) for arm in arms])
+    group = group.assign(x=[float(ticks.get(arm.text(axis), "nan")) for arm in arms])
     line_of, order, count = [arm.without(axis) for arm in arms], list(lines), len(lines) * encoders
     for line in dict.fromkeys(line_of):
-        rows = group[[other == line for other in line_of]]
+        rows = group[[drawn == line for drawn in line_of]]
         look: dict[str, Any] = {**lines[line], **_of_encoder(index), "linewidth": 1.2}
         known = rows.dropna(subset=["x"]).sort_values("x")
         if known.empty:  # volumes: no intermediate phase has none
@@ -365,10 +365,10 @@ def _draw_tradeoff(
         axes.errorbar(known["x"] + aside, 100 * known["value"], error_bars(known), **look)
 
 
-def _places(values: Sequence[str]) -> dict[str, int]:
-    """Even places, because `full` is a number that only the data know; smallest first."""
-    known = sorted({value for value in values if value != NOTHING}, key=_size)
-    return {value: place for place, value in enumerate(known)}
+def _ticks(values: Sequence[str]) -> dict[str, int]:
+    """Evenly spaced ticks, because `full` is a number that only the data know; smallest first."""
+    amounts = sorted({value for value in values if value != NOTHING}, key=_size)
+    return {value: position for position, value in enumerate(amounts)}
 
 
 def _size(value: str) -> float:
@@ -379,7 +379,7 @@ def _size(value: str) -> float:
 
 
 def _of_encoder(index: int) -> dict[str, Any]:
-    """How the lines of an encoder differ from those of another."""
+    """Line style and fill of the lines of the encoder with this index."""
     hollow = {"markerfacecolor": "white"} if index // len(LINES) % 2 else {}
     return {"linestyle": LINES[index % len(LINES)], **hollow}
 
@@ -394,17 +394,17 @@ def _tradeoff_legend(figure: Figure, lines: Styles, encoders: Sequence[str]) -> 
 # ---- how results came about: curves, retention, spending -------------------------------------------------------------
 
 
-def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
+def curves(runs: Sequence[Result | Unscored], styles: Styles) -> Figure | None:
     """Dev score (or loss, where a phase has no dev data) by step; a panel per kind of phase, target and encoder.
 
     All seeds; a colour per arm, whatever its volume and budget.
     """
-    encoders = labels(result.chain.cell.encoder for result in found)
+    encoders = labels(run.chain.cell.encoder for run in runs)
     panels: dict[tuple[str, str, str], dict[str, tuple[Arm, PhaseRecord]]] = {}  # by kind, target and encoder
-    for result in found:
-        cell = result.chain.cell
+    for run in runs:
+        cell = run.chain.cell
         arm = cell.arm.without("encoder", *AMOUNTS)
-        for phase in result.phases:
+        for phase in run.phases:
             target = cell.target if phase.kind == TARGET else ""
             lines = panels.setdefault((phase.kind, target, encoders[cell.encoder]), {})
             known = lines.get(phase.key, (arm, phase))[0]
@@ -431,7 +431,7 @@ def curves(found: Sequence[Result | Ended], styles: Styles) -> Figure | None:
 
 
 def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
-    """Steps, values and what they are."""
+    """Steps, values and the name of the values."""
     if phase.dev:
         return [point["step"] for point in phase.dev], [100 * point["value"] for point in phase.dev], "dev score"
     return [point["step"] for point in phase.curve], [point["loss"] for point in phase.curve], "loss"
@@ -473,56 +473,56 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         handles = [Line2D([], [], label=label, color=colour, marker=mark) for label, colour, mark in HEADS.values()]
-        handles.append(Line2D([], [], label="best constant answer", color=INK, linestyle=":", linewidth=1))
+        handles.append(Line2D([], [], label="chance level", color=INK, linestyle=":", linewidth=1))
         figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False)
     return figure
 
 
 def _trained(group: pd.DataFrame) -> list[str]:
-    """What was trained before which target, in a row each."""
+    """Labels of rows: the arm and its target."""
     arms = [arm.label for arm in arms_in(group)]
     shown = arms if len(set(arms)) > 1 else [""] * len(arms)
     return [f"{name} → {target}".strip() for name, target in zip(shown, group["target"], strict=True)]
 
 
 def _draw_retention(axes: Axes, group: pd.DataFrame, ticks: Sequence[str]) -> None:
-    place = np.arange(len(group))
+    y = np.arange(len(group))
     for number, (head, (_, colour, mark)) in enumerate(HEADS.items()):
         rows = group.rename(columns={head: "value", f"{head}_low": "value_low", f"{head}_high": "value_high"})
         look: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none", "markersize": 5}
-        axes.errorbar(100 * rows["value"], place + 0.18 * (number - 1), xerr=error_bars(rows), **look)
-    axes.vlines(100 * group["majority"], place - 0.4, place + 0.4, colors=INK, linestyles=":", linewidth=1)
-    axes.set_yticks(place, ticks, size=8)
+        axes.errorbar(100 * rows["value"], y + 0.18 * (number - 1), xerr=error_bars(rows), **look)
+    axes.vlines(100 * group["majority"], y - 0.4, y + 0.4, colors=INK, linestyles=":", linewidth=1)
+    axes.set_yticks(y, ticks, size=8)
     axes.set(ylim=(len(group) - 0.4, -0.6), xlabel="score")
     axes.grid(axis="x", color=PALE, linewidth=0.6)
 
 
-def spending(saved: pd.DataFrame) -> Figure | None:
+def spending(savings: pd.DataFrame) -> Figure | None:
     """Two bars per unit: every chain trained alone, and every phase trained once."""
-    if saved.empty:
+    if savings.empty:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PAGE_WIDTH, 2.0), layout="constrained")
         grid = figure.subplots(1, 2, sharey=True)
         for axes, unit, name in zip(grid, ("flops", "device_seconds"), ("compute", "device time"), strict=True):
-            _draw_bars(axes, saved, unit)
+            _draw_bars(axes, savings, unit)
             axes.set_title(name)
-        handles = [matplotlib.patches.Patch(color=KIND_COLOURS[kind], label=kind) for kind in saved["kind"]]
+        handles = [matplotlib.patches.Patch(color=KIND_COLOURS[kind], label=kind) for kind in savings["kind"]]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(KIND_COLOURS), frameon=False)
     return figure
 
 
-def _draw_bars(axes: Axes, saved: pd.DataFrame, unit: str) -> None:
-    totals = {how: float(saved[f"{unit}_{how}"].sum()) for how in ("unshared", "shared")}
-    for place, how in ((1, "unshared"), (0, "shared")):
+def _draw_bars(axes: Axes, savings: pd.DataFrame, unit: str) -> None:
+    totals = {how: float(savings[f"{unit}_{how}"].sum()) for how in ("unshared", "shared")}
+    for y, how in ((1, "unshared"), (0, "shared")):
         left = 0.0
-        for row in saved.to_dict("records"):
-            axes.barh(place, row[f"{unit}_{how}"], left=left, color=KIND_COLOURS[row["kind"]], height=0.62)
+        for row in savings.to_dict("records"):
+            axes.barh(y, row[f"{unit}_{how}"], left=left, color=KIND_COLOURS[row["kind"]], height=0.62)
             left += row[f"{unit}_{how}"]
         text = amount(totals[how], unit)
         if how == "shared" and totals["unshared"]:
             text += f" ({1 - totals['shared'] / totals['unshared']:.0%} saved)"
-        axes.annotate(text, (left, place), (5, 0), textcoords="offset points", va="center", size=9)
+        axes.annotate(text, (left, y), (5, 0), textcoords="offset points", va="center", size=9)
     axes.set_yticks([1, 0], ["one chain at a time", "phases shared"])
     axes.set_xlim(0, 1.45 * max(totals.values()) or 1)
     axes.set_xticks([])

@@ -1,12 +1,22 @@
-"""Gains of an intermediate phase over none, and over one that differs in one thing, with intervals.
+"""Gains of an intermediate phase with intervals; retention of its tasks; regret of a preview that chose it.
 
-How an interval is made is in statistics. A run whose target phase collapsed is counted, marked and kept, and what is
-left without such runs stands beside it; one that ended before its target phase has no scores, and is counted.
+**Gains** are over no intermediate phase, and over an arm that differs in one thing. A translated or multilingual
+intermediate phase is measured against the same tasks in their own language, a phase with raw text mixed in against the
+same labelled tasks alone. Both sides have the same volume, and the means are over the same languages, those that the
+target phase has not seen; that some of them were seen in the intermediate phase is what is compared. A run whose target
+phase collapsed is counted, marked and kept, and the means without such runs stand beside it; one that ended before its
+target phase has no scores, and is counted.
 
-A translated or multilingual intermediate phase is measured against the same tasks in their own language, a phase with
-raw text mixed in against the same labelled tasks alone. Both sides have the same volume, and the means are over the
-same languages, those that the target phase has not seen; that some of them were seen in the intermediate phase is what
-is compared.
+**Retention** of an intermediate task is its score after the target phase, and the ratio to that before. All scores of a
+task are on the same examples, so the ratio is paired; how much a seed changes a score is learned from all cells of an
+encoder.
+
+**Regret** is the best gain among all settings minus the best gain among those that a preview ranks highest: the loss of
+running these alone. Of a setting with several volumes or budgets the best one counts. Which one is the best is not
+known either, so the regret's interval comes from all differences between a setting that was kept and one that was not,
+at once (Bonferroni), as in comparisons with the best (Hsu 1984).
+
+The model behind all intervals is in statistics.
 """
 
 from __future__ import annotations
@@ -19,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from sweep.config.axes import AMOUNTS, NONE, Arm, Cell
-from sweep.report.results import BEFORE, GROUP, HEADS, Ended, Result
+from sweep.report.results import BEFORE_TARGET, RANKED_FOR, RETENTION_SCORES, Result, Unscored
 from sweep.report.statistics import (
     HELPS,
     HURTS,
@@ -56,7 +66,7 @@ SOURCE, TEXT = "source language", "raw text"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a study asks of its scores."""
+    """What a study asks of its scores: groups of languages, and what counts in means."""
 
     groups: Groups = field(default_factory=dict)
     overlaps: frozenset[tuple[str, str]] = frozenset()  # (intermediate task, target) that share a corpus
@@ -98,13 +108,13 @@ class Estimates:
 
 
 def estimate(
-    found: Sequence[Result], store: Store, asked: Asked = NOTHING_MORE, over: Sequence[Ended] = ()
+    results: Sequence[Result], store: Store, asked: Asked = NOTHING_MORE, collapsed: Sequence[Unscored] = ()
 ) -> Estimates:
-    """All tables. `over` are chains that ended without scores. Raises StoreError."""
+    """Estimates of gains of selected chains. `collapsed` are those without scores, to be counted. Raises StoreError."""
     import pandas as pd
 
-    lost = Counter(run.chain.cell for run in over if run.chain.selected)
-    selected = [result for result in found if result.chain.selected]
+    lost = Counter(run.chain.cell for run in collapsed if run.chain.selected)
+    selected = [result for result in results if result.chain.selected]
     rows: dict[str, list[Row]] = {name: [] for name in ("cells", "languages", "groups", "contrasts")}
     means: dict[str, list[tuple[Row, _Cell]]] = {"overall": [], "arms": []}
     targets = _targets(selected, store)
@@ -118,8 +128,8 @@ def estimate(
         rows["groups"].extend({**name, **row} for row in cell.groups(asked.groups.get(cell.encoder, {})))
         if not cell.arm.baseline:
             means["overall"].append((cell.arm.columns(), cell.if_counted(counts)))
-        for differs, other in references(cell.arm, cell.scored.arms, asked.text):
-            beside, what = replace(cell, reference=other), {"differs": differs, "against": other.label}
+        for differs, reference in references(cell.arm, cell.scored.arms, asked.text):
+            beside, what = replace(cell, reference=reference), {"differs": differs, "against": reference.label}
             rows["contrasts"].append({**name, **what, **beside.contrast(), "overlap": overlap})
             means["arms"].append(({**cell.arm.columns(), **what}, beside.if_counted(counts)))
     tables = rows | {name: list(_averages(cells)) for name, cells in means.items()}
@@ -128,7 +138,7 @@ def estimate(
 
 
 class _Scored:
-    """The scores of one encoder on one target, and a model for each choice of languages."""
+    """Scores of one encoder on one target, and a model for each choice of languages."""
 
     def __init__(self, members: Sequence[Result], store: Store) -> None:
         self.members = members
@@ -140,15 +150,15 @@ class _Scored:
         self._models: dict[tuple[tuple[str, ...], bool], Model] = {}
 
     def scores(self, languages: Sequence[str]) -> Scores:
-        """Means over languages."""
+        """Scores averaged over languages."""
         return average([self._by_language[language] for language in languages], same_units=True)
 
     def model(self, languages: Sequence[str] | None = None, *, sound: bool = False) -> Model:
-        """Of all runs, or of those that are `sound`; of the languages that the target phase has not seen."""
-        asked = self.zero_shot if languages is None else tuple(languages)
-        name = asked, sound
+        """Model of all runs, or of those that are `sound`, by default over the zero-shot languages."""
+        chosen = self.zero_shot if languages is None else tuple(languages)
+        name = chosen, sound
         if name not in self._models:
-            scores = self.scores(asked or tuple(self._by_language))
+            scores = self.scores(chosen or tuple(self._by_language))
             kept = scores.only(self._sound) if sound else scores
             self._models[name] = Model(kept, self.inequality)
         return self._models[name]
@@ -159,22 +169,22 @@ def _run(result: Result) -> tuple[Arm, int]:
 
 
 def _by_language(members: Sequence[Result], store: Store) -> dict[str, Scores]:
-    """language -> the scores of the runs that have it."""
+    """Scores per language, of the runs that have it."""
     tables = {result.score.key: store.statistics(result.score.key) for result in members}
     units = {key: store.units(key) for key in tables}
-    found = {}
+    scores = {}
     for language in sorted({language for result in members for language in result.score.languages}):
         having = [result for result in members if language in result.score.languages]
         measure = measure_of(having[0].score.family, having[0].score.metric)
         rows = [tables[result.score.key][language] for result in having]
         drawn = [units[result.score.key].get(language) for result in having]
         runs = [_run(result) for result in having]
-        found[language] = scores_of(runs, rows, measure.value, drawn, measure.lowest)
-    return found
+        scores[language] = scores_of(runs, rows, measure.value, drawn, measure.lowest)
+    return scores
 
 
 def _targets(selected: Sequence[Result], store: Store) -> dict[tuple[str, str], _Scored]:
-    """(encoder, target) -> its scores. How unequal seed variances are is learned from all targets of an encoder."""
+    """Scores per (encoder, target). How unequal seed variances are is learned from all targets of an encoder."""
     groups = grouped(selected, lambda r: (r.chain.cell.encoder, r.chain.cell.target))
     targets = {(name[0], name[1]): _Scored(members, store) for name, members in groups}
     for encoder in dict.fromkeys(name for name, _ in targets):
@@ -187,7 +197,7 @@ def _targets(selected: Sequence[Result], store: Store) -> dict[tuple[str, str], 
 
 
 def _cells(targets: Mapping[tuple[str, str], _Scored]) -> Iterator[_Cell]:
-    """Every cell beside the baseline of the same encoder, target and compute."""
+    """Every cell, with the baseline of the same encoder, target and compute as its reference."""
     for scored in targets.values():
         for arm, chosen in grouped(scored.members, lambda r: r.arm):
             unsound = any(r.collapsed and r.arm in (arm, arm.reference) for r in scored.members)
@@ -196,7 +206,7 @@ def _cells(targets: Mapping[tuple[str, str], _Scored]) -> Iterator[_Cell]:
 
 @dataclass(frozen=True)
 class _Cell:
-    """The chosen results of one cell (one per seed) beside another arm of the same encoder and target."""
+    """Selected results of one cell (one per seed), with another arm of the same encoder and target to compare with."""
 
     members: Sequence[Result]
     scored: _Scored
@@ -221,20 +231,20 @@ class _Cell:
 
     @property
     def paired(self) -> int:
-        """Seeds that the reference has too."""
-        found = self.gain(self.zero_shot)
-        return found.seeds if found else 0
+        """Number of seeds that the reference has too."""
+        gain = self.gain(self.zero_shot)
+        return gain.seeds if gain else 0
 
     def if_counted(self, counts: bool) -> _Cell:
         """The cell itself, or without a reference where it is not to count."""
         return self if counts else replace(self, reference=None)
 
     def value(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
-        """Mean over languages and seeds."""
+        """Mean score over languages and seeds."""
         return self.scored.model(languages, sound=sound).level(self.arm) if languages else None
 
     def gain(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
-        """Mean paired difference to the reference."""
+        """Mean difference to the reference, paired by seed."""
         if not languages or self.reference is None:
             return None
         return self.scored.model(languages, sound=sound).gain(self.arm, self.reference)
@@ -248,9 +258,9 @@ class _Cell:
         return {**level, **self._gain(self.zero_shot), **counts, "collapsed": collapsed, **cost, **self._without()}
 
     def _without(self) -> Row:
-        """Value and gain over the seeds that are sound; NaN where all are, or none is."""
-        asked = self.zero_shot if self.unsound else ()
-        value, gain = self.value(asked, sound=True), self.gain(asked, sound=True)
+        """Columns of value and gain over the runs that are sound; NaN where all are, or none is."""
+        languages = self.zero_shot if self.unsound else ()
+        value, gain = self.value(languages, sound=True), self.gain(languages, sound=True)
         return {**_named("value_without", value), **_named("gain_without", gain)}
 
     def contrast(self) -> Row:
@@ -269,8 +279,8 @@ class _Cell:
             }
 
     def groups(self, groups: Mapping[str, tuple[str, ...]]) -> Iterator[Row]:
-        for name, wanted in {ZERO_SHOT: self.zero_shot, **groups}.items():
-            languages = tuple(language for language in wanted if language in self.zero_shot)
+        for name, members in {ZERO_SHOT: self.zero_shot, **groups}.items():
+            languages = tuple(language for language in members if language in self.zero_shot)
             if languages:
                 value = _named("value", self.value(languages))
                 yield {"group": name, "languages": len(languages), **value, **self._gain(languages)}
@@ -279,20 +289,20 @@ class _Cell:
         return _gained(self.gain(languages))
 
 
-def _named(name: str, found: Estimate | None) -> Row:
-    """Columns of a number with its interval."""
-    numbers = (found.value, found.low, found.high) if found else (np.nan,) * 3
+def _named(name: str, estimate: Estimate | None) -> Row:
+    """Columns of an estimate with its interval."""
+    numbers = (estimate.value, estimate.low, estimate.high) if estimate else (np.nan,) * 3
     return {f"{name}{end}": number for end, number in zip(ENDS, numbers, strict=True)}
 
 
-def _gained(found: Estimate | None) -> Row:
+def _gained(gain: Estimate | None) -> Row:
     """Columns of a gain; the verdict needs the other rows of its table."""
-    numbers = (found.value, found.low, found.high, found.p) if found else (np.nan,) * 4
+    numbers = (gain.value, gain.low, gain.high, gain.p) if gain else (np.nan,) * 4
     return {**dict(zip(("gain", "low", "high", "p"), numbers, strict=True)), "p_corrected": np.nan, "verdict": MISSING}
 
 
 def _with_verdicts(rows: Sequence[Row]) -> list[Row]:
-    """The rows with p-values that are corrected for their number, and what these say."""
+    """Rows of a table with p-values corrected for their number, and the verdicts that rest on these."""
     corrected = holm([row["p"] for row in rows])
     return [
         {**row, "p_corrected": p, "verdict": verdict(row["gain"], p)} for row, p in zip(rows, corrected, strict=True)
@@ -300,7 +310,7 @@ def _with_verdicts(rows: Sequence[Row]) -> list[Row]:
 
 
 def verdict(gain: float, p_corrected: float) -> str:
-    """What is claimed of a gain."""
+    """Verdict on a gain: HELPS, HURTS, UNDECIDED, ONE_SEED or MISSING."""
     if np.isnan(gain):
         return MISSING
     if np.isnan(p_corrected):
@@ -308,11 +318,11 @@ def verdict(gain: float, p_corrected: float) -> str:
     return UNDECIDED if p_corrected >= LEVEL else HELPS if gain > 0 else HURTS
 
 
-def _averages(found: Iterable[tuple[Row, _Cell]]) -> Iterator[Row]:
-    """One row per name, in the order of arms: the gain averaged over the targets that have one."""
+def _averages(named: Iterable[tuple[Row, _Cell]]) -> Iterator[Row]:
+    """Rows, one per name in the order of arms: the gain averaged over the targets that have one."""
     by_name: dict[tuple[tuple[str, Any], ...], list[_Cell]] = {}
     models: dict[tuple[_Scored, ...], Model] = {}
-    for name, cell in sorted(found, key=lambda one: one[1].arm.order):
+    for name, cell in sorted(named, key=lambda pair: pair[1].arm.order):
         by_name.setdefault(tuple(name.items()), []).append(cell)
     for names, cells in by_name.items():
         paired = [cell for cell in cells if cell.paired]
@@ -322,27 +332,27 @@ def _averages(found: Iterable[tuple[Row, _Cell]]) -> Iterator[Row]:
 
 
 def _mean_gain(cells: Sequence[_Cell], models: dict[tuple[_Scored, ...], Model]) -> Estimate | None:
-    """Over the targets of these cells of one arm. A seed is one draw for all of them: it is averaged over first."""
-    over, first = tuple(cell.scored for cell in cells), cells[0]
-    if over not in models:
-        parts = [scored.scores(scored.zero_shot) for scored in over]
-        models[over] = Model(average(parts, same_units=False), first.scored.inequality)
-    return None if first.reference is None else models[over].gain(first.arm, first.reference)
+    """Gain over the targets of these cells of one arm. A seed is one draw for all: targets are averaged first."""
+    targets, first = tuple(cell.scored for cell in cells), cells[0]
+    if targets not in models:
+        parts = [scored.scores(scored.zero_shot) for scored in targets]
+        models[targets] = Model(average(parts, same_units=False), first.scored.inequality)
+    return None if first.reference is None else models[targets].gain(first.arm, first.reference)
 
 
 def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterator[tuple[Name, list[Result]]]:
-    """Groups in the order of their first member."""
-    found: dict[Name, list[Result]] = {}
+    """Results by name, in the order of their first."""
+    groups: dict[Name, list[Result]] = {}
     for member in members:
-        found.setdefault(name(member), []).append(member)
-    yield from found.items()
+        groups.setdefault(name(member), []).append(member)
+    yield from groups.items()
 
 
-# ---- what a setting is compared with beside no intermediate phase ----------------------------------------------------
+# ---- references beside no intermediate phase -------------------------------------------------------------------------
 
 
 def references(arm: Arm, known: Collection[Arm], text: Set[str]) -> Iterator[tuple[str, Arm]]:
-    """(what differs, the arm without it) as far as `known` has it. `text` holds the masked tasks."""
+    """Pairs (what differs, the arm without it), of the arms in `known`. `text` holds the masked tasks."""
     labelled = tuple(task for task in arm.intermediate if task not in text)
     without = []
     if arm.is_set("source"):
@@ -350,7 +360,7 @@ def references(arm: Arm, known: Collection[Arm], text: Set[str]) -> Iterator[tup
     if labelled and labelled != arm.intermediate:
         without.append((TEXT, replace(arm, intermediate=labelled)))
     for what, reference in without:
-        yield from ((what, other) for other in known if _in_any_order(other) == _in_any_order(reference))
+        yield from ((what, known_arm) for known_arm in known if _in_any_order(known_arm) == _in_any_order(reference))
 
 
 def _in_any_order(arm: Arm) -> Arm:
@@ -358,28 +368,31 @@ def _in_any_order(arm: Arm) -> Arm:
     return replace(arm, intermediate=tuple(sorted(arm.intermediate)))
 
 
+# ---- retention -------------------------------------------------------------------------------------------------------
+
+
 RATIOS = {"kept": "saved_head", "fresh_kept": "fresh_head"}  # to before
-WHAT = (*HEADS, *RATIOS)
-Kept = Mapping[str, tuple[Mapping[str, Floats], Mapping[str, Integers]]]
+RETENTION = (*RETENTION_SCORES, *RATIOS)
+Judged = Mapping[str, tuple[Mapping[str, Floats], Mapping[str, Integers]]]
 """key of scores -> statistics and units by name"""
 
 
-def estimate_retention(found: Sequence[Result], store: Store) -> pd.DataFrame:
-    """Per cell and intermediate task, over the seeds of selected chains: each score and `kept` with interval ends.
+def estimate_retention(results: Sequence[Result], store: Store) -> pd.DataFrame:
+    """Frame with one row per cell and intermediate task, over the seeds of selected chains. Raises StoreError.
 
     Columns: those of the cell, task, seeds, majority; then before, saved_head, fresh_head, kept
-    (saved_head / before) and fresh_kept (fresh_head / before), each with _low and _high. Raises StoreError.
+    (saved_head / before) and fresh_kept (fresh_head / before), each with _low and _high.
     """
     import pandas as pd
 
-    asked = [result for result in found if result.chain.selected and result.score.retention]
-    models = _models(asked, store)
-    rows: list[dict[str, object]] = []
-    for cell, members in grouped(asked, _cell):
+    measured = [result for result in results if result.chain.selected and result.score.retention]
+    models = _retention_models(measured, store)
+    rows: list[Row] = []
+    for cell, members in grouped(measured, _cell):
         for task, entry in sorted(members[0].score.retention.items()):
             first = {**cell.columns(), "task": task, "seeds": len(members), "majority": entry["majority"]}
-            mine = {what: models.get((cell.encoder, task, what)) for what in WHAT}
-            rows.append({**first, **dict(_estimated(cell, mine))})
+            own = {name: models.get((cell.encoder, task, name)) for name in RETENTION}
+            rows.append({**first, **dict(_retention_columns(cell, own))})
     return pd.DataFrame(rows)
 
 
@@ -387,107 +400,111 @@ def _cell(result: Result) -> Cell:
     return result.chain.cell
 
 
-def _before(cell: Cell) -> Arm:
-    """What trained the intermediate phase: the cell without its target, except where they share a budget."""
+def _trained_by(cell: Cell) -> Arm:
+    """Arm that trained the intermediate phase: the cell without its target, except where they share a budget."""
     return cell.arm if cell.chain_budget is None else cell
 
 
-def _models(asked: Sequence[Result], store: Store) -> dict[tuple[str, str, str], Model]:
-    """(encoder, task, one of WHAT) -> its model; arms are cells, of `before` what trained the intermediate phase."""
-    found: dict[tuple[str, str, str], Scores] = {}
-    kept = {r.score.key: (store.statistics(r.score.key), store.units(r.score.key)) for r in asked}
+def _retention_models(measured: Sequence[Result], store: Store) -> dict[tuple[str, str, str], Model]:
+    """Models by (encoder, task, one of RETENTION); arms are cells, of `before` what trained the intermediate phase."""
+    tables: dict[tuple[str, str, str], Scores] = {}
+    judged = {r.score.key: (store.statistics(r.score.key), store.units(r.score.key)) for r in measured}
     for encoder, task in dict.fromkeys(
-        (r.chain.cell.encoder, task) for r in asked for task in sorted(r.score.retention)
+        (r.chain.cell.encoder, task) for r in measured for task in sorted(r.score.retention)
     ):
-        mine = [r for r in asked if r.chain.cell.encoder == encoder and task in r.score.retention]
-        judged = {head: _scores(mine, kept, task, head) for head in HEADS}
-        for name, head in RATIOS.items():
-            if judged[head].runs:
-                found[encoder, task, name] = ratio(judged[head], judged[BEFORE])
+        having = [r for r in measured if r.chain.cell.encoder == encoder and task in r.score.retention]
+        scores = {name: _retention_scores(having, judged, task, name) for name in RETENTION_SCORES}
+        for name, numerator in RATIOS.items():
+            if scores[numerator].runs:
+                tables[encoder, task, name] = ratio(scores[numerator], scores[BEFORE_TARGET])
         # An intermediate phase that several target phases follow is one run.
-        once = {(_before(_cell(r)), r.chain.seed): r for r in reversed(mine)}
-        judged[BEFORE] = replace(_scores(list(once.values()), kept, task, BEFORE), runs=tuple(once))
-        found |= {(encoder, task, head): scores for head, scores in judged.items() if scores.runs}
-    return dict(zip(found, fitted(found.values()), strict=True))
+        once = {(_trained_by(_cell(r)), r.chain.seed): r for r in reversed(having)}
+        before = _retention_scores(list(once.values()), judged, task, BEFORE_TARGET)
+        scores[BEFORE_TARGET] = replace(before, runs=tuple(once))
+        tables |= {(encoder, task, name): table for name, table in scores.items() if table.runs}
+    return dict(zip(tables, fitted(tables.values()), strict=True))
 
 
-def _scores(having: Sequence[Result], kept: Kept, task: str, head: str) -> Scores:
-    """Of the runs that have this head, named by cell and seed."""
-    known = [r for r in having if r.score.retention[task][head] is not None]
-    judged = [kept[r.score.key][0][f"retention/{task}/{head}"] for r in known]
-    units = [kept[r.score.key][1].get(f"retention/{task}") for r in known]
+def _retention_scores(having: Sequence[Result], judged: Judged, task: str, name: str) -> Scores:
+    """Scores of the runs that have this one of RETENTION_SCORES; runs are named by cell and seed."""
+    scored = [r for r in having if r.score.retention[task][name] is not None]
+    statistics = [judged[r.score.key][0][f"retention/{task}/{name}"] for r in scored]
+    units = [judged[r.score.key][1].get(f"retention/{task}") for r in scored]
     about = having[0].score.retention[task]
     measure = measure_of(about["family"], about["metric"])
-    runs = [(_cell(r), r.chain.seed) for r in known]
-    return scores_of(runs, judged, measure.value, units, measure.lowest)
+    runs = [(_cell(r), r.chain.seed) for r in scored]
+    return scores_of(runs, statistics, measure.value, units, measure.lowest)
 
 
-def _estimated(cell: Cell, models: Mapping[str, Model | None]) -> Iterator[tuple[str, object]]:
+def _retention_columns(cell: Cell, models: Mapping[str, Model | None]) -> Iterator[tuple[str, object]]:
     for name, model in models.items():
-        arm = _before(cell) if name == BEFORE else cell
-        level = model.level(arm, bounded=name in HEADS) if model is not None else None
+        arm = _trained_by(cell) if name == BEFORE_TARGET else cell
+        level = model.level(arm, bounded=name in RETENTION_SCORES) if model is not None else None
         low, high = (level.low, level.high) if level else (np.nan, np.nan)
         if name in RATIOS and model is not None and model.scores.lowest == 0:
             low = max(low, 0.0)
         yield from ((name, level.value if level else np.nan), (f"{name}_low", low), (f"{name}_high", high))
 
 
+# ---- regret of previews ----------------------------------------------------------------------------------------------
+
+
 KEPT = (1, 2, 3, 5)  # how many settings a user might keep
 
 
-def regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> pd.DataFrame:
-    """Per encoder, target and number of settings `kept`: `best`, `best_kept`, `regret`, all gains in 0..1.
+def estimate_regrets(previews: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> pd.DataFrame:
+    """Frame with one row per encoder, target and number of settings kept, where every setting has a gain.
 
-    Only where every setting of the target has a gain, and for fewer kept than there are. `models` are those of the
-    estimates; without one the interval is missing.
+    Columns: encoder, target, kept, of (settings in all), best, best_kept (gains), regret, low, high (ends of its
+    interval; NaN without a model). `previews` is a preview_frame with gains, `models` are those of the Estimates.
     """
     import pandas as pd
 
-    names = [*GROUP, "kept", "of", "best", "best_kept", "regret", "low", "high"]
-    return pd.DataFrame(list(_regrets(frame, models)), columns=names)
+    names = [*RANKED_FOR, "kept", "of", "best", "best_kept", "regret", "low", "high"]
+    return pd.DataFrame(list(_regrets(previews, models)), columns=names)
 
 
-def _regrets(frame: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> Iterator[dict[str, object]]:
-    for (encoder, target), members in frame[frame["intermediate"] != NONE].groupby(GROUP, sort=False):
-        if members["gain"].isna().any():
+def _regrets(previews: pd.DataFrame, models: Mapping[tuple[str, str], Model]) -> Iterator[Row]:
+    for (encoder, target), settings in previews[previews["intermediate"] != NONE].groupby(RANKED_FOR, sort=False):
+        if settings["gain"].isna().any():
             continue
-        best = members["gain"].max()
-        for kept in (count for count in KEPT if count < len(members)):
-            among = members[members["rank"] <= kept]
-            chosen, names = among["gain"].max(), _names(among)
-            counts, model = {"kept": kept, "of": len(members)}, models.get((str(encoder), str(target)))
-            low, high = _interval(model, names, _names(members) - names) if model is not None else (float("nan"),) * 2
+        best, model = settings["gain"].max(), models.get((str(encoder), str(target)))
+        for count in (number for number in KEPT if number < len(settings)):
+            kept = settings[settings["rank"] <= count]
+            best_kept, names = kept["gain"].max(), _arms_without_amounts(kept)
+            dropped = _arms_without_amounts(settings) - names
+            low, high = _regret_interval(model, names, dropped) if model is not None else (np.nan, np.nan)
             yield {
-                "encoder": encoder, "target": target, **counts, "best": best, "best_kept": chosen,
-                "regret": best - chosen, "low": low, "high": high,
+                "encoder": encoder, "target": target, "kept": count, "of": len(settings), "best": best,
+                "best_kept": best_kept, "regret": best - best_kept, "low": low, "high": high,
             }  # fmt: skip
 
 
-def _names(frame: pd.DataFrame) -> set[Arm]:
-    return {Arm.of(row, but=AMOUNTS) for row in frame.to_dict("records")}
+def _arms_without_amounts(settings: pd.DataFrame) -> set[Arm]:
+    return {Arm.of(row, but=AMOUNTS) for row in settings.to_dict("records")}
 
 
-def _interval(model: Model, names: Set[Arm], rest: Set[Arm]) -> tuple[float, float]:
-    """Of the best gain of all settings minus the best of those that were kept, whichever these are.
+def _regret_interval(model: Model, kept: Set[Arm], dropped: Set[Arm]) -> tuple[float, float]:
+    """Interval of the best gain of all settings minus the best of those that were kept, whichever these are.
 
     It is at most the largest lead over any one that was kept, and at least the smallest lead of any that was not.
     """
     arms = [arm for arm in model.arms if isinstance(arm, Arm)]
-    kept = [arm for arm in arms if arm.without(*AMOUNTS) in names]
-    others = [arm for arm in arms if arm.without(*AMOUNTS) in rest]
-    confidence = 1 - LEVEL / max(len(kept) * len(others), 1)
-    leads = [[_lead(model, other, one, confidence) for one in kept] for other in others]
-    by_other = [[lead for lead in row if lead] for row in leads]
+    kept_arms = [arm for arm in arms if arm.without(*AMOUNTS) in kept]
+    dropped_arms = [arm for arm in arms if arm.without(*AMOUNTS) in dropped]
+    confidence = 1 - LEVEL / max(len(kept_arms) * len(dropped_arms), 1)
+    leads = [[_lead(model, arm, over, confidence) for over in kept_arms] for arm in dropped_arms]
+    by_dropped = [[lead for lead in row if lead] for row in leads]
     by_kept = [[lead for lead in column if lead] for column in zip(*leads, strict=True)]
-    low = max((min(lead.low for lead in row) for row in by_other if row), default=0.0)
+    low = max((min(lead.low for lead in row) for row in by_dropped if row), default=0.0)
     high = min((max(lead.high for lead in column) for column in by_kept if column), default=0.0)
     width = model.scores.width
     return min(max(low, 0.0), width), min(max(high, 0.0), width)
 
 
-def _lead(model: Model, one: Arm, other: Arm, confidence: float) -> Estimate | None:
-    """By how much one's gain exceeds the other's."""
-    weights = Counter({one: 1, other: -1})
-    weights.subtract({one.reference: 1})
-    weights.update({other.reference: 1})
+def _lead(model: Model, arm: Arm, over: Arm, confidence: float) -> Estimate | None:
+    """Gain of an arm minus the gain of another."""
+    weights = Counter({arm: 1, over: -1})
+    weights.subtract({arm.reference: 1})
+    weights.update({over.reference: 1})
     return model.contrast({arm: weight for arm, weight in weights.items() if weight}, confidence)

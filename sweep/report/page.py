@@ -1,8 +1,8 @@
-"""Report of a study, at any time of its run: score tables as files, two pictures, and one page.
+"""Report of a study, at any time of its run: score tables as files, two pictures, submissions, and one page.
 
-Reads the ledger's rows and the store; trains nothing and changes nothing in them. What is said around numbers, tables
-and pictures, in which order, and how it looks, is in the template page.html.j2. Whatever is put into it is escaped, but
-for pictures, whose texts matplotlib has escaped.
+Reads the results folder alone, whose study file, ledger and store it leaves as they are: the data may be gone. The text
+around numbers, tables and pictures, their order and their looks are in the template page.html.j2. Whatever is put into
+it is escaped, but for pictures, whose texts matplotlib has escaped.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from sweep.config.axes import CELL_COLUMNS
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.languages import groups_of
 from sweep.report import figures
-from sweep.report.gains import Asked, Estimates, Groups, estimate, estimate_retention, regrets
+from sweep.report.gains import Asked, Estimates, Groups, estimate, estimate_regrets, estimate_retention
 from sweep.report.results import (
-    Ended,
     Result,
-    ended,
-    frame_of,
+    Unscored,
     labels,
-    losers,
     preview_frame,
-    results,
+    read_collapsed,
+    read_eliminated,
+    read_results,
     retention_frame,
-    savings,
+    savings_frame,
+    scores_frame,
     tuning_frame,
     weights_held,
     write_groups,
@@ -75,13 +75,13 @@ TEMPLATE = "page.html.j2"
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a study now."""
+    """A study's results and all that is estimated from them."""
 
     study: str
     chains: tuple[ChainRow, ...]
     results: tuple[Result, ...]
-    ended: tuple[Ended, ...]  # chains that collapsed before their target phase
-    losers: tuple[Ended, ...]  # chains beaten by another candidate of their cell
+    collapsed: tuple[Unscored, ...]  # before their target phase
+    eliminated: tuple[Unscored, ...]  # candidates, by halving
     scores: pd.DataFrame
     estimates: Estimates
     retention: pd.DataFrame  # per cell and intermediate task, empty where the study does not ask
@@ -92,25 +92,33 @@ class Report:
 
     @property
     def progress(self) -> str:
-        """How far the study is, in words."""
-        done = sum(chain.state == DONE for chain in self.chains)
-        beaten = f" ({len(self.losers)} candidates were beaten and not scored)" if self.losers else ""
-        return f"{done + len(self.losers)} of {self.plan.get('chains', len(self.chains))} chains are done{beaten}"
+        """Number of chains that are done, in words."""
+        done, eliminated = sum(chain.state == DONE for chain in self.chains), len(self.eliminated)
+        noted = f" ({eliminated} of them eliminated by halving)" if eliminated else ""
+        return f"{done + eliminated} of {self.plan.get('chains', len(self.chains))} chains are done{noted}"
+
+    @property
+    def savings(self) -> pd.DataFrame:
+        """Savings of all chains that have ended."""
+        return savings_frame(self.results, (*self.collapsed, *self.eliminated))
 
 
-def publish(results: Path) -> str:
-    """Writes report, score tables and submissions; returns the text for the terminal. Raises SweepError."""
-    study = study_in(results)
-    with opened_to_read(results / paths.LEDGER) as ledger:
+def publish(folder: Path) -> str:
+    """Writes report, score tables and submissions into a results folder; returns the text for the terminal.
+
+    Raises StudyError where no study has begun there, StoreError where the store is damaged.
+    """
+    study = study_in(folder)
+    with opened_to_read(folder / paths.LEDGER) as ledger:
         facts, chains = ledger.facts(), ledger.chains()
-    for folder in facts.plan.get("code", ()):
-        add_folder(folder)
-    store, groups, overlapping = Store(results / paths.STORE), groups_of(study), study.report.overlapping
-    found = read(study.study, chains, store, groups, facts.plan, overlapping=overlapping, facts=facts)
-    path = save(found, results)
-    said = publish_submissions(results, found.results, store)
-    answer = leading_table(found.estimates), first_sentence(found.estimates, found.progress)
-    return "\n".join([*answer, *said, f"report: {path}"])
+    for code in facts.plan.get("code", ()):
+        add_folder(code)
+    store, overlapping = Store(folder / paths.STORE), study.report.overlapping
+    report = read(study.study, chains, store, groups_of(study), facts.plan, overlapping=overlapping, facts=facts)
+    page = save(report, folder)
+    notes = publish_submissions(folder, report.results, store)
+    answer = leading_table(report.estimates), first_sentence(report.estimates, report.progress)
+    return "\n".join([*answer, *notes, f"report: {page}"])
 
 
 def read(
@@ -123,35 +131,37 @@ def read(
     overlapping: bool = False,
     facts: Facts = NO_FACTS,
 ) -> Report:
-    """Scores, gains and intervals. Raises StoreError.
+    """Reads results and estimates gains, retention and regrets with intervals. Raises StoreError.
 
     `groups` are the named groups of languages per encoder. `plan` is what `sweep plan --json` prints: "chains",
     "cells", "encoders" and "flags", and where known "languages" in the order to show them, "text", the masked tasks,
     "gpu", whether the study asks for one, and "overlaps", pairs (intermediate task, target) whose cells are marked
-    and, unless `overlapping`, left out of means. `facts` are
-    the ledger's: which previews `sweep preview` has asked for, and at which rungs target phases have paused.
+    and, unless `overlapping`, left out of means. `facts` are the ledger's: which previews `sweep preview` has asked
+    for, and which rungs target phases have reached.
     """
-    found, over = results(chains, store), ended(chains, store)
+    results, collapsed = read_results(chains, store), read_collapsed(chains, store)
+    eliminated = read_eliminated(chains, store, facts.furthest)
     overlaps = frozenset((task, target) for task, target in plan.get("overlaps", ()))
     asked = Asked(groups, overlaps, overlapping, frozenset(plan.get("text", ())))
-    estimates = estimate(found, store, asked, over)
-    beaten = losers(chains, store, facts.furthest)
-    scores, kept = frame_of(study_name, found, [*over, *beaten]), estimate_retention(found, store)
-    known = tuple(chains), tuple(found), tuple(over), tuple(beaten)
-    guesses = preview_frame(facts.previews, store, estimates.cells)
-    held = weights_held([*found, *over, *beaten], store)
-    return Report(study_name, *known, scores, estimates, kept, guesses, held, plan, overlapping)
+    estimates = estimate(results, store, asked, collapsed)
+    return Report(
+        study=study_name, chains=tuple(chains), results=tuple(results),
+        collapsed=tuple(collapsed), eliminated=tuple(eliminated),
+        scores=scores_frame(study_name, results, [*collapsed, *eliminated]), estimates=estimates,
+        retention=estimate_retention(results, store), previews=preview_frame(facts.previews, store, estimates.cells),
+        held=weights_held([*results, *collapsed, *eliminated], store), plan=plan, overlapping=overlapping,
+    )  # fmt: skip
 
 
-def save(report: Report, results_dir: Path) -> Path:
-    """Writes scores.parquet, scores.csv, groups.csv, two pictures and report.html; returns the page's path."""
-    write_scores(report.scores, results_dir)
-    write_groups(report.estimates.groups, results_dir)
-    write_retention(retention_frame(report.study, report.results), results_dir)
+def save(report: Report, folder: Path) -> Path:
+    """Writes score tables, two pictures and report.html into a results folder; returns the page's path."""
+    write_scores(report.scores, folder)
+    write_groups(report.estimates.groups, folder)
+    write_retention(retention_frame(report.study, report.results), folder)
     pictures = _pictures(report)
     for name, file in paths.PICTURES.items():
         if pictures[name]:
-            (results_dir / file).write_text(pictures[name], encoding="utf-8")
+            (folder / file).write_text(pictures[name], encoding="utf-8")
     tuned = tuning_frame(report.chains)
     html = _fill(
         study=report.study,
@@ -165,8 +175,8 @@ def save(report: Report, results_dir: Path) -> Path:
         tradeoff_group=figures.shown_group(report.estimates.groups),
         candidates_per_cell=_candidates(tuned),
     )
-    (results_dir / paths.PAGE).write_text(html, encoding="utf-8")
-    return results_dir / paths.PAGE
+    (folder / paths.PAGE).write_text(html, encoding="utf-8")
+    return folder / paths.PAGE
 
 
 def _state(report: Report) -> str:
@@ -175,30 +185,30 @@ def _state(report: Report) -> str:
     counts = f"{verdicts[HELPS]} show a gain, {verdicts[HURTS]} a loss, {verdicts[UNDECIDED]} no difference"
     counts += f", {verdicts[ONE_SEED]} have one seed" if verdicts[ONE_SEED] else ""
     spent = amount(sum(chain.device_seconds for chain in report.chains), "device_seconds")
-    told = f" Of {compared} comparisons with no intermediate phase {counts}." if compared else ""
-    return f"{report.progress}; {spent} of device time spent.{told}"
+    verdict = f" Of {compared} comparisons with no intermediate phase {counts}." if compared else ""
+    return f"{report.progress}; {spent} of device time spent.{verdict}"
 
 
 def _pictures(report: Report) -> dict[str, str]:
-    """Name in the template -> SVG, or "" where there is nothing to draw."""
+    """SVG documents by their names in the template; "" where there is nothing to draw."""
     estimates, cells = report.estimates, report.estimates.cells
     styles = figures.arm_styles(cells) if len(cells) else {}
     # A chain that ended early is drawn though nothing selected it: all candidates of its cell may have ended so.
-    selected: list[Result | Ended] = [result for result in report.results if result.chain.selected]
-    selected += report.ended
+    selected: list[Result | Unscored] = [result for result in report.results if result.chain.selected]
+    selected += report.collapsed
     drawn = {
         "gains": figures.gains_map(estimates),
         "profiles": figures.profiles(estimates.languages, cells, report.plan.get("languages", ())),
         "retention": figures.retention(report.retention),
         "tradeoff": figures.tradeoff(estimates.groups, styles),
         "curves": figures.curves(selected, styles),
-        "spending": figures.spending(_saved(report)),
+        "spending": figures.spending(report.savings),
     }
     return {name: figures.svg(figure) for name, figure in drawn.items()}
 
 
 def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Name in the template -> frame of texts."""
+    """Frames of texts by their names in the template."""
     estimates, encoders = report.estimates, labels([*report.scores["encoder"], *report.previews["encoder"]])
     return {
         "groups": group_table(estimates.groups, encoders),
@@ -207,22 +217,22 @@ def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "languages": language_table(estimates.languages, encoders),
         "layers": layer_table(report.results, encoders),
         "retention": retention_table(report.retention, encoders),
-        "regrets": regret_table(regrets(report.previews, estimates.models), encoders),
+        "regrets": regret_table(estimate_regrets(report.previews, estimates.models), encoders),
         "previews": preview_table(report.previews, encoders),
-        "collapsed": phase_table(report.results, report.ended),
+        "collapsed": phase_table(report.results, report.collapsed),
         "tuning": tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
     }
 
 
 def _sentences(report: Report) -> dict[str, list[str]]:
-    """Name in the template -> sentences."""
+    """Sentences by their names in the template."""
     encoders = labels([*report.scores["encoder"], *report.previews["encoder"]])
     doubts = distrust(
-        report.chains, report.results, report.ended, report.estimates, report.plan, overlapping=report.overlapping
+        report.chains, report.results, report.collapsed, report.estimates, report.plan, overlapping=report.overlapping
     )
     return {
         "contrasts": list(contrast_sentences(report.estimates)),
-        "cost": list(cost_sentences(_saved(report), report.held)),
+        "cost": list(cost_sentences(report.savings, report.held)),
         "doubts": doubts,
         "made": [
             *made_sentences(report.results, report.plan.get("encoders", {})),
@@ -231,12 +241,8 @@ def _sentences(report: Report) -> dict[str, list[str]]:
     }
 
 
-def _saved(report: Report) -> pd.DataFrame:
-    return savings(report.results, (*report.ended, *report.losers))
-
-
 def _candidates(tuned: pd.DataFrame) -> str:
-    """How many a cell has, or from how many to how many."""
+    """Number of candidates per cell, or its range."""
     if tuned.empty:
         return ""
     cells = tuned.groupby(list(CELL_COLUMNS))["candidate"].count()
@@ -246,7 +252,7 @@ def _candidates(tuned: pd.DataFrame) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """Heading of a table's column, and whether its texts are numbers, which stand at the right."""
+    """Heading of a table's column, and whether its texts are numbers, which are aligned right."""
 
     name: str
     numeric: bool
@@ -254,7 +260,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Texts in rows, as the template shows them."""
+    """Rows of texts, as the template shows them."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -267,7 +273,7 @@ def _fill(
     sentences: Mapping[str, Sequence[str]],
     **values: str | bool,
 ) -> str:
-    """The whole document.
+    """Document of the template filled with these.
 
     `pictures` are SVG documents or "", `tables` frames whose cells are texts. `values` are the other names in the
     template; one that is missing raises jinja2.UndefinedError.
@@ -296,7 +302,7 @@ def _inline(svg: str) -> str:
 
 
 def _table(frame: pd.DataFrame) -> Table | None:
-    """A frame whose cells are texts already; None where it is empty."""
+    """Table of a frame of texts; None where it is empty."""
     if frame.empty:
         return None
     columns = tuple(Column(str(name), all(map(_is_number, frame[name]))) for name in frame)

@@ -1,7 +1,9 @@
-"""Finished chains with what the store knows of them, and the table of scores: one row per chain and language.
+"""Results of a study: chains with what the store has of them, and the frames that are made of them.
 
-Cost here is the cost of a chain *alone*, so it is the same however many chains shared its phases. Averages, intervals
-and comparisons are not here (gains), nor is what was really spent (cost).
+A frame is a pandas table, one row per what its name says: scores per chain and language, retention per chain and task,
+tuning per candidate, savings per kind of phase, previews per setting. The cost in a row of scores is that of a chain
+*alone*, so it is the same however many chains shared its phases; what was really spent is in `savings_frame`. Averages,
+intervals and comparisons are not here but in gains.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +31,23 @@ COLUMNS = (
     *("collapsed", "majority", "retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
     "state",
 )
+SCORING = "scoring"
+STOPPED = "stopped at a rung"  # target phases of candidates that halving eliminated before their end
+KINDS = ("pretrain", "trunk", "intermediate", "target", STOPPED, SCORING)
+BEFORE_TARGET = "before"
+RETENTION_SCORES = (
+    BEFORE_TARGET,
+    "saved_head",
+    "fresh_head",
+)  # of an intermediate task, the latter after the target phase
+PREVIEWED = [name for name in ARM_COLUMNS if name not in ("encoder", *AMOUNTS)]  # columns of what previews rank
+RANKED_FOR = ["encoder", "target"]  # columns of what they rank it for
 SHOWN_CELLS = 6  # names in a sentence
 
 
 @dataclass(frozen=True)
 class Result:
-    """A chain that is done."""
+    """A chain that has its scores."""
 
     chain: ChainRow
     phases: tuple[PhaseRecord, ...]
@@ -42,22 +55,22 @@ class Result:
 
     @property
     def arm(self) -> Arm:
-        """What was compared on the target."""
+        """The arm that was compared on the target."""
         return self.chain.cell.arm
 
     @property
     def flops(self) -> float:
-        """Of all phases and the scoring, shared or not."""
+        """FLOPs of all phases and the scoring, shared or not."""
         return self.score.flops + sum(phase.flops for phase in self.phases)
 
     @property
     def device_seconds(self) -> float:
-        """Of all phases and the scoring, shared or not."""
+        """Device-seconds of all phases and the scoring, shared or not."""
         return self.score.device_seconds + sum(phase.device_seconds for phase in self.phases)
 
     @property
     def collapsed(self) -> bool:
-        """Whether some phase of the chain learned nothing."""
+        """Whether some phase of the chain stayed at chance level."""
         return any(phase.collapsed for phase in self.phases)
 
     @property
@@ -67,103 +80,79 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A chain that ended without scores: at a phase that learned nothing, or beaten by another one of its cell.
-
-    It has the phases that it finished.
-    """
+class Unscored:
+    """A chain that ended without scores: collapsed before its target phase, or eliminated by halving."""
 
     chain: ChainRow
-    phases: tuple[PhaseRecord, ...]
-    stopped: Reached | None = None  # how far its target phase came, where that is what was not finished
+    phases: tuple[PhaseRecord, ...]  # that it finished
+    stopped: Reached | None = None  # how far its target phase came, where it was stopped in that
 
 
-def results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
-    """Done chains whose scores are in the store, in an order that does not depend on when they ran."""
+def read_results(chains: Sequence[ChainRow], store: Store) -> list[Result]:
+    """Done chains whose scores are in the store, ordered by what they are, not by when they ran. Raises StoreError."""
     phases: dict[str, tuple[PhaseRecord, ...]] = {}
     scores: dict[str, ScoreRecord | None] = {}
-    found = []
-    for chain in sorted((chain for chain in chains if chain.state == DONE), key=chain_order):
+    results = []
+    for chain in _in_state(chains, DONE):
         if chain.score not in scores:
             scores[chain.score] = store.score(chain.score)
         score = scores[chain.score]
         phases.update({key: store.history(key) for key in chain.phases if key not in phases})
         records = [phases[key] for key in chain.phases]
         if score is not None and all(records):
-            found.append(Result(chain, tuple(itertools.chain.from_iterable(records)), score))
-    return found
+            results.append(Result(chain, tuple(itertools.chain.from_iterable(records)), score))
+    return results
 
 
-def ended(chains: Sequence[ChainRow], store: Store) -> list[Ended]:
-    """Chains that collapsed before their target phase, in an order that does not depend on when they ran."""
-    return _without_scores(chains, store, COLLAPSED)
+def read_collapsed(chains: Sequence[ChainRow], store: Store) -> list[Unscored]:
+    """Chains that collapsed before their target phase, in the order of read_results. Raises StoreError."""
+    return [Unscored(chain, _finished(chain, store)) for chain in _in_state(chains, COLLAPSED)]
 
 
-def losers(chains: Sequence[ChainRow], store: Store, paused: Mapping[str, Reached]) -> list[Ended]:
-    """Candidates that were stopped at a rung, or not scored, because another one of their cell is better.
+def read_eliminated(chains: Sequence[ChainRow], store: Store, paused: Mapping[str, Reached]) -> list[Unscored]:
+    """Candidates that halving stopped at a rung, or left without scores, in the order of read_results.
 
-    `paused` says of target phases at which rung they were last.
+    `paused` has the last rung that target phases have reached, by key. Raises StoreError.
     """
-    found = _without_scores(chains, store, ELIMINATED)
-    return [
-        replace(one, stopped=paused.get(one.chain.phases[-1]))
-        if one.chain.phases[-1] not in {record.key for record in one.phases}
-        else one
-        for one in found
-    ]
+    eliminated = []
+    for chain in _in_state(chains, ELIMINATED):
+        phases, target = _finished(chain, store), chain.phases[-1]
+        is_finished = target in {phase.key for phase in phases}
+        eliminated.append(Unscored(chain, phases, None if is_finished else paused.get(target)))
+    return eliminated
 
 
-def _without_scores(chains: Sequence[ChainRow], store: Store, state: str) -> list[Ended]:
-    found = sorted((chain for chain in chains if chain.state == state), key=chain_order)
-    records = {key: store.phase(key) for chain in found for key in chain.phases}
-    return [
-        Ended(chain, tuple(record for key in chain.phases if (record := records[key]) is not None)) for chain in found
-    ]
+def _in_state(chains: Sequence[ChainRow], state: str) -> list[ChainRow]:
+    return sorted((chain for chain in chains if chain.state == state), key=chain_order)
 
 
-def frame_of(study: str, found: Iterable[Result], over: Iterable[Ended] = ()) -> pd.DataFrame:
-    """One row per done chain and language, with `COLUMNS`; value and majority are in 0..1.
-
-    A chain that ended without scores, as in `over`, has one row, without language and value.
-    """
-    import pandas as pd
-
-    rows = [row for result in found for row in _rows(study, result)]
-    rows += [_row_without_scores(study, run) for run in over]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def write_scores(frame: pd.DataFrame, folder: Path) -> None:
-    """scores.csv and scores.parquet; equal frames give equal bytes in the CSV file."""
-    frame.to_csv(folder / paths.SCORES_CSV, index=False, float_format="%.10g", lineterminator="\n")
-    frame.to_parquet(folder / paths.SCORES_PARQUET, index=False)
-
-
-def write_groups(frame: pd.DataFrame, folder: Path) -> None:
-    """groups.csv: means over groups of languages and their gains, with intervals, as the report's table has them."""
-    frame.to_csv(folder / paths.GROUPS_CSV, index=False, float_format="%.10g", lineterminator="\n")
+def _finished(chain: ChainRow, store: Store) -> tuple[PhaseRecord, ...]:
+    return tuple(record for key in chain.phases if (record := store.phase(key)) is not None)
 
 
 def chain_order(chain: ChainRow) -> tuple[object, ...]:
-    """Sorts chains by what they are."""
+    """Sort key of chains by what they are, whenever they ran."""
     return (*chain.cell.order, chain.cell.target, chain.seed, chain.candidate, chain.role, chain.key)
 
 
-def arms_in(frame: pd.DataFrame) -> list[Arm]:
-    """The arm of each row of a frame."""
-    return [Arm.of(row) for row in frame[list(ARM_COLUMNS)].to_dict("records")]
+def retries(phases: Iterable[PhaseRecord]) -> int:
+    """Number of attempts that were repeated because a phase had collapsed."""
+    return sum(max(len(phase.attempts) - 1, 0) for phase in phases)
 
 
-def labels(names: Iterable[str]) -> dict[str, str]:
-    """Encoder names without their folders, where that leaves them different; sorted."""
-    short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in sorted(set(names))}
-    return short if len(set(short.values())) == len(short) else {name: name for name in short}
+# ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-def cell_text(names: Mapping[Any, Any], encoders: Mapping[str, str]) -> str:
-    """A cell in a sentence, from its columns; its encoder's label where there are several."""
-    beside = f" ({encoders[names['encoder']]})" if len(encoders) > 1 else ""
-    return f"{Arm.of(names).label} → {names['target']}{beside}"
+def scores_frame(study: str, results: Iterable[Result], unscored: Iterable[Unscored] = ()) -> pd.DataFrame:
+    """Frame of `COLUMNS` with one row per result and language; value and majority in the metric's unit, 1 the best.
+
+    A chain without scores has one row, without language and value.
+    """
+    import pandas as pd
+
+    rows = [row for result in results for row in _rows(study, result)]
+    rows += [_row_without_scores(study, run) for run in unscored]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
@@ -178,44 +167,75 @@ def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
         )
 
 
-def _row_without_scores(study: str, run: Ended) -> tuple[object, ...]:
-    chain, nothing = run.chain, float("nan")
+def _row_without_scores(study: str, run: Unscored) -> tuple[object, ...]:
+    chain, missing = run.chain, float("nan")
     parts: list[PhaseRecord | Reached] = [*run.phases, *([run.stopped] if run.stopped is not None else [])]
     cost = sum(part.flops for part in parts), sum(part.device_seconds for part in parts)
     return (
-        *(study, *chain.cell.columns().values(), "", chain.seed, "", nothing, False),
-        *(*cost, chain.key, chain.candidate, chain.role, chain.selected, chain.state == COLLAPSED, nothing),
-        *(retries(run.phases), nothing, nothing, nothing, chain.state),
+        *(study, *chain.cell.columns().values(), "", chain.seed, "", missing, False),
+        *(*cost, chain.key, chain.candidate, chain.role, chain.selected, chain.state == COLLAPSED, missing),
+        *(retries(run.phases), missing, missing, missing, chain.state),
     )
-
-
-def retries(phases: Iterable[PhaseRecord]) -> int:
-    """How often phases were tried again because they had learned nothing."""
-    return sum(max(len(phase.attempts) - 1, 0) for phase in phases)
 
 
 def mean_retention(score: ScoreRecord) -> tuple[float, float, float]:
-    """Mean over the chain's intermediate tasks of (before, saved head, fresh head), of tasks that have all three."""
-    heads = ("before", "saved_head", "fresh_head")
-    whole = [entry for entry in score.retention.values() if all(entry[head] is not None for head in heads)]
-    means = [sum(entry[head] for entry in whole) / len(whole) if whole else float("nan") for head in heads]
+    """Means of RETENTION_SCORES over those of the chain's intermediate tasks that have all three; NaN without one."""
+    names = RETENTION_SCORES
+    whole = [entry for entry in score.retention.values() if all(entry[name] is not None for name in names)]
+    means = [sum(entry[name] for entry in whole) / len(whole) if whole else float("nan") for name in names]
     return means[0], means[1], means[2]
 
 
-def cells_text(chains: Iterable[ChainRow], encoders: Mapping[str, str]) -> str:
-    """Cells of these chains in a sentence, a few at most."""
-    names = sorted({cell_text(chain.cell.columns(), encoders) for chain in chains})
-    return ", ".join(names[:SHOWN_CELLS]) + (
-        f" and {len(names) - SHOWN_CELLS} more" if len(names) > SHOWN_CELLS else ""
-    )
+def write_scores(frame: pd.DataFrame, folder: Path) -> None:
+    """Writes scores.csv and scores.parquet; equal frames give equal bytes in the CSV file."""
+    frame.to_csv(folder / paths.SCORES_CSV, index=False, float_format="%.10g", lineterminator="\n")
+    frame.to_parquet(folder / paths.SCORES_PARQUET, index=False)
+
+
+def write_groups(frame: pd.DataFrame, folder: Path) -> None:
+    """Writes groups.csv: means over groups of languages and their gains, with intervals (Estimates.groups)."""
+    frame.to_csv(folder / paths.GROUPS_CSV, index=False, float_format="%.10g", lineterminator="\n")
+
+
+# ---- retention, tuning, savings, previews ----------------------------------------------------------------------------
+
+
+def retention_frame(study: str, results: Sequence[Result]) -> pd.DataFrame:
+    """Frame with one row per result and intermediate task; empty where the study does not ask for retention.
+
+    Columns: study, those of the cell, of the run and of the task's test set; retention_ and each of RETENTION_SCORES,
+    in the metric's unit; `retention`, which is saved_head / before; chain.
+    """
+    import pandas as pd
+
+    rows = []
+    for result in results:
+        chain = result.chain
+        for task, entry in sorted(result.score.retention.items()):
+            run = {name: getattr(chain, name) for name in ("seed", "candidate", "role", "selected")}
+            values = {f"retention_{head}": entry[head] for head in RETENTION_SCORES}
+            about = {name: entry[name] for name in ("split", "language", "metric", "examples", "majority")}
+            ratio = entry["saved_head"] / entry["before"] if (entry["before"] or 0) > 0 else None
+            first = {"study": study, **chain.cell.columns(), **run, "task": task}
+            rows.append({**first, **about, **values, "retention": ratio, "chain": chain.key})
+    return pd.DataFrame(rows)
+
+
+def write_retention(frame: pd.DataFrame, folder: Path) -> None:
+    """Writes retention.csv; no file of an empty frame."""
+    if not frame.empty:
+        frame.to_csv(folder / paths.RETENTION_CSV, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
-    """One row per tuning candidate: its cell's names, number, learning rate per phase, dev score, state, selected."""
+    """Frame with one row per tuning candidate.
+
+    Columns: those of the cell, candidate (its number), lr. and each kind of phase, dev (score), state, selected.
+    """
     import pandas as pd
 
-    asked = (chain for chain in chains if chain.role == "candidate" and chain.state != SUPERSEDED)
-    candidates = sorted(asked, key=chain_order)
+    current = (chain for chain in chains if chain.role == "candidate" and chain.state != SUPERSEDED)
+    candidates = sorted(current, key=chain_order)
     rows = [
         {
             **chain.cell.columns(),
@@ -232,26 +252,18 @@ def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
     return frame[[*CELL_COLUMNS, "candidate", *rates, "dev", "state", "selected"]] if rows else frame
 
 
-SCORING = "scoring"
-STOPPED = "stopped at a rung"  # target phases of candidates that were beaten on their way
-KINDS = ("pretrain", "trunk", "intermediate", "target", STOPPED, SCORING)
+def savings_frame(results: Sequence[Result], unscored: Sequence[Unscored] = ()) -> pd.DataFrame:
+    """Frame with one row per kind of phase, in the order of KINDS: what sharing phases between chains saves.
 
-
-def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame:
-    """Per kind of phase: number, FLOPs and device-seconds of the chains one at a time, and each phase only once.
-
-    Of the chains that are done, and of those that are `over` without scores; what the latter have of a target phase
-    that was stopped is a kind of its own.
-
-    Columns kind, then count, flops, device_seconds with the suffixes _unshared and _shared; one row per kind, in the
-    order of `KINDS`.
+    Columns: kind; count, flops and device_seconds, each with _unshared, of the chains one at a time, and with _shared,
+    of each phase once. A target phase that was stopped at a rung is a kind of its own.
     """
     import pandas as pd
 
-    runs: list[Result | Ended] = [*found, *over]
-    parts = [(phase.kind, phase.key, phase.flops, phase.device_seconds) for r in runs for phase in r.phases]
-    parts += [(SCORING, r.score.key, r.score.flops, r.score.device_seconds) for r in found]
-    stopped = [(run.chain.phases[-1], run.stopped) for run in over if run.stopped is not None]
+    runs: list[Result | Unscored] = [*results, *unscored]
+    parts = [(phase.kind, phase.key, phase.flops, phase.device_seconds) for run in runs for phase in run.phases]
+    parts += [(SCORING, r.score.key, r.score.flops, r.score.device_seconds) for r in results]
+    stopped = [(run.chain.phases[-1], run.stopped) for run in unscored if run.stopped is not None]
     parts += [(STOPPED, key, part.flops, part.device_seconds) for key, part in stopped]
     frame = pd.DataFrame(parts, columns=["kind", "count", "flops", "device_seconds"])
     how = {"count": "count", "flops": "sum", "device_seconds": "sum"}
@@ -261,78 +273,76 @@ def savings(found: Sequence[Result], over: Sequence[Ended] = ()) -> pd.DataFrame
     return joined.reindex([kind for kind in KINDS if kind in joined.index]).reset_index()
 
 
-def weights_held(runs: Iterable[Result | Ended], store: Store) -> dict[str, int]:
-    """Bytes of the weights that the store keeps of these chains' phases, by kind, in the order of `KINDS`."""
+def weights_held(runs: Iterable[Result | Unscored], store: Store) -> dict[str, int]:
+    """Bytes of the weights that the store keeps of these chains' phases, by kind, in the order of KINDS."""
     phases = {phase.key: phase for run in runs for phase in run.phases}
-    found: Counter[str] = Counter()
+    held: Counter[str] = Counter()
     for phase in phases.values():
-        found[phase.kind] += store.bytes_held(phase)
-    return {kind: found[kind] for kind in KINDS if found[kind]}
-
-
-BEFORE = "before"
-HEADS = (BEFORE, "saved_head", "fresh_head")
-
-
-def retention_frame(study: str, found: Sequence[Result]) -> pd.DataFrame:
-    """Scores in 0..1 of every done chain and intermediate task; `retention` is saved_head / before. Empty without."""
-    import pandas as pd
-
-    rows = []
-    for result in found:
-        chain = result.chain
-        for task, entry in sorted(result.score.retention.items()):
-            run = {name: getattr(chain, name) for name in ("seed", "candidate", "role", "selected")}
-            values = {f"retention_{head}": entry[head] for head in HEADS}
-            about = {name: entry[name] for name in ("split", "language", "metric", "examples", "majority")}
-            ratio = entry["saved_head"] / entry["before"] if (entry["before"] or 0) > 0 else None
-            first = {"study": study, **chain.cell.columns(), **run, "task": task}
-            rows.append({**first, **about, **values, "retention": ratio, "chain": chain.key})
-    return pd.DataFrame(rows)
-
-
-def write_retention(frame: pd.DataFrame, folder: Path) -> None:
-    """retention.csv; nothing where no chain was asked."""
-    if not frame.empty:
-        frame.to_csv(folder / paths.RETENTION_CSV, index=False, float_format="%.10g", lineterminator="\n")
-
-
-PREVIEWED = [name for name in ARM_COLUMNS if name not in ("encoder", *AMOUNTS)]  # columns of what is ranked
-GROUP = ["encoder", "target"]  # for whom it is ranked
+        held[phase.kind] += store.bytes_held(phase)
+    return {kind: held[kind] for kind in KINDS if held[kind]}
 
 
 def preview_frame(
     entries: Sequence[Mapping[str, str]], store: Store, cells: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Per encoder, target and setting: `evidence`, `rank` (1 is best; none of the baseline) and, where run, `gain`.
+    """Frame with one row per encoder, target and setting whose preview the store has. Raises StoreError.
 
-    `entries` name a preview each: columns of its cell without amounts, and its key. `cells` are those of the
-    estimates. A setting whose preview is missing, or has no value, has no row. Raises StoreError.
+    Columns: RANKED_FOR, PREVIEWED, evidence (nats per label), gain (where the setting was run), flops, rank (1 is the
+    best, NaN of the baseline). `entries` name a preview each: columns of its cell without amounts, and its key. `cells`
+    are those of the estimates.
     """
     import pandas as pd
 
-    found = [(entry, store.preview(entry["key"])) for entry in entries]
-    gains = _gains(cells) if cells is not None else {}
+    records = [(entry, store.preview(entry["key"])) for entry in entries]
+    gains = _best_gains(cells) if cells is not None else {}
     rows = [
-        {**entry, "evidence": record.value, "gain": gains.get(_name(entry)), "flops": record.flops}
-        for entry, record in found
+        {**entry, "evidence": record.value, "gain": gains.get(_setting(entry)), "flops": record.flops}
+        for entry, record in records
         if record is not None and record.value is not None
     ]
-    frame = pd.DataFrame(rows, columns=[*GROUP, *PREVIEWED, "evidence", "gain", "flops"])
+    frame = pd.DataFrame(rows, columns=[*RANKED_FOR, *PREVIEWED, "evidence", "gain", "flops"])
     frame["gain"] = frame["gain"].astype(float)
-    others = frame["intermediate"] != NONE
-    frame["rank"] = frame[others].groupby(GROUP)["evidence"].rank(method="first", ascending=False)
-    return frame.sort_values([*GROUP, "rank"], na_position="last", kind="stable").reset_index(drop=True)
+    with_intermediate = frame["intermediate"] != NONE
+    frame["rank"] = frame[with_intermediate].groupby(RANKED_FOR)["evidence"].rank(method="first", ascending=False)
+    return frame.sort_values([*RANKED_FOR, "rank"], na_position="last", kind="stable").reset_index(drop=True)
 
 
-def _name(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in (*GROUP, *PREVIEWED))
+def _setting(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in (*RANKED_FOR, *PREVIEWED))
 
 
-def _gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
-    """The best gain of each setting over its volumes and budgets."""
+def _best_gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    """Best gain of each setting over its volumes and budgets."""
     best: dict[tuple[str, ...], float] = {}
     for row in cells.to_dict("records"):
         if row["gain"] == row["gain"]:
-            best[_name(row)] = max(best.get(_name(row), row["gain"]), row["gain"])
+            best[_setting(row)] = max(best.get(_setting(row), row["gain"]), row["gain"])
     return best
+
+
+# ---- names in tables and sentences -----------------------------------------------------------------------------------
+
+
+def arms_in(frame: pd.DataFrame) -> list[Arm]:
+    """Arm of each row of a frame that has ARM_COLUMNS."""
+    return [Arm.of(row) for row in frame[list(ARM_COLUMNS)].to_dict("records")]
+
+
+def labels(names: Iterable[str]) -> dict[str, str]:
+    """Encoder names without their folders, where that leaves them different; sorted."""
+    short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in sorted(set(names))}
+    return short if len(set(short.values())) == len(short) else {name: name for name in short}
+
+
+def cell_text(names: Mapping[Any, Any], encoders: Mapping[str, str]) -> str:
+    """Name of a cell in a sentence, from its columns; with its encoder's label where there are several."""
+    beside = f" ({encoders[names['encoder']]})" if len(encoders) > 1 else ""
+    return f"{Arm.of(names).label} → {names['target']}{beside}"
+
+
+def cells_text(chains: Iterable[ChainRow], encoders: Mapping[str, str]) -> str:
+    """Names of the cells of these chains in a sentence, a few at most."""
+    names = sorted({cell_text(chain.cell.columns(), encoders) for chain in chains})
+    return ", ".join(names[:SHOWN_CELLS]) + (
+        f" and {len(names) - SHOWN_CELLS} more" if len(names) > SHOWN_CELLS else ""
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import AMOUNTS, ARM_COLUMNS, CELL_COLUMNS, NONE, Arm, Cell
 from sweep.report.gains import Estimates
-from sweep.report.results import Ended, Result, arms_in, cells_text, labels
+from sweep.report.results import Result, Unscored, arms_in, cells_text, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
 from sweep.report.text import gain_text
 from sweep.store.ledger import ChainRow
@@ -19,11 +19,14 @@ from sweep.terminal import split_table
 if TYPE_CHECKING:
     import pandas as pd
 
-Column = tuple[str, list[str]]  # heading, then a text per row; targets may be called as other columns are
+Column = tuple[str, list[str]]  # heading, then a text per row; a target may have the name of another column
 
 
 def leading_table(estimates: Estimates, width: int | None = None) -> str:
-    """Intermediate by target: gain in points with interval, * where it is claimed; as wide as the terminal at most."""
+    """Table of gains, intermediate by target, for the terminal: points with interval, * where claimed.
+
+    At most `width` characters wide, by default the terminal's.
+    """
     cells = estimates.cells
     compared = cells[cells["intermediate"] != NONE] if len(cells) else cells
     if compared.empty:
@@ -45,8 +48,8 @@ def _columns(block: pd.DataFrame, means: pd.DataFrame) -> list[Column]:
     columns = [("intermediate", [arm.label for arm in arms])]
     parts = [(str(target), rows) for target, rows in block.groupby("target", sort=True)]
     for name, rows in [*parts, *([("mean", means)] if len(parts) > 1 else [])]:
-        found = {Arm.of(row): row for row in rows.to_dict("records")}
-        columns.append((name, [_text(found.get(arm)) for arm in arms]))
+        by_arm = {Arm.of(row): row for row in rows.to_dict("records")}
+        columns.append((name, [_text(by_arm.get(arm)) for arm in arms]))
     return columns
 
 
@@ -58,12 +61,11 @@ def _text(row: Mapping[Any, Any] | None) -> str:
 
 
 def cell_table(cells: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """Cells as texts: absolute score and gain with intervals, verdict, counts; and the same without collapsed runs."""
+    """Table of cells: score and gain in points with intervals, verdict, counts; and the same without collapsed runs."""
     shaky = len(cells) > 0 and bool((cells["collapsed"] + cells["lost"]).any() or cells["value_without"].notna().any())
     rows = [
         {
-            **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
-            "target": row["target"],
+            **_cell_columns(row, encoders),
             "intermediate": Arm.of(row).label,
             "zero-shot score": _level(row, "value"),
             "gain": "" if row["intermediate"] == NONE else gain_text(row),
@@ -79,7 +81,7 @@ def cell_table(cells: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame
 
 
 def _collapsed(row: Mapping[Any, Any]) -> dict[str, object]:
-    """How many seeds of a cell collapsed, with scores or without, and what is left without them."""
+    """Columns of seeds of a cell that collapsed, with scores or without, and of its score without them."""
     seeds, gain = row["seeds"] + row["lost"], {"gain": row["gain_without"], "low": row["gain_without_low"]}
     counted = f"{row['collapsed'] + row['lost']} of {seeds}" + (
         f", {row['lost']} without scores" if row["lost"] else ""
@@ -92,16 +94,15 @@ def _collapsed(row: Mapping[Any, Any]) -> dict[str, object]:
 
 
 def language_table(languages: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """Languages as texts."""
+    """Table of cells and languages: score and gain in points with intervals, chance level, test examples."""
     rows = [
         {
-            **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
-            "target": row["target"],
+            **_cell_columns(row, encoders),
             "language": row["language"] + ("*" if row["is_source"] else ""),
             "intermediate": Arm.of(row).label,
             "score": _level(row, "value"),
             "gain": "" if row["intermediate"] == NONE else gain_text(row),
-            "best constant answer": f"{100 * row['majority']:.1f}",
+            "chance level": f"{100 * row['majority']:.1f}",
             "examples": row["examples"],
         }
         for row in _sorted(languages)
@@ -110,7 +111,7 @@ def language_table(languages: pd.DataFrame, encoders: Mapping[str, str]) -> pd.D
 
 
 def group_table(groups: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """One line per cell, one column per group of languages; empty where the study names no groups."""
+    """Table of gains, a row per cell, a column per group of languages; empty where the study names no groups."""
     if groups.empty or groups["group"].nunique() < 2:
         return _frame([])
     rows = []
@@ -118,18 +119,16 @@ def group_table(groups: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFra
         cell = Cell.of(dict(zip(CELL_COLUMNS, map(str, name), strict=True)))
         if cell.baseline:
             continue
-        first = {"encoder": encoders[cell.encoder]} if len(encoders) > 1 else {}
         gains = {f"{row['group']} ({row['languages']})": gain_text(row) for row in members.to_dict("records")}
-        rows.append({**first, "target": cell.target, "intermediate": cell.label, **gains})
+        rows.append({**_cell_columns(cell.columns(), encoders), "intermediate": cell.label, **gains})
     return _frame(rows).fillna("–")  # groups differ between encoders
 
 
 def contrast_table(contrasts: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """One line per cell and what it is compared with."""
+    """Table of contrasts, a row per cell and arm that it is compared with."""
     rows = [
         {
-            **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
-            "target": row["target"],
+            **_cell_columns(row, encoders),
             "intermediate": Arm.of(row).label,
             "against": row["against"],
             "gain": gain_text(row),
@@ -144,7 +143,7 @@ def contrast_table(contrasts: pd.DataFrame, encoders: Mapping[str, str]) -> pd.D
 
 
 def tuning_table(tuning: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """Tuning candidates as texts; the dev score is in points."""
+    """Table of tuning candidates, a row each; dev scores in points."""
     if tuning.empty:
         return tuning
     shown = tuning.copy().astype(object)
@@ -158,32 +157,8 @@ def tuning_table(tuning: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFr
     return shown if len(encoders) > 1 else shown.drop(columns="encoder")
 
 
-def _number(value: float, form: str) -> str:
-    return "–" if math.isnan(value) else format(value, form)
-
-
-def _level(row: Mapping[Any, Any], name: str) -> str:
-    if row[name] != row[name]:
-        return "–"
-    return f"{100 * row[name]:.1f} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
-
-
-def _sorted(frame: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Records by encoder, then target; settings keep their order."""
-    records: list[dict[Any, Any]] = frame.to_dict("records")
-    return sorted(records, key=lambda row: (row["encoder"], row["target"], row.get("language", "")))
-
-
-def _frame(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows)
-
-
 def layer_table(results: Sequence[Result], encoders: Mapping[str, str]) -> pd.DataFrame:
-    """Mean score over languages and seeds of selected chains per layer read; empty where none was compared."""
-    import pandas as pd
-
+    """Table of scores per layer read, means over languages and seeds; empty where no layers were compared."""
     means: defaultdict[tuple[Cell, int], list[float]] = defaultdict(list)
     counting: dict[tuple[str, str], int] = {}
     for result in results:
@@ -195,8 +170,7 @@ def layer_table(results: Sequence[Result], encoders: Mapping[str, str]) -> pd.Da
             means[cell, int(layer)].append(sum(languages.values()) / len(languages))
     rows = [
         {
-            **({"encoder": encoders[cell.encoder]} if len(encoders) > 1 else {}),
-            "target": cell.target,
+            **_cell_columns(cell.columns(), encoders),
             "intermediate": cell.label,
             "layer": layer,
             "score": f"{100 * sum(values) / len(values):.1f}",
@@ -204,13 +178,11 @@ def layer_table(results: Sequence[Result], encoders: Mapping[str, str]) -> pd.Da
         }
         for (cell, layer), values in means.items()
     ]
-    return pd.DataFrame(rows)
+    return _frame(rows)
 
 
 def retention_table(estimated: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """The same as texts, in points; what is kept in per cent of before."""
-    import pandas as pd
-
+    """Table of retention, a row per cell and intermediate task: scores in points, `kept` in per cent of before."""
     rows = [
         {
             **({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}),
@@ -222,21 +194,19 @@ def retention_table(estimated: pd.DataFrame, encoders: Mapping[str, str]) -> pd.
             "after, fresh head": _level(row, "fresh_head"),
             "kept with the saved head, %": _level(row, "kept"),
             "kept with a fresh head, %": _level(row, "fresh_kept"),
-            "best constant answer": f"{100 * row['majority']:.1f}",
+            "chance level": f"{100 * row['majority']:.1f}",
             "seeds": row["seeds"],
         }
         for row in estimated.to_dict("records")
     ]
-    return pd.DataFrame(rows)
+    return _frame(rows)
 
 
 def preview_table(frame: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """The ranking as texts; evidence in nats per label, gains in points."""
-    import pandas as pd
-
+    """Table of previews, a row per setting: log evidence in nats per label, gains in points."""
     rows = [
         {
-            **_who(row, encoders),
+            **_cell_columns(row, encoders),
             "rank": "–" if row["rank"] != row["rank"] else f"{row['rank']:.0f}",
             "intermediate": Arm.of(row, but=AMOUNTS).label,
             "log evidence": f"{row['evidence']:.4f}",
@@ -244,41 +214,32 @@ def preview_table(frame: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFr
         }
         for row in frame.to_dict("records")
     ]
-    return pd.DataFrame(rows)
+    return _frame(rows)
 
 
-def regret_table(found: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
-    """Regrets as texts, in points."""
-    import pandas as pd
-
+def regret_table(regrets: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
+    """Table of regrets in points, a row per encoder, target and number of settings kept."""
     rows = [
         {
-            **_who(row, encoders),
+            **_cell_columns(row, encoders),
             "settings kept": f"{row['kept']} of {row['of']}",
             "best gain": f"{100 * row['best']:+.1f}",
             "best gain among those kept": f"{100 * row['best_kept']:+.1f}",
             "regret": _regret(row),
         }
-        for row in found.to_dict("records")
+        for row in regrets.to_dict("records")
     ]
-    return pd.DataFrame(rows)
+    return _frame(rows)
 
 
 def _regret(row: Mapping[Any, Any]) -> str:
-    told = f"{100 * row['regret']:.1f}"
-    return told if row["low"] != row["low"] else f"{told} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    text = f"{100 * row['regret']:.1f}"
+    return text if row["low"] != row["low"] else f"{text} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
-def _who(row: Mapping[Any, Any], encoders: Mapping[str, str]) -> dict[str, str]:
-    first = {"encoder": encoders.get(row["encoder"], row["encoder"])} if len(encoders) > 1 else {}
-    return {**first, "target": row["target"]}
-
-
-def phase_table(found: Sequence[Result], over: Sequence[Ended]) -> pd.DataFrame:
-    """One row per phase that collapsed or was tried again, as texts; scores are in points."""
-    import pandas as pd
-
-    runs: list[Result | Ended] = [*found, *over]
+def phase_table(results: Sequence[Result], collapsed: Sequence[Unscored]) -> pd.DataFrame:
+    """Table of phases that collapsed or were tried again, a row each; scores in points."""
+    runs: list[Result | Unscored] = [*results, *collapsed]
     encoders = labels(run.chain.cell.encoder for run in runs)
     chains: dict[str, list[ChainRow]] = {}
     for run in runs:
@@ -295,7 +256,7 @@ def phase_table(found: Sequence[Result], over: Sequence[Ended]) -> pd.DataFrame:
         }
         for key, phase in phases.items()
     ]
-    return pd.DataFrame(rows)
+    return _frame(rows)
 
 
 def _described(phase: PhaseRecord) -> dict[str, object]:
@@ -310,11 +271,38 @@ def _described(phase: PhaseRecord) -> dict[str, object]:
         "seed": phase.recipe.get("seed", ""),
         "learning rate": f"{phase.recipe.get('learning_rate', float('nan')):.3g}",
         "dev score of each attempt": ", ".join("–" if dev is None else f"{100 * dev:.1f}" for dev in tried),
-        "best constant answer": "–" if phase.majority is None else f"{100 * phase.majority:.1f}",
+        "chance level": "–" if phase.majority is None else f"{100 * phase.majority:.1f}",
         "outcome": outcome,
     }
 
 
 def _collapsed_tasks(phase: PhaseRecord) -> list[str]:
-    """Tasks that collapsed beside others that did not."""
+    """Tasks of a joint phase that collapsed while others did not."""
     return [name for name, entry in sorted(phase.tasks.items()) if entry["collapsed"] and not phase.collapsed]
+
+
+def _cell_columns(row: Mapping[Any, Any], encoders: Mapping[str, str]) -> dict[str, str]:
+    """Columns that name the encoder, where there are several, and the target of a row."""
+    return {**({"encoder": encoders[row["encoder"]]} if len(encoders) > 1 else {}), "target": row["target"]}
+
+
+def _sorted(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Records by encoder, then target; settings keep their order."""
+    records: list[dict[Any, Any]] = frame.to_dict("records")
+    return sorted(records, key=lambda row: (row["encoder"], row["target"], row.get("language", "")))
+
+
+def _level(row: Mapping[Any, Any], name: str) -> str:
+    if row[name] != row[name]:
+        return "–"
+    return f"{100 * row[name]:.1f} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _frame(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows)

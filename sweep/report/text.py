@@ -1,4 +1,4 @@
-"""The study's answer in words: one sentence, and a table for the terminal. Frames in, text out."""
+"""Sentences of the report: the study's answer, what weakens it, what it cost. Frames in, text out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import Arm
 from sweep.report.gains import SOURCE, Estimates
-from sweep.report.results import SCORING, STOPPED, Ended, Result, cell_text, cells_text, chain_order, labels
+from sweep.report.results import SCORING, STOPPED, Result, Unscored, cell_text, cells_text, chain_order, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, ONE_SEED
 from sweep.store.ledger import DONE, ELIMINATED, FAILED, SUPERSEDED, ChainRow
 from sweep.store.records import PhaseRecord, ScoreRecord
@@ -21,22 +21,35 @@ FEW_SEEDS = 3
 
 
 def points(value: float) -> str:
-    """A gain in 0..1 as signed points."""
+    """Gain as signed points, hundredths of the metric's unit."""
     return f"{100 * value:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
 
 
 def interval(low: float, high: float) -> str:
-    """An interval of gains as signed points."""
+    """Interval of gains as signed points."""
     return f"[{points(low)}, {points(high)}]"
 
 
 def gain_text(row: Mapping[Any, Any]) -> str:
-    """Gain with interval, of a row that has gain, low and high; a dash where there is none."""
+    """Gain with interval, of a row with gain, low and high; a dash where the gain is NaN."""
     return "–" if row["gain"] != row["gain"] else f"{points(row['gain'])} {interval(row['low'], row['high'])}"
 
 
+def amount(value: float, unit: str) -> str:
+    """FLOPs (unit 'flops') or device-seconds in words."""
+    if unit == "flops":
+        for size, name in ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+            if value >= size:
+                return f"{value / size:.3g} {name}"
+        return f"{value:.3g} FLOP"
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if value >= 1.5 * size:
+            return f"{value / size:.3g} {name}"
+    return f"{value:.3g} seconds"
+
+
 def first_sentence(estimates: Estimates, progress: str = "no pair of chains is done") -> str:
-    """Which setting gains most on average, and whether that is more than noise.
+    """The study's answer: the setting that gains most on average, and whether that is more than noise.
 
     A setting that was compared on less than half as many targets as another is not called best: a mean over one easy
     target is no answer. `progress` ends the sentence of a study that has nothing to compare yet.
@@ -72,7 +85,7 @@ def _only_target(estimates: Estimates, best: pd.Series) -> str:
 
 def _basis(estimates: Estimates, settings: int) -> str:
     seeds = int(estimates.cells["paired"].max())
-    corrected = f"; what is claimed allows for the choice among {settings}" if settings > 1 and seeds > 1 else ""
+    corrected = f"; corrected for the choice among {settings}" if settings > 1 and seeds > 1 else ""
     return f"{CONFIDENCE:.0%} interval over {f'{seeds} seeds and ' if seeds > 1 else ''}test examples{corrected}"
 
 
@@ -83,7 +96,7 @@ def _setting(row: Mapping[Any, Any], cells: pd.DataFrame) -> str:
 
 
 def _clearest(estimates: Estimates) -> str:
-    """The single cell that helps most, where the mean over targets shows no help."""
+    """Clause about the single cell that helps most, where the mean over targets shows no help."""
     cells = estimates.cells
     sure = cells[(cells["verdict"] == HELPS) & cells["counted"]]
     if sure.empty or cells["target"].nunique() < 2:
@@ -93,7 +106,7 @@ def _clearest(estimates: Estimates) -> str:
 
 
 def contrast_sentences(estimates: Estimates) -> Iterator[str]:
-    """What another source language or mixed-in text changes, one sentence per setting, with seeds and interval."""
+    """Sentences on what another source language or mixed-in text changes: setting, gain, seeds."""
     for row in estimates.arms.to_dict("records"):
         subject = _setting(row, estimates.cells)
         if row["gain"] != row["gain"]:
@@ -106,12 +119,12 @@ def contrast_sentences(estimates: Estimates) -> Iterator[str]:
 
 
 def vector_sentences(results: Sequence[Result], encoders: Mapping[str, str]) -> Iterator[str]:
-    """One sentence per retrieval target and encoder: the layer that counts, and the thresholds that dev data gave."""
-    found: dict[tuple[str, str], Result] = {}
+    """Sentences on how retrieval targets were scored, one per target and encoder: layer, pooling, dev thresholds."""
+    first: dict[tuple[str, str], Result] = {}
     for result in results:
         if result.score.layers:
-            found.setdefault((result.chain.cell.target, result.chain.cell.encoder), result)
-    for (target, encoder), result in sorted(found.items()):
+            first.setdefault((result.chain.cell.target, result.chain.cell.encoder), result)
+    for (target, encoder), result in sorted(first.items()):
         settings = result.score.settings
         where = f"{target}: vectors of layer {settings['layers'][0]} of {encoders[encoder]} (0: its embeddings)"
         yield f"{where}, {settings['pooling']} pooling{_thresholds(results, target, encoder)}."
@@ -124,51 +137,56 @@ def _thresholds(results: Sequence[Result], target: str, encoder: str) -> str:
     return f", margins from {min(values):.3f} to {max(values):.3f} chosen on dev data" if values else ""
 
 
-def missing(chains: Sequence[ChainRow], found: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
-    """What a finished study would have and this one has not (yet), in sentences."""
+def missing(chains: Sequence[ChainRow], results: Sequence[Result], plan: Mapping[str, Any]) -> list[str]:
+    """Sentences on what a finished study would have and this one has not (yet)."""
     states = Counter(chain.state for chain in chains)
     sentences = []
     if earlier := states.pop(SUPERSEDED, 0):
-        sentences.append(f"{earlier} chains that the study file no longer asks for are not shown; they were paid for.")
+        sentences.append(f"{earlier} chains of an earlier study file are not shown; their cost is counted.")
     planned, done = plan.get("chains"), states[DONE] + states[ELIMINATED]
     if isinstance(planned, int) and done < planned:
-        others = ", ".join(
-            f"{count} {state}" for state, count in sorted(states.items()) if state not in (DONE, ELIMINATED)
-        )
-        sentences.append(f"{done} of {planned} planned chains are done{f' ({others})' if others else ''}.")
-    cells, having = plan.get("cells"), len({result.chain.cell for result in found if result.chain.selected})
+        counted = sorted((state, count) for state, count in states.items() if state not in (DONE, ELIMINATED))
+        rest = ", ".join(f"{count} {state}" for state, count in counted)
+        sentences.append(f"{done} of {planned} planned chains are done{f' ({rest})' if rest else ''}.")
+    cells, having = plan.get("cells"), len({result.chain.cell for result in results if result.chain.selected})
     if isinstance(cells, int) and having < cells:
         sentences.append(f"{having} of {cells} cells have a result; the others are shown as missing.")
-    if states[DONE] > len(found):
-        sentences.append(f"{states[DONE] - len(found)} done chains have lost their records in the store.")
+    if states[DONE] > len(results):
+        sentences.append(f"{states[DONE] - len(results)} done chains have lost their records in the store.")
     return sentences
 
 
 def distrust(
     chains: Sequence[ChainRow],
-    found: Sequence[Result],
-    over: Sequence[Ended],
+    results: Sequence[Result],
+    collapsed: Sequence[Unscored],
     estimates: Estimates,
     plan: Mapping[str, Any],
     *,
     overlapping: bool = False,
 ) -> list[str]:
-    """What weakens the study's answers, in sentences; empty where nothing was found."""
-    sentences = [*missing(chains, found, plan), *_few_seeds(estimates), *_few_examples(estimates)]
+    """Sentences on what weakens the study's answers; empty where nothing does.
+
+    `collapsed` are the chains that collapsed before their target phase, `plan` is what `sweep plan --json` prints.
+    """
+    sentences = [*missing(chains, results, plan), *_few_seeds(estimates), *_few_examples(estimates)]
     encoders = labels(chain.cell.encoder for chain in chains)
-    sentences += [*_collapsed(found, over), *_unequal_tuning(chains), *_failed(chains, encoders)]
-    sentences += [*_uncompared(estimates, encoders, overlapping), *_mixed(found, over, gpu=plan.get("gpu", False))]
+    sentences += [*_collapsed(results, collapsed), *_unequal_tuning(chains), *_failed(chains, encoders)]
+    sentences += [
+        *_uncompared(estimates, encoders, overlapping),
+        *_mixed(results, collapsed, gpu=plan.get("gpu", False)),
+    ]
     return [*sentences, *plan.get("flags", ())]
 
 
-def _mixed(found: Sequence[Result], over: Sequence[Ended], *, gpu: bool) -> list[str]:
-    """Whether all was computed alike, and as the study asks: else what differs may be the machines' or the libraries'.
+def _mixed(results: Sequence[Result], collapsed: Sequence[Unscored], *, gpu: bool) -> list[str]:
+    """Sentences on what was not computed alike, or not as the study asks: scores may differ by machine or library.
 
     `gpu` is whether the study asks for one.
     """
-    parts: dict[str, PhaseRecord | ScoreRecord] = {r.score.key: r.score for r in found}
-    parts |= {phase.key: phase for run in found for phase in run.phases}
-    parts |= {phase.key: phase for run in over for phase in run.phases}
+    parts: dict[str, PhaseRecord | ScoreRecord] = {r.score.key: r.score for r in results}
+    parts |= {phase.key: phase for run in results for phase in run.phases}
+    parts |= {phase.key: phase for run in collapsed for phase in run.phases}
     used = {
         "precision": [part.precision for part in parts.values()],
         "device": [part.device for part in parts.values()],
@@ -181,15 +199,20 @@ def _mixed(found: Sequence[Result], over: Sequence[Ended], *, gpu: bool) -> list
         counts = Counter(value for value in values if value)
         if len(counts) > 1:
             shown = ", ".join(f"{value} ({count})" for value, count in sorted(counts.items()))
-            sentences.append(f"Phases and scores differ in {what}: {shown}; so may what is compared, beyond its seeds.")
+            sentences.append(
+                f"Phases and scores differ in {what}: {shown}; differences between scores may come from that."
+            )
     phases = [part for part in parts.values() if isinstance(part, PhaseRecord)]
-    unheard = sum(p.recipe.get("precision") == "bf16" and p.precision == "fp32" for p in phases)
-    if unheard:
-        sentences.append(f"{unheard} of {len(phases)} phases were asked for in bf16, which their devices do not have.")
+    refused = sum(p.recipe.get("precision") == "bf16" and p.precision == "fp32" for p in phases)
+    if refused:
+        sentences.append(
+            f"{refused} of {len(phases)} phases were to run in bf16 and ran in fp32: their devices have no bf16."
+        )
     slow = sum(part.device.startswith("cpu") for part in parts.values())
     if gpu and slow:
-        told = f"{slow} phases and scores were computed on a CPU, though the study asks for a GPU"
-        sentences.append(f"{told}: torch saw none.")
+        sentences.append(
+            f"{slow} phases and scores were computed on a CPU, though the study asks for a GPU: torch found none."
+        )
     return sentences
 
 
@@ -216,7 +239,7 @@ def _few_seeds(estimates: Estimates) -> list[str]:
     if few:
         sentences.append(
             f"{few} of {len(cells)} cells have fewer than {FEW_SEEDS} seeds: their intervals rest on "
-            "what a seed does to other settings."
+            "the seed variance of other settings."
         )
     return sentences
 
@@ -234,7 +257,7 @@ def _few_examples(estimates: Estimates) -> list[str]:
 
 
 def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
-    """Cells of one target are compared; those of another may have more to choose from."""
+    """Sentence on cells with fewer candidates than others of their target, with which alone they are compared."""
     # A chain without phases (retrieval with the published encoder) has nothing to tune.
     tuned = [chain for chain in chains if chain.role == "candidate" and chain.phases]
     counts = Counter(chain.cell for chain in tuned if chain.state in (DONE, ELIMINATED))
@@ -245,8 +268,8 @@ def _unequal_tuning(chains: Sequence[ChainRow]) -> list[str]:
     if not fewer:
         return []
     worst = max(fewer, key=lambda cell: fewer[cell] - counts[cell])
-    found = f"{len(fewer)} of {len(counts)} cells have fewer finished candidates than others of their target"
-    return [f"Unequal tuning: {found} (at worst {counts[worst]} against {fewer[worst]})."]
+    which = f"{len(fewer)} of {len(counts)} cells have fewer finished candidates than others of their target"
+    return [f"Unequal tuning: {which} (at worst {counts[worst]} against {fewer[worst]})."]
 
 
 def _uncompared(estimates: Estimates, encoders: Mapping[str, str], overlapping: bool) -> list[str]:
@@ -263,72 +286,58 @@ def _uncompared(estimates: Estimates, encoders: Mapping[str, str], overlapping: 
     return sentences
 
 
-def _collapsed(found: Sequence[Result], over: Sequence[Ended]) -> Iterator[str]:
-    """What collapsed phases do to the study's answers, in sentences."""
-    level = "dev score at the level of the best constant answer"
-    scored = [result for result in found if result.collapsed]
-    encoders = labels([*(run.chain.cell.encoder for run in found), *(run.chain.cell.encoder for run in over)])
+def _collapsed(results: Sequence[Result], collapsed: Sequence[Unscored]) -> Iterator[str]:
+    """Sentences on what collapsed phases do to the study's answers."""
+    scored = [result for result in results if result.collapsed]
+    encoders = labels([*(run.chain.cell.encoder for run in results), *(run.chain.cell.encoder for run in collapsed)])
     if scored:
         phases = {phase.key for result in scored for phase in result.phases if phase.collapsed}
         kept = "kept in means; the table of all cells has gains without them"
         names = cells_text((run.chain for run in scored), encoders)
-        yield f"{len(phases)} collapsed target phases ({level}), {kept}: {names}."
-    if over:
+        yield f"{len(phases)} collapsed target phases (dev score at chance level), {kept}: {names}."
+    if collapsed:
         yield (
-            f"{len(over)} chains have no scores, because a phase before the target phase learned nothing ({level}): "
-            f"{cells_text((run.chain for run in over), encoders)}. Means are over their other seeds, if any."
+            f"{len(collapsed)} chains have no scores, because a phase before the target phase collapsed (dev score at"
+            f" chance level): {cells_text((run.chain for run in collapsed), encoders)}. Means are over the other seeds,"
+            " if any."
         )
 
 
-def cost_sentences(saved: pd.DataFrame, held: Mapping[str, int]) -> Iterator[str]:
-    """What sharing saved, and how many bytes the weights take that are `held`, by kind of phase."""
-    phases = saved[~saved["kind"].isin([SCORING, STOPPED])]
+def cost_sentences(savings: pd.DataFrame, held: Mapping[str, int]) -> Iterator[str]:
+    """Sentences on phases saved by sharing (savings_frame) and on weights `held` in the store, bytes by kind."""
+    phases = savings[~savings["kind"].isin([SCORING, STOPPED])]
     alone, once = int(phases["count_unshared"].sum()), int(phases["count_shared"].sum())
-    stopped = int(saved.loc[saved["kind"] == STOPPED, "count_shared"].sum())
-    yield f"The chains that have ended need {alone} phases one chain at a time; {once} were trained, each once."
+    stopped = int(savings.loc[savings["kind"] == STOPPED, "count_shared"].sum())
+    yield f"Finished chains need {alone} phases one chain at a time; shared, {once} were trained."
     if stopped:
-        yield f"Beside them {stopped} target phases were stopped at a rung."
+        yield f"Successive halving stopped {stopped} further target phases at a rung."
     if held:
         parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
-        taken = f"take {sum(held.values()) / 1e9:.2g} GB ({parts})"
-        yield f"Weights that later chains may begin from {taken}; sweep gc says which nobody needs."
+        yield f"Weights kept for warm starts: {sum(held.values()) / 1e9:.2g} GB ({parts}); see sweep gc."
 
 
-def made_sentences(found: Sequence[Result], published: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Seeds, published encoders, devices and versions of what the report shows."""
-    seeds = sorted({result.chain.seed for result in found})
+def made_sentences(results: Sequence[Result], published: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Sentences on seeds, published encoders, devices and versions of what the report shows."""
+    seeds = sorted({result.chain.seed for result in results})
     if seeds:
         yield f"Seeds: {', '.join(map(str, seeds))}."
     yield from _encoders(published)
     versions: dict[str, set[str]] = {}
-    parts: list[PhaseRecord | ScoreRecord] = [result.score for result in found]
-    parts += [phase for result in found for phase in result.phases]
+    parts: list[PhaseRecord | ScoreRecord] = [result.score for result in results]
+    parts += [phase for result in results for phase in result.phases]
     for name, version in (pair for part in parts for pair in part.versions.items()):
         versions.setdefault(name, set()).add(version)
-    if places := sorted({f"{part.precision} on {part.device}" for part in parts if part.device}):
-        yield f"Computed in {', '.join(places)}."
+    if devices := sorted({f"{part.precision} on {part.device}" for part in parts if part.device}):
+        yield f"Computed in {', '.join(devices)}."
     if versions:
         yield "Versions: " + ", ".join(
             f"{name} {' and '.join(sorted(known))}" for name, known in sorted(versions.items())
         )
 
 
-def _encoders(known: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """What is known of the published encoders: licence, and what they were pretrained on."""
-    for name, entry in known.items():
+def _encoders(published: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Sentences on published encoders: licence, and what they were pretrained on."""
+    for name, entry in published.items():
         parts = ("licence", entry["licence"]), ("pretrained on", entry["text"])
         if stated := [f"{what} {value}" for what, value in parts if value]:
             yield f"Encoder {name}: {', '.join(stated)}."
-
-
-def amount(value: float, unit: str) -> str:
-    """FLOPs or device-seconds in words."""
-    if unit == "flops":
-        for size, name in ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
-            if value >= size:
-                return f"{value / size:.3g} {name}"
-        return f"{value:.3g} FLOP"
-    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if value >= 1.5 * size:
-            return f"{value / size:.3g} {name}"
-    return f"{value:.3g} seconds"

@@ -28,7 +28,7 @@ from sweep.train.phase import train_phase
 
 @contextmanager
 def measured(context: ChainContext, work: str) -> Iterator[None]:
-    """Adds to the reports of a work that is done what it took of the device, where shares are measured.
+    """Adds to the reports of finished work its memory and pace on the device, where shares are measured.
 
     Raises DeviceError where the device has no room for one example.
     """
@@ -58,7 +58,7 @@ def _facts(context: ChainContext, work: str, first: Event, last: Event) -> Facts
 
 
 def pace(work: str, chains: int, first: Event, last: Event) -> Facts:
-    """What a FLOP cost between two reports; nothing of what is scored, whose time is not all the device's."""
+    """Seconds per FLOP between two reports; none of scoring, whose time is not all the device's."""
     flops, device_seconds = last.flops - first.flops, last.device_seconds - first.device_seconds
     if last.phase == "score" or flops <= 0:
         return NO_FACTS

@@ -1,4 +1,4 @@
-"""A Ray cluster to run chains on: the one that RAY_ADDRESS names, or a local one that lives as long as the run.
+"""Ray cluster to run chains on: the one that RAY_ADDRESS names, or a local one that lives as long as the run.
 
 The local one is private: its own temporary folder, its own token, no dashboard. Nothing of another Ray on the machine
 is touched, and nothing is left in the user's home.
@@ -54,18 +54,18 @@ WORKER_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_
 
 
 @dataclass(frozen=True)
-class Room:
-    """What a cluster has for chains."""
+class Capacity:
+    """Capacity of a cluster for chains."""
 
     chains: int | None  # side by side at most; None where the cluster grows on demand
     devices: float | None  # that work when all are busy, in the unit of device-seconds
-    lacking: str = ""  # a line for the user
+    warning: str = ""  # a line for the user
     folder: Path = TEMPORARY  # for files that go with the run
 
 
 @contextmanager
-def cluster(runtime: Runtime) -> Iterator[Room]:
-    """Starts or joins Ray; yields what is there.
+def cluster(runtime: Runtime) -> Iterator[Capacity]:
+    """Starts or joins Ray; yields its capacity.
 
     Also in a process that has imported Ray before, in any thread, and again; the environment is left as it was. Raises
     StudyError where not one chain fits on this machine, or Ray does not start or answer.
@@ -73,8 +73,8 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
     joined = bool(os.environ.get("RAY_ADDRESS"))
     cores = usable_cores()
     if not joined and runtime.cores > cores:
-        wanted = f"at most the {cores} cores that this process may use are expected"
-        raise StudyError("runtime.cores", str(runtime.cores), wanted)
+        expected = f"at most the {cores} cores that this process may use are expected"
+        raise StudyError("runtime.cores", str(runtime.cores), expected)
     # Without a token every user of this machine could run code as this one; Ray's default one lands in the home.
     token = {} if joined else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
@@ -82,10 +82,10 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
             import ray
 
             if ray.is_initialized():
-                wanted = "call ray.shutdown() before; with RAY_ADDRESS in the environment a study joins that cluster"
-                raise StudyError("ray", "a Ray that this process has started or joined already", wanted)
+                expected = "call ray.shutdown() before; with RAY_ADDRESS in the environment a study joins that cluster"
+                raise StudyError("ray", "a Ray that this process has started or joined already", expected)
             _read_environment_again()
-            with workplace() as folder:
+            with run_folder() as folder:
                 try:
                     yield replace(_started(runtime, cores, None if joined else folder / "ray"), folder=folder)
                 finally:
@@ -95,8 +95,8 @@ def cluster(runtime: Runtime) -> Iterator[Room]:
 
 
 @contextmanager
-def workplace() -> Iterator[Path]:
-    """A temporary folder for this run and this user alone; those of runs that were killed are removed first.
+def run_folder() -> Iterator[Path]:
+    """Temporary folder of this run, for this user alone; those of runs that were killed are removed first.
 
     A run holds a lock in its folder, which the kernel takes from it however it ends.
     """
@@ -130,7 +130,7 @@ def _remove_dead(folder: Path) -> None:
         return
 
 
-def _started(runtime: Runtime, cores: int, folder: Path | None) -> Room:
+def _started(runtime: Runtime, cores: int, folder: Path | None) -> Capacity:
     """Joins Ray, or starts one in a folder of its own, which it opens to everybody; the one around it is not."""
     import ray
 
@@ -148,8 +148,8 @@ def _started(runtime: Runtime, cores: int, folder: Path | None) -> Room:
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if folder is not None:
-        return local_room(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
-    return Room(None, None, lacking(runtime, [node["Resources"] for node in ray.nodes() if node["Alive"]]))  # type: ignore[no-untyped-call]
+        return local_capacity(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]
+    return Capacity(None, None, no_node_fits(runtime, [node["Resources"] for node in ray.nodes() if node["Alive"]]))  # type: ignore[no-untyped-call]
 
 
 def _begin(start: Callable[[], object], where: str, what: str) -> None:
@@ -166,8 +166,8 @@ def _begin(start: Callable[[], object], where: str, what: str) -> None:
             ray.shutdown()
             if not left:
                 words = " ".join(str(failure).split())[:200]
-                wanted = "free memory and cores are expected (`free -h`, `uptime`), or a cluster that answers"
-                raise StudyError(where, f"{what} without an answer of Ray ({words})", wanted) from failure
+                expected = "free memory and cores are expected (`free -h`, `uptime`), or a cluster that answers"
+                raise StudyError(where, f"{what} without an answer of Ray ({words})", expected) from failure
         else:
             return
 
@@ -216,7 +216,7 @@ def _loopback() -> Iterator[None]:
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may keep busy: those it may run on, or fewer where a container's quota says so.
+    """Number of cores that this process may keep busy: those it may run on, or fewer where a container's quota says so.
 
     A quota is processor time per period, in the process's control group or in one above it: `cpu.max` in version 2,
     `cpu.cfs_quota_us` over `cpu.cfs_period_us` in version 1. Of a broken core only the whole ones count. `root` is
@@ -232,7 +232,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(mounted: Path, controllers: str, group: str) -> Iterator[float]:
-    """Cores that a control group and those above it grant.
+    """Quotas in cores of a control group and those above it.
 
     Inside a container the group may be named as its host sees it, while the files of its own group are those at the
     mount.
@@ -240,8 +240,8 @@ def _quotas(mounted: Path, controllers: str, group: str) -> Iterator[float]:
     if controllers and "cpu" not in controllers.split(","):
         return
     for mount in (mounted / controllers, mounted / "cpu") if controllers else (mounted, mounted / "unified"):
-        place = mount / group.lstrip("/")
-        for folder in (place, *place.parents):
+        own = mount / group.lstrip("/")
+        for folder in (own, *own.parents):
             if folder == mounted.parent:
                 break
             with suppress(OSError, ValueError, ZeroDivisionError):
@@ -254,29 +254,29 @@ def _quotas(mounted: Path, controllers: str, group: str) -> Iterator[float]:
                     yield float(quota) / float(period)
 
 
-def local_room(runtime: Runtime, resources: Mapping[str, float]) -> Room:
-    """What this machine has for chains. Raises StudyError where not one fits."""
+def local_capacity(runtime: Runtime, resources: Mapping[str, float]) -> Capacity:
+    """Capacity of this machine. Raises StudyError where not one chain fits."""
     by_core = int(resources.get("CPU", 0) // runtime.cores)
     if not runtime.gpus:
-        return Room(by_core, float(by_core * runtime.cores))
+        return Capacity(by_core, float(by_core * runtime.cores))
     devices = resources.get("GPU", 0.0)
     if devices < runtime.gpus:
         raise StudyError("runtime.gpu", str(runtime.gpu), f"this machine has {devices:g} GPUs; 0 runs on cores")
     smallest = 1 / COLOCATIONS[0] if runtime.shares else runtime.gpus
     chains = max(min(by_core, int(devices // smallest)), 1)
-    return Room(chains, devices if runtime.shares else chains * runtime.gpus)
+    return Capacity(chains, devices if runtime.shares else chains * runtime.gpus)
 
 
-def lacking(runtime: Runtime, nodes: Sequence[Mapping[str, float]]) -> str:
-    """What no node of a cluster has now; it may grow, so that is no mistake. Empty where one has all."""
+def no_node_fits(runtime: Runtime, nodes: Sequence[Mapping[str, float]]) -> str:
+    """Warning where no node of a cluster has room for a chain; none where one has. The cluster may grow: no error."""
     if any(node.get("GPU", 0) >= runtime.gpus and node.get("CPU", 0) >= runtime.cores for node in nodes):
         return ""
-    wanted = f"{runtime.cores} cores" + (f" and {runtime.gpus:g} GPUs" if runtime.gpus else "")
-    return f"no node of the cluster has {wanted}: chains wait until one joins (runtime.cores, runtime.gpu)"
+    needed = f"{runtime.cores} cores" + (f" and {runtime.gpus:g} GPUs" if runtime.gpus else "")
+    return f"no node of the cluster has {needed}: chains wait until one joins (runtime.cores, runtime.gpu)"
 
 
 def worker_environment() -> dict[str, str]:
-    """Variables that workers need on other machines too."""
-    found = {name: os.environ[name] for name in (*WORKER_VARIABLES, *ALLOCATOR) if name in os.environ}
+    """Environment variables of workers, on whatever machine."""
+    inherited = {name: os.environ[name] for name in (*WORKER_VARIABLES, *ALLOCATOR) if name in os.environ}
     # Tune gives a worker two seconds to leave a stopped chain, and then loses the next one without a word.
-    return {"TOKENIZERS_PARALLELISM": "false", "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600", **ALLOCATOR, **found}
+    return {"TOKENIZERS_PARALLELISM": "false", "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600", **ALLOCATOR, **inherited}

@@ -1,4 +1,4 @@
-"""`sweep preview`: ranks the intermediate settings of a study for each target, before anything of the study is run.
+"""Preview of a study (`sweep preview`): ranks its intermediate settings for each target before it is run.
 
 Works in this process, without Ray: a preview is a short phase and a forward pass. What it spends is the study's: it is
 charged to the budget, and to no chain.
@@ -38,10 +38,10 @@ from sweep.train.context import Event
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call has found and spent."""
+    """Ranking of a call, and its cost."""
 
-    ranking: pd.DataFrame  # as preview_frame makes it
-    missing: int  # previews that were not paid for, or whose encoder learned nothing in pretraining
+    ranking: pd.DataFrame  # a preview_frame
+    missing: int  # previews without budget, or whose encoder collapsed in pretraining
     made: int  # previews of this call
     flops: float
     device_seconds: float
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def preview(path: Path) -> Outcome:
-    """Makes what is missing of the previews of a study. Raises SweepError for what its user can mend."""
+    """Makes the missing previews of a study. Raises SweepError for a user error."""
     with prepared(path) as (plan, ledger, results):
         short, store = _rankable(plan, path), Store(results / paths.STORE)
         chains, before = list(previews(short)), ledger.spent()
@@ -67,8 +67,8 @@ def _rankable(plan: Plan, path: Path) -> Plan:
         raise StudyError(f"{path}: axes.intermediate", "none alone", "a preview ranks intermediate tasks, one at least")
     short = short_plan(plan)
     if not short.cells:
-        wanted = "a target with labels to train on is expected: for the others all settings have to be tried"
-        raise StudyError(f"{path}: axes.target", "no target that a preview can rank for", wanted)
+        expected = "a target with labels to train on is expected: for others all settings have to be tried"
+        raise StudyError(f"{path}: axes.target", "no target that a preview can rank for", expected)
     return short
 
 
@@ -89,7 +89,7 @@ def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) ->
 
 
 def _pay(chain: Chain, short: Plan, store: Store, spending: Spending) -> None:
-    """Makes a preview, or stops where money or time are over: what is done by then is kept."""
+    """Makes a preview, or stops where budget or time are exhausted; finished phases are kept."""
     price, started = _price(chain, spending), time.time()
     attempt = spending.ledger.reserve(chain.key, price, started)
     running = Running(chain, attempt, started, price, short.study.runtime.devices, placed=True)
@@ -111,24 +111,24 @@ def _pay(chain: Chain, short: Plan, store: Store, spending: Spending) -> None:
 
 
 def _price(chain: Chain, spending: Spending) -> float:
-    """What a preview still costs, in the budget's unit."""
+    """Cost of what a preview still needs, in the budget's unit."""
     parts = preview_parts(spending.costs, chain)
     flops = parts[chain.score] + sum(parts[phase.key] for phase in spending.stored.to_train(chain))
     return flops if spending.unit == "flops" else spending.speed.device_seconds(chain.cell.encoder, flops)
 
 
 def text(outcome: Outcome, path: Path) -> str:
-    """What the command prints."""
+    """Text of the command: ranking, cost, and what is missing."""
     lines = list(_ranking(outcome.ranking))
     cost = f"{outcome.flops:.3g} FLOPs, {outcome.device_seconds:.0f} device-seconds, charged to the study's budget"
     lines.append(f"{outcome.made} previews made now: {cost}")
     if outcome.missing:
         lines.append(
-            f"{outcome.missing} previews are missing: the budget or the deadline came first, or pretraining learned"
-            f" nothing; 'sweep preview {path}' goes on from here"
+            f"{outcome.missing} previews are missing: budget or deadline were exhausted, or pretraining collapsed;"
+            f" 'sweep preview {path}' resumes"
         )
     if outcome.unranked:
-        lines.append(f"not ranked, for want of labels to train on: {', '.join(outcome.unranked)}")
+        lines.append(f"not ranked, without labels to train on: {', '.join(outcome.unranked)}")
     return "\n".join(lines)
 
 

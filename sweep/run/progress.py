@@ -20,18 +20,18 @@ from sweep.search.budget import Running
 
 
 def device_seconds_left(admission: Admission) -> float:
-    """Forecast of the work that is left, shared phases once, replicas of cells that are not tuned yet left out.
+    """Forecast of the device-seconds that are left: shared phases once, without replicas of cells that are not tuned.
 
-    Of candidates that have not begun, as many go on from each stage as the plan says. Of what runs, the steps that it
-    has not made are left.
+    Of candidates that have not started, as many go on from each stage as halving keeps. Of a running phase, the steps
+    that it has not made are left.
     """
     left: dict[str, tuple[str, float]] = {}
     costs, stored = admission.costs, admission.stored
     for chain, entry in admission.left():
         parts = costs.planned(chain) if entry.stage == 0 else costs.parts(chain)
-        wanted = [phase.key for phase in stored.to_train(chain)]
-        wanted += [chain.score] if chain.score in parts and not stored.is_over(chain) else []
-        left.update({key: (chain.cell.encoder, parts[key]) for key in wanted})
+        keys = [phase.key for phase in stored.to_train(chain)]
+        keys += [chain.score] if chain.score in parts and not stored.is_over(chain) else []
+        left.update({key: (chain.cell.encoder, parts[key]) for key in keys})
     for running in admission.running.values():
         latest = running.latest
         if latest.get("steps") and (key := latest["key"]) in left:
@@ -42,7 +42,7 @@ def device_seconds_left(admission: Admission) -> float:
 
 
 def least_budget(admission: Admission) -> Budget | None:
-    """The budget with which the cheapest of the chains that were not paid for could run."""
+    """Smallest budget with which one more chain could start; None where none was refused for want of budget."""
     budget = admission.plan.study.budget
     if budget is None or not admission.outcomes.unpaid:
         return None
@@ -61,27 +61,27 @@ STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for
 
 
 def study_line(admission: Admission, seconds_left: float, core_share: float | None = None) -> str:
-    """Chains done and running, budget spent, time left; and what a chain gets of a core where that is little."""
+    """Line of the study: chains done and running, budget spent, time left; a chain's share of a core where small."""
     budget, outcomes = admission.plan.study.budget, admission.outcomes
     spent = admission.spending.spent
     if budget is None:
-        money = f"{spent:,.0f} device-seconds spent"
+        cost = f"{spent:,.0f} device-seconds spent"
     elif budget.unit == "flops":
-        money = f"{spent:.3g} of {budget.amount:.3g} FLOPs spent"
+        cost = f"{spent:.3g} of {budget.amount:.3g} FLOPs spent"
     else:
-        money = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
+        cost = f"{spent:,.0f} of {budget.amount:,.0f} device-seconds spent"
     failed = f", {len(outcomes.failed)} failed" if outcomes.failed else ""
     collapsed = f", {len(outcomes.collapsed)} collapsed" if outcomes.collapsed else ""
-    lost = f", {len(outcomes.eliminated)} beaten" if outcomes.eliminated else ""
-    ended = f"{len(outcomes.done)} of {admission.total} chains done{failed}{collapsed}{lost}"
+    eliminated = f", {len(outcomes.eliminated)} eliminated by halving" if outcomes.eliminated else ""
+    ended = f"{len(outcomes.done)} of {admission.total} chains done{failed}{collapsed}{eliminated}"
     starved = core_share is not None and core_share < STARVED
-    busy = f"; this machine is busy: a chain gets {core_share:.0%} of a core" if starved else ""
+    busy = f"; machine overloaded: a chain gets {core_share:.0%} of a core" if starved else ""
     done = f"{ended}, {len(admission.running)} running"
-    return f"{admission.plan.study.study}: {done}; {money}; about {duration(seconds_left)} left{busy}"
+    return f"{admission.plan.study.study}: {done}; {cost}; about {duration(seconds_left)} left{busy}"
 
 
 def chain_cells(running: Running, now: float, rate: float | None = None) -> tuple[str, str, str, str]:
-    """What one worker is doing: chain, phase with step and rate (steps per second), loss and dev score, time."""
+    """One running chain in cells: name, phase with step and rate (steps per second), loss and dev score, time."""
     chain, latest = running.chain, running.latest
     name, taken = f"{chain.cell.name} | seed {chain.seed}", duration(now - running.started)
     if latest.get("waiting_for"):
@@ -97,7 +97,7 @@ def chain_cells(running: Running, now: float, rate: float | None = None) -> tupl
 
 
 def duration(seconds: float) -> str:
-    """95 -> '1 min 35 s'."""
+    """Duration in words: 95 -> '1 min 35 s'."""
     minutes, rest = divmod(round(max(seconds, 0.0)), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -113,7 +113,7 @@ class Pace:
         self._points = deque[tuple[float, float, float]]()  # time, device-seconds spent, seconds of computing chains
 
     def note(self, now: float, spent: float, computing: int) -> None:
-        """At this moment so many device-seconds are spent, and so many chains compute since the last one."""
+        """Notes the device-seconds spent by `now`, and the number of chains that have computed since the last note."""
         before = self._points[-1] if self._points else (now, spent, 0.0)
         self._points.append((now, spent, before[2] + computing * (now - before[0])))
         while len(self._points) > 2 and now - self._points[1][0] > WINDOW_SECONDS:
@@ -121,7 +121,7 @@ class Pace:
 
     @property
     def devices(self) -> float:
-        """Devices at work: as measured, before that those that there are."""
+        """Number of devices at work: as measured, before that those of the cluster."""
         seconds, spent, _ = self._window()
         return spent / seconds if seconds > SHORTEST_WINDOW and spent > 0 else self._devices
 
@@ -174,7 +174,7 @@ class Display:
         self._live.update(self._view(now), refresh=True)
 
     def say(self, line: str) -> None:
-        """One line that stays, above those that are redrawn."""
+        """Prints one line that stays, above those that are redrawn."""
         self._console.print(line)
 
     def clear(self) -> None:
@@ -184,13 +184,13 @@ class Display:
             self._live = None
 
     def _view(self, now: float) -> Group:
-        """The study's line first: where there are more chains than lines, the last ones are cut."""
+        """Lines of the live view, the study's first: where there are more chains than lines, the last ones are cut."""
         rows = [self._cells(running, now) for running in self._admission.running.values()]
-        name, *others = [max(map(len, column)) for column in zip(*rows, strict=True)] or [0]
+        name, *rest = [max(map(len, column)) for column in zip(*rows, strict=True)] or [0]
         table = Table.grid(padding=(0, 2, 0, 0))
         # Names give way: of a narrow line the end says more.
-        table.add_column(no_wrap=True, width=max(8, min(name, self._console.width - sum(others) - 2 * len(others) - 2)))
-        for width in others:
+        table.add_column(no_wrap=True, width=max(8, min(name, self._console.width - sum(rest) - 2 * len(rest) - 2)))
+        for width in rest:
             table.add_column(no_wrap=True, width=width)
         for row in rows:
             table.add_row(*row)
@@ -207,7 +207,7 @@ class Display:
         return chain_cells(running, now, (latest["step"] - first) / (now - since) if now > since else None)
 
     def _note(self, now: float) -> None:
-        chains = [one.latest for one in self._admission.running.values()]
+        chains = [running.latest for running in self._admission.running.values()]
         computing = sum(bool(latest.get("phase")) and not latest.get("preparing") for latest in chains)
         self._pace.note(now, self._admission.ledger.spent()[1], computing)
         self._next_note = now + NOTE_SECONDS

@@ -1,4 +1,4 @@
-"""Wires a study to Ray Tune, MLflow and the report. Start and resume are the same call.
+"""Run of a study on Ray Tune, tracked in MLflow. Start and resume are the same call.
 
 The driver checks everything before it starts anything, writes alone to ledger and MLflow, and can be killed at any
 moment: the next call plans the same chains and finds in the store what was finished.
@@ -45,9 +45,9 @@ from sweep.tasks.plugins import code_folders
 if TYPE_CHECKING:
     from ray.tune import PlacementGroupFactory
 
-    from sweep.run.cluster import Room
+    from sweep.run.cluster import Capacity
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Outcome:
     admission: Admission
     interrupted: bool
     overdue: bool  # the deadline came before the end
-    least_budget: Budget | None  # with which the cheapest chain that was not paid for could run
+    least_budget: Budget | None  # with which one more chain could start
     seconds: float
 
 
@@ -76,26 +76,23 @@ def run(path: Path) -> Outcome:
 
 
 def outcome_text(outcome: Outcome, file: Path) -> str:
-    """How a run ended, for a person; `file` is the study file that goes on from there."""
+    """Closing text of a run: how its chains ended, and how to resume; `file` is the study file."""
     admission, outcomes = outcome.admission, outcome.admission.outcomes
     done = f"{len(outcomes.done)} of {admission.total} chains done, {admission.trained} phases trained now"
-    lost = f", {len(outcomes.eliminated)} beaten in their cell" if outcomes.eliminated else ""
-    lines = [f"{done}{lost}, in {duration(outcome.seconds)}"]
-    for chain, reason in outcomes.failed:
-        lines.append(f"failed: {chain.name}: {reason}")
-    for chain, reason in outcomes.collapsed:
-        lines.append(f"collapsed: {chain.name}: {reason}")
+    eliminated = f", {len(outcomes.eliminated)} eliminated by halving" if outcomes.eliminated else ""
+    lines = [f"{done}{eliminated}, in {duration(outcome.seconds)}"]
+    lines += [f"failed: {chain.name}: {reason}" for chain, reason in outcomes.failed]
+    lines += [f"collapsed: {chain.name}: {reason}" for chain, reason in outcomes.collapsed]
+    lines += [f"stopped: {chain.name} {admission.stored.whence(chain)}" for chain in outcomes.stopped]
     left = admission.total - outcomes.count  # with those that depend on unpaid ones
-    lines += [f"stopped on its way: {chain.name} {admission.stored.whence(chain)}" for chain in outcomes.stopped]
     if outcome.interrupted:
-        lines.append(f"interrupted: 'sweep run {file}' goes on from here")
+        lines.append(f"interrupted; 'sweep run {file}' resumes")
     elif left and outcome.overdue:
-        lines.append(f"the deadline has come: {left} chains are left; 'sweep run {file}' goes on from here")
+        lines.append(f"deadline reached with {left} chains left; 'sweep run {file}' resumes")
     elif outcomes.unpaid:
         lines.append(
-            f"the budget of {admission.plan.study.budget} is spent: {left} chains were not paid for;"
-            " a larger budget in the file and the same command continue the study"
-            f" (the least that goes on: {outcome.least_budget})"
+            f"budget of {admission.plan.study.budget} exhausted with {left} chains left; to resume, set a larger one in"
+            f" the study file, at least {outcome.least_budget}, and run the same command"
         )
     return "\n".join(lines)
 
@@ -128,7 +125,7 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
 
 
 def _check_encoders(plan: Plan, facts: Facts) -> Facts:
-    """In a process of its own: torch stays out of the driver, which lives and grows as long as the study.
+    """Checks encoders in a process of its own: torch stays out of the driver, which lives as long as the study.
 
     A program of its own, for one of multiprocessing begins by running the caller's script again. Where torch is loaded
     already there is nothing to keep out.
@@ -141,25 +138,24 @@ def _check_encoders(plan: Plan, facts: Facts) -> Facts:
         return check_encoders(plan, facts)
     command = [sys.executable, "-P", "-m", "sweep.run.inspection"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    asked = pickle.dumps((plan, facts))
-    done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, env=environment, check=True)
-    found: Facts | SweepError = pickle.loads(done.stdout)  # noqa: S301  our own process wrote it
-    if isinstance(found, SweepError):
-        raise found
-    return found
+    question = pickle.dumps((plan, facts))
+    done = subprocess.run(command, input=question, stdout=subprocess.PIPE, env=environment, check=True)
+    answer: Facts | SweepError = pickle.loads(done.stdout)  # noqa: S301  our own process wrote it
+    if isinstance(answer, SweepError):
+        raise answer
+    return answer
 
 
 def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
-    """What the report says of the plan; kept with the results, which may outlive the data files."""
+    """Facts of the plan that the report needs, as plain data; kept with the results, which may outlive the data."""
     targets = (plan.tasks[name] for name in plan.study.axes.target)
     languages = dict.fromkeys(language for task in targets for language in task.languages)
-    found = summary(plan, costs, Speed(gpu=plan.study.runtime.gpus > 0))
+    gpu = plan.study.runtime.gpus > 0
     text = sorted(name for name, task in plan.tasks.items() if task.family.raw_text)
-    shared, gpu = sorted(plan.overlaps), plan.study.runtime.gpus > 0
     return {
-        **found,
+        **summary(plan, costs, Speed(gpu=gpu)),
         "languages": list(languages),
-        "overlaps": shared,
+        "overlaps": sorted(plan.overlaps),
         "text": text,
         "gpu": gpu,
         **({"code": code} if (code := code_folders()) else {}),
@@ -168,7 +164,7 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
 
 @contextmanager
 def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
-    """The results folder, for this study and this process alone."""
+    """Ledger of a results folder that is locked for this process and claimed for this study."""
     lock = FileLock(results / paths.LOCK)
     try:
         results.mkdir(parents=True, exist_ok=True)
@@ -176,8 +172,8 @@ def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
     except Timeout:
         raise StudyError(results, "another 'sweep run' at work", "one run per results folder is expected") from None
     except OSError as failure:
-        found = f"no folder that can be written ({failure.strerror})"
-        raise StudyError(f"{path}: results", f"{results}, {found}", "one that can be is expected") from failure
+        unusable = f"{results}, no folder that can be written ({failure.strerror})"
+        raise StudyError(f"{path}: results", unusable, "one that can be is expected") from failure
     try:
         ledger = Ledger(results / paths.LEDGER)
         try:
@@ -192,8 +188,8 @@ def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
 def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
     owner = ledger.facts().study
     if owner not in (None, study.study):
-        wanted = f"a folder of the study {study.study!r}, or an empty one, is expected"
-        raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", wanted)
+        expected = f"a folder of the study {study.study!r}, or an empty one, is expected"
+        raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", expected)
     if owner is None and ledger.spent() == (0, 0):
         _charge_lost(ledger, Store(results / paths.STORE))
     ledger.remember(NO_FACTS.with_study(study.study))
@@ -201,12 +197,12 @@ def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
 
 
 def _charge_lost(ledger: Ledger, store: Store) -> None:
-    """A new ledger beside a store with results has lost another one, and with it what they have cost."""
+    """Charges a new ledger beside a store with results, whose own ledger is lost, with what they have cost."""
     flops, seconds = store.spent()
     if flops or seconds:
         ledger.charge_lost(flops, seconds, time.time())
-        what = f"{flops:.3g} FLOPs and {seconds:,.0f} device-seconds are charged to the study, as its records say"
-        sys.stderr.write(f"sweep: {ledger.path}: the ledger is gone; {what}\n")
+        charged = f"{flops:.3g} FLOPs and {seconds:,.0f} device-seconds are charged to the study, as its records say"
+        sys.stderr.write(f"sweep: {ledger.path}: the ledger is missing; {charged}\n")
 
 
 def _execute(admission: Admission, results: Path) -> bool:
@@ -217,19 +213,19 @@ def _execute(admission: Admission, results: Path) -> bool:
     from sweep.run.cluster import cluster
 
     study = admission.plan.study
-    with cluster(study.runtime) as room:
-        display = Display(admission, room.devices or study.runtime.devices, sys.stderr)
-        if room.lacking:
-            display.say(room.lacking)
+    with cluster(study.runtime) as capacity:
+        display = Display(admission, capacity.devices or study.runtime.devices, sys.stderr)
+        if capacity.warning:
+            display.say(capacity.warning)
         tracker = Tracker(Tracked.of(study, results), display.say)
         tracker.start()
         try:
-            return _tune(admission, first, results, room, display)
+            return _tune(admission, first, results, capacity, display)
         finally:
             tracker.close()
 
 
-def _tune(admission: Admission, first: Chain, results: Path, room: Room, display: Display) -> bool:
+def _tune(admission: Admission, first: Chain, results: Path, capacity: Capacity, display: Display) -> bool:
     from ray import tune
 
     from sweep.run.tune import METRIC, WORKER_DEATHS, BudgetScheduler, ChainSearcher, chain_trial
@@ -238,20 +234,20 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
     store = Store(results / paths.STORE)
     store.tidy()
     mark = store.claim(admission.plan.study.study)
-    admission.spending.queued = room.chains is None or runtime.shares
-    admission.shares.devices = room.devices
+    admission.spending.queued = capacity.chains is None or runtime.shares
+    admission.shares.devices = capacity.devices
     trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / paths.STORE), mark=mark)
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
     with _interruptible(admission, display):
         tuner = tune.Tuner(
-            tune.with_resources(trainable, lambda config: _place(runtime, config["devices"])),
+            tune.with_resources(trainable, lambda config: _resources(runtime, config["devices"])),
             tune_config=tune.TuneConfig(
                 search_alg=ChainSearcher(admission, first, display.update, display.say),
                 scheduler=BudgetScheduler(admission, display.say),
-                metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=room.chains,
+                metric=METRIC, mode="max", num_samples=-1, reuse_actors=True, max_concurrent_trials=capacity.chains,
             ),
             run_config=tune.RunConfig(
-                name="chains", storage_path=str(room.folder / "tune"), verbose=0,
+                name="chains", storage_path=str(capacity.folder / "tune"), verbose=0,
                 failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
             ),
         )  # fmt: skip
@@ -264,8 +260,8 @@ def _tune(admission: Admission, first: Chain, results: Path, room: Room, display
     return admission.closing
 
 
-def _place(runtime: Runtime, devices: float) -> PlacementGroupFactory:
-    """What Ray keeps free for a chain; workers are used again by chains of equal needs."""
+def _resources(runtime: Runtime, devices: float) -> PlacementGroupFactory:
+    """Resources that Ray reserves for a chain; workers are reused by chains of equal resources."""
     from ray.tune import PlacementGroupFactory
 
     return PlacementGroupFactory([{"CPU": float(runtime.cores), **({"GPU": devices} if runtime.gpus else {})}])
@@ -287,13 +283,14 @@ def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
         if admission.closing:
             raise KeyboardInterrupt
         admission.closing = True
-        kept = "finished phases are kept, and of a half-done one its last checkpoint"
         with suppress(OSError):  # the terminal may be what has gone
-            display.say(f"stopping at the next reports: {kept} (press Ctrl-C again to stop at once)")
+            display.say(
+                "interrupted; running chains stop, to resume from their last checkpoints (Ctrl-C again stops at once)"
+            )
 
     # Ended in another way, Ray's processes would have to notice by themselves. Under nohup a hang-up means nothing; a
     # shell without job control starts background jobs with SIGINT ignored, and whoever sends it means it.
-    ours = [number for number in ENDINGS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+    ours = [number for number in END_SIGNALS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in ours}
     try:
         yield

@@ -1,6 +1,12 @@
 """Ray Tune's searcher, scheduler and trainable: hand admission's chains to workers and their reports back.
 
-Runs in a thread of a warm worker process, which keeps torch and transformers imported between chains.
+Searcher and scheduler are the driver's. The trainable runs in a thread of a warm worker process, which keeps torch and
+transformers imported between chains.
+
+A chain has a log, a text file with what its worker printed, warned of and failed with. It begins with when and where an
+attempt runs. Everything that reaches the standard streams of the worker's process goes there, whoever writes it:
+Python's warnings, a library's log, an assertion of a CUDA kernel, the stack of a process that crashes or hangs. The
+driver adds what only it knows: that a worker died, or could not write there.
 """
 
 from __future__ import annotations
@@ -43,30 +49,33 @@ METRIC = "objective"  # Tune wants one in every report; what is compared is comp
 REPORT = "report"
 
 
-def written(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A report as Tune takes it: one text. Tune flattens mappings and keeps statistics of every number for ever."""
+def report_to_tune(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Tune's form of a report: one text. Tune flattens mappings and keeps statistics of every number for ever."""
     facts: Facts = report.get("facts", NO_FACTS)
     return {METRIC: 0.0, REPORT: json.dumps({**report, "facts": dict(facts.texts)})}
 
 
-def read(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The report in a result of Tune; empty where a chain has not reported."""
+def report_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Report in a result of Tune; empty where a chain has not reported."""
     if REPORT not in result:
         return {}
     report: dict[str, Any] = json.loads(result[REPORT])
     return {**report, "facts": Facts(report["facts"])}
 
 
+# ---- in the driver ---------------------------------------------------------------------------------------------------
+
+
 class ChainSearcher(Searcher):
-    """One suggestion is one chain; the trial's configuration is what rebuilds it from the plan."""
+    """Searcher whose suggestions are chains; the trial's configuration is what rebuilds one from the plan."""
 
     def __init__(
-        self, admission: Admission, first: Chain, tell: Callable[[], None], say: Callable[[str], None]
+        self, admission: Admission, first: Chain, refresh: Callable[[], None], say: Callable[[str], None]
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
         self._admission = admission
         self._first: Chain | None = first  # admitted before Ray was started: without it there was nothing to start for
-        self._tell = tell  # called whenever something may have changed, for the display
+        self._refresh = refresh  # of the display, called whenever something may have changed
         self._say = say
         self._chains: dict[str, Chain] = {}  # Tune's trial id -> chain
         self._broken: dict[str, str] = {}  # Tune's trial id -> what left a device unusable in its latest attempt
@@ -74,7 +83,7 @@ class ChainSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         chain = self._first or self._admission.next()
         self._first = None
-        self._tell()
+        self._refresh()
         if chain is None:
             return Searcher.FINISHED if self._admission.finished else None
         self._chains[trial_id] = chain
@@ -92,30 +101,30 @@ class ChainSearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        report = read(result)
+        report = report_of(result)
         if broken := report.get("broken"):
             self._broken[trial_id] = broken
-            self._keep(self._chains[trial_id], report)
-        self._tell()
+            self._log_trace(self._chains[trial_id], report)
+        self._refresh()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        report, chain, broken = read(result or {}), self._chains.pop(trial_id), self._broken.pop(trial_id, None)
+        report, chain, broken = report_of(result or {}), self._chains.pop(trial_id), self._broken.pop(trial_id, None)
         failure = report.get("failed")
-        self._keep(chain, report)
+        self._log_trace(chain, report)
         if error:
-            deaths = f"its worker died {WORKER_DEATHS + 1} times: out of memory, hanging, or ended from outside"
+            deaths = f"its worker died {WORKER_DEATHS + 1} times: out of memory, hanging, or killed from outside"
             failure = deaths if broken is None else f"{broken}; tried in {WORKER_DEATHS + 1} processes"
         finished, share_too_small = report.get("finished", False), report.get("share_too_small", False)
         failed = len(self._admission.outcomes.failed)
         self._admission.ended(chain.key, failure, share_too_small=share_too_small, finished=finished)
         for _, reason in self._admission.outcomes.failed[failed:]:
             self._say(f"{chain.name} failed: {reason}")
-        self._tell()
+        self._refresh()
 
-    def _keep(self, chain: Chain, report: Mapping[str, Any]) -> None:
+    def _log_trace(self, chain: Chain, report: Mapping[str, Any]) -> None:
         """Writes a traceback into the chain's log where its worker could not."""
         if trace := report.get("trace"):
-            add(self._admission.stored.store.log(chain.key), trace)
+            append_to_log(self._admission.stored.store.log(chain.key), trace)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""
@@ -129,7 +138,7 @@ class ChainSearcher(Searcher):
 
 
 class BudgetScheduler(FIFOScheduler):
-    """Hears every report, also the one at which a chain is stopped, which Tune's searchers never see."""
+    """Scheduler that sees every report, also the one at which a chain is stopped, which Tune's searchers never see."""
 
     def __init__(self, admission: Admission, say: Callable[[str], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -137,7 +146,7 @@ class BudgetScheduler(FIFOScheduler):
         self._deaths: dict[str, int] = {}  # trial -> how often its worker has died
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        key, report = trial.config["chain"], read(result)
+        key, report = trial.config["chain"], report_of(result)
         if "failed" in report or "broken" in report:
             return str(TrialScheduler.CONTINUE)
         self._admission.heard(key, report)
@@ -147,7 +156,7 @@ class BudgetScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Tune asks ten times a second: the moment to look after chains that do not report. It chooses by itself."""
+        """Looks after chains that do not report: Tune calls this ten times a second, and chooses by itself."""
         live = {trial.config["chain"]: trial for trial in tune_controller.get_live_trials()}
         for key, trial in live.items():
             self._note_deaths(key, trial)
@@ -164,12 +173,12 @@ class BudgetScheduler(FIFOScheduler):
         super().on_trial_error(tune_controller, trial)
 
     def _note_deaths(self, key: str, trial: Any) -> None:
-        """What Ray knows of the end of a worker goes to the chain's log: the worker itself may have said nothing."""
+        """Logs what Ray knows of the end of a worker, which itself may have written nothing."""
         deaths = trial.run_metadata.num_failures
         if deaths > self._deaths.get(trial.trial_id, 0):
             self._deaths[trial.trial_id] = deaths
-            told = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-            add(self._admission.stored.store.log(key), f"the worker has died ({deaths})\n{told}")
+            error = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+            append_to_log(self._admission.stored.store.log(key), f"the worker has died ({deaths})\n{error}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its parts for a restore that is never used; the ledger cannot and need not travel."""
@@ -177,7 +186,7 @@ class BudgetScheduler(FIFOScheduler):
 
 
 def _end(tune_controller: Any, trial: Any) -> None:
-    """Ends a chain that does not listen, with its process: what the store and the last checkpoint have is kept."""
+    """Ends a chain that does not report, with its process; it resumes from its last checkpoint."""
     if trial.status == Trial.RUNNING:
         trial.max_failures = 0  # else Tune would begin it anew
         ray.kill(trial.temporary_state.ray_actor)
@@ -185,6 +194,9 @@ def _end(tune_controller: Any, trial: Any) -> None:
         trial.init_local_path()  # else Tune stumbles over it at the end
         with redirect_stdout(StringIO()):  # what Tune prints of it, however silent it is to be
             tune_controller.stop_trial(trial)  # its process is not there yet
+
+
+# ---- in a worker -----------------------------------------------------------------------------------------------------
 
 
 UNCHANGED = {"message": "", "committed": False, "facts": NO_FACTS}  # of a report that is made once more
@@ -208,24 +220,24 @@ def chain_trial(config: dict[str, Any], plan: Plan, store_root: str, mark: str) 
     store, logged = Store(Path(store_root)), False
     try:
         store.check(mark)
-        with spoken_into(store.log(config["chain"])) as note:
+        with streams_to_log(store.log(config["chain"])) as note:
             logged = True
             _work(config, store, reports, note)
     except Exception as fault:
-        line, told = _line(fault, store), {"trace": "" if logged else traceback.format_exc()}
+        line, trace = _line(fault, store), "" if logged else traceback.format_exc()
         if leaves_device_unusable(fault):
-            reports.end(broken=line, **told)
+            reports.end(broken=line, trace=trace)
             raise  # a new process tries again
         # Raising would make Tune try again what cannot succeed, and pay for it each time.
         shared = plan.study.runtime.shares and config["devices"] < 1
-        reports.end(finished=True, failed=line, share_too_small=isinstance(fault, DeviceError) and shared, **told)
+        reports.end(finished=True, failed=line, share_too_small=isinstance(fault, DeviceError) and shared, trace=trace)
     else:
         reports.end(finished=True)
 
 
 @dataclass
 class Reports:
-    """What the driver is told of an attempt, and when: milestones at once, else now and then.
+    """Reports of an attempt to the driver: milestones at once, else one a second, or per share of the budget.
 
     Tune stops an attempt by raising SystemExit in whatever thread reports to it.
     """
@@ -236,11 +248,11 @@ class Reports:
     def __post_init__(self) -> None:
         unspent = {"flops": 0.0, "device_seconds": 0.0, "seconds": 0.0, "phase": "", "key": ""}
         self.latest: dict[str, Any] = {"started": self.began[0], **unspent}
-        self._sent, self._heard = 0.0, dict[str, Any]()  # time and content of the last report
+        self._sent, self._last = 0.0, dict[str, Any]()  # time and content of the last report
         self._taken, self._stopped, self._lock = time.time(), False, threading.Lock()
 
     def take(self, event: Event) -> None:
-        """Reports an event, or not yet. Raises SystemExit where the driver wants the attempt to end."""
+        """Reports an event, or keeps it for later. Raises SystemExit where the driver wants the attempt to end."""
         with self._lock:
             if self._stopped:
                 raise SystemExit
@@ -248,19 +260,19 @@ class Reports:
             if self.plan.study.runtime.shares and event.facts:
                 self.latest["facts"] = event.facts.with_cores_per_device(_cores_per_device())
             milestone = event.committed or event.facts or event.message or event.dev is not None
-            if milestone or time.time() - self._sent > REPORT_SECONDS or self._dear():
+            if milestone or time.time() - self._sent > REPORT_SECONDS or self._is_costly():
                 self._send(self.latest)
 
     def end(self, **rest: Any) -> None:
-        """The last report of an attempt, or the one before its process ends."""
+        """Sends the last report of an attempt, or the one before its process ends."""
         with self._lock:
             self._send({**self.latest, **UNCHANGED, **rest})
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
-        """A thread vouches for work that is at something of which it said that it may take long, and for no other.
+        """Repeats the last report from a thread while the work does something of which it said that it may take long.
 
-        Not for longer than the study's `silence`: work that hangs there is found out after that time once more.
+        For no longer than the study's `silence`: work that hangs there is noticed after that time once more.
         """
         over = threading.Event()
 
@@ -286,28 +298,28 @@ class Reports:
                 self._send({**self.latest, **UNCHANGED, **spent})
 
     def _send(self, report: dict[str, Any]) -> None:
-        """Waits until the driver has taken note."""
+        """Sends a report and waits until the driver has it."""
         if self._stopped:
             raise SystemExit
         try:
-            tune.report(written(report))
+            tune.report(report_to_tune(report))
         except SystemExit:
             self._stopped = True
             raise
-        self._sent, self._heard = time.time(), report
+        self._sent, self._last = time.time(), report
 
-    def _dear(self) -> bool:
+    def _is_costly(self) -> bool:
         """Whether what was spent since the last report is a noticeable share of the budget."""
         budget = self.plan.study.budget
         if budget is None:
             return False
-        return bool(self.latest[budget.unit] - self._heard.get(budget.unit, 0.0) > REPORT_SHARE * budget.amount)
+        return bool(self.latest[budget.unit] - self._last.get(budget.unit, 0.0) > REPORT_SHARE * budget.amount)
 
 
 def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Callable[[str], None]) -> None:
     plan = reports.plan
     chain = plan.chain(plan.cells[config["cell"]], config["rates"], config["seed"], config["candidate"], config["role"])
-    note(f"{chain.name}, candidate {chain.candidate}: on {place()}")
+    note(f"{chain.name}, candidate {chain.candidate}: on {worker_place()}")
     from sweep.run.chain import run  # loads torch, which may take long: the log has begun by now
 
     phase = ""
@@ -322,14 +334,14 @@ def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Calla
             note(event.message or f"{event.phase} {event.key} is in the store")
         reports.take(event)
 
-    with reports.repeated(), stack_of_silence(HANGS * plan.study.runtime.silence) as alive:
+    with reports.repeated(), stacks_when_silent(HANGS * plan.study.runtime.silence) as alive:
         occupied = {"began": reports.began, "devices": config["devices"]}
         run(chain, plan, store, listen, pause_at=config["pause_at"], keep=config["keep"], **occupied)
     note("finished")
 
 
 def _line(fault: Exception, store: Store) -> str:
-    """What the user reads of an error; its traceback is in the log."""
+    """Line of an error for the user; its traceback is in the log."""
     mistake = fault if isinstance(fault, SweepError) else disk_error(fault, store.root)
     return str(mistake) if mistake is not None else " ".join(f"{type(fault).__name__}: {fault}".split())
 
@@ -354,24 +366,27 @@ def _cores_per_device() -> float:
     return float(node.get("CPU", 1) / node.get("GPU", 1))
 
 
+# ---- the log of a chain ----------------------------------------------------------------------------------------------
+
+
 STREAMS = (1, 2)  # file descriptors of standard output and standard error
 
 
-def add(log: Path, text: str) -> None:
-    """Appends a text with the time. Raises OSError."""
+def append_to_log(log: Path, text: str) -> None:
+    """Appends a text with the time to a log. Raises OSError."""
     log.parent.mkdir(exist_ok=True)
     with log.open("a", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(_dated(text))
 
 
-def place() -> str:
-    """Where this process runs: node, process and GPUs."""
+def worker_place() -> str:
+    """Node, process and GPUs of this process, in words."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return f"node {socket.gethostname()}, process {os.getpid()}, {f'GPU {gpus}' if gpus else 'CPU'}"
 
 
 @contextmanager
-def spoken_into(log: Path) -> Iterator[Callable[[str], None]]:
+def streams_to_log(log: Path) -> Iterator[Callable[[str], None]]:
     """Sends the standard streams of this process to the log; yields what adds a line with the time.
 
     Leaves the traceback of an error there. Raises OSError where the log cannot be written.
@@ -398,10 +413,10 @@ def spoken_into(log: Path) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def stack_of_silence(seconds: float) -> Iterator[Callable[[], None]]:
-    """Yields a sign of life: where none comes for so long, the stacks of all threads go to standard error.
+def stacks_when_silent(seconds: float) -> Iterator[Callable[[], None]]:
+    """Yields a function to be called as a sign of life; after `seconds` without, the stacks go to standard error.
 
-    Whoever hangs is ended from outside, and could not say where.
+    A worker that hangs is ended from outside, and could not log where.
     """
 
     def alive() -> None:
@@ -419,7 +434,7 @@ def _dated(text: str) -> str:
 
 
 def _write(text: str) -> None:
-    """Past Python's buffers, which a process that is killed takes along; after what they hold."""
+    """Writes past Python's buffers, which are lost with a killed process, but after what they hold."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.write(STREAMS[1], text.encode(errors="backslashreplace"))

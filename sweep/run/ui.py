@@ -1,4 +1,4 @@
-"""Serves MLflow's own UI on a results folder, on this machine, in processes that end with the command.
+"""MLflow's own UI on a results folder, served on this machine by processes that end with the command.
 
 However it ends: its signals end the server, and the server itself watches a pipe whose other end closes with the
 command, be it killed.
@@ -47,7 +47,7 @@ def open_ui(results: Path, uri: str, port: int = 5000) -> int:
     artifacts = results.resolve() / paths.MLFLOW_ARTIFACTS
     command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(artifacts)]
     environment = {**ENVIRONMENT, **os.environ}
-    with _ending():
+    with _unwinding():
         server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
         try:
             return server.wait()
@@ -58,8 +58,8 @@ def open_ui(results: Path, uri: str, port: int = 5000) -> int:
 
 
 @contextlib.contextmanager
-def _ending() -> Iterator[None]:
-    """SIGTERM and the hang-up of a terminal unwind the command, which otherwise would end at once."""
+def _unwinding() -> Iterator[None]:
+    """Makes SIGTERM and the hang-up of a terminal unwind the command, which otherwise would end at once."""
 
     def end(signum: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
@@ -73,16 +73,16 @@ def _ending() -> Iterator[None]:
 
 
 def _check_installed() -> None:
-    """The server and its pages are a package of their own, which a run does without."""
+    """Raises StudyError where MLflow's server, a package of its own that a run does without, is not installed."""
     try:
         version("mlflow")
     except PackageNotFoundError:
-        wanted = f"pip install mlflow=={version('mlflow-skinny')} is expected"
-        raise StudyError("sweep ui", "MLflow without its server", wanted) from None
+        expected = f"pip install mlflow=={version('mlflow-skinny')} is expected"
+        raise StudyError("sweep ui", "MLflow without its server", expected) from None
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """The server and its workers, which are one process group."""
+    """Ends the server and its workers, which are one process group."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, sent)

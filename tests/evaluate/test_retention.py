@@ -21,7 +21,7 @@ from sweep.models.heads import LinearHead
 from sweep.plan.cost import Costs, probe_examples
 from sweep.report import page
 from sweep.report.gains import estimate_retention
-from sweep.report.results import results
+from sweep.report.results import read_results
 from sweep.run.chain import run
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
@@ -302,7 +302,7 @@ def test_the_report_has_means_with_intervals_that_hold_them(reported):
 
 def test_the_page_shows_what_is_left_of_the_intermediate_tasks(reported):
     html = (reported[1] / "report.html").read_text()
-    section = html.split("What is left of the intermediate tasks")[1].split("</section>")[0]
+    section = html.split("Retention of the intermediate tasks")[1].split("</section>")[0]
     assert "<svg" in section
     assert section.count("<tr>") == 1 + 3
     assert "kept with a fresh head" in section
@@ -361,7 +361,7 @@ def test_what_is_kept_is_paired_by_example_and_scores_have_intervals(tmp_path):
         for target in ("topic", "pos"):
             for seed in range(3):
                 study.chain(intermediate, target, seed)
-    frame = estimate_retention(results(study.chains(), study.store), study.store)
+    frame = estimate_retention(read_results(study.chains(), study.store), study.store)
     assert len(frame) == 4
     row = the_row(frame, intermediate="nli", target="topic")
     assert (row["kept"], row["seeds"]) == (1, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished_study import BASE, GAINS, FinishedStudy, estimated, scores_of, the_row, usual
+from finished_study import BASE, GAINS, FinishedStudy, estimated, scores, the_row, usual
 
 from sweep.report.gains import verdict
 from sweep.report.statistics import HELPS, HURTS, MISSING, ONE_SEED, UNDECIDED
@@ -111,7 +111,7 @@ def test_an_interval_alone_is_no_claim() -> None:
 
 
 def test_the_value_is_the_score_itself(study: FinishedStudy) -> None:
-    frame = scores_of(study)
+    frame = scores(study)
     wanted = frame[(frame["intermediate"] == "nli") & (frame["target"] == "topic") & ~frame["is_source"]][
         "value"
     ].mean()
@@ -145,7 +145,7 @@ def test_candidates_that_were_not_selected_stay_out_of_the_tables(tmp_path: Path
     study.chain("nli", "topic", candidate=0, selected=False)
     study.chain("nli", "topic", candidate=1)
     assert the_row(estimated(study).cells, intermediate="nli")["seeds"] == 1
-    assert len(scores_of(study)) == 9
+    assert len(scores(study)) == 9
 
 
 def test_overlapping_cells_are_marked_and_left_out_of_means(study: FinishedStudy) -> None:

@@ -24,7 +24,7 @@ from sweep.plan import plan as planning_plan
 from sweep.plan import recipe as planning_chains
 from sweep.plan.recipe import Chain
 from sweep.report import figures, page
-from sweep.report.results import arms_in, results, retention_frame, write_groups, write_retention, write_scores
+from sweep.report.results import arms_in, read_results, retention_frame, write_groups, write_retention, write_scores
 from sweep.report.submissions import publish_submissions
 from sweep.report.text import distrust
 from sweep.run.tracking import chain_tags
@@ -97,7 +97,7 @@ def test_submissions_are_those_of_the_results_and_files_of_others_stay(tmp_path)
     for intermediate, seed in itertools.product(("none", "nli"), (0, 1)):
         for target in ("topic", "pos"):
             study.chain(intermediate, target, seed)
-    found, root = results(study.chains(), study.store), tmp_path / "submissions"
+    found, root = read_results(study.chains(), study.store), tmp_path / "submissions"
     assert publish_submissions(tmp_path, found, study.store) == []
     notes = [root / "notes.txt", root / "tiny__nli__full" / "seed-1" / "predictions" / "topic" / "mine.tsv"]
     for path in notes:
@@ -117,7 +117,7 @@ def test_submissions_are_those_of_the_results_and_files_of_others_stay(tmp_path)
 def test_a_description_that_was_tampered_with_reaches_no_file_outside_its_folder(tmp_path):
     study = FinishedStudy(tmp_path, published=True)
     study.chain("none", "topic")
-    found = results(study.chains(), study.store)
+    found = read_results(study.chains(), study.store)
     publish_submissions(tmp_path, found, study.store)
     (description,) = (tmp_path / "submissions").rglob("submission.json")
     content = json.loads(description.read_text())

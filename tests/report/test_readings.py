@@ -9,7 +9,7 @@ import pytest
 from finished_study import FinishedStudy
 
 from sweep.report import page
-from sweep.report.results import Result, results
+from sweep.report.results import Result, read_results
 from sweep.report.tables import layer_table
 from sweep.report.text import vector_sentences
 
@@ -31,7 +31,7 @@ def found(tmp_path: Path) -> list[Result]:
         for seed in range(2):
             study.chain(setting, "bitext", seed, encoder="small")
             study.chain(setting, "topic", seed, encoder="small")
-    return results(study.chains(), study.store)
+    return read_results(study.chains(), study.store)
 
 
 def test_the_layer_that_counts_is_said_once_per_target_and_encoder(found: list[Result]) -> None:

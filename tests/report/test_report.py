@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from finished_study import FinishedStudy, estimated, scores_of, the_row, usual
+from finished_study import FinishedStudy, estimated, scores, the_row, usual
 
 from sweep.config.axes import Arm
 from sweep.report import page
-from sweep.report.results import results, savings
+from sweep.report.results import read_results, savings_frame
 from sweep.report.tables import leading_table
 from sweep.report.text import distrust, first_sentence, points
 from sweep.store import paths
@@ -38,7 +38,7 @@ def read(study: FinishedStudy, **plan: Any) -> page.Report:
 
 
 def test_scores_have_one_row_per_chain_and_language(study: FinishedStudy) -> None:
-    frame = scores_of(study)
+    frame = scores(study)
     assert list(frame.columns) == COLUMNS.split()
     assert len(frame) == 4 * 3 * 3 + 4 * 3 * 2  # bitext has no source language
     row = the_row(frame, intermediate="nli", target="topic", language="de", seed=1)
@@ -52,7 +52,7 @@ def test_cost_of_a_chain_is_its_own_whether_phases_are_shared_or_not(tmp_path: P
     study = FinishedStudy(tmp_path)
     study.chain("nli", "topic")
     study.chain("nli", "pos")  # the same intermediate phase
-    frame = scores_of(study)
+    frame = scores(study)
     assert set(frame["flops"]) == {(30 + 10) * 1e12 + 5e11}
     spent = {chain.cell.target: chain.device_seconds for chain in study.chains()}
     assert spent == {"topic": 41.0, "pos": 11.0}
@@ -95,7 +95,7 @@ def test_both_score_files_say_the_same(study: FinishedStudy) -> None:
 def test_chains_that_are_not_done_have_no_scores(tmp_path: Path) -> None:
     study = FinishedStudy(tmp_path)
     study.chain("none", "topic", state="failed")
-    assert scores_of(study).empty
+    assert scores(study).empty
 
 
 def test_arms_are_sorted_as_a_reader_expects() -> None:
@@ -160,7 +160,7 @@ def test_savings_count_every_phase_once_against_once_per_chain(tmp_path: Path) -
     study = FinishedStudy(tmp_path)
     for target in ("topic", "pos", "para"):
         study.chain("nli", target)
-    saved = savings(results(study.chains(), study.store))
+    saved = savings_frame(read_results(study.chains(), study.store))
     row = the_row(saved, kind="intermediate")
     assert (row["count_unshared"], row["count_shared"]) == (3, 1)
     assert (row["device_seconds_unshared"], row["device_seconds_shared"]) == (90.0, 30.0)
@@ -197,7 +197,7 @@ def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
         "3 of 4 cells have a result",
         "3 of 3 cells have one seed",
         "Test sets below 500 examples: topic (400 to 400 in 3 languages)",
-        "1 collapsed target phases (dev score at the level of the best constant answer), kept in means; the table of",
+        "1 collapsed target phases (dev score at chance level), kept in means; the table of all cells",
         "has gains without them: qa → topic.",
         "Unequal tuning: 2 of 3 cells have fewer finished candidates than others of their target (at worst 1 against 2",
         "1 of 5 chains failed; the first, nli → pos, seed 0: it broke",
@@ -216,7 +216,7 @@ def test_targets_that_offer_no_choice_are_not_unequally_tuned(tmp_path: Path) ->
 
 
 def _doubts(found: page.Report) -> list[str]:
-    return distrust(found.chains, found.results, found.ended, found.estimates, found.plan)
+    return distrust(found.chains, found.results, found.collapsed, found.estimates, found.plan)
 
 
 def lossy(folder: Path, seeds: int = 3) -> FinishedStudy:
@@ -231,7 +231,7 @@ def lossy(folder: Path, seeds: int = 3) -> FinishedStudy:
 
 def test_a_chain_without_scores_has_a_row_that_says_so(tmp_path: Path) -> None:
     study = lossy(tmp_path)
-    frame = scores_of(study)
+    frame = scores(study)
     row = the_row(frame, intermediate="nli", seed=2)
     assert (row["collapsed"], row["language"], row["retries"]) == (True, "", 2)
     assert pd.isna(row["value"])
@@ -274,7 +274,7 @@ def test_the_page_shows_collapsed_phases_their_attempts_and_what_became_of_their
     study = lossy(tmp_path)
     study.lost("nli", "pos", 2)
     html = page.save(read(study), tmp_path).read_text()
-    section = html.split("Phases that learned nothing")[1].split("</section>")[0]
+    section = html.split("Collapsed phases")[1].split("</section>")[0]
     rows = re.findall(r"<tr>(.*?)</tr>", section)
     assert len(rows) == 3
     (ended,) = (row for row in rows if "not passed on" in row)
@@ -291,14 +291,14 @@ def test_a_study_where_every_chain_collapsed_has_a_page(tmp_path: Path) -> None:
         study.lost("nli", "topic", seed)
     found = read(study)
     html = page.save(found, tmp_path).read_text()
-    assert "Phases that learned nothing" in html
+    assert "Collapsed phases" in html
     assert len(found.scores) == 2
     assert (tmp_path / "scores.csv").is_file()
 
 
 def test_costs_count_phases_that_ended_their_chains(tmp_path: Path) -> None:
     found = read(lossy(tmp_path))
-    saved = savings(found.results, found.ended)
+    saved = savings_frame(found.results, found.collapsed)
     assert the_row(saved, kind="intermediate")["count_shared"] == 6
 
 
@@ -318,7 +318,7 @@ def test_the_page_needs_nothing_from_elsewhere(study: FinishedStudy) -> None:
 
 def test_the_page_has_its_parts_and_closes_what_it_opens(study: FinishedStudy) -> None:
     html = page.save(read(study, chains=30, cells=8), study.folder).read_text()
-    for title in ("Gain by intermediate", "Score by language", "Learning curves", "What it cost", "What to distrust"):
+    for title in ("Gain by intermediate", "Score by language", "Learning curves", "Cost", "Caveats"):
         assert f"<h2>{title}" in html
     for tag in ("section", "figure", "table", "details", "svg", "ul"):
         assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>")
@@ -359,7 +359,7 @@ def test_several_encoders_and_volumes_have_their_pictures(tmp_path: Path) -> Non
             study.chain("nli", "topic", encoder=encoder, volume=volume)
     found = read(study)
     html = page.save(found, tmp_path).read_text()
-    assert "<h2>What more data or compute buys" in html
+    assert "<h2>Score against data or compute" in html
     assert "nli (1000)" in html
     assert leading_table(found.estimates).count("encoder hub/") == 2
     assert "with small" in first_sentence(found.estimates) or "with big" in first_sentence(found.estimates)

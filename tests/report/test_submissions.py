@@ -16,7 +16,7 @@ from sweep.config.axes import Arm
 from sweep.errors import StoreError
 from sweep.identity import file_name
 from sweep.plan.recipe import Chain
-from sweep.report.results import Result, results
+from sweep.report.results import Result, read_results
 from sweep.report.submissions import publish_submissions
 from sweep.store.artifacts import Store
 from sweep.store.ledger import DONE, ChainRow, row_of
@@ -37,7 +37,7 @@ def finished(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tu
     """A chain on every family that a target can be of."""
     store = with_encoder_of(small_store, tmp_path_factory.mktemp("finished") / "store")
     chains = finish(study_file(tmp_path_factory.mktemp("study"), {"target": TARGETS}), store)
-    return store, results([row(chain) for chain in chains], store)
+    return store, read_results([row(chain) for chain in chains], store)
 
 
 def test_a_submission_scores_as_its_chains_did_in_every_family_and_language(finished, tmp_path):

@@ -24,8 +24,17 @@ from sweep.config.study import Runtime
 from sweep.errors import DataError, StoreError, StudyError
 from sweep.models.encoders import random_encoder
 from sweep.plan.cost import Costs
-from sweep.run.cluster import cluster, workplace
-from sweep.run.tune import ChainSearcher, add, chain_trial, leaves_device_unusable, place, read, spoken_into, written
+from sweep.run.cluster import cluster, run_folder
+from sweep.run.tune import (
+    ChainSearcher,
+    append_to_log,
+    chain_trial,
+    leaves_device_unusable,
+    report_of,
+    report_to_tune,
+    streams_to_log,
+    worker_place,
+)
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store, disk_error
 from sweep.store.index import StoreIndex
@@ -83,10 +92,10 @@ def test_an_error_of_data_program_or_memory_needs_no_new_process(fault):
 SPEAKER = """
 import os, subprocess, sys, warnings
 from pathlib import Path
-from sweep.run.tune import spoken_into, stack_of_silence
+from sweep.run.tune import streams_to_log, stacks_when_silent
 print("before")
 try:
-    with spoken_into(Path(sys.argv[1])) as note, stack_of_silence(float(sys.argv[2])):
+    with streams_to_log(Path(sys.argv[1])) as note, stacks_when_silent(float(sys.argv[2])):
         note("begins")
         warnings.warn("a warning")
         print("from python")
@@ -127,10 +136,10 @@ def test_a_process_that_hangs_leaves_its_stack_in_the_log_before_it_is_ended(tmp
 
 def test_a_log_is_appended_to_and_never_lost(tmp_path):
     log = tmp_path / "logs" / "key.log"
-    add(log, "one")
-    with spoken_into(log) as note:
-        note(f"two on {place()}")
-    add(log, "three\nlines")
+    append_to_log(log, "one")
+    with streams_to_log(log) as note:
+        note(f"two on {worker_place()}")
+    append_to_log(log, "three\nlines")
     said = [line.split(" ", 2)[-1] for line in log.read_text(encoding="utf-8").splitlines()]
     assert said == ["one", f"two on node {os.uname().nodename}, process {os.getpid()}, CPU", "three", "lines"]
 
@@ -185,7 +194,7 @@ def attempted(folder: Path, monkeypatch, fault: Exception, *, store: str = "stor
         Meter(1.0, (time.time(), time.process_time()), clocked=True, listener=listener).beat()
         raise fault
 
-    monkeypatch.setattr("sweep.run.tune.tune.report", lambda result: told.append(read(result)))
+    monkeypatch.setattr("sweep.run.tune.tune.report", lambda result: told.append(report_of(result)))
     monkeypatch.setattr("sweep.run.chain.run", fails)
     config = {
         "chain": chain.key, "cell": 0, "rates": dict(chain.rates), "seed": 1, "candidate": 0, "role": chain.role,
@@ -233,7 +242,9 @@ def test_what_broke_a_device_in_every_process_is_the_reason_and_no_death_without
     admission, said = Admission(plan, StoreIndex(Store(tmp_path / "store")), ledger, Costs(plan)), list[str]()
     searcher = ChainSearcher(admission, admission.next(), lambda: None, said.append)
     broken, dead = searcher.suggest("one"), searcher.suggest("two")
-    searcher.on_trial_result("one", written({"broken": "AcceleratorError: CUDA error: lost", "trace": "Traceback ..."}))
+    searcher.on_trial_result(
+        "one", report_to_tune({"broken": "AcceleratorError: CUDA error: lost", "trace": "Traceback ..."})
+    )
     for trial in ("one", "two"):
         searcher.on_trial_complete(trial, error=True)
     log = f"logs/{broken['chain']}.log"
@@ -248,8 +259,8 @@ def test_what_broke_a_device_in_every_process_is_the_reason_and_no_death_without
 
 KILLED = """
 import os, signal
-from sweep.run.cluster import workplace
-with workplace() as folder:
+from sweep.run.cluster import run_folder
+with run_folder() as folder:
     (folder / "ray").mkdir()
     (folder / "ray" / "socket").touch()
     print(folder, oct(folder.stat().st_mode)[-3:], flush=True)
@@ -258,14 +269,14 @@ with workplace() as folder:
 
 
 def test_the_temporary_folder_of_a_killed_run_goes_with_the_next_one_and_that_of_a_living_one_stays():
-    with workplace() as alive:
+    with run_folder() as alive:
         done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
         folder, mode = done.stdout.split()
         assert mode == "700"
         assert Path(folder).is_dir()
         strange = Path(tempfile.mkdtemp(prefix="sweep-", dir="/tmp"))  # without our mark
         try:
-            with workplace():
+            with run_folder():
                 assert not Path(folder).exists()
                 assert alive.is_dir()
                 assert strange.is_dir()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_studies import plan_of, study_file
 
-from sweep.run.tune import Reports, read
+from sweep.run.tune import Reports, report_of
 from sweep.train.context import Meter
 
 TURN = 0.05  # seconds
@@ -23,7 +23,7 @@ class Driver:
         self.unwanted: Callable[[dict], bool] = lambda _: False
 
     def report(self, result: dict) -> None:
-        self.heard.append(read(result))
+        self.heard.append(report_of(result))
         if self.unwanted(self.heard[-1]):
             raise SystemExit
 

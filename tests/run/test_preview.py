@@ -18,7 +18,7 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.preview import EXAMPLES, preview_parts, previews, ranked_targets, short_plan
 from sweep.plan.recipe import INTERMEDIATE, PRETRAIN
 from sweep.report import page
-from sweep.report.gains import regrets
+from sweep.report.gains import estimate_regrets
 from sweep.report.results import preview_frame
 from sweep.run.preview import preview
 from sweep.store.artifacts import Store
@@ -220,7 +220,7 @@ def test_the_command_prints_the_ranking_and_what_is_not_ranked(small_store, tmp_
     assert lines[0].startswith("world/topic (tiny)")
     assert lines[1].split()[:2] == ["1", "world/pos"]
     assert lines[2].split()[:2] == ["-", "none"]
-    assert lines[-1] == "not ranked, for want of labels to train on: world/retrieval"
+    assert lines[-1] == "not ranked, without labels to train on: world/retrieval"
 
 
 # The report
@@ -252,22 +252,22 @@ def reported(folder, settings):
 
 def test_the_regret_is_what_the_best_of_those_kept_lacks(tmp_path):
     found, html = reported(tmp_path, VALUES)
-    frame = regrets(found.previews, found.estimates.models).set_index("kept")
+    frame = estimate_regrets(found.previews, found.estimates.models).set_index("kept")
     assert list(found.previews["intermediate"]) == ["qa", "nli", "same", "none"]
     assert frame.loc[1, "regret"] == pytest.approx(0.14, abs=0.01)
     assert frame.loc[2, "regret"] == 0
     assert 0 < frame.loc[1, "low"] < 0.14 < frame.loc[1, "high"] < 0.3
     assert 0 == frame.loc[2, "low"] <= frame.loc[2, "high"] < 0.05  # the best is kept, and what is not is far behind
     assert list(frame.index) == [1, 2]
-    section = html.split("The preview")[1].split("</section>")[0]
+    section = html.split("Preview of the intermediate settings")[1].split("</section>")[0]
     assert "1 of 3" in section
 
 
 def test_no_regret_is_told_where_a_setting_was_not_run(tmp_path):
     found, html = reported(tmp_path, ["none", "nli", "qa"])
-    assert regrets(found.previews, found.estimates.models).empty
+    assert estimate_regrets(found.previews, found.estimates.models).empty
     assert found.previews["gain"].notna().sum() == 2
-    assert "The preview" in html
+    assert "Preview of the intermediate settings" in html
 
 
 def test_the_best_volume_of_a_setting_counts(tmp_path):
@@ -287,7 +287,7 @@ def test_the_best_volume_of_a_setting_counts(tmp_path):
         ]
     )
     frame = preview_frame(entries(store), store, cells)
-    assert regrets(frame, {}).set_index("kept")["regret"].tolist() == [0.05, 0.0]
+    assert estimate_regrets(frame, {}).set_index("kept")["regret"].tolist() == [0.05, 0.0]
 
 
 def test_a_preview_that_has_no_value_or_is_not_there_has_no_row(tmp_path):
@@ -303,4 +303,4 @@ def test_a_study_without_a_preview_has_no_such_section(tmp_path):
     study.chain("none", "topic")
     found = page.read("a study", study.chains(), study.store, {}, {})
     assert found.previews.empty
-    assert "The preview" not in page.save(found, tmp_path).read_text()
+    assert "Preview of the intermediate settings" not in page.save(found, tmp_path).read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from sweep.config.study import Runtime
 from sweep.errors import StudyError
-from sweep.run.cluster import lacking, local_room
+from sweep.run.cluster import local_capacity, no_node_fits
 
 
 @pytest.mark.parametrize(
@@ -14,20 +14,20 @@ from sweep.run.cluster import lacking, local_room
     [(1, 0, 4, 0, 4), (2, 0, 5, 0, 2), (1, 1, 8, 2, 2), (1, 0.5, 8, 2, 4), (1, 0.5, 3, 2, 3)],
 )
 def test_as_many_chains_run_at_once_as_cores_and_gpus_allow(cores, gpu, cpus, gpus, slots):
-    assert local_room(Runtime(cores=cores, gpu=gpu), {"CPU": cpus, "GPU": gpus}).chains == slots
+    assert local_capacity(Runtime(cores=cores, gpu=gpu), {"CPU": cpus, "GPU": gpus}).chains == slots
 
 
 @pytest.mark.parametrize(("gpu", "gpus"), [(0.5, 0), (1, 0), ("auto", 0)])
 def test_gpus_that_the_machine_does_not_have_are_a_mistake(gpu, gpus):
     """Ray would wait for them for ever."""
     with pytest.raises(StudyError, match=rf"runtime.gpu: found {gpu}(.0)?; this machine has {gpus} GPUs"):
-        local_room(Runtime(gpu=gpu), {"CPU": 8, "GPU": gpus})
+        local_capacity(Runtime(gpu=gpu), {"CPU": 8, "GPU": gpus})
 
 
 @pytest.mark.parametrize(("cores", "cpus", "gpus", "slots"), [(1, 8, 1, 8), (1, 32, 2, 16), (3, 8, 1, 2), (8, 8, 2, 1)])
 def test_with_measured_shares_at_most_eight_chains_run_on_a_device(cores, cpus, gpus, slots):
-    room = local_room(Runtime(cores=cores, gpu="auto"), {"CPU": cpus, "GPU": gpus})
-    assert (room.chains, room.devices) == (slots, gpus)
+    capacity = local_capacity(Runtime(cores=cores, gpu="auto"), {"CPU": cpus, "GPU": gpus})
+    assert (capacity.chains, capacity.devices) == (slots, gpus)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_with_measured_shares_at_most_eight_chains_run_on_a_device(cores, cpus, 
     ],
 )
 def test_what_no_node_of_a_cluster_has_is_said_as_it_may_still_grow(gpu, nodes, waits):
-    line = lacking(Runtime(cores=2, gpu=gpu), nodes)
+    line = no_node_fits(Runtime(cores=2, gpu=gpu), nodes)
     assert bool(line) == waits
     assert "chains wait until one joins" in line or not waits

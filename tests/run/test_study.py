@@ -308,8 +308,8 @@ def test_finished_phases_are_never_trained_again(disturbed):
 def test_a_run_says_that_its_budget_is_spent_and_how_to_go_on(disturbed):
     done, chains = ended(disturbed.poor)
     assert 1 <= done < chains == 16
-    assert f"{chains - done} chains were not paid for" in disturbed.poor
-    assert "a larger budget in the file and the same command continue the study" in disturbed.poor
+    assert f"exhausted with {chains - done} chains left" in disturbed.poor
+    assert "to resume, set a larger one in the study file, at least " in disturbed.poor
 
 
 def test_a_budget_is_exceeded_by_one_percent_at_most(disturbed):
@@ -317,7 +317,7 @@ def test_a_budget_is_exceeded_by_one_percent_at_most(disturbed):
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(disturbed):
-    assert "interrupted: 'sweep run study.yaml' goes on from here" in disturbed.stopped
+    assert "interrupted; 'sweep run study.yaml' resumes" in disturbed.stopped
     assert "Traceback" not in disturbed.stopped
 
 
@@ -343,8 +343,8 @@ def test_a_budget_too_small_for_any_chain_starts_nothing(tmp_path, monkeypatch, 
     assert main(["run", "study.yaml"]) == 0
     text = capsys.readouterr().out
     assert "0 of 1 chains done, 0 phases trained now" in text
-    assert "1 chains were not paid for" in text
-    (least,) = re.findall(r"the least that goes on: ([0-9.e+]+ FLOPs)", text)
+    assert "exhausted with 1 chains left" in text
+    (least,) = re.findall(r"at least ([0-9.e+]+ FLOPs), and", text)
     assert main(["plan", "study.yaml"]) == 0
     assert f"below the cheapest chain, which needs {least}" in capsys.readouterr().out
 
@@ -410,20 +410,20 @@ def late(ready, tmp_path_factory):
     return Late(folder, poor, spent, overdue, finished(folder, cores=1))
 
 
-STOPPED = r"stopped on its way: tiny \| none .* seed 1 begins its pretrain phase anew"
+STOPPED = r"stopped: tiny \| none .* seed 1 begins its pretrain phase anew"
 
 
 def test_a_chain_whose_loading_takes_the_whole_budget_stops_at_its_first_report(late):
     assert len(re.findall(STOPPED, late.poor)) == 1
-    assert "the budget of 2 device-seconds is spent: 2 chains were not paid for" in late.poor
+    assert "budget of 2 device-seconds exhausted with 2 chains left" in late.poor
     assert "0 phases trained now" in late.poor
     assert late.spent > 2.5
 
 
 def test_a_chain_that_has_not_begun_at_the_deadline_is_stopped_and_no_failure(late):
     assert len(re.findall(STOPPED, late.overdue)) == 1
-    assert "the deadline has come: 2 chains are left" in late.overdue
-    assert "'sweep run study.yaml' goes on from here" in late.overdue
+    assert "deadline reached with 2 chains left" in late.overdue
+    assert "'sweep run study.yaml' resumes" in late.overdue
     assert "Trial" not in late.overdue  # of Tune
 
 
@@ -527,7 +527,7 @@ def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one
         run.kill()
     text = finished(tmp_path, cores=1)
     assert "4 of 8 chains done" in text
-    assert "4 beaten in their cell" in text
+    assert "4 eliminated by halving" in text
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
         rows = ledger.chains()
     states = {"done": 4, "loser": 4}

@@ -27,7 +27,7 @@ from sweep.run.ui import open_ui
 PROGRAM = """
 import signal, sys
 from pathlib import Path
-from sweep import ui
+from sweep.run import ui
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ui.SERVER = sys.argv[4] or ui.SERVER
 raise SystemExit(ui.open_ui(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

@@ -628,7 +628,7 @@ def test_the_pace_is_noted_every_second_whatever_is_written(tmp_path, monkeypatc
 
 def test_a_machine_that_others_keep_busy_is_named(tmp_path):
     admission = Lab(study(tmp_path), tmp_path).admission
-    assert study_line(admission, 0.0, 0.2).endswith("; this machine is busy: a chain gets 20% of a core")
+    assert study_line(admission, 0.0, 0.2).endswith("; machine overloaded: a chain gets 20% of a core")
     assert "busy" not in study_line(admission, 0.0, STARVED)
 
 

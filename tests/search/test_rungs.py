@@ -17,7 +17,7 @@ from sweep.plan.cost import Costs, Speed
 from sweep.plan.facts import Facts
 from sweep.plan.halving import Stage, planned_end, rung_step, stages
 from sweep.plan.order import summary
-from sweep.report.results import savings, tuning_frame
+from sweep.report.results import savings_frame, tuning_frame
 from sweep.run.chain import run
 from sweep.run.progress import device_seconds_left
 from sweep.store.artifacts import Store
@@ -274,14 +274,14 @@ def test_winners_only_and_halving_choose_among_real_chains_and_the_report_shows_
     by_chain = report.scores.groupby("chain")["state"].first()
     assert Counter(by_chain) == {"done": 1, "loser": 3}
     assert report.scores[report.scores["state"] == "loser"]["value"].isna().all()
-    assert "4 of 4 chains are done (3 candidates were beaten and not scored)" in report.progress
+    assert "4 of 4 chains are done (3 of them eliminated by halving)" in report.progress
     store = Store(tmp_path / "results" / "store")
     targets = [store.phase(key) for key in store.keys("phases") if store.phase(key).kind == "target"]
     assert len(targets) == 2
     assert all(record.released for record in targets)
     assert not list((store.root / "scratch").iterdir())
     assert scored.chain.dev == max(record.dev_score for record in targets)
-    saved = savings(report.results, report.losers).set_index("kind")
+    saved = savings_frame(report.results, report.eliminated).set_index("kind")
     assert saved.loc["target", "count_shared"] == saved.loc["stopped at a rung", "count_shared"] == 2
     spent = sum(chain.flops for chain in report.chains)
     assert saved["flops_shared"].sum() == pytest.approx(spent)

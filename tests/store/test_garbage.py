@@ -184,8 +184,8 @@ def test_the_command_says_what_it_would_delete_and_deletes_when_told_to(results,
     reported(path, results)
     assert main(["gc", str(path)]) == 0
     text = capsys.readouterr().out
-    assert "2  weights of finished phases from which no chain is left to start" in text
-    assert f"nothing was deleted: 'sweep gc {path} --delete'" in text
+    assert "2  weights of finished phases that no chain is left to warm-start from" in text
+    assert f"nothing deleted: 'sweep gc {path} --delete'" in text
     assert main(["gc", str(path), "--delete", "--finished"]) == 0
     assert capsys.readouterr().out.endswith("deleted\n")
     assert held(results) == set()

@@ -133,7 +133,7 @@ def test_what_a_lost_ledger_knew_of_costs_is_charged_from_the_records_once(
     records = [store.phase(key) for key in store.keys("phases")] + [store.score(key) for key in store.keys("scores")]
     spent = sum(record.flops for record in records), sum(record.device_seconds for record in records)
     lose(results / LEDGER)
-    for said in ("the ledger is gone", ""):
+    for said in ("the ledger is missing", ""):
         with prepared(study_file(tmp_path, results=str(results))) as (_, ledger, _):
             assert ledger.spent() == pytest.approx(spent)
         assert said in capsys.readouterr().err
