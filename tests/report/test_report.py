@@ -182,7 +182,7 @@ def test_the_page_says_how_much_the_store_keeps_for_later_chains(tmp_path: Path)
     assert found.held["intermediate"] == 3_000_000
     assert list(found.held) == ["intermediate", "target"]
     html = page.save(found, tmp_path).read_text(encoding="utf-8")
-    assert "Weights that later chains may begin from take 0.003 GB (intermediate 0.003, " in html
+    assert "Weights kept for warm starts: 0.003 GB (intermediate 0.003, " in html
 
 
 def test_doubts_name_what_weakens_the_numbers(tmp_path: Path) -> None:
