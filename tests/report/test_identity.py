@@ -262,7 +262,7 @@ def test_a_report_distrusts_what_was_computed_differently(tmp_path):
     found = replace(found, results=tuple(others))
     assert doubts() == []
     assert doubts(gpu=True) == [
-        "6 phases and scores were computed on a CPU, though the study asks for a GPU: torch saw none."
+        "6 phases and scores were computed on a CPU, though the study asks for a GPU: torch found none."
     ]
     assert "differ in precision: bf16 (1), fp32 (5);" in doubts(precision="bf16")[0]
     assert "differ in device: cpu: A (5), cuda: NVIDIA H100 (1);" in doubts(device="cuda: NVIDIA H100")[0]
