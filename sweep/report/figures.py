@@ -143,12 +143,12 @@ def gains_map(estimates: Estimates) -> Figure | None:
             axes = figure.add_axes((0.0, top / height, 1.0, CELL[1] * len(rows) / height))
             _draw_block(axes, rows, columns, Normalize(-limit, limit), slanted)
             if len(blocks) > 1:
-                place: dict[str, Any] = {
+                above: dict[str, Any] = {
                     "xytext": (0, head * 72),
                     "textcoords": "offset points",
                     "xycoords": "axes fraction",
                 }
-                axes.annotate(names[encoder], (0, 1), weight="bold", size=11, **place)
+                axes.annotate(names[encoder], (0, 1), weight="bold", size=11, **above)
         _legend_bar(figure, (0.0, 0.34 / height, min(1.0, 3.0 / width), 0.13 / height), limit)
     return figure
 
@@ -318,7 +318,7 @@ def tradeoff(groups: pd.DataFrame, styles: Styles) -> Figure | None:
     None with one point each.
     """
     texts = {name: [arm.text(name) for arm in styles] for name in reversed(AMOUNTS)}
-    axis = next((name for name, found in texts.items() if len({*found} - {NOTHING}) > 1), None)
+    axis = next((name for name, amounts in texts.items() if len({*amounts} - {NOTHING}) > 1), None)
     if axis is None or groups.empty:
         return None
     shown = groups[groups["group"] == shown_group(groups)]

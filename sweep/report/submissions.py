@@ -31,57 +31,58 @@ SHOWN = 3  # files in a sentence
 Tasks = dict[str, dict[str, Any]]
 
 
-def publish_submissions(folder: Path, found: Iterable[Result], store: Store) -> list[str]:
+def publish_submissions(folder: Path, results: Iterable[Result], store: Store) -> list[str]:
     """Makes the submissions in `folder` those of these results; returns sentences about files there that are not ours.
 
     Raises StoreError where kept predictions are damaged.
     """
     root = folder / paths.SUBMISSIONS
     submissions: defaultdict[Path, dict[str, ScoreRecord]] = defaultdict(dict)
-    for result in found:
+    for result in results:
         if result.chain.selected and paths.PREDICTIONS in result.score.files:
-            place = root / result.arm.folder / f"seed-{result.chain.seed}"
-            submissions[place][result.score.task] = result.score
+            submission = root / result.arm.folder / f"seed-{result.chain.seed}"
+            submissions[submission][result.score.task] = result.score
     for path in root.glob(f"*/seed-*/{DESCRIPTION}"):
         submissions.setdefault(path.parent, {})
     ours: set[Path] = set()
-    for place, scores in sorted(submissions.items()):
-        ours |= _publish(place, scores, store)
-    return list(_others(root, ours))
+    for submission, scores in sorted(submissions.items()):
+        ours |= _publish(submission, scores, store)
+    return list(_foreign(root, ours))
 
 
-def _publish(place: Path, scores: Mapping[str, ScoreRecord], store: Store) -> set[Path]:
+def _publish(submission: Path, scores: Mapping[str, ScoreRecord], store: Store) -> set[Path]:
     """Makes a folder show these scores, task by task; returns our files in it, none where it is somebody else's."""
-    path, tasks = place / DESCRIPTION, _published(place, scores)
+    path, tasks = submission / DESCRIPTION, _published(submission, scores)
     if tasks is None:
         return set()
     for name in [name for name, task in tasks.items() if name not in scores or task["score"] != scores[name].key]:
         task = tasks[name] = {**tasks[name], "score": ""}
-        _describe(place, tasks)  # a kill leaves no task half there that is said to be whole
-        _withdraw(place, name, task)
+        _describe(submission, tasks)  # a kill leaves no task half there that is marked as whole
+        _withdraw(submission, name, task)
         del tasks[name]
-        _describe(place, tasks)
+        _describe(submission, tasks)
     for name, score in scores.items():
         if name not in tasks:
             archive, labels = store.predictions(score.key), store.labels(score.key)
             described = json.loads((labels / DESCRIPTION).read_text(encoding="utf-8"))
             tasks[name] = {**described, "languages": list(score.languages), "score": ""}
-            _describe(place, tasks)
+            _describe(submission, tasks)
             for side in (PREDICTIONS, LABELS):
-                (place / side / file_name(name)).mkdir(parents=True, exist_ok=True)
-            unpack(archive, place / PREDICTIONS / file_name(name))
-            _link_labels(labels, place / LABELS / file_name(name))
+                (submission / side / file_name(name)).mkdir(parents=True, exist_ok=True)
+            unpack(archive, submission / PREDICTIONS / file_name(name))
+            _link_labels(labels, submission / LABELS / file_name(name))
             tasks[name]["score"] = score.key
-            _describe(place, tasks)
-    return {path, *(file for name, task in tasks.items() for file in _files(place, name, task))} if tasks else set()
+            _describe(submission, tasks)
+    files = {file for name, task in tasks.items() for file in _files(submission, name, task)}
+    return {path, *files} if tasks else set()
 
 
-def _published(place: Path, scores: Mapping[str, ScoreRecord]) -> Tasks | None:
+def _published(submission: Path, scores: Mapping[str, ScoreRecord]) -> Tasks | None:
     """Task -> its description and the key of its scores; None where the folder, or a file we need, is not ours."""
-    path = place / DESCRIPTION
+    path = submission / DESCRIPTION
     if not path.exists():
-        wanted = ({"family": score.family, "languages": list(score.languages)} for score in scores.values())
-        files = (file for name, task in zip(scores, wanted, strict=True) for file in _files(place, name, task))
+        needed = ({"family": score.family, "languages": list(score.languages)} for score in scores.values())
+        files = (file for name, task in zip(scores, needed, strict=True) for file in _files(submission, name, task))
         return None if any(file.exists() for file in files) else {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -95,29 +96,29 @@ def _published(place: Path, scores: Mapping[str, ScoreRecord]) -> Tasks | None:
     return tasks if marked and known else None
 
 
-def _files(place: Path, name: str, task: Mapping[str, Any]) -> Iterator[Path]:
-    """What we write of a task. Names come from functions that cannot leave the folder, whatever a description says."""
-    family = family_with_files(task["family"], place)
+def _files(submission: Path, name: str, task: Mapping[str, Any]) -> Iterator[Path]:
+    """Files of a task. Their names come from functions that cannot leave the folder, whatever a description says."""
+    family = family_with_files(task["family"], submission)
     for side in (PREDICTIONS, LABELS):
         for language in task["languages"]:
-            yield place / side / file_name(name) / test_file(family, str(language))
+            yield submission / side / file_name(name) / test_file(family, str(language))
 
 
-def _withdraw(place: Path, name: str, task: Mapping[str, Any]) -> None:
-    for file in _files(place, name, task):
+def _withdraw(submission: Path, name: str, task: Mapping[str, Any]) -> None:
+    for file in _files(submission, name, task):
         file.unlink(missing_ok=True)
-    for folder in (place / PREDICTIONS / file_name(name), place / LABELS / file_name(name)):
-        _remove_empty(folder, place)
+    for folder in (submission / PREDICTIONS / file_name(name), submission / LABELS / file_name(name)):
+        _remove_empty(folder, submission)
 
 
-def _describe(place: Path, tasks: Tasks) -> None:
+def _describe(submission: Path, tasks: Tasks) -> None:
     """Writes the description; without tasks there is none, and no folder but for files that are not ours."""
     if tasks:
-        place.mkdir(parents=True, exist_ok=True)
-        write_atomically(place / DESCRIPTION, json.dumps({**MARK, "tasks": tasks}, indent=1, ensure_ascii=False))
+        submission.mkdir(parents=True, exist_ok=True)
+        write_atomically(submission / DESCRIPTION, json.dumps({**MARK, "tasks": tasks}, indent=1, ensure_ascii=False))
     else:
-        (place / DESCRIPTION).unlink(missing_ok=True)
-        _remove_empty(place, place.parent.parent.parent)
+        (submission / DESCRIPTION).unlink(missing_ok=True)
+        _remove_empty(submission, submission.parent.parent.parent)
 
 
 def _remove_empty(folder: Path, below: Path) -> None:
@@ -128,10 +129,10 @@ def _remove_empty(folder: Path, below: Path) -> None:
             folder = folder.parent
 
 
-def _others(root: Path, ours: set[Path]) -> Iterator[str]:
-    """What is left of others, in a sentence."""
-    found = (Path(path) / name for path, folders, names in os.walk(root) for name in (*names, *folders))
-    left = sorted(path for path in found if path not in ours and (path.is_symlink() or not path.is_dir()))
+def _foreign(root: Path, ours: set[Path]) -> Iterator[str]:
+    """Sentence on files that this program has not written."""
+    entries = (Path(path) / name for path, folders, names in os.walk(root) for name in (*names, *folders))
+    left = sorted(path for path in entries if path not in ours and (path.is_symlink() or not path.is_dir()))
     if left:
         names = ", ".join(str(path.relative_to(root)) for path in left[:SHOWN])
         more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""

@@ -139,5 +139,5 @@ def _ranking(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _ranked(row: Mapping[Any, Any]) -> tuple[str, str, str]:
-    place = "-" if row["intermediate"] == NONE else f"{row['rank']:.0f}"
-    return place, Arm.of(row, but=AMOUNTS).label, f"{row['evidence']:.4f}"
+    rank = "-" if row["intermediate"] == NONE else f"{row['rank']:.0f}"
+    return rank, Arm.of(row, but=AMOUNTS).label, f"{row['evidence']:.4f}"

@@ -329,22 +329,22 @@ def _client(uri: str) -> MlflowClient:
 
 def _experiment(client: MlflowClient, study: Tracked) -> str:
     """Id of the study's experiment, which is made or restored where there is none."""
-    found = client.get_experiment_by_name(study.name)
-    if found is None:
+    experiment = client.get_experiment_by_name(study.name)
+    if experiment is None:
         # A server keeps artifacts where it wants; the embedded store would put them into the working directory.
         artifacts = (study.results.resolve() / paths.MLFLOW_ARTIFACTS).as_uri()
         location = artifacts if study.uri.startswith("sqlite") else None
         return str(client.create_experiment(study.name, artifact_location=location))
-    if found.lifecycle_stage != "active":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _run(client: MlflowClient, experiment: str, key: str, started: float, tags: Mapping[str, str]) -> tuple[str, bool]:
     """(run id, whether it was there already) of the run with this key."""
-    found = client.search_runs([experiment], f"tags.`sweep.key` = '{key}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id), True
+    runs = client.search_runs([experiment], f"tags.`sweep.key` = '{key}'", max_results=1)
+    if runs:
+        return str(runs[0].info.run_id), True
     run = client.create_run(experiment, milliseconds(started), {**tags, "sweep.key": key})
     return str(run.info.run_id), False
 
