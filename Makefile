@@ -12,11 +12,13 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 ENCODER = encoders/all-minilm-l6-v2
 SHIPPED = sweep/encoders/world-tiny/pretraining.yaml
 
-.PHONY: demo test lint real encoders bench clean help
+.PHONY: demo test fast long lint real encoders bench clean help
 
 help:
 	@echo 'make demo    the embedded benchmark, offline, a few minutes on two cores'
 	@echo 'make test    linters, types and tests (JOBS=2 test processes)'
+	@echo 'make fast    the tests of less than a minute, for while one writes'
+	@echo 'make long    the tests that take minutes each'
 	@echo 'make lint    linters and types alone'
 	@echo 'make encoders trains the shipped encoders anew'
 	@echo 'make real    real data and a small pretrained encoder, on a CPU'
@@ -30,6 +32,12 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/pytest -n $(JOBS)
+
+fast: $(TEST_READY)
+	$(BIN)/pytest -m fast
+
+long: $(TEST_READY)
+	$(BIN)/pytest -m long
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check .

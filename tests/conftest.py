@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sweep.store.artifacts import Store
 
 # Set before any library is imported: most of them read their switches at import.
@@ -28,14 +30,45 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# Files that train, simulate or start processes, the longest first. All others are marked `fast`.
+SLOW = (
+    *("run/test_study.py", "run/test_trial.py", "evaluate/test_retention.py", "run/test_table_chains.py"),
+    *("models/test_published.py", "store/test_superseded.py", "tasks/test_own_family.py", "run/test_preview.py"),
+    *("studies/test_tradeoff_studies.py", "studies/test_nine_tasks.py", "studies/test_english_vs_multilingual.py"),
+    *("plan/test_trunk.py", "train/test_collapse.py", "store/test_garbage.py", "run/test_failures.py"),
+    *("plan/test_chain_budget.py", "plan/test_shared_targets.py", "run/test_tracking.py", "run/test_ui.py"),
+    *("run/test_from_python.py", "report/test_submissions.py", "report/test_statistics.py", "store/test_winners.py"),
+    *("search/test_rungs.py", "search/test_admission.py", "search/test_devices.py", "search/test_tuning.py"),
+    *("report/test_identity.py", "report/test_new_axis.py", "report/test_report.py", "report/test_gains.py"),
+    *("tasks/test_retrieval.py", "tasks/test_regression.py", "tasks/test_synthetic.py", "train/test_train.py"),
+    *("train/test_memory.py", "train/test_gpu.py", "models/test_model.py", "models/test_cpu_kernels.py"),
+    *("models/test_waiting.py", "data/test_real_data.py", "data/test_hub_online.py", "config/test_study_fuzz.py"),
+    *("report/test_terminal.py", "run/test_worker_environment.py", "test_fingerprint.py", "test_imports.py"),
+    "test_cli.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file begins first: what is left at the end can be split between test processes."""
-    items.sort(key=lambda item: item.path.name != "test_study.py")
+    """The longest files begin first: what is left at the end can be split between test processes."""
+    ranks = {Path(__file__).parent / name: number for number, name in enumerate(SLOW)}
+    if missing := [str(path) for path in ranks if not path.exists()]:
+        raise pytest.UsageError(f"conftest.SLOW names what is not there: {', '.join(missing)}")
+    for item in items:
+        if item.path not in ranks:
+            item.add_marker(pytest.mark.fast)
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
-def pytest_collection_finish() -> None:
-    """Leaves what libraries made at their import to no garbage collection: a million objects that never go."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Looks for no garbage while libraries are imported, nor later in what they made: a million objects that stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
