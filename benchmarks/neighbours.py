@@ -25,7 +25,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sweep.train.score import BLOCK_BYTES, LARGE_BLOCK_BYTES, block_shape, nearest_neighbours
+from sweep.train.score import BLOCK_BYTES, GPU_BLOCK_BYTES, block_shape, nearest_neighbours
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 CASES = {"1, one direction": (1, False), "20, one direction": (20, False), "4, both directions": (4, True)}
@@ -41,7 +41,7 @@ def main() -> None:
     )
     queries, keys = queries.to(device), keys.to(device)
     size = (
-        (LARGE_BLOCK_BYTES if device.type == "cuda" else BLOCK_BYTES) if arguments.mib is None else arguments.mib << 20
+        (GPU_BLOCK_BYTES if device.type == "cuda" else BLOCK_BYTES) if arguments.mib is None else arguments.mib << 20
     )
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     rows, columns = block_shape(len(queries), len(keys), size)

@@ -1,6 +1,6 @@
-"""Checkpoints of a half-done phase: one safetensors file whose header carries counters, log and checksum.
+"""Checkpoints and log of a half-done phase: one safetensors file whose header carries counters, log and checksum.
 
-The checksum is a CRC-32 of all that the file holds: it finds what disks and broken writes do, at 4 GB/s.
+The checksum is a CRC-32 of all that the file holds: it detects errors of disks and broken writes, at 4 GB/s.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ from sweep.store.artifacts import put
 from sweep.train.context import ChainContext, step_flops
 from sweep.train.loop import Progress, State
 
+CURVE_POINTS = 200  # of the loss in a log
+COUNTERS = {  # in a log -> in Progress and State; all from the first step of the run on
+    "steps": "step",
+    "tokens": "tokens",
+    "padded": "padded_tokens",
+    "attended": "attended_tokens",
+    "examples": "examples",
+}
+
 
 def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
     """State and log of a half-done phase, or (None, {}) where there is none. Raises StoreError for a damaged file.
@@ -48,16 +57,16 @@ def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
 
 
 def write_checkpoint(folder: Path, state: State | None, log: Mapping[str, Any]) -> None:
-    """Replaces the checkpoint in one move: a kill leaves the previous one or this one."""
+    """Replaces a folder's checkpoint in one move: a kill leaves the previous one or this one."""
     with CheckpointWriter(folder) as writer:
         writer.write(state, log)
 
 
 class CheckpointWriter:
-    """Writes a folder's checkpoints in a thread, one after another, while training goes on.
+    """Writer of a folder's checkpoints: in a thread, one after another, while training goes on.
 
-    State and log are taken as they are at the call. Leaving the context waits; an error of the thread is raised at the
-    next call or there.
+    State and log are those at the call. Leaving the context waits for the thread; its error is raised at the next call
+    or there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,10 +83,10 @@ class CheckpointWriter:
             self._thread.shutdown()
 
     def write(self, state: State | None, log: Mapping[str, Any]) -> None:
-        """Waits for the checkpoint before, then begins this one."""
+        """Waits for the previous checkpoint, then begins this one."""
         self._wait()
         tensors, values = (state["tensors"], state["values"]) if state is not None else ({}, None)
-        header = json.dumps({"state": values, "log": log})  # here: the log goes on
+        header = json.dumps({"state": values, "log": log})  # not in the thread: the log changes with the next step
         self._writing = self._thread.submit(_replace, self._folder, tensors, header)
 
     def _wait(self) -> None:
@@ -93,42 +102,32 @@ def _replace(folder: Path, tensors: dict[str, Tensor], header: str) -> None:
 
 
 def _checksum(tensors: Mapping[str, Tensor], header: str) -> str:
-    found = zlib.crc32(header.encode())
+    checksum = zlib.crc32(header.encode())
     for name, tensor in sorted(tensors.items()):
-        found = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
-    return f"{found:08x}"
-
-
-CURVE_POINTS = 200
-COUNTERS = {  # in a log -> in Progress and State; all from the first step of the run on
-    "steps": "step",
-    "tokens": "tokens",
-    "padded": "padded_tokens",
-    "attended": "attended_tokens",
-    "examples": "examples",
-}
+        checksum = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), checksum)
+        checksum = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, checksum)
+    return f"{checksum:08x}"
 
 
 def new_log(state: State | None = None, resumes: str | None = None) -> dict[str, Any]:
-    """The log of a phase that begins: at its first step, or at the `state` of the trunk segment that it `resumes`."""
+    """Log of a phase that begins: at its first step, or at the `state` of the trunk segment `resumes` (a key)."""
     log: dict[str, Any] = {"began": time.time(), "attempts": [], "resumes": resumes, "made": []}
-    return log | _unspent(state["values"] if state is not None else {})
+    return log | _first_counters(state["values"] if state is not None else {})
 
 
 def next_log(collapsed: Mapping[str, Any]) -> dict[str, Any]:
-    """The log of an attempt after the one that has collapsed."""
-    return {name: collapsed[name] for name in ("began", "attempts", "resumes", "made")} | _unspent({})
+    """Log of the attempt after one that has collapsed."""
+    return {name: collapsed[name] for name in ("began", "attempts", "resumes", "made")} | _first_counters({})
 
 
-def _unspent(counted: Mapping[str, int]) -> dict[str, Any]:
-    """Nothing spent and nothing seen yet; steps and tokens count on from those of the run's trunk."""
-    counters = {name: counted.get(counter, 0) for name, counter in COUNTERS.items()}
+def _first_counters(trunk: Mapping[str, int]) -> dict[str, Any]:
+    """Counters and costs before the first step; steps and tokens count on from those of the run's trunk."""
+    counters = {name: trunk.get(counter, 0) for name, counter in COUNTERS.items()}
     return {"curve": [], "dev": [], "flops": 0, "seconds": 0.0, **counters}
 
 
 class AttemptLog:
-    """Writes the log of one attempt. `log["attempts"]` are the collapsed ones before it."""
+    """Log of one attempt at a phase, kept in its checkpoints; `log["attempts"]` are the collapsed ones before it."""
 
     def __init__(self, context: ChainContext, phase: Phase, log: dict[str, Any]) -> None:
         self.log = log
@@ -139,8 +138,8 @@ class AttemptLog:
         self._seconds_before = log["seconds"] - context.meter.device_seconds
         self._masked = {name for name in phase.recipe.tasks if context.plan.tasks[name].family.raw_text}
 
-    def note(self, progress: Progress, by_task: Mapping[str, float]) -> None:
-        """Keeps what the step cost and, every so often, its loss; `by_task` are the dev scores, where it has some."""
+    def add_step(self, progress: Progress, by_task: Mapping[str, float]) -> None:
+        """Adds a step: costs and counters, now and then its loss, and its dev scores `by_task` where it has some."""
         log, meter = self.log, self.context.meter
         meter.flops += self._step_flops(progress)
         log.update(
@@ -155,20 +154,22 @@ class AttemptLog:
             log["dev"].append({"step": progress.step, "value": progress.dev, "time": now, "tasks": dict(by_task)})
 
     def report(self, progress: Progress) -> None:
-        """Tells of a step, or that its dev evaluation gets on."""
+        """Reports a step, or a batch of its dev evaluation."""
         loss, attempt = self.log["curve"][-1]["loss"] if self.log["curve"] else None, len(self.log["attempts"])
         self.context.meter.report(progress.step, progress.steps, loss=loss, dev=progress.dev, attempt=attempt)
 
     def provenance(self) -> dict[str, Any]:
-        """Where and with what all attempts were computed; a phase may go on elsewhere."""
+        """Fields of a record: precision, device, kernels and versions of all attempts, which may differ in them."""
         made = self.log["made"]
-        versions = {name: _all(one["versions"][name] for one in made) for name in made[-1]["versions"]}
-        # A checkpoint of an earlier version says nothing of kernels.
-        places = {name: _all(one.get(name, "") for one in made) for name in ("precision", "device", "kernels")}
-        return {**places, "versions": versions}
+        versions = {name: _distinct(entry["versions"][name] for entry in made) for name in made[-1]["versions"]}
+        # A checkpoint of an earlier version does not name its kernels.
+        hardware = {
+            name: _distinct(entry.get(name, "") for entry in made) for name in ("precision", "device", "kernels")
+        }
+        return {**hardware, "versions": versions}
 
     def close(self, seed: int, dev: float, collapsed: bool) -> None:
-        """The attempt is over: one line about it."""
+        """Ends the attempt: adds its seed, dev score and costs to `log["attempts"]`."""
         log = self.log
         log["attempts"].append({
             "seed": seed, "dev": dev, "steps": log["steps"], "flops": float(log["flops"]),
@@ -176,9 +177,9 @@ class AttemptLog:
         })  # fmt: skip
 
     def _step_flops(self, progress: Progress) -> float:
-        fed, attended = progress.padded_tokens - self.log["padded"], progress.attended_tokens - self.log["attended"]
-        return step_flops(self.context.encoder.shape, fed, attended, progress.task in self._masked)
+        padded, attended = progress.padded_tokens - self.log["padded"], progress.attended_tokens - self.log["attended"]
+        return step_flops(self.context.encoder.shape, padded, attended, progress.task in self._masked)
 
 
-def _all(values: Iterable[str]) -> str:
+def _distinct(values: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(filter(None, values)))

@@ -1,6 +1,6 @@
-"""Context of a running chain: store, data, device, models, and the meter of what an attempt spends.
+"""Context of a running chain: plan, store, data, device, the models of its phases, and the meter of its costs.
 
-Work reports between its units, and whoever is reported to may raise what ends it there (sweep/heartbeat.py).
+Work reports events between its units, and the listener may raise what ends it there (sweep/heartbeat.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sweep.heartbeat import Heartbeat
 from sweep.models.batches import limit_gpu_memory
 from sweep.models.cpu_kernels import kernels_in_use
 from sweep.models.encoders import load_encoder, load_parents_head, load_published_head, load_weights, random_encoder
-from sweep.models.model import MultiTaskModel, has_bf16
+from sweep.models.model import MultiTaskModel, Precision, has_bf16
 from sweep.models.registry import EncoderSource, Shape
 from sweep.models.tokenizers import Algorithm, load_tokenizer, train_tokenizer
 from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
@@ -38,10 +38,12 @@ from sweep.tasks.task import Outputs, Task
 from sweep.train.data import Reader
 from sweep.train.score import ScoreProgress
 
+LOADING = "loading the encoder"  # an activity in events
+
 
 @dataclass(frozen=True)
 class Event:
-    """Something to report. Costs are those of this attempt so far."""
+    """Report of a unit of work. Costs are those of this attempt so far."""
 
     phase: str  # kind of phase, or "score"
     key: str
@@ -51,108 +53,107 @@ class Event:
     device_seconds: float
     seconds: float = 0.0  # by the clock, since the attempt began
     loss: float | None = None
-    dev: float | None = None
+    dev: float | None = None  # dev score, 0..1, where the step was evaluated
     attempt: int = 0  # of the phase: a collapsed one is tried again
     collapsed: bool = False  # the committed phase has learned nothing
     committed: bool = False  # the phase or the scores are in the store now
     preparing: bool = False  # it loads, encodes, or waits for another worker: nothing is computed yet
-    doing: str = ""  # what it does until its next event, where that may take long
+    doing: str = ""  # its activity until the next event, where that may take long
     message: str = ""  # a line for the user
-    waiting_for: str = ""  # for whose lock it waits now
-    waited: float = 0.0  # seconds for which this attempt has waited so far, which cost nothing
+    waiting_for: str = ""  # the lock that it waits for now, and its holder
+    waited: float = 0.0  # seconds that this attempt has waited for locks so far, which cost nothing
     facts: Facts = NO_FACTS
 
 
-Listener: TypeAlias = Callable[[Event], None]  # hears every event; what it raises ends the attempt
+Listener: TypeAlias = Callable[[Event], None]  # is called with every event; an exception of it ends the attempt
 
 
 def ignore_events(_event: Event) -> None:
-    """Listens to an attempt that nobody watches."""
+    """Listener of an attempt that nobody watches."""
 
 
 @dataclass
 class Meter(Heartbeat):
-    """FLOPs and device-seconds of an attempt, from its start to its end, reported with every unit of its work.
+    """Meter of an attempt's FLOPs and device-seconds, reported to its listener with every unit of work.
 
     A GPU is charged by the clock, because nobody else can have it meanwhile. Cores are charged by processor time: a
     core that other programs keep busy would make the same work cost several times as much. Waiting for another
     worker's lock costs nothing.
     """
 
-    devices: float  # what the chain occupies: GPUs, or cores where it uses no GPU
+    devices: float  # that the chain occupies: GPUs, or cores where it uses no GPU
     began: tuple[float, float]  # (time.time(), time.process_time())
     clocked: bool  # whether it is charged by the clock
     listener: Listener = ignore_events
     flops: float = 0
     waited: float = 0.0  # seconds
-    phase: str = ""  # what it is at: kind of phase, or "score"
-    key: str = ""
-    waiting_for: str = ""  # for whose lock
+    phase: str = ""  # kind of the phase that is trained now, or "score"
+    key: str = ""  # of that phase, or of the scores
+    waiting_for: str = ""  # a lock, where it waits for one
 
     @property
     def seconds(self) -> float:
-        """By the clock."""
+        """Seconds by the clock since the attempt began."""
         return time.time() - self.began[0]
 
     @property
     def device_seconds(self) -> float:
+        """Device-seconds since the attempt began: GPUs times seconds, or processor time."""
         if self.clocked:
             return (self.seconds - self.waited) * self.devices
         return time.process_time() - self.began[1]
 
     def enter(self, phase: str, key: str) -> None:
-        """What is reported from now on is of this phase, or of the scores."""
+        """Begins a phase, or the scores: later events are about it."""
         self.phase, self.key = phase, key
 
     def beat(self, doing: str = "") -> None:
-        """Reports that something was loaded or encoded, and what comes next: nothing is computed yet."""
+        """Reports that something was loaded or encoded, and what is done next: nothing is computed yet."""
         self.report(0, 0, preparing=True, doing=doing)
 
     def wait(self, reason: str, seconds: float) -> None:
-        """Reports for whose lock the attempt waits, at its first turn also as a line for the user."""
+        """Reports the lock that the attempt waits for, the first time also as a line for the user."""
         message, self.waiting_for = "" if self.waiting_for else reason, reason
         self.waited += seconds
         self.report(0, 0, preparing=True, message=message, waiting_for=reason)
 
     def report(self, step: int, steps: int, **rest: Any) -> None:
-        """Tells of a step, with the costs so far; `rest` are further fields of the event."""
-        spent = float(self.flops), self.device_seconds, self.seconds
-        self.listener(Event(self.phase, self.key, step, steps, *spent, waited=self.waited, **rest))
+        """Reports a step, with the costs so far; `rest` are further fields of the event."""
+        costs = float(self.flops), self.device_seconds, self.seconds
+        self.listener(Event(self.phase, self.key, step, steps, *costs, waited=self.waited, **rest))
 
     def scored(
-        self, flops: float, scoring: Iterable[ScoreProgress], heard: Callable[[ScoreProgress], None]
+        self, flops: float, scoring: Iterable[ScoreProgress], on_batch: Callable[[ScoreProgress], None]
     ) -> list[dict[str, Outputs]]:
-        """Outputs of scoring by layer and language; takes its `flops` down batch by batch, each followed by `heard`."""
+        """Outputs of scoring by layer and language; its `flops` are charged batch by batch, before `on_batch`."""
         before, outputs = self.flops, list[dict[str, Outputs]]()
         for progress in scoring:
             self.flops = before + flops * progress.tokens / max(progress.total_tokens, 1)
-            heard(progress)
+            on_batch(progress)
             outputs = progress.outputs or outputs
         self.flops = before + flops  # to the last digit, however many batches there were
         return outputs
 
 
 def step_flops(shape: Shape, padded: int, attended: int, masked: bool) -> float:
-    """FLOPs of one optimizer step on a batch of so many padded tokens and attended pairs."""
+    """FLOPs of one optimizer step on a batch of so many padded tokens and attended pairs of tokens.
+
+    `masked` adds those of the masked-token head. The formula is plan.cost's, held against torch's FLOP counter.
+    """
     forward = forward_flops(shape, padded, attended, 1)
     return TRAINING * (forward + (masked_head_flops(shape, padded) if masked else 0))
 
 
 def encoded_flops(shape: Shape, parts: Iterable[Encoded], batch_tokens: int) -> float:
-    """FLOPs of one forward pass over all sequences of all parts in full batches, padding left out."""
+    """FLOPs of one forward pass over all sequences of all parts, in batches of `batch_tokens`, padding left out."""
     lengths = np.concatenate([part.lengths() for part in parts])
     tokens = int(lengths.sum())
     return forward_flops(shape, tokens, int((lengths**2).sum()), -(-tokens // batch_tokens))
 
 
-LOADING = "loading the encoder"
-
-Precision = Literal["fp32", "bf16"]
-
-
 @dataclass(frozen=True)
 class ChainContext:
-    """Everything around the training loop of one chain."""
+    """Context of a running chain: all that its phases and scores share."""
 
     plan: Plan
     store: Store
@@ -167,14 +168,14 @@ class ChainContext:
 
     @property
     def precision(self) -> Precision:
-        """What is really used: `auto` is bf16 on a GPU that has it, and what was asked for is fp32 where it is not."""
-        asked, kind = self.runtime.precision, self.device.type
-        wanted = asked == "bf16" or (asked == "auto" and kind == "cuda")
-        return "bf16" if wanted and has_bf16(kind) else "fp32"
+        """Precision in use: bf16 if the study asks for it, or for `auto` on a GPU, and the device has it; else fp32."""
+        setting, kind = self.runtime.precision, self.device.type
+        prefers_bf16 = setting == "bf16" or (setting == "auto" and kind == "cuda")
+        return "bf16" if prefers_bf16 and has_bf16(kind) else "fp32"
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What records say of where and with what something was computed."""
+        """Fields of records that name precision, device, kernels and versions of libraries."""
         kind = self.device.type
         kernels = kernels_in_use(self.runtime.cpu_kernels, kind)
         return {
@@ -190,10 +191,10 @@ def set_up(
     began: tuple[float, float] | None = None,
     devices: float | None = None,
 ) -> ChainContext:
-    """Tokenizer, device and meter for a chain that occupies so many devices, by default what the study says.
+    """Context of a chain that occupies so many devices, by default those of the study; loads its tokenizer.
 
     `began` is (time.time(), time.process_time()) at the start of the attempt, by default now. Raises SweepError where
-    the encoder cannot be had.
+    the tokenizer cannot be loaded or trained.
     """
     runtime = plan.study.runtime
     began = began or (time.time(), time.process_time())
@@ -209,9 +210,10 @@ def set_up(
 
 
 def model_to_train(context: ChainContext, tasks: Sequence[Task], phase: Phase, seed: int) -> MultiTaskModel:
-    """The parent's encoder with a fresh head per task; heads and random weights depend on the attempt's seed alone.
+    """Model at the start of a phase: the parent's encoder with a new head per task, drawn from the attempt's seed.
 
-    Masked heads alone are not fresh: predicting its masked tokens is what the encoder was trained for.
+    Masked heads alone are not new: they are the parent's, or those of the published encoder. Raises SweepError where
+    weights cannot be loaded.
     """
     model = _model(context, tasks, phase.parent, seed, phase.recipe.settings.dropout)
     for head in model.masked_heads:
@@ -223,7 +225,10 @@ def model_to_train(context: ChainContext, tasks: Sequence[Task], phase: Phase, s
 
 
 def model_to_score(context: ChainContext, task: Task, last: Phase | None) -> MultiTaskModel:
-    """The encoder of a chain's last phase; with its head where that is a target phase, whatever its task is called."""
+    """Model of a chain's last phase (None: the encoder alone), with its head where that is a target phase.
+
+    The name of the task may differ from that of the head's.
+    """
     model = _model(context, [task], last.key if last is not None else None, seed=0)
     if last is not None and last.recipe.kind == TARGET:
         load_weights(model.heads, context.store.weights(last.key) / paths.HEAD_WEIGHTS)
@@ -231,7 +236,7 @@ def model_to_score(context: ChainContext, task: Task, last: Phase | None) -> Mul
 
 
 def model_with_heads(context: ChainContext, tasks: Sequence[Task], encoder: Phase, heads: Phase) -> MultiTaskModel:
-    """The encoder as one phase left it, with the heads that another one trained, or the same; those of all its tasks.
+    """Model of the encoder that one phase has trained and the heads that another one has, or the same.
 
     `tasks` are all tasks of the phase that trained the heads, in its order.
     """

@@ -32,7 +32,7 @@ SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all
 
 @dataclass(frozen=True)
 class Reader:
-    """Encodes tasks with one tokenizer."""
+    """Encoded data of tasks for one tokenizer, kept in the store."""
 
     store: Store
     tokenizer: Any  # a fast Hugging Face tokenizer
@@ -40,7 +40,10 @@ class Reader:
     heartbeat: Heartbeat = NO_LISTENER
 
     def encoded(self, task: Task, digest: str, split: str, language: str, max_length: int | None = None) -> Encoded:
-        """One split in one language, mapped from the store; whoever comes first encodes it. Raises DataError."""
+        """Encoding of one split in one language, memory-mapped; made by the first worker that needs it.
+
+        `digest` is that of its rows; sequences have at most `max_length` tokens. Raises DataError.
+        """
         family = task.family
         length = min(max_length or family.default_max_length, self.longest)
         key = fingerprint([ENCODING_VERSION, digest, family.name, split, language, length, self._tokenizer_digest])
@@ -57,7 +60,7 @@ class Reader:
 
 
 def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed: int, nested: bool = False) -> Encoded:
-    """The train splits of all languages in one, cut to `examples`.
+    """Train splits of all languages in one, cut to `examples` drawn from `seed`.
 
     `nested` leaves them in the order in which they were drawn, so that a volume begins with each smaller one.
     """
@@ -73,7 +76,7 @@ def training_data(by_language: Mapping[str, Encoded], examples: int | None, seed
 def language_groups(
     by_language: Mapping[str, Encoded], examples: int | None, apart: bool
 ) -> Iterator[tuple[Mapping[str, Encoded], int | None]]:
-    """(train splits, examples to cut them to): all languages joined, or each `apart` with its share of the examples."""
+    """Train splits with the number of examples to cut them to: all languages, or each `apart` with its share."""
     total = sum(part.examples for part in by_language.values())
     if not apart:
         yield by_language, examples
@@ -88,7 +91,7 @@ PROPORTIONAL = Sampling()
 
 @dataclass(frozen=True)
 class Stream:
-    """Training data of one task, or of one language of a task that comes in several."""
+    """Training data of one task, or of one language of a task."""
 
     task: str
     encoded: Encoded
@@ -96,10 +99,10 @@ class Stream:
 
 @dataclass(frozen=True)
 class Mixture:
-    """The streams of a phase and how a step chooses among them; a single task is a mixture of one.
+    """Streams of a phase and how a step samples among them; a single task is a mixture of one.
 
-    Sizes are in steps, not examples, because a step is a batch of tokens: proportional passes over every task equally
-    often.
+    Sizes are in steps, not examples, because a step is a batch of tokens: proportional sampling passes over every task
+    equally often.
     """
 
     streams: tuple[Stream, ...]
@@ -110,24 +113,24 @@ class Mixture:
     nested: bool = False  # streams are in random order, and a smaller volume of one is the beginning of a larger one
 
     def epoch_steps(self) -> NDArray[np.float64]:
-        """[streams] steps of one pass over each stream: its batches, times min(cap, examples of the task) / examples.
+        """Steps [streams] of one pass over each stream: its batches, times min(cap, examples of the task) / examples.
 
         Beyond the cap a task gets no more steps; its data is not cut.
         """
         steps = []
         for index, stream in enumerate(self.streams):
-            whole = len(self._epoch(index, 0))
-            examples = sum(other.encoded.examples for other in self.streams if other.task == stream.task)
+            batches = len(self._epoch(index, 0))
+            examples = sum(each.encoded.examples for each in self.streams if each.task == stream.task)
             share = 1.0 if self.sampling.cap is None else min(self.sampling.cap / examples, 1.0)
-            steps.append(max(whole * share, 1.0))
+            steps.append(max(batches * share, 1.0))
         return np.array(steps)
 
     def steps_for(self, epochs: float) -> int:
-        """Optimizer steps of so many epochs, as `sampling` counts them; at least 1."""
+        """Number of optimizer steps of so many epochs, as `sampling` counts them; at least 1."""
         return max(round(epochs * self.sampling.one_pass(self._task_steps(self.epoch_steps()))), 1)
 
     def shared_steps(self) -> int:
-        """Steps that the run over any larger volume of the same data begins with; 0 where it is not known to.
+        """Number of first steps that the run over any larger volume of the same data shares; 0 where none surely is.
 
         With several streams, how often each is drawn depends on the sizes of all.
         """
@@ -137,39 +140,37 @@ class Mixture:
         return sum(len(pool) for pool in pools[:-1])
 
     def weights(self) -> NDArray[np.float64]:
-        """[streams] probability that a step trains the stream: its task's share, divided among the task's streams.
+        """Probability [streams] that a step trains each stream: its task's share, divided among the task's streams.
 
         Tasks: a fixed ratio, or p ~ steps ** (1 / temperature); proportional is temperature 1, uniform is temperature
         infinity (Raffel et al. 2020, section 3.5.2). Streams of a task: the same with `smoothing`.
         """
         steps = self.epoch_steps()
         shares = self.sampling.shares(self._task_steps(steps))
-        raised = steps ** (1 / self.smoothing)
-        within = self._task_steps(raised)
-        return np.array([shares[s.task] * one / within[s.task] for s, one in zip(self.streams, raised, strict=True)])
+        smoothed = steps ** (1 / self.smoothing)
+        totals = self._task_steps(smoothed)
+        return np.array(
+            [
+                shares[stream.task] * size / totals[stream.task]
+                for stream, size in zip(self.streams, smoothed, strict=True)
+            ]
+        )
 
-    def _task_steps(self, steps: NDArray[np.float64]) -> dict[str, float]:
-        """The sum over the streams of each task."""
-        sums: dict[str, float] = {}
-        for stream, one in zip(self.streams, steps, strict=True):
-            sums[stream.task] = sums.get(stream.task, 0.0) + float(one)
-        return sums
-
-    def schedule(self, steps: int) -> NDArray[np.int64]:
-        """[steps] stream of each step; schedule(n) is the beginning of schedule(m) for n < m.
+    def schedule(self, steps: int) -> Ids:
+        """Stream [steps] of each step; schedule(n) is the beginning of schedule(m) for n < m.
 
         Draws are stratified in blocks of BLOCK steps, so that also a short run keeps the shares.
         """
         if len(self.streams) == 1:
             return np.zeros(steps, dtype=np.int64)
-        order = np.random.default_rng([self.seed, len(self.streams)])
-        blocks = [(order.permutation(BLOCK) + order.random(BLOCK)) / BLOCK for _ in range(-(-steps // BLOCK))]
+        random = np.random.default_rng([self.seed, len(self.streams)])
+        blocks = [(random.permutation(BLOCK) + random.random(BLOCK)) / BLOCK for _ in range(-(-steps // BLOCK))]
         points = np.concatenate(blocks)[:steps] if blocks else np.empty(0)
         edges = np.cumsum(self.weights())[:-1]
         return np.searchsorted(edges, points, side="right").astype(np.int64)
 
     def batches(self, index: int, start: int = 0) -> Iterator[Ids]:
-        """Example ids of the stream's batches from its batch number `start` on, epoch after epoch, without end."""
+        """Example ids [E] of a stream's batches from its batch number `start` on, epoch after epoch, without end."""
         epoch = 0
         while True:
             batches = self._epoch(index, epoch)
@@ -178,7 +179,10 @@ class Mixture:
             epoch += 1
 
     def step_shapes(self) -> Iterator[tuple[str, int, int]]:
-        """Task, padded tokens, and pairs of tokens that attention compares, of every step, without end."""
+        """Task, padded tokens, and pairs of tokens that attention compares, of every step, without end.
+
+        The same numbers as of the batches, without making them: a budget of FLOPs is counted out in steps.
+        """
         shaped = [shapes(stream.encoded) for stream in self.streams]
         batches = [self.batches(index) for index in range(len(self.streams))]
         done, steps = 0, 1024
@@ -191,9 +195,19 @@ class Mixture:
                 yield self.streams[index].task, padded, padded * width
             done, steps = steps, 2 * steps
 
+    def _task_steps(self, steps: NDArray[np.float64]) -> dict[str, float]:
+        """Sum of [streams] steps by task."""
+        sums: dict[str, float] = {}
+        for stream, count in zip(self.streams, steps, strict=True):
+            sums[stream.task] = sums.get(stream.task, 0.0) + float(count)
+        return sums
+
     def _epoch(self, index: int, epoch: int) -> list[Ids]:
-        told = self.streams[index].encoded, self.batch_tokens, self._stream_seed(index), epoch
-        return [batch for pool in nested_pools(*told) for batch in pool] if self.nested else epoch_batches(*told)
+        """Example ids of the batches of one epoch of a stream."""
+        encoded, seed = self.streams[index].encoded, self._stream_seed(index)
+        if self.nested:
+            return [batch for pool in nested_pools(encoded, self.batch_tokens, seed, epoch) for batch in pool]
+        return epoch_batches(encoded, self.batch_tokens, seed, epoch)
 
     def _stream_seed(self, index: int) -> int:
         return int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
@@ -201,26 +215,26 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one split in one language together with their encoding."""
+    """Examples of one split in one language, all or some: rows and their encoding, to be scored."""
 
     task: Task
     language: str
     rows: list[Row]
     encoded: Encoded
     whole: list[Row]  # of the split; `rows` are some of them, or all
-    chosen: NDArray[np.int64] | None = None  # which of them; None: all
+    chosen: Ids | None = None  # [N] numbers of `rows` in `whole`; None: all
 
     @cached_property
     def marks(self) -> Marks:
-        """Which examples of the whole split belong together: a unit is one whichever examples of it were drawn."""
+        """Marks of the examples of the whole split that belong together: drawing some of them changes no unit."""
         return marks_of(self.task.family, [row for row in self.whole if self.task.family.is_scored(row)])
 
     def asking(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
-        """[N] which rows ask something and are scored."""
+        """Mask [N] of the rows that are scored."""
         return np.array([self.task.family.is_scored(row) for row in rows], dtype=np.bool_)
 
     def among(self, numbers: Ids) -> Ids:
-        """Those of the sample's examples, in their order, of one number per example of the whole split."""
+        """Numbers of the sample's examples, in their order, out of one number per example of the whole split."""
         asks = self.asking(self.whole)
         taken = np.ones_like(asks)
         if self.chosen is not None:
@@ -228,24 +242,24 @@ class Sample:
         return numbers[taken[asks]]
 
     def predictions(self, outputs: Outputs) -> list[Prediction]:
-        """What a model's outputs say of each row."""
+        """Prediction of each row, from a model's outputs for `encoded`."""
         return self.task.family.predict(outputs, self.encoded, self.rows, self.task.labels)
 
     def statistics(self, predictions: Sequence[Prediction]) -> NDArray[np.float64]:
-        """[N, K] per-example statistics of the task's metric."""
+        """Per-example statistics [N, K] of the task's metric."""
         return self.task.measure.judge(predictions, self.rows, self.task, self.language)
 
     def value(self, statistics: NDArray[np.float64]) -> float:
-        """The task's metric, 0..1."""
+        """Task's metric, 0..1 (correlations: -1..1), of per-example statistics [N, K]."""
         return float(self.task.measure.value(statistics.sum(axis=0)))
 
     def chance_level(self) -> float:
-        """The metric of the best constant answer, 0..1."""
+        """Chance level: the metric of the best constant answer, 0..1."""
         return self.task.family.chance_level(self.rows, self.encoded, self.task, self.language)
 
 
 def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:
-    """At most `limit` examples of an encoded split with their rows, the same ones for every chain."""
+    """Sample of at most `limit` examples of an encoded split, the same ones for every chain. Raises DataError."""
     rows = whole = task.source.rows(split, language)
     chosen = _chosen(task, rows, limit)
     if chosen is not None:
@@ -254,24 +268,24 @@ def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int |
 
 
 def sampled_units(samples: Mapping[str, Sample]) -> dict[str, Ids]:
-    """[N] units of the examples that are scored, per language: equal numbers belong together, across languages too."""
-    found = units({language: one.marks for language, one in samples.items()})
-    return {language: one.among(found[language]) for language, one in samples.items()}
+    """Units [N] of the examples that are scored, by language: equal numbers belong together, across languages too."""
+    numbers = units({language: part.marks for language, part in samples.items()})
+    return {language: part.among(numbers[language]) for language, part in samples.items()}
 
 
-def _chosen(task: Task, rows: Sequence[Row], limit: int | None) -> NDArray[np.int64] | None:
-    """The rows of a sample, or None where it is all of them. What is searched is never left out."""
+def _chosen(task: Task, rows: Sequence[Row], limit: int | None) -> Ids | None:
+    """Numbers [N] of a sample's rows, or None where it is all of them. Candidates of a search are never left out."""
     if limit is None:
         return None
-    searched = np.array([not task.family.may_be_left_out(row) for row in rows], dtype=np.bool_)
-    others = np.flatnonzero(~searched)
-    if limit >= len(others):
+    kept = np.array([not task.family.may_be_left_out(row) for row in rows], dtype=np.bool_)
+    optional = np.flatnonzero(~kept)
+    if limit >= len(optional):
         return None
-    return np.sort(np.concatenate([np.flatnonzero(searched), others[_drawn(len(others), SAMPLE_SEED)[:limit]]]))
+    return np.sort(np.concatenate([np.flatnonzero(kept), optional[_drawn(len(optional), SAMPLE_SEED)[:limit]]]))
 
 
-def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:
-    """The given examples, in the order given, as arrays of their own."""
+def subset(encoded: Encoded, examples: Ids) -> Encoded:
+    """Encoding of the examples [N], in the order given, as arrays of their own."""
     bounds = encoded.example_bounds()
     counts = np.diff(bounds)[examples]
     sequences = _ranges(bounds[examples], counts)
@@ -290,26 +304,27 @@ def subset(encoded: Encoded, examples: NDArray[np.int64]) -> Encoded:
 
 
 def size_facts(task: Task, split: str, parts: Mapping[str, Encoded]) -> Facts:
-    """Facts for the ledger: what was really loaded, where a plan had estimates."""
-    found = NO_FACTS
+    """Facts for the ledger: measured sizes of the data by language, where a plan had estimates."""
+    facts = NO_FACTS
     for language, part in parts.items():
-        tokens, sequences = (len(of) / max(part.examples, 1) for of in (part.tokens, part.example))
-        found = found.with_size(task.name, split, language, Size(part.examples, tokens, sequences))
-    return found
+        tokens, sequences = (len(array) / max(part.examples, 1) for array in (part.tokens, part.example))
+        facts = facts.with_size(task.name, split, language, Size(part.examples, tokens, sequences))
+    return facts
 
 
-def _drawn(count: int, seed: int) -> NDArray[np.int64]:
-    """A seeded order of 0..count-1."""
+def _drawn(count: int, seed: int) -> Ids:
+    """Seeded permutation of 0..count-1."""
     return np.random.Generator(np.random.PCG64([seed, count])).permutation(count).astype(np.int64)
 
 
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """starts[0], starts[0]+1, ... lengths[0] of them, then those of starts[1], and so on."""
+def _ranges(starts: Ids, lengths: Ids) -> Ids:
+    """Concatenated ranges: starts[0], starts[0]+1, ... lengths[0] of them, then those of starts[1], and so on."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    ranges: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    ranges: Ids = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
     return ranges
 
 
-def _bounds(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def _bounds(lengths: Ids) -> Ids:
+    """Bounds [N + 1] of consecutive ranges of the given lengths [N]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,8 +1,8 @@
-"""fit(): one phase's training as a generator. Forward, backward, clip, step, at scheduled learning rates.
+"""fit(): the training loop of one phase, as a generator. Forward, backward, clip, step, at scheduled learning rates.
 
 Every step is seeded by (seed, step), data order is a function of the settings, and the state is one flat structure: a
 run that is interrupted after any step and resumed ends with the same weights, bit for bit, on a CPU with as many
-threads. It knows nothing of metrics, stores or files.
+threads. Metrics, stores and files are the caller's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sweep.train.data import Mixture
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How a phase is trained; what it is trained on, and in which order, is in its Mixture."""
+    """Settings of the optimizer and its schedule; data and their order are in the Mixture."""
 
     learning_rate: float
     steps: int
@@ -44,7 +44,7 @@ class FitSettings:
 
     @property
     def decay_start(self) -> int:
-        """Steps before wsd's decay: with a warm-up in steps they do not depend on the length of the run."""
+        """Number of steps before wsd's decay."""
         return self.steps - round(self.decay * self.steps)
 
 
@@ -74,9 +74,9 @@ def _decayed(done: int, settings: FitSettings) -> float:
 
 
 def evaluated_steps(settings: FitSettings) -> frozenset[int]:
-    """1-based steps after which dev is scored.
+    """1-based steps after which dev is scored, evenly spaced.
 
-    With wsd they lie in the decay: before it, runs of several lengths are one, and none of them has settled.
+    With wsd they lie in the decay: before it, runs of several lengths are one, and the rate is still high.
     """
     before = settings.decay_start if settings.schedule == "wsd" else 0
     before = min(before, settings.steps - 1)
@@ -85,7 +85,7 @@ def evaluated_steps(settings: FitSettings) -> frozenset[int]:
 
 
 class State(TypedDict):
-    """All that a run needs to go on: tensors for safetensors, values for JSON."""
+    """State of a run between steps: tensors for safetensors, values for JSON."""
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
@@ -93,7 +93,7 @@ class State(TypedDict):
 
 @dataclass(frozen=True)
 class Progress:
-    """One optimizer step. `snapshot` is valid until the generator goes on."""
+    """Progress of a run after an optimizer step; counters are from the first step of the run on."""
 
     step: int  # 1 is the first
     steps: int
@@ -107,7 +107,7 @@ class Progress:
     dev: float | None  # where this step was evaluated
     best: float | None
     best_step: int | None
-    snapshot: Callable[[], State]
+    snapshot: Callable[[], State]  # to be called before the generator goes on
 
     def loss_value(self) -> float:
         """The loss as a number; waits for the device."""
@@ -122,10 +122,11 @@ def fit(
     resume: State | None = None,
     stop: int | None = None,
 ) -> Iterator[Progress]:
-    """Train the model where it is; after the last step it holds the selected weights and is in eval mode.
+    """Trains a model in place and yields after every step; at the end it holds the selected weights, in eval mode.
 
-    `evaluate` scores the model on dev after a step, higher is better; the earliest best counts. Without it the last
-    weights stay. `stop` ends the run early, after that step.
+    `evaluate` scores the model on dev after a step, higher is better; of equals the earliest counts. Without it the
+    last weights stay. `resume` is the state that the run goes on from; `stop` ends it early, after that step. Raises
+    torch.cuda.OutOfMemoryError where one example does not fit.
     """
     run = _TrainingRun(model, mixture, settings)
     if resume is not None:
@@ -139,26 +140,29 @@ def fit(
             model.eval()
             dev = evaluate(run.progress(task, loss, None))
             model.train()
-            run.judge(dev)
+            run.record_dev(dev)
         yield run.progress(task, loss, dev)
     run.select()
     model.eval()
 
 
 def start(model: MultiTaskModel, mixture: Mixture, settings: FitSettings, resume: State | None = None) -> State:
-    """The state before the first step that is left."""
+    """State before the first step: `resume`, or that of a run that has not begun."""
     return resume or _TrainingRun(model, mixture, settings).snapshot()
 
 
+_COUNTERS = ("step", "tokens", "padded_tokens", "attended_tokens", "examples", "micro_batch_tokens")
+
+
 class _TrainingRun:
-    """The state of one fit between steps."""
+    """Model, optimizer, counters and best weights of one `fit`."""
 
     def __init__(self, model: MultiTaskModel, mixture: Mixture, settings: FitSettings) -> None:
         self.model, self.mixture, self.settings = model, mixture, settings
         self.names, self.parameters = zip(
             *((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True
         )
-        self.optimizer = _make_adamw(self.parameters, settings)
+        self.optimizer = _adamw(self.parameters, settings)
         self.seeds = np.random.default_rng(settings.seed).integers(2**62, size=settings.steps)
         self.step, self.tokens, self.padded_tokens, self.attended_tokens, self.examples = 0, 0, 0, 0, 0
         self.dev: list[tuple[int, float]] = []
@@ -166,7 +170,7 @@ class _TrainingRun:
         self.micro_batch_tokens = settings.micro_batch_tokens
 
     def batches(self, stop: int | None) -> Iterator[tuple[str, Batch]]:
-        """Task and batch of every step that is left, up to the step `stop`."""
+        """Task and batch of every step to come, up to the step `stop`."""
         order = self.mixture.schedule(self.settings.steps)
         done = np.bincount(order[: self.step], minlength=len(self.mixture.streams))
         streams = self.mixture.streams
@@ -176,11 +180,14 @@ class _TrainingRun:
             yield streams[index].task, data[index].batch(next(ids[index]))
 
     def advance(self, task: str, batch: Batch) -> Tensor:
-        """One optimizer step. Raises torch.cuda.OutOfMemoryError where one example does not fit."""
+        """Takes one optimizer step; returns the batch's mean loss, 0-d, detached.
+
+        Raises torch.cuda.OutOfMemoryError where one example does not fit.
+        """
         seed = int(self.seeds[self.step])
         batch = self.model.prepare(batch, task, seed)
         gradients = partial(self._gradients, task, batch, seed)
-        # Later steps begin with the parts that fitted.
+        # Later steps begin with micro batches of the size that fitted.
         loss, self.micro_batch_tokens = retry_on_oom(batch, self.micro_batch_tokens, gradients)
         self.step += 1
         for group in self.optimizer.param_groups:
@@ -195,7 +202,7 @@ class _TrainingRun:
         return loss
 
     def _gradients(self, task: str, batch: Batch, seed: int, micro_tokens: int | None) -> Tensor:
-        """Gradients of the batch's mean loss, accumulated over its parts; returns that loss, detached."""
+        """Computes the gradients of the batch's mean loss over its micro batches; returns that loss, 0-d, detached."""
         self.optimizer.zero_grad(set_to_none=True)
         torch.manual_seed(seed)
         count, head = self.model.count(batch, task), self.model.head(task)
@@ -211,10 +218,10 @@ class _TrainingRun:
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def _cached_gradients(self, head: VectorHead, batch: Batch, parts: list[Batch], seed: int) -> Tensor:
-        """Gradients of a loss that compares all sequences of a batch with each other, whatever its parts.
+        """Computes the gradients of an in-batch contrastive loss over micro batches; returns the loss, 0-d, detached.
 
-        Vectors of all parts are computed first, without a graph, then once more part by part, for the gradient that the
-        loss has at them (Gao et al. 2021, arXiv 2101.06983).
+        Gradient cache (Gao et al. 2021, arXiv 2101.06983): vectors of all parts are computed without a graph, then once
+        more part by part, for the gradient that the loss has at them.
         """
         with torch.no_grad():
             vectors = torch.cat([self._vectors(head, part, seed + number) for number, part in enumerate(parts)])
@@ -228,24 +235,24 @@ class _TrainingRun:
         return loss.detach()
 
     def _vectors(self, head: VectorHead, part: Batch, seed: int) -> Tensor:
-        """The same at every call: dropout is drawn from `seed`."""
+        """Pooled vectors [S, H] of a part, the same at every call: dropout is drawn from `seed`."""
         torch.manual_seed(seed)
         with self.model.autocast(self.settings.precision):
             return head.vectors(self.model.hidden(part), part)
 
-    def judge(self, dev: float) -> None:
-        """Record a dev score; keep the weights where it is the best so far."""
+    def record_dev(self, dev: float) -> None:
+        """Records a dev score; keeps the weights where it is the best so far."""
         best = max((score for _, score in self.dev), default=-math.inf)
         self.dev.append((self.step, dev))
         if self.settings.select == "best" and (dev > best or not self.best):
             self.best = {name: cpu_copy(parameter) for name, parameter in zip(self.names, self.parameters, strict=True)}
 
     def best_point(self) -> tuple[int, float] | None:
-        """Step and score of the selected evaluation."""
+        """Step and score of the best evaluation, the earliest of equals; None before the first."""
         return max(self.dev, key=lambda point: (point[1], -point[0]), default=None)
 
     def select(self) -> None:
-        """Put the best weights into the model."""
+        """Puts the best weights into the model."""
         with torch.no_grad():
             for name, parameter in zip(self.names, self.parameters, strict=True):
                 if name in self.best:
@@ -270,7 +277,7 @@ class _TrainingRun:
         )
 
     def snapshot(self) -> State:
-        """Weights, best weights, AdamW's moments, and the counters."""
+        """State of weights, best weights, AdamW's moments, and counters; copies on the CPU."""
         tensors = {}
         for name, parameter in zip(self.names, self.parameters, strict=True):
             tensors[f"weights/{name}"] = cpu_copy(parameter)
@@ -283,7 +290,7 @@ class _TrainingRun:
         return State(tensors=tensors, values=values)
 
     def restore(self, state: State) -> None:
-        """Go on where `state` was taken."""
+        """Goes on from a state."""
         tensors = state["tensors"]
         for counter in _COUNTERS:
             setattr(self, counter, state["values"][counter])
@@ -302,11 +309,8 @@ class _TrainingRun:
                 }
 
 
-_COUNTERS = ("step", "tokens", "padded_tokens", "attended_tokens", "examples", "micro_batch_tokens")
-
-
-def _make_adamw(parameters: tuple[nn.Parameter, ...], settings: FitSettings) -> torch.optim.AdamW:
-    """AdamW in one kernel per step, without decay on biases and norms (vectors)."""
+def _adamw(parameters: tuple[nn.Parameter, ...], settings: FitSettings) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) in one kernel per step, without decay on biases and norms (vectors)."""
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

@@ -1,17 +1,17 @@
-"""One phase: trained, judged on dev, checkpointed on the way, committed with its curve and cost.
+"""One phase: trained, scored on dev, checkpointed on the way, committed with its curve and cost.
 
-A task has collapsed where its dev score is within the phase's `collapse_margin` of the best constant answer; where that
-leaves little room, because one class is most of dev, within that share of what is left (`is_collapsed`). A phase
-has collapsed where every task that judges it has; one that collapsed beside others that did not is marked, and the
-phase is passed on. Mixed-in text is there to keep the encoder multilingual, not to be good at: it judges a phase only
-where it is alone.
+A task has collapsed where its dev score is within the phase's `collapse_margin` of the chance level (the best constant
+answer); where that leaves little room, because one class is most of dev, within that share of what is left
+(`is_collapsed`). A phase has collapsed where every task that it is scored on has; a task that collapsed beside others
+that did not is marked, and the phase is passed on. A phase is scored on mixed-in text only where that is alone: it is
+there to keep the encoder multilingual.
 
-Answers are compared as SQuAD's script does, whatever a target's own script does in its test languages: XTREME chooses
-checkpoints so, and targets that are trained on the same data share a phase.
+On dev, answers are compared as SQuAD's script does, whatever a target's own script does in its test languages: XTREME
+selects checkpoints so, and targets that are trained on the same data share a phase.
 
-A phase that learned nothing is tried again with another seed, as often as its recipe says; which attempt succeeds is
-therefore a function of the phase's key. Attempts differ in random weights, heads, order and dropout; the examples that
-a volume has are those of the phase's own seed in all of them, so volumes stay nested.
+A collapsed phase is tried again with another seed, as often as its recipe says; which attempt succeeds is therefore a
+function of the phase's key. Attempts differ in random weights, heads, order and dropout; the examples of a volume are
+those of the phase's own seed in all of them, so volumes stay nested.
 
 A trunk segment is the beginning of a run whose schedule is wsd: it stops before the decay and leaves its state, with
 the optimizer's, to runs of other lengths that begin with the same steps. Each of them equals itself done alone.
@@ -48,9 +48,10 @@ from sweep.train.score import score
 
 
 def optimizer_steps(context: ChainContext, phase: Phase, mixture: Mixture) -> int:
-    """Optimizer steps: as many as the study says, or as the phase's part of the chain's budget pays. Raises StudyError.
+    """Number of optimizer steps: those of the study, or as many as the phase's part of the chain's budget pays for.
 
-    Dev evaluations are no part of a chain's budget: what is compared is training.
+    Dev evaluations are no part of a chain's budget, which compares training. Raises StudyError where it does not pay
+    for the first step.
     """
     settings, flops = phase.recipe.settings, phase.recipe.flops
     if flops is None:
@@ -63,64 +64,63 @@ def optimizer_steps(context: ChainContext, phase: Phase, mixture: Mixture) -> in
             break
         steps += 1
     if not steps:
-        found = f"{flops:.3g} FLOPs for the {phase.recipe.kind} phase on {'+'.join(phase.recipe.tasks)}"
-        raise StudyError("axes.chain_budget", found, f"at least {math.ceil(cost):.3g}, its first step, is expected")
+        share = f"{flops:.3g} FLOPs for the {phase.recipe.kind} phase on {'+'.join(phase.recipe.tasks)}"
+        raise StudyError("axes.chain_budget", share, f"at least {math.ceil(cost):.3g}, its first step, is expected")
     return steps
 
 
 def trunk_end(phase: Phase, settings: FitSettings, mixture: Mixture) -> int:
-    """The last step before the decay; of a trunk of volumes, at most the last one that larger volumes begin with."""
+    """Last step before the decay; of a trunk of volumes, at most the last one that larger volumes share."""
     if not phase.trunk or phase.recipe.flops is not None:  # budgets go through the same data, however often
         return settings.decay_start
     return min(settings.decay_start, mixture.shared_steps())
 
 
-ROOM = 0.1  # above the best constant answer; with less the margin is smaller
+ROOM = 0.1  # above the chance level; with less the collapse margin is smaller
 SQUAD = "squad"  # a key of sweep.tasks.question_answering.NORMALISERS
 
 
 class DevSets:
-    """The dev sets of a phase, each in its task's own language, English, whatever language it is trained in."""
+    """Dev sets of a phase, each in its task's own language, English, whatever language it is trained in."""
 
     def __init__(self, context: ChainContext, phase: Phase, samples: Sequence[Sample]) -> None:
-        self._context, self._settings, self._dev = context, phase.recipe.settings, samples
+        self._context, self._settings, self._samples = context, phase.recipe.settings, samples
         tokens = context.runtime.score_batch_tokens
-        self._flops = [encoded_flops(context.encoder.shape, [one.encoded], tokens) for one in self._dev]
-        self._chance_levels = {one.task.name: one.chance_level() for one in self._dev}
+        self._flops = [encoded_flops(context.encoder.shape, [dev.encoded], tokens) for dev in samples]
+        self._chance_levels = {dev.task.name: dev.chance_level() for dev in samples}
         self.latest: dict[str, float] = {}  # task -> dev score of the last evaluation
 
     @classmethod
     def read(cls, context: ChainContext, tasks: Sequence[Task], phase: Phase) -> DevSets:
-        """Encodes what is not encoded yet."""
-        judging = [task for task in tasks if not task.family.raw_text] or tasks
-        return cls(context, phase, [_sample(context, task, phase) for task in judging])
+        """Dev sets of a phase's tasks, encoded where they are not yet. Raises DataError."""
+        scored = [task for task in tasks if not task.family.raw_text] or tasks
+        return cls(context, phase, [_sample(context, task, phase) for task in scored])
 
     def evaluate(self, model: MultiTaskModel, on_batch: Callable[[], None]) -> float:
-        """Mean over the tasks of their metrics, 0..1; calls `on_batch` after every batch, what it cost taken down."""
+        """Dev score: mean over the tasks of their metrics; calls `on_batch` after every batch, its cost charged."""
         tokens, precision = self._context.runtime.score_batch_tokens, self._context.precision
-        for one, flops in zip(self._dev, self._flops, strict=True):
-            name = one.task.name
-            scoring = score(model, {"dev": one.encoded}, name, batch_tokens=tokens, precision=precision)
+        for dev, flops in zip(self._samples, self._flops, strict=True):
+            name = dev.task.name
+            scoring = score(model, {"dev": dev.encoded}, name, batch_tokens=tokens, precision=precision)
             outputs = self._context.meter.scored(flops, scoring, lambda _: on_batch())
-            self.latest[name] = one.value(one.statistics(one.predictions(outputs[0]["dev"])))
+            self.latest[name] = dev.value(dev.statistics(dev.predictions(outputs[0]["dev"])))
         return sum(self.latest.values()) / len(self.latest)
 
     def selected(self, points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Of the evaluations of an attempt, the one whose weights were kept."""
+        """Evaluation of an attempt whose weights were kept."""
         best = self._settings.select == "best"
         return max(points, key=lambda point: (point["value"], -point["step"])) if best else points[-1]
 
-    def verdict(self, values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-        """Per task its dev score, that of the best constant answer, and whether it collapsed."""
-        margin = self._settings.collapse_margin
-        found = {}
+    def by_task(self, values: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+        """By task its dev score, its chance level (`majority`), and whether it collapsed; dev scores are 0..1."""
+        margin, tasks = self._settings.collapse_margin, {}
         for name, value in values.items():
             collapsed = is_collapsed(value, self._chance_levels[name], margin)
-            found[name] = {"dev": value, "majority": self._chance_levels[name], "collapsed": collapsed}
-        return found
+            tasks[name] = {"dev": value, "majority": self._chance_levels[name], "collapsed": collapsed}
+        return tasks
 
     def chance_level(self) -> float:
-        """Mean over the tasks of the best constant answers' dev scores."""
+        """Mean over the tasks of their chance levels, 0..1."""
         return sum(self._chance_levels.values()) / len(self._chance_levels)
 
 
@@ -132,20 +132,20 @@ def _sample(context: ChainContext, task: Task, phase: Phase) -> Sample:
     return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, settings.dev_examples)
 
 
-def is_collapsed(value: float, constant: float, margin: float) -> bool:
-    """Whether a dev score shows nothing beyond the best constant answer, both 0..1.
+def is_collapsed(dev: float, chance_level: float, margin: float) -> bool:
+    """Whether a dev score is no more than chance level, both 0..1.
 
-    The margin is that of a dev set with a tenth of its answers or more left to find, and shrinks with what is left: at
-    0.99 a margin of 0.01 is 0.001, which one right answer in a thousand exceeds. Where one answer is always right
-    nothing can be told, and at a margin of -1 nothing is.
+    The margin is that of a chance level of 0.9 or less, and shrinks above with what is left: at 0.99 a margin of 0.01
+    is 0.001, which one right answer in a thousand exceeds. Nothing is collapsed at a chance level of 1, and at a margin
+    of -1.
     """
-    room = 1 - constant
-    return margin > -1 and room > 0 and value <= constant + margin * min(1.0, room / ROOM)
+    room = 1 - chance_level
+    return margin > -1 and room > 0 and dev <= chance_level + margin * min(1.0, room / ROOM)
 
 
-def has_collapsed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether no task of a phase has learned anything."""
-    return all(entry["collapsed"] for entry in verdict.values())
+def has_collapsed(tasks: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether all tasks of a phase, as `DevSets.by_task` has them, have collapsed."""
+    return all(entry["collapsed"] for entry in tasks.values())
 
 
 def train_phase(context: ChainContext, phase: Phase, pause_at: float | None = None) -> None:
@@ -167,30 +167,32 @@ def train_phase(context: ChainContext, phase: Phase, pause_at: float | None = No
 
 
 def _train_trunk(context: ChainContext, phase: Phase, scratch: Path) -> None:
+    """Trains a trunk segment up to its end, and commits its checkpoint."""
     tasks = [context.plan.tasks[name] for name in phase.recipe.tasks]
-    streams = _read(context, tasks, phase)
+    streams = _read_streams(context, tasks, phase)
     context.meter.beat(LOADING)
     mixture, model = _mixture(phase, streams, phase.seed), model_to_train(context, tasks, phase, phase.seed)
     context.meter.beat()
-    settings = _settings(context, phase, mixture)
+    settings = _fit_settings(context, phase, mixture)
     end = trunk_end(phase, settings, mixture)
-    state, log = _beginning(context, phase, scratch, end)
+    state, log = _starting_point(context, phase, scratch, end)
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
         write_checkpoint(scratch, state, log)
     attempt_log = AttemptLog(context, phase, log)
-    _steps(attempt_log, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
+    _run_steps(attempt_log, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
     context.store.commit_phase(_record(attempt_log), {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
     context.meter.report(end, end, committed=True)
 
 
 def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | None) -> None:
+    """Trains a phase in as many attempts as it takes, and commits it; or up to a rung, a share of its steps."""
     tasks = [context.plan.tasks[name] for name in phase.recipe.tasks]
-    streams = _read(context, tasks, phase)
+    streams = _read_streams(context, tasks, phase)
     dev = DevSets.read(context, tasks, phase)
     context.meter.beat()
     own = _mixture(phase, streams, phase.seed)
-    state, log = _beginning(context, phase, scratch, trunk_end(phase, _settings(context, phase, own), own))
+    state, log = _starting_point(context, phase, scratch, trunk_end(phase, _fit_settings(context, phase, own), own))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         context.meter.beat(LOADING)
@@ -198,18 +200,17 @@ def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | Non
         context.meter.beat()
         attempt_log = AttemptLog(context, phase, log)
         mixture = _mixture(phase, streams, seed)
-        settings = _settings(context, phase, mixture)
+        settings = _fit_settings(context, phase, mixture)
         end = rung_step(settings.steps, settings.evaluations, rung) if rung and not log["attempts"] else settings.steps
-        run = fit(model, mixture, settings, partial(_evaluated, dev, attempt_log, model), state, end)
-        _steps(attempt_log, run, dev.latest, scratch, end if end < settings.steps else None)
+        run = fit(model, mixture, settings, partial(_dev_score, dev, attempt_log, model), state, end)
+        _run_steps(attempt_log, run, dev.latest, scratch, end if end < settings.steps else None)
         if rung and end < settings.steps:
             reached = dev.selected([point for point in log["dev"] if point["step"] <= end])["value"]
-            pause = Reached(reached, float(log["flops"]), log["seconds"])
-            facts = NO_FACTS.with_reached(phase.key, rung, pause)
-            context.meter.report(end, settings.steps, facts=facts)
+            fact = Reached(reached, float(log["flops"]), log["seconds"])
+            context.meter.report(end, settings.steps, facts=NO_FACTS.with_reached(phase.key, rung, fact))
             return
         chosen = dev.selected(log["dev"])
-        collapsed = has_collapsed(dev.verdict(chosen["tasks"]))
+        collapsed = has_collapsed(dev.by_task(chosen["tasks"]))
         attempt_log.close(seed, chosen["value"], collapsed)
         if not collapsed or len(log["attempts"]) > phase.recipe.settings.retries:
             break
@@ -220,13 +221,15 @@ def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | Non
     context.meter.report(steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
 
 
-def _evaluated(dev: DevSets, attempt_log: AttemptLog, model: MultiTaskModel, progress: Progress) -> float:
-    """The dev score of a step, which is reported batch by batch."""
+def _dev_score(dev: DevSets, attempt_log: AttemptLog, model: MultiTaskModel, progress: Progress) -> float:
+    """Dev score of a step, whose evaluation is reported batch by batch."""
     return dev.evaluate(model, partial(attempt_log.report, progress))
 
 
-def _beginning(context: ChainContext, phase: Phase, scratch: Path, latest: int) -> tuple[State | None, dict[str, Any]]:
-    """State and log of the phase's last checkpoint, else of the trunk where it is not beyond the step `latest`.
+def _starting_point(
+    context: ChainContext, phase: Phase, scratch: Path, latest: int
+) -> tuple[State | None, dict[str, Any]]:
+    """State and log to start from: the phase's last checkpoint, else its trunk's if that is at most at step `latest`.
 
     A checkpoint that cannot be read is deleted.
     """
@@ -247,25 +250,25 @@ def _beginning(context: ChainContext, phase: Phase, scratch: Path, latest: int) 
     return state, log or new_log()
 
 
-def _steps(
+def _run_steps(
     attempt_log: AttemptLog,
     run: Iterable[Progress],
     by_task: Mapping[str, float],
     scratch: Path,
     end: int | None = None,
 ) -> None:
-    """Goes through a run and keeps a checkpoint now and then, and one of the step `end`."""
+    """Runs the steps of a fit, with a checkpoint now and then and one of the step `end`."""
     saved = time.time()
     with CheckpointWriter(scratch) as writer:
         for progress in run:
-            attempt_log.note(progress, by_task)
+            attempt_log.add_step(progress, by_task)
             if progress.step == end or time.time() - saved > attempt_log.context.runtime.checkpoint_seconds:
                 writer.write(progress.snapshot(), attempt_log.log)
                 saved = time.time()
             attempt_log.report(progress)
 
 
-def _read(context: ChainContext, tasks: Sequence[Task], phase: Phase) -> tuple[Stream, ...]:
+def _read_streams(context: ChainContext, tasks: Sequence[Task], phase: Phase) -> tuple[Stream, ...]:
     """Encoded train splits, cut to the phase's volume; reports their sizes as facts."""
     settings, streams, facts = phase.recipe.settings, list[Stream](), NO_FACTS
     nested, smoothed = settings.schedule == "wsd", settings.text.temperature > 1
@@ -288,7 +291,7 @@ def _mixture(phase: Phase, streams: tuple[Stream, ...], seed: int) -> Mixture:
     return Mixture(streams, settings.batch_tokens, seed, settings.sampling, smoothing, nested)
 
 
-def _settings(context: ChainContext, phase: Phase, mixture: Mixture) -> FitSettings:
+def _fit_settings(context: ChainContext, phase: Phase, mixture: Mixture) -> FitSettings:
     settings = phase.recipe.settings
     return FitSettings(
         learning_rate=phase.learning_rate, steps=optimizer_steps(context, phase, mixture),
@@ -300,13 +303,13 @@ def _settings(context: ChainContext, phase: Phase, mixture: Mixture) -> FitSetti
 
 
 def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratch: Path) -> None:
-    """The record of all attempts; weights and curve are those of the last, and nobody gets those of a dead end."""
+    """Commits the record of all attempts, with the weights and the curve of the last; a dead end leaves no weights."""
     attempts, chosen = attempt_log.log["attempts"], dev.selected(attempt_log.log["dev"])
     record = replace(
         _record(attempt_log), dev_score=chosen["value"], majority=dev.chance_level(),
         collapsed=attempts[-1]["collapsed"], selected_step=chosen["step"],
         flops=sum(attempt["flops"] for attempt in attempts),
-        device_seconds=sum(attempt["device_seconds"] for attempt in attempts), tasks=dev.verdict(chosen["tasks"]),
+        device_seconds=sum(attempt["device_seconds"] for attempt in attempts), tasks=dev.by_task(chosen["tasks"]),
     )  # fmt: skip
     files = {}
     if not record.dead_end:
@@ -317,7 +320,7 @@ def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratc
 
 
 def _record(attempt_log: AttemptLog) -> PhaseRecord:
-    """The record of what has no dev scores."""
+    """Record of a phase without dev scores."""
     phase, log = attempt_log.phase, attempt_log.log
     return PhaseRecord(
         key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"], dev=log["dev"],
