@@ -1,9 +1,9 @@
-"""Retention: how well the intermediate tasks are still done after the target phase.
+"""Retention of the intermediate tasks: their scores before and after the target phase.
 
 Three scores per task: `before`, right after the intermediate phase; `saved_head`, the head of that phase on the target
-phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (evaluate/linear_probe.py). The first
-gap says what head and encoder have lost of each other, the second what the encoder has lost. Masked tasks and those
-that are answered by vectors have no linear head, and no fresh one. Retention is after divided by before.
+phase's encoder; `fresh_head`, a linear head fitted anew on that encoder, frozen (evaluate/linear_probe.py). From
+`before` to `saved_head` encoder and head have drifted apart; from `before` to `fresh_head` the encoder has forgotten.
+Masked and retrieval tasks have no linear head, and no fresh one. Retention is after divided by before.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sweep.data import Size
 from sweep.data.encoded import Encoded
+from sweep.data.units import Ids
 from sweep.evaluate.linear_probe import fit_head
 from sweep.models.model import MultiTaskModel
 from sweep.plan.cost import probe_examples
@@ -31,70 +32,75 @@ BEFORE, SAVED_HEAD, FRESH_HEAD = "before", "saved_head", "fresh_head"
 
 @dataclass
 class Retention:
-    """Scores per task, per-example statistics by `statistics_name`, and FLOPs."""
+    """Retention of a chain: fields of its record by task, statistics [N, K] of held-out examples, and FLOPs."""
 
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    statistics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    units: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # by `units_name`
+    statistics: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # by `statistics_name`
+    units: dict[str, Ids] = field(default_factory=dict)  # [N] by `units_name`
     flops: float = 0
 
 
 def statistics_name(task: str, head: str) -> str:
-    """Under which a task's statistics lie beside those of the languages."""
+    """Name of a task's statistics beside those of the languages; `head` is one of the three scores."""
     return f"retention/{task}/{head}"
 
 
 def units_name(task: str) -> str:
-    """Under which the units of a task's held-out examples lie beside those of the languages."""
+    """Name of the units of a task's held-out examples beside those of the languages."""
     return f"retention/{task}"
 
 
 def measure_retention(context: ChainContext, chain: Chain) -> Retention:
-    """Retention of a chain's intermediate tasks; nothing where the study does not ask for it."""
-    found, names = Retention(), context.plan.retained(chain.cell)
+    """Retention of a chain's intermediate tasks; empty where the study does not ask for it.
+
+    Raises SweepError where data, encoder or store are at fault.
+    """
+    retention, names = Retention(), context.plan.retained(chain.cell)
     if not names:
-        return found
-    phase, last = [one for one in chain.phases if one.recipe.kind == INTERMEDIATE][-1], chain.phases[-1]
+        return retention
+    phase, last = [phase for phase in chain.phases if phase.recipe.kind == INTERMEDIATE][-1], chain.phases[-1]
     tasks, samples = [context.plan.tasks[name] for name in names], list[Sample]()
     for task in tasks:
         samples.append(_held_out(context, task, phase))
-        found.units[units_name(task.name)] = sampled_units({"": samples[-1]})[""]
+        retention.units[units_name(task.name)] = sampled_units({"": samples[-1]})[""]
     context.meter.beat(LOADING)
     before = model_with_heads(context, tasks, phase, phase)
     context.meter.beat()
-    _score(context, found, before, samples, BEFORE)
+    _score(context, retention, before, samples, BEFORE)
     del before
     context.meter.beat(LOADING)
     after = model_with_heads(context, tasks, last, phase)
     context.meter.beat()
-    _score(context, found, after, samples, SAVED_HEAD)
-    linear = [one for one in samples if one.task.family.probe]
-    for one in linear:
-        _fit(context, found, after, one.task, phase)
+    _score(context, retention, after, samples, SAVED_HEAD)
+    linear = [held_out for held_out in samples if held_out.task.family.probe]
+    for held_out in linear:
+        _fit(context, retention, after, held_out.task, phase)
         context.meter.beat()
-    _score(context, found, after, linear, FRESH_HEAD)
-    return found
+    _score(context, retention, after, linear, FRESH_HEAD)
+    return retention
 
 
 def _score(
-    context: ChainContext, found: Retention, model: MultiTaskModel, samples: Sequence[Sample], head: str
+    context: ChainContext, retention: Retention, model: MultiTaskModel, samples: Sequence[Sample], head: str
 ) -> None:
-    for one in samples:
-        name, flops = one.task.name, _flops(context, one.encoded)
+    """Adds the scores, statistics and FLOPs of one model on the held-out samples; `head` is one of the three scores."""
+    for held_out in samples:
+        name, flops = held_out.task.name, _flops(context, held_out.encoded)
         tokens, precision = context.runtime.score_batch_tokens, context.precision
-        scoring = score(model, {"": one.encoded}, name, batch_tokens=tokens, precision=precision)
+        scoring = score(model, {"": held_out.encoded}, name, batch_tokens=tokens, precision=precision)
         outputs = context.meter.scored(flops, scoring, lambda _: context.meter.report(0, 0))
-        statistics = one.statistics(one.predictions(outputs[0][""]))
-        found.statistics[statistics_name(name, head)] = statistics
-        found.tasks.setdefault(name, _facts(one))[head] = one.value(statistics)
-        found.flops += flops
+        statistics = held_out.statistics(held_out.predictions(outputs[0][""]))
+        retention.statistics[statistics_name(name, head)] = statistics
+        retention.tasks.setdefault(name, _facts(held_out))[head] = held_out.value(statistics)
+        retention.flops += flops
 
 
-def _facts(one: Sample) -> dict[str, Any]:
-    split, language = one.task.held_out
+def _facts(held_out: Sample) -> dict[str, Any]:
+    """Fields of a task in the record, scores left out."""
+    split, language = held_out.task.held_out
     return {
-        "family": one.task.family.name, "metric": one.task.metric_name, "split": split, "language": language,
-        "examples": len(one.rows), "majority": one.chance_level(), FRESH_HEAD: None,
+        "family": held_out.task.family.name, "metric": held_out.task.metric_name, "split": split, "language": language,
+        "examples": len(held_out.rows), "majority": held_out.chance_level(), FRESH_HEAD: None,
     }  # fmt: skip
 
 
@@ -106,17 +112,17 @@ def _held_out(context: ChainContext, task: Task, phase: Phase) -> Sample:
     return sample(encoded, task, split, language, plan.study.scoring.examples)
 
 
-def _fit(context: ChainContext, found: Retention, model: MultiTaskModel, task: Task, phase: Phase) -> None:
-    """On train examples that depend on no chain: a volume of the phase does not cut them."""
+def _fit(context: ChainContext, retention: Retention, model: MultiTaskModel, task: Task, phase: Phase) -> None:
+    """Fits a fresh head on train examples that depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
     digest = context.plan.rows[task.name, "train", language]
     whole = context.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
-    chosen = training_data({language: whole}, examples, SAMPLE_SEED)
+    train = training_data({language: whole}, examples, SAMPLE_SEED)
     context.meter.beat(f"fitting a head for {task.name}")
-    fit_head(model, task.name, chosen, batch_tokens=context.runtime.score_batch_tokens, precision=context.precision)
-    context.meter.flops += _flops(context, chosen)
-    found.flops += _flops(context, chosen)
+    fit_head(model, task.name, train, batch_tokens=context.runtime.score_batch_tokens, precision=context.precision)
+    context.meter.flops += _flops(context, train)
+    retention.flops += _flops(context, train)
 
 
 def _flops(context: ChainContext, encoded: Encoded) -> float:

@@ -1,22 +1,23 @@
-"""Preview of one intermediate setting for one target: its short phase and LogME of the target's labels.
+"""Transferability of an intermediate setting to a target: LogME of the target's labels after a short phase.
 
-The labels are what the target's head would predict: classes of texts or words, which option of a choice is right,
-where a span starts and ends.
+The labels are those that the target's head would predict: classes of texts or words, the right option of a choice, the
+start and the end of a span.
 
-LogME, the log evidence of linear models on frozen vectors: You et al. 2021, arXiv 2102.11005.
-
-Per label column y (one class, say, as 0 and 1): w ~ N(0, 1/a), y ~ N(Fw, 1/b), and log p(y | F, a, b) at its maximum
-over a and b, divided by N. The value is the mean over columns. Overfitting costs evidence, so vectors that could fit
-anything score no better than they deserve.
+LogME is the log evidence of linear models on frozen vectors F (You et al. 2021, arXiv 2102.11005). Per label column y
+(one class, say, as 0 and 1): w ~ N(0, 1/a), y ~ N(Fw, 1/b), and log p(y | F, a, b) at its maximum over a and b, divided
+by N. The value is the mean over columns. Evidence falls with overfitting, so vectors that could fit anything have no
+advantage.
 
 The paper finds the maximum by fixed-point iteration on (a, b). Here b is maximised in closed form for every ratio
-t = a / b, and the rest is a search in one variable: no start, no number of iterations, the same maximum. With l the
+t = a / b, and the rest is a search in one variable, without a start or a number of iterations. With l the
 eigenvalues of F'F, v its eigenvectors and z = v'F'y:
 
     Q(t) = |y|^2 - sum z^2 / l + sum (z^2 / l) t / (t + l)          b = N / Q(t)
     2 log p / N = mean over N of log(t / (t + l)) + log(N / Q(t)) - 1 - log 2 pi
 
-So no more than F'F, F'y and |y|^2 are kept, which add up over batches.
+So only F'F, F'y and |y|^2 are kept, which add up over batches.
+
+Shapes: N vectors of D dimensions, K label columns, C classes, r eigenvalues that are not rounding.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ from sweep.train.phase import train_phase
 Floats = NDArray[np.float64]
 
 RANK = 1e-12  # eigenvalues below this share of the greatest are rounding
-RANGE = (1e-10, 1e10)  # of t, in greatest eigenvalues: a perfect fit has no finite maximum
+RANGE = (1e-10, 1e10)  # of t, in units of the greatest eigenvalue: a perfect fit has no finite maximum
 POINTS, REFINEMENTS = 200, 60  # of the search: a grid, then golden sections around its best point
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def measure_transferability(chain: Chain, short: Plan, store: Store, listener: Listener = ignore_events) -> None:
-    """Commits the preview of a chain of a short plan; without one it ends where pretraining has collapsed.
+    """Trains a chain of a short plan and commits its LogME to the store; without one where pretraining has collapsed.
 
     Raises SweepError where data, encoder or store are at fault.
     """
@@ -65,20 +66,20 @@ def measure_transferability(chain: Chain, short: Plan, store: Store, listener: L
         stored.learn(phase.key)
         if stored.dead_end(chain) is not None:
             return
-    _judge(context, chain)
+    _score(context, chain)
 
 
-def _judge(context: ChainContext, chain: Chain) -> None:
+def _score(context: ChainContext, chain: Chain) -> None:
     context.meter.enter("preview", chain.score)
     begun, spent = time.time(), context.meter.device_seconds
     task, last = context.plan.tasks[chain.cell.target], chain.phases[-1] if chain.phases else None
     encoded = _examples(context, task, chain)
-    found = _moments(context, model_to_score(context, task, last), task, encoded)
+    total = _moments(context, model_to_score(context, task, last), task, encoded)
     flops = encoded_flops(context.encoder.shape, [encoded], context.runtime.score_batch_tokens)
     context.meter.flops += flops
     record = PreviewRecord(
-        key=chain.score, phase=last.key if last is not None else None, task=task.name, value=log_evidence(found),
-        examples=encoded.examples, vectors=found.count, flops=float(flops),
+        key=chain.score, phase=last.key if last is not None else None, task=task.name, value=log_evidence(total),
+        examples=encoded.examples, vectors=total.count, flops=float(flops),
         device_seconds=context.meter.device_seconds - spent, started=begun, ended=time.time(), **context.provenance,
     )  # fmt: skip
     context.store.commit_preview(record)
@@ -86,7 +87,7 @@ def _judge(context: ChainContext, chain: Chain) -> None:
 
 
 def _examples(context: ChainContext, task: Task, chain: Chain) -> Encoded:
-    """Training examples of the target, the same ones for every setting."""
+    """Training examples of the target, the same for every setting."""
     language, length = task.trained_in[0], target_settings(context.plan, chain).max_length
     digest = context.plan.rows[task.name, "train", language]
     whole = context.reader.encoded(task, digest, "train", language, length)
@@ -94,17 +95,18 @@ def _examples(context: ChainContext, task: Task, chain: Chain) -> Encoded:
 
 
 def _moments(context: ChainContext, model: MultiTaskModel, task: Task, encoded: Encoded) -> Moments:
-    whole: Moments | None = None
+    """Moments of all examples' vectors and labels."""
+    total: Moments | None = None
     for part in linear_features(model, task.name, encoded, context.runtime.score_batch_tokens, context.precision):
-        one = moments(part.vectors.cpu().numpy(), label_columns(part, len(task.labels)))
-        whole = one if whole is None else whole + one
+        batch = moments(part.vectors.cpu().numpy(), label_columns(part, len(task.labels)))
+        total = batch if total is None else total + batch
         context.meter.beat()
-    assert whole is not None
-    return whole
+    assert total is not None
+    return total
 
 
 def label_columns(part: Features, classes: int) -> NDArray[np.float64]:
-    """[V, C] a column per class; or [V, K] whether each vector is the one to be chosen, in each of K choices."""
+    """Label columns [N, C], one per class; or [N, K], 1 at the vectors to be chosen in each of K choices."""
     targets = part.targets.cpu().numpy()
     if part.group is None:
         return one_hot(targets, classes)
@@ -115,7 +117,7 @@ def label_columns(part: Features, classes: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Moments:
-    """All that the evidence depends on, of N vectors with D dimensions and K label columns."""
+    """Moments of vectors and labels, on which the evidence depends; those of batches add up."""
 
     count: int  # N
     gram: Floats  # [D, D]
@@ -129,34 +131,35 @@ class Moments:
 
 
 def moments(vectors: NDArray[np.float32] | Floats, columns: Floats) -> Moments:
-    """Of vectors [N, D] and labels [N, K]. A value that is no number counts as 0: it says nothing."""
-    found = np.nan_to_num(vectors.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    return Moments(len(found), found.T @ found, found.T @ columns, (columns**2).sum(axis=0))
+    """Moments of vectors [N, D] and label columns [N, K]. NaN and infinities count as 0."""
+    finite = np.nan_to_num(vectors.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    return Moments(len(finite), finite.T @ finite, finite.T @ columns, (columns**2).sum(axis=0))
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> Floats:
-    """[N, C] a column per class."""
+    """Label columns [N, C], one per class, of labels [N]."""
     columns: Floats = np.eye(classes)[labels]
     return columns
 
 
-def log_evidence(found: Moments) -> float | None:
-    """Mean over columns of the greatest log evidence per vector, in nats; columns of zeros alone are left out.
+def log_evidence(moments: Moments) -> float | None:
+    """LogME: mean over columns of the greatest log evidence per vector, in nats; columns of zeros alone are left out.
 
-    None where every column is one and the same value: then there is nothing to explain.
+    None where every column is constant: then there is nothing to explain.
     """
-    known = found.cross[:, found.squares > 0], found.squares[found.squares > 0]
-    if all(square == found.count for square in known[1]):
+    used = moments.squares > 0
+    cross, squares = moments.cross[:, used], moments.squares[used]
+    if all(square == moments.count for square in squares):
         return None
-    values, directions = np.linalg.eigh(found.gram)
+    values, directions = np.linalg.eigh(moments.gram)
     kept = values > RANK * max(values[-1], 0.0)
-    parts = (directions[:, kept].T @ known[0]) ** 2 / values[kept, None]  # [r, K] of |y|^2 along each direction
-    columns = zip(parts.T, known[1], strict=True)
-    return float(np.mean([_greatest(values[kept], part, float(square), found.count) for part, square in columns]))
+    parts = (directions[:, kept].T @ cross) ** 2 / values[kept, None]  # [r, K] of |y|^2 along each direction
+    columns = zip(parts.T, squares, strict=True)
+    return float(np.mean([_greatest(values[kept], part, float(square), moments.count) for part, square in columns]))
 
 
 def _greatest(values: Floats, parts: Floats, square: float, count: int) -> float:
-    """The maximum over t of one column: of a grid first, because there may be more than one."""
+    """Greatest evidence of one column over t: on a grid first, because there may be several maxima."""
     if not len(values):
         return _evidence(0.0, values, parts, square, count)
     low, high = (math.log(values[-1] * end) for end in RANGE)
@@ -173,7 +176,7 @@ def _greatest(values: Floats, parts: Floats, square: float, count: int) -> float
 
 
 def _evidence(log_t: float, values: Floats, parts: Floats, square: float, count: int) -> float:
-    """log p / N at the best b for this t."""
+    """Evidence of one column, log p / N, at a log t and the best b for it."""
     shrunk = 1 / (1 + values / math.exp(log_t))  # t / (t + l)
-    left = max(square - float(parts.sum()), 0.0) + float(parts @ shrunk)
-    return 0.5 * (float(np.log(shrunk).sum()) / count + math.log(count / left) - 1 - math.log(2 * math.pi))
+    residual = max(square - float(parts.sum()), 0.0) + float(parts @ shrunk)  # Q(t)
+    return 0.5 * (float(np.log(shrunk).sum()) / count + math.log(count / residual) - 1 - math.log(2 * math.pi))

@@ -1,7 +1,9 @@
 """Zero-shot scores of a chain: its target in every language, with per-example statistics for intervals.
 
-Most families are judged language by language. Two are not: in a ranking task the queries of every language search the
+Most families are scored language by language. Two are not: in a ranking task the queries of every language search the
 candidates of all of them, and a mining task calibrates its threshold on the dev data of each language first.
+
+Shapes: N examples of a language that are scored, K statistics of an example, which depend on the metric.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from sweep.train.data import Reader, Sample, sample, sampled_units, size_facts
 from sweep.train.score import score
 from sweep.xtreme import description, packed, write_labels
 
-POOL = "pool"
+POOL = "pool"  # name of the data of all languages together
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Judgements:
     """Predictions and per-example statistics by language; thresholds where they were calibrated."""
 
     predictions: dict[str, list[Prediction]]
-    statistics: dict[str, NDArray[np.float64]]
+    statistics: dict[str, NDArray[np.float64]]  # [N, K]
     thresholds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoringSets:
-    """Test rows by language; dev rows of the same languages for a mining task."""
+    """Data that a target is scored on: test samples by language; also dev samples for a mining task."""
 
     task: Task
     tests: Mapping[str, Sample]  # of a ranking task also the languages that are only searched
@@ -54,7 +56,10 @@ class ScoringSets:
 
     @classmethod
     def read(cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None) -> ScoringSets:
-        """Encodes what is not encoded yet. Raises DataError."""
+        """Samples of at most `examples` per language, of sequences of at most `length` tokens; encoded if need be.
+
+        Raises DataError.
+        """
 
         def read(split: str, language: str, limit: int | None) -> Sample:
             encoded = reader.encoded(task, rows[task.name, split, language], split, language, length)
@@ -66,27 +71,27 @@ class ScoringSets:
 
     @cached_property
     def encoded(self) -> dict[str, Encoded]:
-        """What is to be scored, by name."""
+        """Data that a model scores, by name: languages, dev data, or the pool."""
         if self.task.family.pools:
-            return {POOL: concatenate([one.encoded for one in self.tests.values()])}
-        return self.by_language | {f"dev {language}": one.encoded for language, one in self.devs.items()}
+            return {POOL: concatenate([test.encoded for test in self.tests.values()])}
+        return self.by_language | {f"dev {language}": dev.encoded for language, dev in self.devs.items()}
 
     @property
     def rows(self) -> dict[str, list[Row]]:
-        """The rows of each language that is scored."""
+        """Rows of each language that is scored."""
         return {language: self.tests[language].rows for language in self.task.languages}
 
     @property
     def by_language(self) -> dict[str, Encoded]:
-        """The test data of each language."""
-        return {language: one.encoded for language, one in self.tests.items()}
+        """Test data of each language, also of those that are only searched."""
+        return {language: test.encoded for language, test in self.tests.items()}
 
     def units(self) -> dict[str, Ids]:
-        """[N] units of the examples that statistics are of, per language that is scored."""
+        """Units [N] of the examples that statistics are of, by language that is scored."""
         return sampled_units({language: self.tests[language] for language in self.task.languages})
 
-    def judged(self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat) -> Judgements:
-        """From the outputs for `encoded`; a language is a unit of work: searching half a million vectors takes long."""
+    def judgements(self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat) -> Judgements:
+        """Predictions and statistics of the outputs for `encoded`; beats for every language: a search takes long."""
         predictions, thresholds = self._predictions(outputs, heartbeat)
         statistics = {}
         for language in self.task.languages:
@@ -96,9 +101,9 @@ class ScoringSets:
         return Judgements({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
-        """[N, K] of the rows that ask something: what is only searched is no example."""
-        one = self.tests[language]
-        return one.statistics(predictions)[one.asking(one.rows)]
+        """Statistics [N, K] of the rows that ask something: candidates of a search are no examples."""
+        test = self.tests[language]
+        return test.statistics(predictions)[test.asking(test.rows)]
 
     def _predictions(
         self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat
@@ -107,35 +112,37 @@ class ScoringSets:
             heartbeat.beat("ranking all languages")
             return self._ranked(outputs[POOL]), {}
         predictions, thresholds = dict[str, list[Prediction]](), dict[str, float]()
-        for language, one in self.tests.items():
+        for language, test in self.tests.items():
             heartbeat.beat(f"predicting {language}")
-            predictions[language] = one.predictions(outputs[language])
-        for language, one in self.devs.items():
+            predictions[language] = test.predictions(outputs[language])
+        for language, dev in self.devs.items():
             heartbeat.beat(f"calibrating {language}")
-            thresholds[language] = self.task.family.calibrate(one.predictions(outputs[f"dev {language}"]), one.rows)
+            thresholds[language] = self.task.family.calibrate(dev.predictions(outputs[f"dev {language}"]), dev.rows)
             predictions[language] = self.task.family.apply_threshold(predictions[language], thresholds[language])
         return predictions, thresholds
 
     def _ranked(self, outputs: Outputs) -> dict[str, list[Prediction]]:
-        rows = [row for one in self.tests.values() for row in one.rows]
-        found = self.task.family.predict(outputs, self.encoded[POOL], rows, self.task.labels)
-        ends = np.cumsum([len(one.rows) for one in self.tests.values()]).tolist()
+        """Predictions by language, of outputs for the pool."""
+        rows = [row for test in self.tests.values() for row in test.rows]
+        predictions = self.task.family.predict(outputs, self.encoded[POOL], rows, self.task.labels)
+        ends = np.cumsum([len(test.rows) for test in self.tests.values()]).tolist()
         return {
-            language: found[end - len(one.rows) : end]
-            for (language, one), end in zip(self.tests.items(), ends, strict=True)
+            language: predictions[end - len(test.rows) : end]
+            for (language, test), end in zip(self.tests.items(), ends, strict=True)
         }
 
 
 def _linked(task: Task, tests: Mapping[str, Sample]) -> dict[str, Sample]:
-    """The same samples, every query with its right candidates in all languages."""
-    rows = iter(task.family.pool([row for one in tests.values() for row in one.rows]))
-    return {language: replace(one, rows=[next(rows) for _ in one.rows]) for language, one in tests.items()}
+    """Samples whose queries name their right candidates in all languages."""
+    rows = iter(task.family.pool([row for test in tests.values() for row in test.rows]))
+    return {language: replace(test, rows=[next(rows) for _ in test.rows]) for language, test in tests.items()}
 
 
 def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
-    """Scores the target in every language that it has, commits the scores, and releases weights without further use.
+    """Scores a chain's target in all its languages and commits the scores; releases weights without further use.
 
-    Those of the target phase are without, unless they are to be kept.
+    The weights of the target phase are such, unless `keep` or the study's runtime keeps them. Raises SweepError where
+    data, encoder or store are at fault.
     """
     started, spent, meter = time.time(), context.meter.device_seconds, context.meter
     task = context.plan.tasks[chain.cell.target]
@@ -154,23 +161,23 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
         layers=read_layers(settings, context.encoder), pooling=settings.get("pooling"),
     )  # fmt: skip
     outputs = meter.scored(flops, run, lambda batch: meter.report(batch.tokens, batch.total_tokens))
-    judged = list[Judgements]()
+    by_layer = list[Judgements]()
     while outputs:
-        judged.append(sets.judged(outputs.pop(0), meter))  # the vectors of a layer go when they are judged
-    first, *others = judged
+        by_layer.append(sets.judgements(outputs.pop(0), meter))  # frees a layer's vectors before the next one's search
+    scored = by_layer[0]
     del model
-    again = measure_retention(context, chain)
+    retention = measure_retention(context, chain)
     record = ScoreRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family.name,
         metric=task.metric_name, train_language=task.train_language, settings=settings,
-        languages=_entries(sets, first), layers=_by_layer(sets, settings, [first, *others]),
-        flops=float(flops + again.flops), device_seconds=context.meter.device_seconds - spent, started=started,
-        ended=time.time(), files={}, retention=again.tasks, **context.provenance,
+        languages=_entries(sets, scored), layers=_by_layer(sets, settings, by_layer),
+        flops=float(flops + retention.flops), device_seconds=context.meter.device_seconds - spent, started=started,
+        ended=time.time(), files={}, retention=retention.tasks, **context.provenance,
         labels=_labels(context, sets, settings["examples"]),
     )  # fmt: skip
-    statistics = {**first.statistics, **again.statistics}
-    together = {**sets.units(), **again.units}
-    context.store.commit_score(record, statistics, packed(task, sets.rows, first.predictions), together)
+    statistics = {**scored.statistics, **retention.statistics}
+    units = {**sets.units(), **retention.units}
+    context.store.commit_score(record, statistics, packed(task, sets.rows, scored.predictions), units)
     # Before the last report: a stop may come with it, and a scored chain is never run again.
     keep = keep or context.runtime.keep_target_weights
     if last is not None and last.recipe.kind == TARGET and not keep:
@@ -180,7 +187,7 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
 
 
 def _release(context: ChainContext, chain: Chain, key: str) -> None:
-    """Deletes the weights of a target phase, where no other target that is trained alike has to be scored on them."""
+    """Deletes the weights of a target phase, once every target that shares them is scored."""
     if all(context.store.score(score) is not None for score in context.plan.readers(chain)):
         context.store.release(key)
 
@@ -188,8 +195,7 @@ def _release(context: ChainContext, chain: Chain, key: str) -> None:
 def _labels(context: ChainContext, sets: ScoringSets, examples: int | None) -> str:
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
-    known = description(task)
-    key = fingerprint([SCORE_VERSION, known, context.plan.tests[task.name], examples])
+    key = fingerprint([SCORE_VERSION, description(task), context.plan.tests[task.name], examples])
     with context.store.made_once(paths.LABELS, key, context.meter) as folder:
         if not folder.exists():
             write_labels(folder, task, sets.rows)
@@ -197,7 +203,7 @@ def _labels(context: ChainContext, sets: ScoringSets, examples: int | None) -> s
 
 
 def _entries(sets: ScoringSets, judged: Judgements) -> dict[str, dict[str, float]]:
-    """Per language its metric, its number of examples, the best constant answer, and the threshold if it has one."""
+    """By language its metric, number of examples, chance level (`majority`), and threshold if it has one."""
     return {
         language: {
             "value": sets.tests[language].value(statistics),
@@ -212,8 +218,8 @@ def _entries(sets: ScoringSets, judged: Judgements) -> dict[str, dict[str, float
 def _by_layer(
     sets: ScoringSets, settings: Mapping[str, Any], judged: Sequence[Judgements]
 ) -> dict[str, dict[str, float]]:
-    """Layer -> language -> metric, of what was read at layers; the first is the one that counts."""
+    """Metric by layer and language, of tasks that are read at layers; the first layer is the one that counts."""
     return {
-        str(layer): {language: sets.tests[language].value(found) for language, found in one.statistics.items()}
-        for layer, one in zip(settings.get("layers", ()), judged, strict=False)
+        str(layer): {language: sets.tests[language].value(rows) for language, rows in judgements.statistics.items()}
+        for layer, judgements in zip(settings.get("layers", ()), judged, strict=False)
     }
