@@ -101,9 +101,9 @@ class ScoringSets:
         return Judgements({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
-        """Statistics [N, K] of the rows that ask something: candidates of a search are no examples."""
+        """Statistics [N, K] of the rows that are scored: candidates of a search are no examples."""
         test = self.tests[language]
-        return test.statistics(predictions)[test.asking(test.rows)]
+        return test.statistics(predictions)[test.scored(test.rows)]
 
     def _predictions(
         self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat

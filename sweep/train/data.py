@@ -229,17 +229,17 @@ class Sample:
         """Marks of the examples of the whole split that belong together: drawing some of them changes no unit."""
         return marks_of(self.task.family, [row for row in self.whole if self.task.family.is_scored(row)])
 
-    def asking(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
+    def scored(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
         """Mask [N] of the rows that are scored."""
         return np.array([self.task.family.is_scored(row) for row in rows], dtype=np.bool_)
 
     def among(self, numbers: Ids) -> Ids:
         """Numbers of the sample's examples, in their order, out of one number per example of the whole split."""
-        asks = self.asking(self.whole)
-        taken = np.ones_like(asks)
+        scored = self.scored(self.whole)
+        taken = np.ones_like(scored)
         if self.chosen is not None:
-            taken = np.isin(np.arange(len(asks)), self.chosen)
-        return numbers[taken[asks]]
+            taken = np.isin(np.arange(len(scored)), self.chosen)
+        return numbers[taken[scored]]
 
     def predictions(self, outputs: Outputs) -> list[Prediction]:
         """Prediction of each row, from a model's outputs for `encoded`."""
