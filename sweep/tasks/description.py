@@ -9,7 +9,7 @@ makes of it. What depends on the family of the task is checked in describe.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
@@ -83,26 +83,23 @@ def _share(value: Any) -> float:
     return float(value)
 
 
-P = TypeVar("P")
 Text = Annotated[str, Strict()]
 Texts = tuple[Text, ...]
 Flag = Annotated[bool, Strict()]
 Languages = Annotated[Texts, Field(min_length=1)]
-Format = Annotated[Text, _one_of(ALL_READERS)]
-NormalForm = Annotated[Text, _one_of(FORMS)]
-Normaliser = Annotated[Text, _one_of(NORMALISERS)]
+Format = Annotated[Text, _one_of(ALL_READERS), Field(json_schema_extra={"enum": [*ALL_READERS]})]
+NormalForm = Annotated[Text, _one_of(FORMS), Field(json_schema_extra={"enum": [*FORMS]})]
+Normaliser = Annotated[Text, _one_of(NORMALISERS), Field(json_schema_extra={"enum": [*NORMALISERS]})]
 Tokens = Annotated[float, Strict(), Field(gt=0, description="the mean subword tokens of an example; a guess will do")]
 Labels = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_labels, list[Any] | dict[Any, Any] | str)]
 Codes = Annotated[dict[str, str], BeforeValidator(_codes, list[str] | dict[str, str])]
 Column = Annotated[Any, BeforeValidator(_column, str | int | list[Any] | dict[str, Any])]
-Values = Annotated[tuple[Annotated[str, BeforeValidator(spelling)], ...], BeforeValidator(_listed)]
+Spelled = Annotated[str, BeforeValidator(spelling, str | int | float | bool)]
+Values = Annotated[tuple[Spelled, ...], BeforeValidator(_listed, Spelled | list[Spelled])]
 ByColumn = dict[Annotated[str, BeforeValidator(str)], Values]  # columns of CoNLL files are numbers
 Rows = Annotated[dict[Text, Positive], BeforeValidator(_rows, int | dict[str, int])]
-Parts = Annotated[tuple[P, ...], BeforeValidator(_listed, P | tuple[P, ...])]
-Dev = Annotated[
-    Annotated[float, BeforeValidator(_share), Tag("a share")] | Annotated[Parts[P], Tag("data")],
-    Discriminator(lambda value: "a share" if isinstance(value, (int, float)) else "data"),
-]
+Share = Annotated[float, BeforeValidator(_share), Tag("a share")]
+SHARE_OR_DATA = Discriminator(lambda value: "a share" if isinstance(value, (int, float)) else "data")
 
 
 class Described(Model, defer_build=True):  # DESCRIPTION builds them all
@@ -200,6 +197,12 @@ class HubPart(HubReading, Part):
     split: Text = Field(description="the name of the split on the hub")
 
 
+LocalParts = Annotated[tuple[LocalPart, ...], BeforeValidator(_listed, Text | LocalPart | list[Text | LocalPart])]
+HubParts = Annotated[tuple[HubPart, ...], BeforeValidator(_listed, Text | HubPart | list[Text | HubPart])]
+LocalDev = Annotated[Share | Annotated[LocalParts, Tag("data")], SHARE_OR_DATA]
+HubDev = Annotated[Share | Annotated[HubParts, Tag("data")], SHARE_OR_DATA]
+
+
 class AnyDataSet(Described):
     """Keys of a data set as a whole."""
 
@@ -218,18 +221,18 @@ class AnyDataSet(Described):
 class LocalDataSet(LocalReading, AnyDataSet):
     """Data set in local files."""
 
-    train: Parts[LocalPart] | None = Field(None, description="a path, {path, ...}, or a list of these")
-    dev: Dev[LocalPart] | None = Field(None, description="the same, or a share of train such as 0.1")
-    test: Parts[LocalPart] | None = Field(None, description="the same as for train")
+    train: LocalParts | None = Field(None, description="a path, {path, ...}, or a list of these")
+    dev: LocalDev | None = Field(None, description="the same, or a share of train such as 0.1")
+    test: LocalParts | None = Field(None, description="the same as for train")
 
 
 class HubDataSet(HubReading, AnyDataSet):
     """Data set on the hub. Its sizes and tokens must be there: a plan has no network."""
 
     tokens: Tokens
-    train: Parts[HubPart] | None = Field(None, description="the name of a split, {split, ...}, or a list of these")
-    dev: Dev[HubPart] | None = Field(None, description="the same, or a share of train such as 0.1")
-    test: Parts[HubPart] | None = Field(None, description="the same as for train")
+    train: HubParts | None = Field(None, description="the name of a split, {split, ...}, or a list of these")
+    dev: HubDev | None = Field(None, description="the same, or a share of train such as 0.1")
+    test: HubParts | None = Field(None, description="the same as for train")
 
 
 class Published(Described):
