@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from sweep.config.axes import AMOUNTS, AXES, NONE, NOTHING, Arm
 from sweep.plan.recipe import PRETRAIN, TARGET
 from sweep.report.gains import ZERO_SHOT, Estimates
-from sweep.report.results import Result, Unscored, arms_in, labels
+from sweep.report.results import SCORING, STOPPED, Result, Unscored, arms_in, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
 from sweep.report.text import amount, interval, points
 from sweep.store.records import PhaseRecord
@@ -71,8 +71,8 @@ KIND_COLOURS = {
     "trunk": "#56B4E9",
     "intermediate": "#0072B2",
     "target": "#E69F00",
-    "stopped at a rung": "#D55E00",
-    "scoring": "#009E73",
+    STOPPED: "#D55E00",
+    SCORING: "#009E73",
 }
 
 

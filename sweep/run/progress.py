@@ -18,6 +18,15 @@ from sweep.config.study import Budget
 from sweep.search.admission import Admission
 from sweep.search.budget import Running
 
+TERMINAL_SECONDS = 0.5
+LOG_SECONDS = 30.0
+LOGGED_CHAINS = 8
+FORECAST_SHARE = 0.002  # of the driver's time: with thousands of chains left a forecast takes half a second
+WINDOW_SECONDS = 120.0  # of which the pace is measured
+SHORTEST_WINDOW = 5.0
+NOTE_SECONDS = 1.0  # so often the pace is noted, whatever is written
+STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for the processor most of the time
+
 
 def device_seconds_left(admission: Admission) -> float:
     """Forecast of the device-seconds that are left: shared phases once, without replicas of cells that are not tuned.
@@ -48,16 +57,6 @@ def least_budget(admission: Admission) -> Budget | None:
         return None
     least = admission.spending.spent + min(admission.price(chain) for chain in admission.outcomes.unpaid)
     return budget.model_copy(update={"amount": least})
-
-
-TERMINAL_SECONDS = 0.5
-LOG_SECONDS = 30.0
-LOGGED_CHAINS = 8
-FORECAST_SHARE = 0.002  # of the driver's time: with thousands of chains left a forecast takes half a second
-WINDOW_SECONDS = 120.0  # of which the pace is measured
-SHORTEST_WINDOW = 5.0
-NOTE_SECONDS = 1.0  # so often the pace is noted, whatever is written
-STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for the processor most of the time
 
 
 def study_line(admission: Admission, seconds_left: float, core_share: float | None = None) -> str:
