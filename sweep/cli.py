@@ -53,8 +53,8 @@ def check(options: argparse.Namespace) -> int:
     mistakes = Mistakes()
     with mistakes.collect():
         study = load(options.file)
+        from sweep.plan.data_facts import check_data
         from sweep.plan.facts import NO_FACTS
-        from sweep.plan.first_use import check_data
         from sweep.plan.resolve import informed, look_up, make_plan
         from sweep.run.tracking import check_uri
 
@@ -86,7 +86,7 @@ def plan(options: argparse.Namespace) -> int:
     """Prints what would run and what it would cost. Needs no network and loads no encoder."""
     from sweep.config.load import load, read_budget
     from sweep.plan.cost import Costs
-    from sweep.plan.first_use import check_small_data
+    from sweep.plan.data_facts import check_small_data
     from sweep.plan.order import coverage, plan_text, summary
     from sweep.plan.resolve import informed, resolve
     from sweep.store.ledger import measured

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sweep.config.axes import CROSSED, PAIRED, Cell
 from sweep.config.study import Study
-from sweep.data.hub import HubSource
+from sweep.data.hub import HubSource, version_of
 from sweep.errors import Mistakes, StudyError, nearest
 from sweep.identity import fingerprint
 from sweep.models.registry import EncoderSource, encoder_source, per_seed
@@ -26,18 +26,17 @@ from sweep.plan.checks import (
     check_scored_layers,
     check_settings,
     check_splits,
-    counted_examples,
-    overlaps,
     plan_flags,
     volume_flags,
 )
+from sweep.plan.data_facts import counted_examples, overlaps
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.halving import check_rungs
 from sweep.plan.languages import check_groups, check_sources, source_settings
 from sweep.plan.plan import Plan, Rows
 from sweep.tasks.describe import own_task
 from sweep.tasks.table import TASKS
-from sweep.tasks.task import Task
+from sweep.tasks.task import Family, Task
 
 
 @dataclass(frozen=True)
@@ -265,3 +264,57 @@ def informed(plan: Plan, facts: Facts) -> Plan:
     cells = tuple(dict.fromkeys(map(asked.shown, asked.cells)))
     flags = (*plan_flags(asked, facts), *volume_flags(asked))
     return dataclasses.replace(asked, cells=cells, flags=flags, overlaps=overlaps(plan, facts))
+
+
+# -- the first run of a study ------------------------------------------------------------------------------------------
+
+
+def resolve_revisions(named: Named, facts: Facts) -> Facts:
+    """Commits of hub data sets and encoders that no earlier run has resolved. Raises SweepError."""
+    resolved = NO_FACTS
+    for task in named.tasks.values():
+        for part in task.source.data_sets if isinstance(task.source, HubSource) else ():
+            if (facts | resolved).data_commit(part.data_set) is None:
+                resolved = resolved.with_data_commit(part.data_set, version_of(part))
+    for encoder in _checkpoints(named.encoders):
+        if encoder.on_hub and encoder.revision is None:
+            assert encoder.location is not None
+            if facts.encoder_commit(encoder.location) is None:
+                resolved = resolved.with_encoder_commit(encoder.location, encoder_commit(encoder.location))
+    return resolved
+
+
+def encoder_commit(location: str) -> str:
+    """The commit of a hub encoder's main branch: asked from the hub, or from the local cache when offline."""
+    from httpx2 import HTTPError  # huggingface_hub lets the errors of its client through
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    cached = try_to_load_from_cache(location, "config.json")
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OfflineModeIsEnabled("offline")
+        return str(HfApi().model_info(location, timeout=20.0).sha)
+    except (HfHubHTTPError, HTTPError, OfflineModeIsEnabled, OSError) as failure:
+        if isinstance(cached, str):
+            return Path(cached).parent.name  # .../snapshots/<commit>/config.json
+        expected = "a hub encoder that can be reached or is in the local cache, or a model folder, is expected"
+        raise StudyError(f"encoder {location}", f"no answer ({type(failure).__name__})", expected) from failure
+
+
+def asked_families(plan: Plan) -> list[Family]:
+    """The families that every encoder of the study must be able to do."""
+    axes = plan.study.axes
+    names = {*axes.target, *(name for names in axes.intermediate for name in names)}
+    return sorted({plan.tasks[name].family for name in names if name in plan.tasks}, key=str)
+
+
+def unchecked_encoders(plan: Plan, facts: Facts) -> list[EncoderSource]:
+    """Encoders that no earlier run has looked at for these families (run/inspection.py does)."""
+    families = [family.name for family in asked_families(plan)]
+    distinct = {source.digest: source for source in _checkpoints(plan.encoders)}
+    return [source for digest, source in distinct.items() if not facts.is_encoder_checked(digest, families)]
+
+
+def _checkpoints(encoders: Mapping[str, EncoderSource]) -> Iterator[EncoderSource]:
+    return (checkpoint for encoder in encoders.values() for checkpoint in encoder.checkpoints)

@@ -17,8 +17,8 @@ from sweep.models.heads import head_class
 from sweep.models.registry import EncoderSource, shape_of
 from sweep.models.tokenizers import check_tokenizer, load_tokenizer
 from sweep.plan.facts import NO_FACTS, Facts
-from sweep.plan.first_use import asked_families, unchecked_encoders
 from sweep.plan.plan import Plan
+from sweep.plan.resolve import asked_families, unchecked_encoders
 from sweep.tasks.task import Family
 
 

@@ -27,12 +27,12 @@ from sweep.config.load import load
 from sweep.config.study import Budget, Runtime, Study
 from sweep.errors import Mistakes, StudyError, SweepError
 from sweep.plan.cost import Costs, Speed
+from sweep.plan.data_facts import check_data
 from sweep.plan.facts import NO_FACTS, Facts
-from sweep.plan.first_use import check_data, resolve_revisions, unchecked_encoders
 from sweep.plan.order import summary
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
-from sweep.plan.resolve import informed, look_up, make_plan, shaped
+from sweep.plan.resolve import informed, look_up, make_plan, resolve_revisions, shaped, unchecked_encoders
 from sweep.run.progress import Display, duration, least_budget
 from sweep.run.tracking import Tracked, Tracker
 from sweep.search.admission import Admission

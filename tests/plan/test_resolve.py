@@ -100,7 +100,7 @@ def hub_encoder(folder: Path, **settings: object) -> Path:
 
 def read_as(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's only encoder has this shape."""
-    monkeypatch.setattr("sweep.plan.first_use.encoder_commit", lambda _location: "c0ffee")
+    monkeypatch.setattr("sweep.plan.resolve.encoder_commit", lambda _location: "c0ffee")
 
     def check(plan, facts):
         (source,) = plan.encoders.values()

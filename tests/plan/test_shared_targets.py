@@ -14,8 +14,7 @@ from small_studies import PHASE, chains_of, finish, plan_of, study_file
 from sweep.config.load import load
 from sweep.errors import Mistakes
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.first_use import resolve_revisions
-from sweep.plan.resolve import look_up, resolve
+from sweep.plan.resolve import look_up, resolve, resolve_revisions
 from sweep.run.chain import run
 from sweep.search.candidates import CandidateResult, rates_for
 from sweep.store.artifacts import Store

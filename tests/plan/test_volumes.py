@@ -8,9 +8,9 @@ import pytest
 from small_studies import plan_of, study_file
 
 from sweep.cli import main
-from sweep.plan import first_use
+from sweep.plan import data_facts
+from sweep.plan.data_facts import check_data
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.first_use import check_data
 from sweep.plan.resolve import informed
 
 RTE = 200  # training examples of world/rte
@@ -95,7 +95,7 @@ def test_rows_that_nobody_has_counted_decide_nothing(tmp_path, monkeypatch, caps
     said = "volume 1000 of own: there are about 60 training examples; where no more, it is all of them"
     assert said in plan.flags
     assert volumes(informed(plan, check_data(plan, NO_FACTS).facts)) == ["50", "1000"]
-    monkeypatch.setattr(first_use, "SMALL", 0)
+    monkeypatch.setattr(data_facts, "SMALL", 0)
     assert main(["plan", str(tmp_path / "study.yaml")]) == 0
     assert f"note: {said}" in capsys.readouterr().out
 

@@ -18,9 +18,8 @@ from sweep.errors import Mistakes, SweepError
 from sweep.models.encoders import load_encoder, load_published_head
 from sweep.models.heads import MaskedHead
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.first_use import resolve_revisions, unchecked_encoders
 from sweep.plan.preview import previews, short_plan
-from sweep.plan.resolve import look_up, resolve
+from sweep.plan.resolve import look_up, resolve, resolve_revisions, unchecked_encoders
 from sweep.run.inspection import check_encoders
 from sweep.search.candidates import CandidateResult, rates_for
 
@@ -85,7 +84,7 @@ def test_a_preview_reads_the_first_seeds_checkpoint(tmp_path):
 
 
 def test_every_checkpoint_of_the_hub_gets_its_own_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr("sweep.plan.first_use.encoder_commit", lambda location: f"commit of {location}")
+    monkeypatch.setattr("sweep.plan.resolve.encoder_commit", lambda location: f"commit of {location}")
     path = per_seed(tmp_path, 1, 2, encoder=MULTIBERTS)
     facts = resolve_revisions(look_up(load(path), path, Mistakes()), NO_FACTS)
     source = resolve(load(path), path, facts).encoders["mine"]

@@ -10,10 +10,10 @@ from small_studies import study_file
 from sweep.cli import main
 from sweep.config.load import load
 from sweep.errors import StudyError
-from sweep.plan import first_use
+from sweep.plan import data_facts
 from sweep.plan.cost import Costs
+from sweep.plan.data_facts import check_data, check_small_data
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.first_use import check_data, check_small_data
 from sweep.plan.resolve import informed, resolve
 from sweep.run.study import plan_facts
 from sweep.tasks.check import SharedRows
@@ -132,7 +132,7 @@ def test_a_plan_reads_no_large_files_and_knows_what_a_run_has_found(tmp_path, mo
     path = study(tmp_path, other_train=texts("t train", 60))
     plan = resolve(load(path), path)
     facts = check_data(plan, NO_FACTS).facts
-    monkeypatch.setattr(first_use, "SMALL", 10)
+    monkeypatch.setattr(data_facts, "SMALL", 10)
     assert check_small_data(plan, NO_FACTS) == NO_FACTS
     assert ("other", "t") in resolve(load(path), path, facts).overlaps
     assert check_data(plan, facts).facts == NO_FACTS
