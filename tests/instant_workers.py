@@ -105,6 +105,14 @@ class Lab:
         return {row.cell.name: (row.candidate, row.rates) for row in rows}
 
 
+def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:
+    """All phases of a kind on these tasks will learn nothing."""
+    chains = lab.admission.plan.planned_chains()
+    phases = [phase for chain in chains for phase in chain.phases]
+    lab.collapsing |= {phase.key for phase in phases if (phase.kind, phase.recipe.tasks) == (kind, tasks)}
+    return lab
+
+
 def dev_score(key: str) -> float:
     """Any function of the key will do: the same in every run."""
     return int(fingerprint(key)[:6], 16) / 16**6
