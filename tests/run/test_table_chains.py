@@ -67,7 +67,7 @@ def scores(path, tmp_path):
     return {chain.cell: set(store.score(chain.score).languages) for chain in finish(path, store)}
 
 
-@pytest.mark.parametrize("encoder", ["xlm-r", "mbert"], indirect=True)
+@pytest.mark.parametrize("encoder", ["xlm-r", pytest.param("mbert", marks=pytest.mark.long)], indirect=True)
 def test_each_intermediate_task_is_trained_and_passed_on(hub, encoder, tmp_path):
     path = study(tmp_path, hub, encoder, [*PAPER, *BEYOND], ["xcopa"])
     found = scores(path, tmp_path)

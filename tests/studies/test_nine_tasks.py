@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from small_studies import cut, plan_of, reported
 
 from sweep.report import page
@@ -49,6 +50,7 @@ def test_the_table_in_miniature_runs_from_the_file_to_the_page(tmp_path):
     assert "world/nli+world/paraphrase+world/qa+world/copa+world/pos" in html
 
 
+@pytest.mark.long  # 27 chains; the twins of other studies are run always
 def test_the_families_in_miniature_run_from_the_file_to_the_page(tmp_path):
     found, done = reported(cut(twin(FAMILIES), tmp_path, SEED), tmp_path)
     assert done == 3 * 3 * 3
