@@ -102,12 +102,12 @@ def main() -> None:
 
 def _compare(model: Timed, encoded: dict[str, Encoded], sentences: int, arguments: argparse.Namespace) -> None:
     """Sides in turns, so that a busy machine disturbs all of them."""
-    stock = _with_torchs_layers(model, arguments.precision)
+    trainer = _with_torchs_layers(model, arguments.precision)
     sides: dict[str, Callable[[], object]] = {
         "merged": lambda: _score(model, encoded, arguments),
         "one by one": partial(_plainly, model, encoded, arguments.batch, arguments.precision),
-        f"Trainer {arguments.batch}": partial(_evaluate, stock, encoded, arguments.batch, arguments.pad_to),
-        "Trainer 8": partial(_evaluate, stock, encoded, 8, arguments.pad_to),
+        f"Trainer {arguments.batch}": partial(_evaluate, trainer, encoded, arguments.batch, arguments.pad_to),
+        "Trainer 8": partial(_evaluate, trainer, encoded, 8, arguments.pad_to),
     }
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(arguments.pairs):

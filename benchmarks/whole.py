@@ -1,14 +1,14 @@
-"""A whole study, ours against the plain way: `sweep run` and stock Ray Tune whose trials are chains of HF Trainers.
+"""A whole study, ours against the baseline: `sweep run` and stock Ray Tune whose trials are chains of HF Trainers.
 
     python benchmarks/whole.py --small                     (a quick look: 8 chains)
-    python benchmarks/whole.py [--cores 2] [--trials 32]   (128 chains; a random sample of the plain way's trials)
-    python benchmarks/whole.py --gpu                       (ours with gpu: auto, the plain way with a GPU per trial)
+    python benchmarks/whole.py [--cores 2] [--trials 32]   (128 chains; a random sample of the baseline's trials)
+    python benchmarks/whole.py --gpu                       (ours with gpu: auto, the baseline with a GPU per trial)
 
 2 encoders x (no intermediate, and 5 tasks x 3 volumes) x 4 targets on the embedded benchmark, one seed. Both sides
 start from the same two tiny encoders, pretrained here beforehand and not timed, and train the same recipes on as many
-cores, one chain per core. They run in turns: ours, the plain way, ours again with another seed, whose scores say what
+cores, one chain per core. They run in turns: ours, the baseline, ours again with another seed, whose scores say what
 seeds alone change. Processor seconds, of all processes of a side, hardly depend on what else the machine does. With
---trials the plain way runs a random sample, and its whole is extrapolated, as the output says. Needs accelerate, as
+--trials the baseline runs a random sample, and its whole is extrapolated, as the output says. Needs accelerate, as
 Trainer does.
 """
 
@@ -69,7 +69,7 @@ SETTINGS = {
     "intermediate": {"learning_rate": 1e-3, "batch_tokens": 512, "epochs": 3},
     "target": {"learning_rate": 1e-3, "batch_tokens": 512, "epochs": 10},
 }
-OURS_ALONE = {"dropout": 0.0, "select": "last", "evaluations": 1, "dev_examples": 10000}  # as stock.py does it
+OURS_ALONE = {"dropout": 0.0, "select": "last", "evaluations": 1, "dev_examples": 10000}  # as the baseline
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,17 @@ def main() -> None:
     plan = resolve(load(study), study)
     planned = summary(plan, Costs(plan), Speed())
     first = _ours(study, arguments.cores)
-    stock, trials, chains = _stock(folder, axes, arguments)
+    baseline, trials, chains = _baseline(folder, axes, arguments)
     second = _ours(_study(folder, axes, 2, gpu=arguments.gpu), arguments.cores)
     sampled = " of them at random: its figures are EXTRAPOLATED to all" if trials < chains else ""
     print(f"{platform.processor() or platform.machine()}, {arguments.cores} cores, {chains} chains; "
-          f"the plain way ran {trials}{sampled}")  # fmt: skip
-    _print_costs(first, second, stock)
+          f"the baseline ran {trials}{sampled}")  # fmt: skip
+    _print_costs(first, second, baseline)
     _print_plan(planned, first)
     for name, side in {"ours": first, "ours again": second}.items():
         lacking = {" | ".join(cell[:3]) for chain in _grid(folder, axes) if (cell := _cell(chain)) not in side.scores}
         print(f"{name}: {chains - len(side.scores)} chains have no scores, {', '.join(sorted(lacking)) or '-'}")
-    _print_scores(first, second, stock)
+    _print_scores(first, second, baseline)
 
 
 def _arguments() -> argparse.Namespace:
@@ -112,7 +112,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="8 chains")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--trials", type=int, help="of the plain way, drawn at random; all of them where absent")
+    parser.add_argument("--trials", type=int, help="of the baseline, drawn at random; all of them where absent")
     parser.add_argument("--folder", help="where to work; encoders that are there already are taken")
     return parser.parse_args()
 
@@ -175,13 +175,13 @@ def _ours(study: Path, cores: int) -> Side:
     return Side(wall, processor, device_seconds, flops, scores)
 
 
-def _stock(folder: Path, axes: dict[str, list[Any]], arguments: argparse.Namespace) -> tuple[Side, int, int]:
-    """The plain way's figures for all chains, how many trials it ran, and how many chains there are."""
+def _baseline(folder: Path, axes: dict[str, list[Any]], arguments: argparse.Namespace) -> tuple[Side, int, int]:
+    """The baseline's figures for all chains, how many trials it ran, and how many chains there are."""
     chains = list(_grid(folder, axes))
     chosen = random.Random(0).sample(chains, min(arguments.trials or len(chains), len(chains)))
-    spec, out = folder / "stock.json", folder / "stock-results.json"
+    spec, out = folder / "baseline.json", folder / "baseline-results.json"
     _written(spec, {"cores": arguments.cores, "gpus": int(arguments.gpu), "chains": chosen})
-    wall, processor = _timed([sys.executable, str(REPOSITORY / "benchmarks/stock.py"), str(spec), str(out)],
+    wall, processor = _timed([sys.executable, str(REPOSITORY / "benchmarks/trainer_baseline.py"), str(spec), str(out)],
                              arguments.cores)  # fmt: skip
     found = json.loads(out.read_text(encoding="utf-8"))
     trials, factor = found["trials"], len(chains) / len(chosen)
@@ -259,13 +259,13 @@ def _processor_seconds(mark: str) -> dict[int, float]:
 # ---- the tables ------------------------------------------------------------------------------------------------------
 
 
-def _print_costs(first: Side, second: Side, stock: Side) -> None:
-    print(f"{'':18}{'ours':>12}{'ours again':>12}{'plain way':>12}{'plain / ours':>14}")
+def _print_costs(first: Side, second: Side, baseline: Side) -> None:
+    print(f"{'':18}{'ours':>12}{'ours again':>12}{'baseline':>12}{'ratio':>14}")
     for name in ("wall", "processor_seconds", "device_seconds", "flops"):
-        one, two, plain = (getattr(side, name) for side in (first, second, stock))
+        ours, repeated, other = (getattr(side, name) for side in (first, second, baseline))
         shown = "{:12.3g}" if name == "flops" else "{:12.1f}"
-        print(f"{name:18}" + "".join(shown.format(value) for value in (one, two, plain))
-              + f"{2 * plain / (one + two):14.2f}")  # fmt: skip
+        print(f"{name:18}" + "".join(shown.format(value) for value in (ours, repeated, other))
+              + f"{2 * other / (ours + repeated):14.2f}")  # fmt: skip
 
 
 def _print_plan(planned: dict[str, Any], first: Side) -> None:
@@ -274,13 +274,13 @@ def _print_plan(planned: dict[str, Any], first: Side) -> None:
           f"times); really spent / planned distinct: {first.flops / shared:.4f}")  # fmt: skip
 
 
-def _print_scores(first: Side, second: Side, stock: Side) -> None:
+def _print_scores(first: Side, second: Side, baseline: Side) -> None:
     """Differences over cells in points, with 95% intervals of the bootstrap over cells."""
-    for name, one, other in (("ours - plain way", first, stock), ("ours - ours, other seed", first, second)):
-        cells = sorted(one.scores.keys() & other.scores.keys())
+    for name, left, right in (("ours - baseline", first, baseline), ("ours - ours, other seed", first, second)):
+        cells = sorted(left.scores.keys() & right.scores.keys())
         by_target = {target: [c for c in cells if c[3] == target] for target in dict.fromkeys(c[3] for c in cells)}
         for target, members in {"all": cells, **by_target}.items():
-            gaps = 100 * np.array([one.scores[cell] - other.scores[cell] for cell in members])
+            gaps = 100 * np.array([left.scores[cell] - right.scores[cell] for cell in members])
             draws = np.random.default_rng(0).integers(len(gaps), size=(2000, len(gaps)))
             low, high = np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975])
             print(f"{name}, {target}: {gaps.mean():+.2f} [{low:+.2f}, {high:+.2f}] points over {len(gaps)} cells, "

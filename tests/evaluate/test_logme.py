@@ -47,8 +47,8 @@ def by_fixed_point(vectors, column, rounds: int = 3000) -> float:
 @pytest.mark.parametrize(("examples", "width"), [(60, 5), (40, 20), (90, 30)])
 def test_the_score_is_the_mean_over_classes_of_the_evidence_that_fixed_point_iteration_finds(examples, width):
     vectors, labels = draw(examples, width)
-    wanted = np.mean([by_fixed_point(vectors, (labels == label) * 1.0) for label in range(3)])
-    assert score(vectors, labels) == pytest.approx(wanted, abs=1e-6)
+    expected = np.mean([by_fixed_point(vectors, (labels == label) * 1.0) for label in range(3)])
+    assert score(vectors, labels) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("examples", "width"), [(50, 4), (15, 30)])
@@ -56,10 +56,10 @@ def test_no_prior_and_no_noise_explain_the_labels_better(examples, width):
     vectors, labels = draw(examples, width)
     column = (labels == 0) * 1.0
     best = log_evidence(moments(vectors, column[:, None]))
-    others = [
+    densities = [
         density(vectors, column, alpha, beta) for alpha in np.logspace(-6, 6, 40) for beta in np.logspace(-6, 6, 40)
     ]
-    assert max(others) <= best < max(others) + 0.02
+    assert max(densities) <= best < max(densities) + 0.02
 
 
 def test_moments_of_batches_add_up():

@@ -91,7 +91,7 @@ def test_fitting_a_head_leaves_the_encoder_as_it_was():
     model, before = tiny_model(), tiny_model()
     fit_head(model, "token", toy("token"), batch_tokens=256, precision="fp32")
     pairs = zip(model.encoder.state_dict().values(), before.encoder.state_dict().values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
+    assert all(torch.equal(after, initial) for after, initial in pairs)
     assert isinstance(model.head("token"), LinearHead)
 
 
@@ -165,9 +165,9 @@ def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):
     rows = task.source.rows("test", "pivot")
     family = FAMILIES["token"]
     table = family.judge(family.predict(outputs, encoded, rows, task.labels), rows, task, "pivot")
-    found = store.statistics(chain.score)["retention/world/pos/before"]
-    assert {tuple(row) for row in found} <= {tuple(row) for row in table}
-    assert found.sum() < table.sum()
+    statistics = store.statistics(chain.score)["retention/world/pos/before"]
+    assert {tuple(row) for row in statistics} <= {tuple(row) for row in table}
+    assert statistics.sum() < table.sum()
 
 
 def test_a_target_phase_that_changes_nothing_retains_everything(store, tmp_path):
@@ -198,13 +198,13 @@ def test_retention_is_measured_before_the_target_weights_are_released(store, tmp
 
 
 def test_two_runs_of_a_chain_measure_the_same_retention(prepared, tmp_path):
-    found = []
+    runs = []
     for name in ("one", "other"):
         made = with_data_of(prepared, tmp_path / name)
         (chain,) = finish(study_file(tmp_path, {"intermediate": [["world/rte", "world/pos"]]}, scoring=ASKED), made)
-        found.append((unmeasured(made.score(chain.score)), made.statistics(chain.score)))
-    (one, first), (other, second) = found
-    assert one == other
+        runs.append((unmeasured(made.score(chain.score)), made.statistics(chain.score)))
+    (record, first), (repeated, second) = runs
+    assert record == repeated
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
@@ -217,8 +217,8 @@ AXES = {"intermediate": ["none", "world/rte", ["world/rte", "world/pos"]], "targ
 def test_only_chains_with_an_intermediate_and_a_target_phase_have_other_score_keys(tmp_path):
     plain = [chain for chain, _ in chains_of(study_file(tmp_path, AXES))]
     asked = [chain for chain, _ in chains_of(study_file(tmp_path, AXES, scoring=ASKED))]
-    assert [one.phases == other.phases for one, other in zip(plain, asked, strict=True)] == [True] * 6
-    changed = [one.cell for one, other in zip(plain, asked, strict=True) if one.score != other.score]
+    assert [chain.phases == asking.phases for chain, asking in zip(plain, asked, strict=True)] == [True] * 6
+    changed = [chain.cell for chain, asking in zip(plain, asked, strict=True) if chain.score != asking.score]
     assert [(cell.label, cell.target) for cell in changed] == [
         ("world/rte", "world/topic"), ("world/rte+world/pos", "world/topic"),
     ]  # fmt: skip

@@ -55,12 +55,14 @@ ELSEWHERE = ("roberta", "electra", "camembert", "xlm-roberta-xl", "deberta", "mp
 
 
 def shares_dropped(module: torch.nn.Module) -> dict[str, float]:
-    """What every layer drops in training, whether a layer of dropout does it or the attention itself."""
-    found = {}
+    """Share that every layer drops in training, whether a layer of dropout does it or the attention itself."""
+    shares = {}
     for name, inner in module.named_modules():
         drops = {"": inner.p} if isinstance(inner, torch.nn.Dropout) else vars(inner)
-        found |= {f"{name}.{key}": p for key, p in drops.items() if isinstance(p, float) and (not key or "drop" in key)}
-    return found
+        shares |= {
+            f"{name}.{key}": p for key, p in drops.items() if isinstance(p, float) and (not key or "drop" in key)
+        }
+    return shares
 
 
 @pytest.mark.parametrize("kind", [*SHAPES, *ELSEWHERE])
@@ -171,7 +173,7 @@ def test_a_trained_head_reads_the_last_layer_whatever_is_asked_for_retrieval(fam
 def test_layers_count_from_the_embedding_layer(kind):
     model = tiny_model(kind)
     data = toy("embedding")
-    layers = [found.array for found in layers_of(model, data, "embedding", (0, 1, 2, -1))]
+    layers = [vectors.array for vectors in layers_of(model, data, "embedding", (0, 1, 2, -1))]
     assert np.allclose(layers[2], layers[3], atol=1e-6)
     assert not np.allclose(layers[0], layers[1], atol=1e-3)
     with pytest.raises(ValueError, match="layer 3 of an encoder with 2 layers"):
@@ -181,8 +183,8 @@ def test_layers_count_from_the_embedding_layer(kind):
 def test_one_forward_pass_gives_every_layer():
     model, data = tiny_model(), toy("embedding")
     together = layers_of(model, data, "embedding", (0, 1, 2))
-    for layer, found in enumerate(together):
-        np.testing.assert_array_equal(found.array, layers_of(model, data, "embedding", (layer,))[0].array)
+    for layer, vectors in enumerate(together):
+        np.testing.assert_array_equal(vectors.array, layers_of(model, data, "embedding", (layer,))[0].array)
 
 
 def test_mean_pooling_includes_special_tokens_and_no_padding():

@@ -63,8 +63,8 @@ def test_the_loss_is_a_softmax_over_the_cosines_of_the_batch():
 
 def test_pairs_of_equal_text_are_no_wrong_answers_of_each_other():
     """Two copies of one pair have no wrong answer between them: nothing is left to lose."""
-    one = pairs(1, seed=0)
-    words, translation = one.tokens[: one.bounds[1]].tolist(), one.tokens[one.bounds[1] :].tolist()
+    pair = pairs(1, seed=0)
+    words, translation = pair.tokens[: pair.bounds[1]].tolist(), pair.tokens[pair.bounds[1] :].tolist()
 
     def twice(names: tuple[int, int]) -> Encoded:
         return from_sequences(

@@ -296,10 +296,10 @@ NO_ENCODERS = {
 
 @pytest.mark.parametrize("kind", NO_ENCODERS)
 def test_what_is_no_encoder_is_refused(kind, tmp_path, capsys):
-    shape, found = NO_ENCODERS[kind]
+    shape, reason = NO_ENCODERS[kind]
     save_configuration(tmp_path / "model", kind, **{"vocab_size": 300, "pad_token_id": 0, **shape})
     line = said(study(tmp_path, tmp_path / "model"), capsys)
-    assert found in line
+    assert reason in line
     assert kind in line
     assert "xlm-roberta" in line
 

@@ -84,9 +84,9 @@ def test_an_entrys_languages_decide_which_are_unseen(made_up):
 def test_licence_and_text_of_an_entry_are_in_the_plans_listing_and_in_the_report(monkeypatch, tmp_path):
     monkeypatch.setitem(CHECKPOINTS, "world/tiny", replace(CHECKPOINTS["world/tiny"], licence="GPL", text="old maps"))
     path = study_file(tmp_path, {"encoder": ["world/tiny"], "seed": [0]})
-    found, _ = reported(path, tmp_path)
-    assert found.plan["encoders"] == {"world/tiny": {"licence": "GPL", "text": "old maps"}}
-    assert "Encoder world/tiny: licence GPL, pretrained on old maps." in save(found, tmp_path).read_text()
+    results, _ = reported(path, tmp_path)
+    assert results.plan["encoders"] == {"world/tiny": {"licence": "GPL", "text": "old maps"}}
+    assert "Encoder world/tiny: licence GPL, pretrained on old maps." in save(results, tmp_path).read_text()
 
 
 def test_an_encoder_without_an_entry_has_its_configuration_and_nothing_else(tmp_path):

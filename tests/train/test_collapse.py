@@ -43,9 +43,9 @@ def retried(prepared, tmp_path_factory):
         path = study_file(folder, {**MIDDLE, "seed": [seed]}, intermediate={"collapse_margin": 1.0})
         (chain,) = finish(path, prepared)
         record = prepared.phase(chain.phases[1].key)
-        first, *others = (attempt["dev"] for attempt in record.attempts)
-        if first + 0.02 < max(others):
-            return seed, (first + max(others)) / 2 - record.majority
+        first, *later = (attempt["dev"] for attempt in record.attempts)
+        if first + 0.02 < max(later):
+            return seed, (first + max(later)) / 2 - record.majority
     raise AssertionError("no seed does better at its second or third attempt")
 
 
@@ -113,11 +113,11 @@ def test_the_number_of_retries_is_the_studys_and_part_of_the_phase(store, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("setting", "found"),
+    ("setting", "field"),
     [({"retries": -1}, "retries"), ({"retries": 1.5}, "retries"), ({"collapse_margin": 2}, "collapse_margin")],
 )
-def test_a_number_of_retries_or_a_margin_that_cannot_be_is_a_mistake_at_its_place(setting, found, tmp_path):
-    with pytest.raises(StudyError, match=rf"intermediate\.{found}"):
+def test_a_number_of_retries_or_a_margin_that_cannot_be_is_a_mistake_at_its_place(setting, field, tmp_path):
+    with pytest.raises(StudyError, match=rf"intermediate\.{field}"):
         plan_of(study_file(tmp_path, MIDDLE, intermediate=setting))
 
 
@@ -152,8 +152,8 @@ def test_an_interrupted_retried_phase_equals_an_undisturbed_one_bit_for_bit(retr
     for phase in chain.phases:
         assert unmeasured(disturbed.phase(phase.key)) == unmeasured(store.phase(phase.key))
     middle = chain.phases[1].key
-    one, other = (load_file(kept.weights(middle) / ENCODER_WEIGHTS) for kept in (store, disturbed))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    committed, repeated = (load_file(kept.weights(middle) / ENCODER_WEIGHTS) for kept in (store, disturbed))
+    assert all(torch.equal(committed[name], repeated[name]) for name in committed)
     assert unmeasured(disturbed.score(chain.score)) == unmeasured(store.score(chain.score))
 
 
@@ -183,12 +183,12 @@ def test_a_collapsed_intermediate_phase_has_no_weights_and_no_children(store, tm
 def test_other_chains_that_need_a_collapsed_phase_neither_train_nor_load_anything(store, tmp_path):
     axes = {**MIDDLE, "target": ["world/topic", "world/ner", "world/retrieval"]}
     path = study_file(tmp_path, axes, intermediate=HOPELESS)
-    (first, plan), *others = chains_of(path)
+    (first, plan), *later = chains_of(path)
     run(first, plan, store)
     before = store.keys("phases")
-    assert [events_of(chain, plan, store) for chain, plan in others] == [[], []]
+    assert [events_of(chain, plan, store) for chain, plan in later] == [[], []]
     assert store.keys("phases") == before
-    assert all(StoreIndex(store).to_train(chain) == () for chain, _ in others)
+    assert all(StoreIndex(store).to_train(chain) == () for chain, _ in later)
 
 
 def test_a_collapsed_pretraining_ends_its_chains(store, tmp_path):

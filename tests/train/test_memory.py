@@ -38,7 +38,7 @@ class SmallDevice:
         model.encoder.encoder.layer[0].register_forward_hook(self)
 
     def __call__(self, _layer: object, _inputs: object, hidden: torch.Tensor) -> None:
-        self.alive_at_retry += sum(one() is not None for one in self.kept)
+        self.alive_at_retry += sum(reference() is not None for reference in self.kept)
         self.kept.clear()
         if hidden.shape[0] * hidden.shape[1] > self.tokens:
             self.refused += 1
@@ -146,8 +146,8 @@ def test_scoring_without_memory_is_done_in_parts_with_the_same_outputs(family):
     outputs = score_all(model, encoded, family, batch_tokens=900)
     assert 0 < small.refused < 5  # later batches begin with what fitted
     for language, arrays in expected.items():
-        for one, other in zip(rows(arrays), rows(outputs[language]), strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-5)
+        for whole, halved in zip(rows(arrays), rows(outputs[language]), strict=True):
+            np.testing.assert_allclose(halved, whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "room"), [("sequence", 50), ("choice", 130), ("token", 50), ("span", 130)])
@@ -155,9 +155,9 @@ def test_features_are_read_in_parts_too(family, room):
     model = tiny_model()
     whole = list(linear_features(model, family, toy(family), 900, "fp32"))
     SmallDevice(model, room)
-    found = list(linear_features(model, family, toy(family), 900, "fp32"))
-    assert len(found) > len(whole)
-    vectors = [torch.cat([part.vectors for part in read]) for read in (whole, found)]
+    halved = list(linear_features(model, family, toy(family), 900, "fp32"))
+    assert len(halved) > len(whole)
+    vectors = [torch.cat([part.vectors for part in read]) for read in (whole, halved)]
     torch.testing.assert_close(*vectors, rtol=1e-4, atol=1e-5)
 
 

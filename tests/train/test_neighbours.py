@@ -76,9 +76,9 @@ def test_neighbours_are_by_angle():
     order = draw.permutation(300)
     foreign = pivot[order] * draw.uniform(0.1, 10, size=(300, 1))
     vectors = DeviceVectors(np.concatenate([pivot, foreign]).astype(np.float32), torch.device("cpu"))
-    found = vectors.nearest(np.arange(300), np.arange(300, 600), 1)
-    np.testing.assert_array_equal(order[found.keys[:, 0]], np.arange(300))
-    np.testing.assert_allclose(found.cosine, 1, atol=1e-5)
+    neighbours = vectors.nearest(np.arange(300), np.arange(300, 600), 1)
+    np.testing.assert_array_equal(order[neighbours.keys[:, 0]], np.arange(300))
+    np.testing.assert_allclose(neighbours.cosine, 1, atol=1e-5)
 
 
 def test_vectors_that_are_zero_or_no_number_are_near_to_nothing():

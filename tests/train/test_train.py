@@ -51,8 +51,8 @@ def trained(mixture, settings, evaluate=False, seed=0):
     return model, items
 
 
-def same(one, other):
-    return all(torch.equal(tensor, cpu_weights(other)[name]) for name, tensor in cpu_weights(one).items())
+def same(left, right):
+    return all(torch.equal(tensor, cpu_weights(right)[name]) for name, tensor in cpu_weights(left).items())
 
 
 VARIANTS = {
@@ -108,10 +108,10 @@ def test_a_branch_of_another_runs_trunk_is_the_run_done_alone(mixture, tmp_path)
         state = through_files(reached(mixture, replace(WSD, steps=99), settings.decay_start, state), tmp_path)
         branch, branched = ended(mixture, settings, seed=7, resume=state)
         assert same(alone, branch)
-        one, other = last.snapshot(), branched.snapshot()
-        assert one["values"] == other["values"]
-        assert one["tensors"].keys() == other["tensors"].keys()
-        assert all(torch.equal(tensor, other["tensors"][name]) for name, tensor in one["tensors"].items())
+        first, second = last.snapshot(), branched.snapshot()
+        assert first["values"] == second["values"]
+        assert first["tensors"].keys() == second["tensors"].keys()
+        assert all(torch.equal(tensor, second["tensors"][name]) for name, tensor in first["tensors"].items())
 
 
 def test_a_larger_volume_goes_on_from_the_trunk_of_a_smaller_one(tmp_path):
@@ -141,10 +141,10 @@ def test_a_run_may_go_on_from_before_its_first_step(tmp_path):
 
 
 def test_two_runs_are_equal_and_seeds_differ():
-    one, other = trained(MIXED, SETTINGS)[0], trained(MIXED, SETTINGS)[0]
+    first, second = trained(MIXED, SETTINGS)[0], trained(MIXED, SETTINGS)[0]
     reseeded = trained(MIXED, replace(SETTINGS, seed=2))[0]
-    assert same(one, other)
-    assert not same(one, reseeded)
+    assert same(first, second)
+    assert not same(first, reseeded)
 
 
 @pytest.mark.parametrize("family", TRAINED)
@@ -197,15 +197,15 @@ def test_the_last_weights_are_kept_where_the_study_says_so():
     assert all(torch.equal(tensor, last[1][name]) for name, tensor in cpu_weights(model).items())
 
 
-def test_an_evaluation_is_told_of_its_step_before_it_has_a_score():
-    told = []
+def test_an_evaluation_is_given_its_step_before_it_has_a_score():
+    evaluated = []
 
     def evaluate(progress):
-        told.append((progress.step, progress.steps, progress.dev))
+        evaluated.append((progress.step, progress.steps, progress.dev))
         return 0.0
 
     list(fit(tiny_model(), ONE, replace(SETTINGS, evaluations=3), evaluate))
-    assert told == [(4, 12, None), (8, 12, None), (12, 12, None)]
+    assert evaluated == [(4, 12, None), (8, 12, None), (12, 12, None)]
 
 
 def test_dropout_is_off_while_dev_is_scored_and_on_again_after():
@@ -279,8 +279,8 @@ def test_biases_and_norms_do_not_decay():
 
 
 def rates(**settings):
-    told = FitSettings(learning_rate=2.0, seed=0, **settings)
-    return [rate(step, told) for step in range(1, told.steps + 1)]
+    schedule = FitSettings(learning_rate=2.0, seed=0, **settings)
+    return [rate(step, schedule) for step in range(1, schedule.steps + 1)]
 
 
 def test_linear_rises_and_falls():
@@ -298,9 +298,9 @@ def test_before_its_decay_wsd_does_not_depend_on_the_length():
 
 
 def test_a_warm_up_that_reaches_into_the_decay_ends_low_all_the_same():
-    found = rates(steps=10, warmup_steps=20, schedule="wsd", decay=0.5)
-    assert found[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    assert found[-1] == pytest.approx(2 * (1 - 0.8**0.5))
+    late = rates(steps=10, warmup_steps=20, schedule="wsd", decay=0.5)
+    assert late[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert late[-1] == pytest.approx(2 * (1 - 0.8**0.5))
 
 
 @pytest.mark.parametrize("schedule", ["linear", "constant"])

@@ -1,6 +1,6 @@
-"""The plain way: Ray Tune as it comes, each trial a chain of Hugging Face Trainers, scored language by language.
+"""Baseline: stock Ray Tune, each trial a chain of Hugging Face Trainers, scored language by language.
 
-    python benchmarks/stock.py SPEC RESULTS        (benchmarks/whole.py writes SPEC and reads RESULTS, both JSON)
+    python benchmarks/trainer_baseline.py SPEC RESULTS    (benchmarks/whole.py writes SPEC and reads RESULTS, both JSON)
 
 What people write who want this grid: `grid_search` over chains, `AutoModelFor...` from the folder that the phase before
 has saved, dynamic padding, `predict` per language. Rows, tokens and metrics come from sweep.tasks.table, so both sides
@@ -178,7 +178,7 @@ def score(trainer: Any, task: Task, language: str, rows: list[Row], tokenizer: A
 
 def count_flops(model: Any, task: Task, spent: list[float]) -> None:
     """Adds what every forward pass (and its backward pass) costs to `spent`."""
-    shape = shape_of(model.config.to_dict(), "the plain way's encoder")
+    shape = shape_of(model.config.to_dict(), "the baseline's encoder")
 
     def before(module: Any, _arguments: Any, named: dict[str, Any]) -> None:
         tokens, length = named["input_ids"].numel(), named["input_ids"].shape[1]
@@ -197,7 +197,7 @@ def main() -> None:
     import ray
     from ray import tune
 
-    folder = tempfile.mkdtemp(prefix="stock-", dir="/tmp")
+    folder = tempfile.mkdtemp(prefix="baseline-", dir="/tmp")
     here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     ray.init(
         address="local", num_cpus=spec["cores"], include_dashboard=False, _temp_dir=folder, log_to_driver=False,
