@@ -40,9 +40,7 @@ def main() -> None:
         _units(rows, arguments.width, seed) for seed, rows in enumerate((arguments.queries, arguments.keys))
     )
     queries, keys = queries.to(device), keys.to(device)
-    size = (
-        (GPU_BLOCK_BYTES if device.type == "cuda" else BLOCK_BYTES) if arguments.mib is None else arguments.mib << 20
-    )
+    size = (GPU_BLOCK_BYTES if device.type == "cuda" else BLOCK_BYTES) if arguments.mib is None else arguments.mib << 20
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     rows, columns = block_shape(len(queries), len(keys), size)
     print(f"{name}, {arguments.threads} threads, torch {torch.__version__}")

@@ -162,7 +162,7 @@ def _replay(folder: Path, seed: int, follow: bool, number: int) -> dict[Cell, li
         ledger.close()
     return {
         state.cell: [
-            _candidate(state.first_results[index].value, costs, state.started[index]) for index in range(state.count)
+            _candidate(state.first_results[index].dev, costs, state.started[index]) for index in range(state.count)
         ]
         for state in admission.cells
         if state.cell.intermediate

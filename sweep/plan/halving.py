@@ -62,7 +62,7 @@ def planned_end(plan: Plan, chain: Chain) -> tuple[float, bool]:
 
 
 def rung_step(steps: int, evaluations: int, rung: float) -> int:
-    """The step of the dev evaluation at a rung; see schedule.evaluated_steps."""
+    """The step of the dev evaluation at a rung; see evaluated_steps in sweep/train/loop.py."""
     return max(round(steps * round(rung * evaluations) / evaluations), 1)
 
 

@@ -20,8 +20,8 @@ joshi_low            class at most 2
 cc100_small          less than 1 GB of text in CC-100
 unseen               not among the pretraining languages of the encoder at hand, of the 50 of XTREME and XTREME-R
 
-A study asks for them in `report: {groups: [...]}`; its own, in `language_groups`, are always reported. Facts about
-languages are in tasks/resources, what encoders have seen in planning/registry.
+A study asks for them in `report: {groups: [...]}`; its own, in `language_groups`, are always reported. What encoders
+have seen is in sweep/models/registry.py.
 """
 
 from __future__ import annotations

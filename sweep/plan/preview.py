@@ -1,10 +1,10 @@
-"""Previews: which intermediate settings are ranked for which targets, as a plan with short phases.
+"""Previews of intermediate settings: a plan with short phases whose results are ranked for each target.
 
 How well the published encoder's vectors explain a target's labels says nothing about an intermediate task. So every
 setting gets a short phase, EXAMPLES of each of its tasks seen once, shared by all targets; what it leaves is judged by
-LogME on EXAMPLES of the target's English training data, in one forward pass (evaluate.transferability). It is a guess:
-Poth et al. 2021 (arXiv 2104.08247), who compare such guesses, judge whole intermediate phases. Reports therefore show
-what a guess would have cost wherever all of a target's settings were run.
+LogME on EXAMPLES of the target's English training data, in one forward pass (sweep/evaluate/transferability.py). It is
+a guess: Poth et al. 2021 (arXiv 2104.08247), who compare such guesses, judge whole intermediate phases. Reports
+therefore show what a guess would have cost wherever all of a target's settings were run.
 
 Volumes and chain budgets of a setting share its preview. Targets that no linear head can answer have none.
 """

@@ -1,11 +1,4 @@
-"""Values that a plan is made of: recipe, phase, cell, chain, learning-rate grids, scoring settings.
-
-A point holds an index per axis.
-
-Translations are found by vectors of a middle layer: the one that the registry has for the encoder (mBERT 8 of 12, XLM-R
-large 14 of 24), else `default_layer`, a rule that gives these two, and the same relative depth elsewhere. A task that a
-target phase trained is read where it was trained: at the last layer.
-"""
+"""Values that a plan is made of: recipes, phases, chains, points of learning-rate grids, scoring settings."""
 
 from __future__ import annotations
 
@@ -121,7 +114,7 @@ def attempt_seed(seed: int, attempt: int) -> int:
     return seed if attempt == 0 else int(fingerprint([seed, attempt])[:8], 16)
 
 
-Point = tuple[int, ...]
+Point = tuple[int, ...]  # an index per kind of phase, into its learning rates
 
 
 @cache
@@ -167,14 +160,19 @@ def _apart(sizes: Sequence[int], left: Point, right: Point) -> float:
 
 
 def default_layer(layers: int) -> int:
-    """Two thirds up in an encoder of at most 12 layers, 7/12 in a deeper one."""
+    """The layer whose vectors find translations, where the registry has none for an encoder of so many layers.
+
+    Two thirds up in an encoder of at most 12 layers, 7/12 in a deeper one: the rule that gives mBERT's 8 of 12 and the
+    14 of 24 of XLM-R large, and the same relative depth elsewhere.
+    """
     return round(layers * (2 / 3 if layers <= 12 else 7 / 12))
 
 
 def scoring_settings(study: Study, task: Task, encoder: EncoderSource) -> dict[str, Any]:
     """Scoring settings of the study that count for a task; layers count from the embedding layer, 0.
 
-    The first layer is the one that counts; the others are shown beside it.
+    The first layer is the one that counts; the others are shown beside it. A task that a target phase trained is read
+    where it was trained: at the last layer.
     """
     settings: dict[str, Any] = {"examples": study.scoring.examples, **task.family.scoring_settings(task)}
     if not task.family.vectors:

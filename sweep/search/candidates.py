@@ -1,7 +1,7 @@
 """Learning rates of a cell's candidates: start-up points, then Optuna, then the winner.
 
-Start-up points are fixed, but for the last one: it takes up what was best in cells that the plan's order puts before
-this one and that train one of its phases (sweep.plan.order says which), as far as candidates of the same
+Start-up points are fixed, but for the last one, the warm start: it takes up what was best in cells that the plan's
+order puts before this one and that train one of its phases (sweep/plan/order.py), as far as candidates of the same
 number go. Kinds of phase of which they know nothing keep the fixed point's rate.
 
 A suggestion is a pure function of the cell and of the finished candidates before it. No Optuna study lives between
@@ -22,10 +22,10 @@ from sweep.plan.recipe import Point, Rates, nearest, rates_at
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """A candidate and its dev score; None where it failed or collapsed before its target phase."""
+    """Learning rates of a candidate and the dev score that they have reached."""
 
-    rates: Mapping[str, float]
-    value: float | None
+    rates: Mapping[str, float]  # by kind of phase
+    dev: float | None  # 0..1; None where it failed or collapsed before its target phase
     collapsed: bool = False
 
 
@@ -55,7 +55,7 @@ def winner(tried: Mapping[int, CandidateResult]) -> int | None:
 
 def ranked(tried: Mapping[int, CandidateResult]) -> list[int]:
     """Numbers of the candidates that have a dev score, the best first, the earlier first among equals."""
-    finished = {number: result.value for number, result in tried.items() if result.value is not None}
+    finished = {number: result.dev for number, result in tried.items() if result.dev is not None}
     return sorted(finished, key=lambda number: (-finished[number], number))
 
 
@@ -80,7 +80,7 @@ def _asked(seed: int, grid: Mapping[str, tuple[float, ...]], before: Sequence[Ca
         point = dict(zip(grid, _point(grid, result.rates), strict=True))
         params = {kind: point[kind] for kind in space}
         # Optuna forgets a failed trial, but a collapsed one says where not to look: no metric is below 0.
-        value = 0.0 if result.collapsed else result.value
+        value = 0.0 if result.collapsed else result.dev
         state = optuna.trial.TrialState.COMPLETE if value is not None else optuna.trial.TrialState.FAIL
         study.add_trial(optuna.create_trial(params=params, distributions=space, value=value, state=state))
     asked = study.ask(fixed_distributions=space).params

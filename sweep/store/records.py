@@ -35,7 +35,7 @@ class PhaseRecord:
     resumes: str | None = None  # key of the trunk segment that it went on from; its costs are those after it
     precision: str = ""  # really used: fp32 or bf16, or both, where it was resumed elsewhere
     device: str = ""  # such as "cpu: AMD EPYC 9B45" or "cuda: NVIDIA H100", or several
-    kernels: str = ""  # of a CPU: whose linear layers and dropout (training/cpu_kernels.py)
+    kernels: str = ""  # of a CPU: whose linear layers and dropout (sweep/models/cpu_kernels.py)
 
     @property
     def dead_end(self) -> bool:
