@@ -35,7 +35,7 @@ class Shares(Model):
     @model_validator(mode="after")
     def _whole(self) -> Shares:
         if abs(self.intermediate + self.target - 1) > 1e-9:
-            raise PydanticCustomError("shares", "two shares that are 1 together are expected")
+            raise PydanticCustomError("shares", "two shares that add up to 1 are expected")
         return self
 
 
@@ -86,7 +86,7 @@ class Axes(Model):
             if NONE in tasks:
                 raise PydanticCustomError("none", "'none' alone, or tasks without it, are expected")
             if joined := [task for task in tasks if "+" in task]:
-                expected = "names without '+', which joins the tasks of a phase, are expected, {item} has one"
+                expected = "names without '+' are expected (it joins the tasks of a phase), not {item}"
                 raise PydanticCustomError("plus", expected, {"item": joined[0]})
             no_item_twice(tasks)
         no_item_twice(["+".join(sorted(tasks)) or NONE for tasks in value])
@@ -98,9 +98,7 @@ class Axes(Model):
         items = value if isinstance(value, tuple) else ()
         for name in (name for item in items for name in (item if isinstance(item, tuple) else [item])):
             if isinstance(name, str) and BETWEEN in name:
-                expected = (
-                    "names without '{between}', which stands between those of a cell, are expected, {item} has it"
-                )
+                expected = "names without '{between}' are expected (it separates the names of a cell), not {item}"
                 raise PydanticCustomError("bar", expected, {"between": BETWEEN, "item": name})
         return value
 

@@ -124,7 +124,7 @@ def _mistake(error: ErrorDetails, content: Mapping[str, Any], kind: Any, where: 
         expected = f"one of {', '.join(known)} is expected"
         return StudyError(place, f"the unknown key {loc[-1]!r}", expected, nearest(str(loc[-1]), known))
     if error["type"] == "missing":
-        expected = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one value more"
+        expected = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one more value"
         return StudyError(place, "nothing", f"{expected} is expected{_meaning(kind, loc)}")
     hint = context.get("nearest")
     if error["type"] == "literal_error":

@@ -40,7 +40,7 @@ class RateGrid(Model):
         if not (0 < low <= high < 10) or (low == high) != (self.points == 1):
             raise PydanticCustomError("grid", "two rates, the lower first, and at least 2 points are expected")
         if self.first is not None and not low <= self.first <= high:
-            raise PydanticCustomError("grid", "as 'first' a rate between the two of 'log' is expected")
+            raise PydanticCustomError("grid", "'first' is expected to lie between the two rates of 'log'")
         return self
 
     def values(self) -> tuple[float, ...]:
@@ -77,7 +77,7 @@ class Sampling(Model):
     @model_validator(mode="after")
     def _no_more_than_all(self) -> Sampling:
         if sum(self.ratios.values()) > 1 + 1e-9:
-            raise PydanticCustomError("ratios", "ratios of at most 1 together are expected")
+            raise PydanticCustomError("ratios", "ratios that add up to at most 1 are expected")
         return self
 
     def shares(self, sizes: Mapping[str, float]) -> dict[str, float]:

@@ -57,7 +57,7 @@ def no_item_twice(items: Sequence[object]) -> None:
     """Raises PydanticCustomError with the first item that occurs twice."""
     for item, count in Counter(items).items():
         if count > 1:
-            raise PydanticCustomError("twice", "every value once is expected, {item} stands twice", {"item": str(item)})
+            raise PydanticCustomError("twice", "distinct values are expected, {item} occurs twice", {"item": str(item)})
 
 
 UNITS = {
@@ -128,7 +128,7 @@ def as_duration(value: object) -> object:
     expected = f"a time on the clock in {', '.join(DURATIONS)} is expected, as in '8h' or '90 min'"
     if match is None or match[2] not in DURATIONS:
         hint = {"nearest": nearest(match[2], DURATIONS) if match else None}
-        raise PydanticCustomError("duration", "{wanted}", {"wanted": expected, **hint})
+        raise PydanticCustomError("duration", "{expected}", {"expected": expected, **hint})
     try:
         seconds = float(match[1]) * DURATIONS[match[2]]
     except ValueError:
@@ -149,7 +149,7 @@ def as_bytes(value: object) -> object:
     if match is None or match[2] not in SIZES:
         hint = {"nearest": nearest(match[2], SIZES) if match else None}
         expected = f"0, or a size in {', '.join(SIZES)} is expected, as in '20 GB'"
-        raise PydanticCustomError("size", "{wanted}", {"wanted": expected, **hint})
+        raise PydanticCustomError("size", "{expected}", {"expected": expected, **hint})
     return float(match[1]) * SIZES[match[2]]
 
 
@@ -160,10 +160,10 @@ def as_budget(value: object) -> object:
     match = re.fullmatch(r"\s*([-+0-9.eE_]+)\s*([A-Za-z-]+)\s*", value) if isinstance(value, str) else None
     expected = "an amount and one of " + ", ".join(UNITS)
     if match is None:
-        raise PydanticCustomError("budget", "{wanted} is expected, as in '2 device-hours'", {"wanted": expected})
+        raise PydanticCustomError("budget", "{expected} is expected, as in '2 device-hours'", {"expected": expected})
     if (unit := match[2].lower()) not in UNITS:
         hint = nearest(match[2], UNITS) or nearest(f"device-{match[2]}", UNITS)
-        raise PydanticCustomError("budget", "{wanted} is expected", {"wanted": expected, "nearest": hint})
+        raise PydanticCustomError("budget", "{expected} is expected", {"expected": expected, "nearest": hint})
     name, factor = UNITS[unit]
     try:
         number = float(match[1]) * factor

@@ -115,7 +115,7 @@ class Columns:
         shown = spelling(value)
         spellings = ", ".join(islice(self.spellings, 20)) + (", ..." if len(self.spellings) > 20 else "")
         expected = (
-            f"add it to `labels`, or its rows to `skip`; known are {spellings or 'the numbers of options, from 0'}"
+            f"add it to `labels`, or its rows to `skip`; labels are {spellings or 'the numbers of options, from 0'}"
         )
         raise DataError(where, f"the label {shown!r}", expected, nearest(shown, self.spellings))
 
@@ -178,7 +178,7 @@ def _value(raw: Raw, spec: Any, where: str) -> Any:
         chosen = str(_column(raw, spec["by"], where))
         if chosen not in spec:
             values = ", ".join(name for name in spec if name != "by")
-            raise DataError(where, f"{chosen!r} in column {spec['by']!r}", f"`columns` has a text for {values}")
+            raise DataError(where, f"{chosen!r} in column {spec['by']!r}", f"`columns` has entries for {values}")
         return _value(raw, spec[chosen], where)
     if isinstance(spec, (list, tuple)):
         return [_value(raw, item, where) for item in spec]
@@ -269,7 +269,7 @@ class PartedSource(ABC, Generic[AnyPart]):
             dev = drawn_as_dev(self.parts(split, language)[0].columns.family, [row for _, row in located], share)
         except ValueError as error:
             place = self.part_place(self.parts(split, language)[0], language)
-            problem = f"rows that belong together, {len(located)} of them, which no share can divide"
+            problem = f"{len(located)} rows that all belong to one unit, which no share can divide"
             expected = f"rows of two passages, documents or texts at least, or a file in {self.where}.dev, are expected"
             raise DataError(place, problem, expected) from error
         return (entry for entry, is_dev in zip(located, dev.tolist(), strict=True) if is_dev == (split == "dev"))

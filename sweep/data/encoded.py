@@ -277,7 +277,7 @@ def open_encoded(path: Path) -> Encoded:
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise StoreError(path, f"a damaged file of encoded data ({error})", "delete it, it is made again") from error
+        raise StoreError(path, f"damaged encoded data ({error})", "delete the file; it is made again") from error
 
 
 def _view(values: Any) -> NDArray[Any]:

@@ -75,9 +75,11 @@ def document(path: Path, pairs: Pairs | None = None) -> Any:
     try:
         return parsed("\n".join(line for _, line in text_lines(path)), pairs)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}", f"broken JSON ({error.msg})", "repair or fetch the file") from error
+        raise DataError(
+            f"{path}:{error.lineno}", f"broken JSON ({error.msg})", "repair the file or fetch it again"
+        ) from error
     except ValueError as error:
-        raise DataError(path, f"broken JSON ({error})", "repair or fetch the file") from error
+        raise DataError(path, f"broken JSON ({error})", "repair the file or fetch it again") from error
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

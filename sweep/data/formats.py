@@ -175,7 +175,7 @@ def _conllu(path: Path, layout: Layout) -> Numbered:
 
 
 def _conll(path: Path, layout: Layout) -> Numbered:
-    """Reader of columns parted by tabs, or spaces in lines without a tab. `#` begins no comment: it is a word here."""
+    """Reader of columns separated by tabs, or by spaces in lines without a tab. `#` is a word here, no comment."""
 
     def words() -> Words:
         document = None
@@ -218,7 +218,9 @@ def _sentences(path: Path, words: Words, columns: Sequence[int]) -> Numbered:
             continue
         within = unit
         if len(fields) < max(columns):
-            raise DataError(f"{path}:{number}", f"{len(fields)} columns", f"column {max(columns)} is asked for")
+            raise DataError(
+                f"{path}:{number}", f"{len(fields)} columns", f"the description names column {max(columns)}"
+            )
         kept.append([fields[column - 1] for column in columns])
         lines.append(number)
 
@@ -234,7 +236,7 @@ def _conllu_written(path: Path, layout: Layout) -> Numbered:
         if line.strip():
             fields = line.split("\t")
             if len(fields) != COLUMNS:
-                expected = f"a line of CoNLL-U has {COLUMNS}, parted by tabs"
+                expected = f"a line of CoNLL-U has {COLUMNS}, separated by tabs"
                 raise DataError(f"{path}:{number}", f"{len(fields)} columns", expected)
             first = first if sentence else number
             sentence.append(fields)
@@ -279,7 +281,7 @@ def _parallel(path: Path, layout: Layout) -> Numbered:
         if line is None or translation is None:
             shorter, at = (path, translation) if line is None else (layout.pair, line)
             expected = "the two files must have the same number of lines"
-            raise DataError(f"{shorter}:{at[0]}", "the end of the file before the end of the other", expected)
+            raise DataError(f"{shorter}:{at[0]}", "fewer lines than in the other file", expected)
         yield line[0], {"text": line[1], "pair": translation[1]}
 
 

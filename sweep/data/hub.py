@@ -125,7 +125,9 @@ def _at(part: HubPart, language: str, version: str | None, place: str) -> Iterab
         return _converted(part, revision, f"{config or 'default'}/{split}", place)
     local = Path(part.id).is_dir()
     if local and version and _folder_digest(Path(part.id)) != version:
-        raise DataError(place, "a folder that has changed since the study began", "restore it or begin a new study")
+        raise DataError(
+            place, "a folder that has changed since the study started", "restore the folder or start a new study"
+        )
     return _loaded(part, config, split, None if local else revision or None, place)
 
 
@@ -269,7 +271,7 @@ def _check_commit(data: Any, commit: str, place: str) -> None:
     commits = {Path(file["filename"]).parent.name for file in data.cache_files}
     if commits and commits != {commit}:
         problem = f"commit {', '.join(sorted(commits))} in the local cache"
-        raise DataError(place, problem, f"the study was begun with {commit}: go online to fetch it")
+        raise DataError(place, problem, f"the study uses {commit}: go online to fetch it")
 
 
 def version_of(part: HubPart) -> str:

@@ -45,7 +45,9 @@ def _identified(path: Path) -> dict[str, tuple[int, str]]:
     sentences: dict[str, tuple[int, str]] = {}
     for number, (name, text) in _fields(path):
         if name in sentences:
-            raise DataError(f"{path}:{number}", f"the id {name!r} of line {sentences[name][0]} again", "ids stand once")
+            raise DataError(
+                f"{path}:{number}", f"the id {name!r} of line {sentences[name][0]} again", "distinct ids are expected"
+            )
         sentences[name] = number, text
     return sentences
 
@@ -56,7 +58,7 @@ def _fields(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
         if not line.strip():
             continue
         if not tab or not name or not text.strip():
-            raise DataError(f"{path}:{number}", repr(line[:40]), "an id, a tab and what belongs to it are expected")
+            raise DataError(f"{path}:{number}", repr(line[:40]), "an id, a tab and a text or second id are expected")
         yield number, (name, text)
 
 

@@ -162,12 +162,12 @@ def _read(task: Task, source: LocalSource | HubSource, split: str, language: str
     contents, place, family = _SplitContents(), source.where, task.family
     for place, row in source.located(split, language):
         if problem := family.check(row, task.labels) or (split == "train" and family.check_to_train(row)):
-            raise DataError(place, problem, f"correct the file, or what {source.where} says of it")
+            raise DataError(place, problem, f"correct the file, or its description in {source.where}")
         contents.add(task, row)
     if family.scheme(task.labels) is not None and not contents.labels:
         part = place.rpartition(":")[0]
         found_none = f"no {family.classed} with a tag in the {split} data"
-        raise DataError(part, found_none, "data whose tags are not hidden would do")
+        raise DataError(part, found_none, "test data with its tags is needed")
     return contents
 
 
@@ -201,8 +201,8 @@ def _weak_dev_sets(task: Task, where: str, parts: Mapping[tuple[str, str], _Spli
             continue
         if len(dev.answers) == 1 and None not in dev.answers:
             yield (
-                f"{where}.dev: one answer is right for all {dev.rows} rows in {language}: it cannot tell a phase that"
-                " learned nothing, and selects nothing"
+                f"{where}.dev: one answer is right for all {dev.rows} rows in {language}: it cannot show whether a"
+                " phase has learned anything, nor select checkpoints"
             )
         elif dev.rows < MIN_DEV_ROWS:
-            yield f"{where}.dev: {dev.rows} rows in {language} can hardly tell a phase that learned nothing"
+            yield f"{where}.dev: {dev.rows} rows in {language} can hardly show whether a phase has learned anything"

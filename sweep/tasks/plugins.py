@@ -68,12 +68,12 @@ def _module(name: str, where: object, folder: Path | None) -> ModuleType:
         raise StudyError(where, f"no module {name!r} {beside}on sys.path", EXPECTED, nearest(name, names)) from missing
     except Exception as fault:
         problem = f"the module {name!r}, which cannot be imported ({type(fault).__name__}: {fault})"
-        raise StudyError(where, problem, "a module without a fault is expected") from fault
+        raise StudyError(where, problem, "correct the module") from fault
     file = _file(module)
     beside_study = folder / f"{name.replace('.', '/')}.py" if folder is not None else file
     if beside_study is not None and beside_study.is_file() and file != beside_study.resolve():
-        problem = f"the module {name!r} beside the study file, while {file or 'Python itself'} has that name"
-        raise StudyError(where, problem, "another name for your own is expected")
+        problem = f"the module {name!r} beside the study file, but {file or 'Python itself'} has that name, too"
+        raise StudyError(where, problem, "rename your module")
     if name not in _digests:
         _digests[name] = file_digest(file) if file is not None else ""
     return module

@@ -72,7 +72,7 @@ def details(name: str) -> str:
     task, source = facts(name), TASKS[name].source
     scheme = {None: "", RAW: " of runs of equal tags"}.get(task["scheme"], f" of entities in {task['scheme']}")
     about = [("source", ", ".join(task["source"])), ("licence", task["licence"])]
-    about += [("needed", source.wanted)] if isinstance(source, MissingSource) else []
+    about += [("needed", source.expected)] if isinstance(source, MissingSource) else []
     about += [("overlap", f"{name} and {other} {reason}") for other, reason in task["overlap"].items()]
     averaged = [
         (version, f"averages over {' '.join(languages) or 'one pool of all languages'}")

@@ -252,7 +252,7 @@ class TokenFamily(Family):
         """Row of words and their tags' integers, without those in `omit`. Raises DataError with the word's line."""
         tags = columns.value(raw, "tags", where)
         if not isinstance(tags, (list, tuple)):
-            raise DataError(where, f"{type(tags).__name__} {tags!r} as tags", "a list of them is expected")
+            raise DataError(where, f"{type(tags).__name__} {tags!r} as tags", "a list of tags is expected")
         words = columns.texts(raw, "words", where)
         if len(words) != len(tags):
             raise DataError(where, f"{len(words)} words but {len(tags)} tags", "a tag for every word is expected")

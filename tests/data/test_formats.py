@@ -246,7 +246,9 @@ def test_a_word_line_without_number_is_no_conllu(file):
 
 
 def test_a_column_that_is_not_there_is_named_by_line(file):
-    assert "data.txt:4: found 5 columns; column 7 is asked for" in problem(file(CONLLU), "conllu", numbers=(2, 7))
+    assert "data.txt:4: found 5 columns; the description names column 7" in problem(
+        file(CONLLU), "conllu", numbers=(2, 7)
+    )
 
 
 def test_two_columns_are_parted_by_tab_or_by_space(file):
@@ -279,7 +281,7 @@ def test_line_n_of_one_file_translates_line_n_of_the_other(file):
 
 def test_parallel_files_of_different_length_are_refused(file):
     one, other = file("a\nb\n", "x.de"), file("A\n", "x.en")
-    assert "x.en:2: found the end of the file" in problem(one, "parallel", pair=other)
+    assert "x.en:2: found fewer lines than in the other file" in problem(one, "parallel", pair=other)
 
 
 def test_a_block_of_lines_is_a_record(file):

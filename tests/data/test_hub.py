@@ -159,7 +159,7 @@ def test_a_local_folder_is_resolved_to_the_digest_of_its_files(xnli):
     assert source == source.resolve()
     assert len(source.rows("train", "en")) == 3
     (xnli / "README.md").write_text((xnli / "README.md").read_text() + "\nchanged\n")
-    with pytest.raises(DataError, match="a folder that has changed since the study began"):
+    with pytest.raises(DataError, match="a folder that has changed since the study started"):
         source.rows("train", "en")
 
 

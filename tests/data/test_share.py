@@ -114,5 +114,5 @@ def test_a_named_unit_is_never_divided_and_is_part_of_what_train_and_dev_depend_
 
 
 def test_one_passage_cannot_be_divided_and_the_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"train\.jsonl: found rows that belong together, 40 of them.*tasks\.case\.dev"):
+    with pytest.raises(DataError, match=r"train\.jsonl: found 40 rows that all belong to one unit.*tasks\.case\.dev"):
         jsonl(tmp_path, 0.2, unit={"by": "label", "a": "{all}", "b": "{all}"}).rows("dev", "en")

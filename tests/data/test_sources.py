@@ -628,7 +628,7 @@ def test_mistakes_of_all_parts_are_named_at_once_and_what_they_share_once(folder
 
 
 def test_a_label_that_stands_twice_is_refused(folder):
-    assert "tasks.topics.labels: found ['1', 1]; every value once is expected" in study_error(folder, labels=["1", 1])
+    assert "tasks.topics.labels: found ['1', 1]; distinct values are expected" in study_error(folder, labels=["1", 1])
 
 
 def models(kind):
@@ -683,7 +683,7 @@ def test_a_label_outside_of_the_mapping_is_named_by_line_with_the_nearest(folder
     write(folder / "deu/test.tsv", "sentence\tcategory\na\tsports\nb\tTravel\n")
     message = data_error(lambda: task(folder).source.rows("test", "de"))
     assert "test.tsv:3: found the label 'Travel'" in message
-    assert "known are sports, travel; did you mean 'travel'?" in message
+    assert "labels are sports, travel; did you mean 'travel'?" in message
 
 
 def test_a_column_that_the_file_lacks_is_named_with_those_it_has(folder):

@@ -109,7 +109,7 @@ def test_all_languages_are_more_data_unless_a_volume_makes_them_equal(tmp_path):
         ({"intermediate": ["none"], "source": ["en"]}, ["axes.source[0]", "'en'"]),
         ({"intermediate": ["world/nli"], "source": []}, ["axes.source", "at least one value"]),
         ({"intermediate": ["world/nli"], "source": "en"}, ["axes.source: found 'en'", "a list"]),
-        ({"intermediate": ["world/nli"], "source": [NEAR, NEAR]}, ["axes.source", "svo85 stands twice"]),
+        ({"intermediate": ["world/nli"], "source": [NEAR, NEAR]}, ["axes.source", "svo85 occurs twice"]),
     ],
 )
 def test_a_source_that_no_task_has_is_one_line_with_its_place(axes, said, tmp_path):

@@ -188,7 +188,7 @@ def test_another_budget_keeps_the_keys_of_all_others(tmp_path):
 BUDGET = "axes.chain_budget"
 MISTAKES = [
     ({"chain_budget": {"flops": []}}, {}, [f"{BUDGET}.flops: found an empty list"]),
-    ({"chain_budget": {"flops": [1e9, 1e9]}}, {}, [f"{BUDGET}.flops", "stands twice"]),
+    ({"chain_budget": {"flops": [1e9, 1e9]}}, {}, [f"{BUDGET}.flops", "occurs twice"]),
     ({"chain_budget": {"flops": [-1]}}, {}, [f"{BUDGET}.flops[0]: found -1", "above 0"]),
     ({"chain_budget": {"flops": ["much"]}}, {}, [f"{BUDGET}.flops[0]: found 'much'", "a number"]),
     ({"chain_budget": [1e9]}, {}, [BUDGET, "a mapping"]),

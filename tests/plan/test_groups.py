@@ -103,7 +103,7 @@ def test_languages_of_which_nothing_is_known_are_in_no_group_and_the_plan_says_s
         ({"report": {"groups": ["joshi_lo"]}}, ["report.groups[0]", "'joshi_lo'", "did you mean 'joshi_low'"]),
         ({"report": {"groups": ["joshi_6"]}}, ["report.groups[0]", "unknown group"]),
         ({"report": {"groups": "unseen"}}, ["report.groups: found 'unseen'", "a list"]),
-        ({"report": {"groups": ["unseen", "unseen"]}}, ["report.groups", "unseen stands twice"]),
+        ({"report": {"groups": ["unseen", "unseen"]}}, ["report.groups", "unseen occurs twice"]),
         ({"report": {"group": []}}, ["report.group", "did you mean 'groups'"]),
         ({"report": {"overlapping": "yes"}}, ["report.overlapping: found 'yes'", "true or false"]),
         ({"language_groups": {"unseen": ["svo85"]}}, ["language_groups.unseen", "every study knows", "another name"]),

@@ -330,8 +330,8 @@ def test_where_tuning_begins_changes_no_key(tmp_path):
 @pytest.mark.parametrize(
     ("rates", "place", "wanted"),
     [
-        ({"first": 2e-2}, "target.learning_rate", "as 'first' a rate between the two of 'log' is expected"),
-        ({"first": 9e-5}, "target.learning_rate", "as 'first' a rate between the two of 'log' is expected"),
+        ({"first": 2e-2}, "target.learning_rate", "'first' is expected to lie between the two rates of 'log'"),
+        ({"first": 9e-5}, "target.learning_rate", "'first' is expected to lie between the two rates of 'log'"),
         ({"first": "high"}, "target.learning_rate.first", "a number is expected"),
         ({"frist": 1e-3}, "target.learning_rate.frist", "one of log, points, first is expected"),
     ],

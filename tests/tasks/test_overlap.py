@@ -150,6 +150,9 @@ def test_changed_data_is_read_again(tmp_path):
 def test_a_dev_set_that_cannot_tell_is_said(tmp_path):
     few, one = texts("other dev", 8), [(text, "a") for text, _ in texts("t dev", 40)]
     plan = checked(study(tmp_path, t_dev=one, other_dev=few))
-    hardly, never = "8 rows in en can hardly tell a phase that learned nothing", "one answer is right for all 40 rows"
+    hardly, never = (
+        "8 rows in en can hardly show whether a phase has learned anything",
+        "one answer is right for all 40 rows",
+    )
     assert any(f"tasks.other.dev: {hardly}" in note for note in notes(plan))
-    assert any(f"tasks.t.dev: {never} in en: it cannot tell" in note for note in notes(plan))
+    assert any(f"tasks.t.dev: {never} in en: it cannot show" in note for note in notes(plan))

@@ -219,7 +219,7 @@ def test_words_are_counted_where_tags_are_judged_by_accuracy() -> None:
         ({"family": "mood:np"}, "a complete subclass of sweep.tasks.task.Family is expected"),
         ({"family": "empty:Empty"}, "which lacks check, encode, judge, predict, value, columns;"),
         ({"family": "broken:Family"}, "the module 'broken', which cannot be imported (ZeroDivisionError"),
-        ({"family": "json:Mood"}, "another name for your own is expected"),
+        ({"family": "json:Mood"}, "rename your module"),
         (
             {"metric": "exat"},
             "tasks.mood.metric: found the unknown metric 'exat'; a mood:Mood task has closeness",

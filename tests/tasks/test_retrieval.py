@@ -280,5 +280,5 @@ def test_published_files_are_read_as_they_lie(name, languages, pool, examples, t
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_study_that_names_the_task_alone_is_told_how_to_describe_its_files(name, tmp_path):
-    with pytest.raises(DataError, match=r"describe them there as \{format: xtreme, path: folder\}"):
+    with pytest.raises(DataError, match=r"describe your copy there as \{format: xtreme, path: folder\}"):
         plan_of(study_file(tmp_path, {"target": [name]}))

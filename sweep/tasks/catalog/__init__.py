@@ -106,8 +106,8 @@ class MissingSource:
     """Source without data. Every method raises DataError with what is needed and what would do instead."""
 
     where: str  # place in the study file that would describe the data
-    wanted: str
-    why: str  # nobody but the user can bring them
+    expected: str  # what a user can do
+    why: str  # why only the user can provide the data
 
     def identity(self, split: str, language: str) -> Mapping[str, object]:
         """Raises DataError."""
@@ -122,7 +122,7 @@ class MissingSource:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise DataError(self.where, f"no data, {self.why}", self.wanted)
+        raise DataError(self.where, f"no data, {self.why}", self.expected)
 
 
 CCG = Task(
@@ -144,7 +144,7 @@ CCG = Task(
 def _published(name: str, family: str, languages: tuple[str, ...], why: str, **rest: Any) -> Task:
     """Task of the benchmarks whose data the hub does not have as its score needs it."""
     expected = (
-        "describe them there as {format: xtreme, path: folder}; sweep/tasks/catalog/publishers.py says which files"
+        "describe your copy there as {format: xtreme, path: folder}; sweep/tasks/catalog/publishers.py lists the files"
     )
     source = MissingSource(f"tasks.{name}", expected, why)
     return Task(name, FAMILIES[family], source, languages, licence="as its publishers state", **rest)
