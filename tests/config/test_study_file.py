@@ -35,7 +35,7 @@ MISTAKES = [
     ("seed: [1, 2]", "seed: [1, 2], volume: [0]", ["axes.volume[0]", "above 0"]),
     ("[nli, pos]", "[nli, c++]", ["axes.intermediate", "names without '+'", "not c++"]),
     ("encoder: [a]", "encoder: [a | b]", ["axes.encoder", "names without ' | '", "not a | b"]),
-    ("seed: [1, 2]", "seed: [1], chain_budget: {flops: [1e15, 1.0000001e15]}", ["axes.chain_budget", "1e+15 stands"]),
+    ("seed: [1, 2]", "seed: [1], chain_budget: {flops: [1e15, 1.0000001e15]}", ["axes.chain_budget", "1e+15 occurs"]),
     ("[nli, pos]", "[nli, nli]", ["axes.intermediate", "nli occurs twice"]),
     ("[nli, pos]", "[nli, pos], [pos, nli]", ["axes.intermediate", "nli+pos occurs twice"]),
     ("[nli, pos]", "[nli, none]", ["axes.intermediate", "'none' alone"]),
