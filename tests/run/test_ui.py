@@ -19,7 +19,7 @@ import pytest
 from finished_study import FinishedStudy
 
 from sweep.errors import StudyError
-from sweep.run.study import ENDINGS, _interruptible
+from sweep.run.study import END_SIGNALS, _interruptible
 from sweep.run.tracking import Tracked, sync
 from sweep.run.ui import open_ui
 
@@ -122,7 +122,7 @@ def test_without_mlflows_server_one_line_says_what_to_install(tmp_path: Path, mo
 def test_a_run_is_stopped_cleanly_by_a_batch_system_and_by_a_lost_terminal_unless_it_is_to_ignore_that() -> None:
     said: list[str] = []
     display = SimpleNamespace(say=said.append)
-    for sent in ENDINGS:
+    for sent in END_SIGNALS:
         before, admission = signal.signal(sent, signal.default_int_handler), SimpleNamespace(closing=False)
         try:
             with _interruptible(admission, display):  # type: ignore[arg-type]
@@ -136,4 +136,4 @@ def test_a_run_is_stopped_cleanly_by_a_batch_system_and_by_a_lost_terminal_unles
         finally:
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(sent, before)
-    assert len(said) == len(ENDINGS)
+    assert len(said) == len(END_SIGNALS)
