@@ -207,7 +207,8 @@ def _warn(note: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sweep", description=(__doc__ or "").splitlines()[0])
+    text = "Studies of cross-lingual transfer, each complete in its file."
+    parser = argparse.ArgumentParser(prog="sweep", description=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (check, plan, preview, run, gc):
         _command(commands, command).add_argument("file", type=Path, help="the study file")
