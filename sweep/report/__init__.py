@@ -1,1 +1,1 @@
-"""From store and ledger to tables, figures and one HTML page."""
+"""Report of a study: from store and ledger to tables, figures and one HTML page."""

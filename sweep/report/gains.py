@@ -66,7 +66,7 @@ SOURCE, TEXT = "source language", "raw text"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a study asks of its scores: groups of languages, and what counts in means."""
+    """Settings of estimates: groups of languages, and what counts in means."""
 
     groups: Groups = field(default_factory=dict)
     overlaps: frozenset[tuple[str, str]] = frozenset()  # (intermediate task, target) that share a corpus

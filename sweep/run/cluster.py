@@ -199,7 +199,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """What Ray starts here listens on 127.0.0.1 alone, as it does by itself where it knows no clusters (macOS).
+    """Makes what Ray starts here listen on 127.0.0.1 alone, as it does by itself where it knows no clusters (macOS).
 
     A `_node_ip_address` of that kind is replaced by the machine's own by Ray. The variable is for its processes, the
     constant for this one, in which Ray may have been imported long before.
