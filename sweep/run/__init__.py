@@ -1,1 +1,1 @@
-"""One chain: its phases from the store or trained, then its zero-shot scores. Knows no Ray."""
+"""Run of a study: its chains on a Ray cluster, the live view, tracking in MLflow."""
