@@ -22,8 +22,8 @@ from torch import Tensor
 
 from sweep.data import IGNORED
 from sweep.data.encoded import Encoded
+from sweep.data.units import Ids
 
-Ids = NDArray[np.int64]
 Result = TypeVar("Result")
 
 # Examples are sorted by length within pools of so many batches: padding stays below 5%, batches differ between epochs.

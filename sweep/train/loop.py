@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sweep.models.batches import Batch, DeviceData, Ids, micro_batches, retry_on_oom
+from sweep.data.units import Ids
+from sweep.models.batches import Batch, DeviceData, micro_batches, retry_on_oom
 from sweep.models.encoders import cpu_copy
 from sweep.models.heads import VectorHead
 from sweep.models.model import MultiTaskModel, Precision

@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweep.data.encoded import Encoded, concatenate
-from sweep.models.batches import Batch, DeviceData, Ids, map_micro_batches, scoring_batches
+from sweep.data.units import Ids
+from sweep.models.batches import Batch, DeviceData, map_micro_batches, scoring_batches
 from sweep.models.heads import MaskedHead, Pooling, VectorHead, mask_tokens
 from sweep.models.model import MultiTaskModel, Precision
 from sweep.tasks.retrieval import Neighbours, RowIds
