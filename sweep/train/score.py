@@ -176,8 +176,9 @@ class DeviceVectors:
         """Neighbours [N, count] of the rows `queries` [N] among the rows `keys` [M]."""
         return nearest_neighbours(self._units(queries), self._units(keys), count)[0]
 
-    def mutual(self, one: RowIds, other: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
-        forward, backward = nearest_neighbours(self._units(one), self._units(other), count, both=True)
+    def mutual(self, left: RowIds, right: RowIds, count: int) -> tuple[Neighbours, Neighbours]:
+        """Neighbours [N, count] of rows `left` [N] among rows `right` [M], and [M, count] the other way round."""
+        forward, backward = nearest_neighbours(self._units(left), self._units(right), count, both=True)
         assert backward is not None
         return forward, backward
 
