@@ -532,7 +532,7 @@ def test_a_killed_run_stops_losers_at_their_rung_and_scores_winners_alone_as_one
         rows = ledger.chains()
     states = {"done": 4, "loser": 4}
     assert Counter(row.state for row in rows) == states
-    assert sum(row.message.startswith("stopped at rung 1 (50%)") for row in rows) == 2
+    assert sum(row.message == "eliminated at rung 1 (50%)" for row in rows) == 2
     assert sum(row.message == "eliminated after its target phase, not scored" for row in rows) == 2
     page = (tmp_path / "results" / "report.html").read_text(encoding="utf-8")
     assert "eliminated at rung 1 (50%)" in page
