@@ -42,9 +42,9 @@ SLOW = (
     *("report/test_identity.py", "report/test_new_axis.py", "report/test_report.py", "report/test_gains.py"),
     *("tasks/test_retrieval.py", "tasks/test_regression.py", "tasks/test_synthetic.py", "train/test_train.py"),
     *("train/test_memory.py", "train/test_gpu.py", "models/test_model.py", "models/test_cpu_kernels.py"),
-    *("models/test_waiting.py", "data/test_real_data.py", "data/test_hub_online.py", "config/test_study_fuzz.py"),
+    *("models/test_waiting.py", "data/test_real_data.py", "data/test_real_rows.py", "data/test_hub_online.py"),
     *("report/test_terminal.py", "run/test_worker_environment.py", "test_fingerprint.py", "test_imports.py"),
-    "test_cli.py",
+    *("config/test_study_fuzz.py", "test_cli.py"),
 )
 
 
