@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.config.axes import Arm, Cell
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.report.gains import Asked, Estimates, estimate
 from sweep.report.results import read_collapsed, read_results, scores_frame
 from sweep.store.artifacts import Store

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from small_studies import plan_of, study_file
 
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.plan.cost import Costs
 from sweep.plan.facts import NO_FACTS, Reached
 from sweep.plan.plan import Plan

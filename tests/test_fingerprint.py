@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.identity import KEY_LENGTH, canonical, file_digest, fingerprint
+from sweep.keys import KEY_LENGTH, canonical, file_digest, fingerprint
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def test_text_is_kept_as_it_is():
 
 
 def test_a_key_is_the_same_in_another_process_with_another_hash_seed():
-    code = "from sweep.identity import fingerprint; print(fingerprint({'b': [1, 2.5, None], 'a': 'ñ'}))"
+    code = "from sweep.keys import fingerprint; print(fingerprint({'b': [1, 2.5, None], 'a': 'ñ'}))"
     keys = [
         subprocess.run(
             [sys.executable, "-X", "utf8", "-c", code],

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, Strict, field_validator, model_vali
 from pydantic_core import PydanticCustomError
 
 from sweep.config.values import Model, Name, as_volume, no_item_twice, values_once
-from sweep.identity import file_name
+from sweep.keys import file_name
 
 NONE = "none"  # the intermediate setting without an intermediate phase: every cell's baseline
 BETWEEN = " | "  # between the parts of a cell's name

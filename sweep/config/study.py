@@ -24,7 +24,7 @@ from sweep.config.values import (
     no_item_twice,
     values_once,
 )
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 
 
 class Tokenizer(Model):

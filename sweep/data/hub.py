@@ -20,7 +20,7 @@ from sweep.data.columns import Located, Part, PartedSource, fill
 from sweep.data.files import named, parquet_rows
 from sweep.data.formats import Raw
 from sweep.errors import DataError
-from sweep.identity import file_digest, fingerprint
+from sweep.keys import file_digest, fingerprint
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -19,7 +19,7 @@ from sweep.data.files import DAMAGED, count, open_bytes
 from sweep.data.formats import Layout, Raw, read
 from sweep.data.retrieval_formats import ALL_READERS
 from sweep.errors import DataError
-from sweep.identity import file_digest, fingerprint
+from sweep.keys import file_digest, fingerprint
 
 SAMPLE = 64  # rows that are looked at to guess the mean length
 CHUNK = 1 << 20

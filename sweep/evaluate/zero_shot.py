@@ -22,7 +22,7 @@ from sweep.data.encoded import Encoded, concatenate
 from sweep.data.units import Ids
 from sweep.evaluate.retention import measure_retention
 from sweep.heartbeat import Heartbeat
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.plan import SCORE_VERSION, Rows
 from sweep.plan.recipe import TARGET, Chain, read_layers, scoring_settings

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from sweep.config.study import Encoder
 from sweep.errors import StudyError, nearest
-from sweep.identity import KEY_LENGTH, file_digest, fingerprint
+from sweep.keys import KEY_LENGTH, file_digest, fingerprint
 
 LONGEST = 8192  # tokens of a sequence; a configuration that promises more is cut to it
 SHORTEST = 8  # tokens of a sequence that an encoder must be able to read

@@ -13,11 +13,11 @@ from itertools import accumulate
 from sweep.data.columns import PartedSource
 from sweep.data.local import LocalSource
 from sweep.errors import DataError, Mistakes
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.plan.facts import NO_FACTS, Facts, RowsRead, TaskData
 from sweep.plan.languages import trained_in
 from sweep.plan.plan import Plan
-from sweep.tasks.check import Checked, SharedRows, check, overlap
+from sweep.tasks.data_check import Checked, SharedRows, check, overlap
 from sweep.tasks.synthetic import EmbeddedSource
 
 SMALL = 500_000  # bytes of data that are read and compared in a fifth of a second

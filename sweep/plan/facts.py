@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sweep.data import Size
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.models.registry import Shape
-from sweep.tasks.check import SharedRows
+from sweep.tasks.data_check import SharedRows
 
 STUDY, PLAN, PREVIEWS, CORES = "study", "plan", "previews", "device:cores"
 

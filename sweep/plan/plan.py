@@ -17,7 +17,7 @@ from sweep.config.axes import OWN, Cell
 from sweep.config.phases import Phases, Pretrain, Text
 from sweep.config.study import Study
 from sweep.data.encoded import ENCODING_VERSION
-from sweep.identity import KEY_LENGTH, fingerprint
+from sweep.keys import KEY_LENGTH, fingerprint
 from sweep.models.registry import EncoderSource
 from sweep.plan.languages import judged_in, trained_in
 from sweep.plan.recipe import (

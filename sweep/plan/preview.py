@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from sweep.config.phases import Phases, PhaseSettings, Warmup
 from sweep.data.encoded import ENCODING_VERSION
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.plan.cost import Costs
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import TARGET, Chain

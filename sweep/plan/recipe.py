@@ -13,7 +13,7 @@ from sweep.config.axes import Cell
 from sweep.config.phases import PhaseSettings
 from sweep.config.study import Study
 from sweep.data.encoded import ENCODING_VERSION
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.models.registry import EncoderSource
 from sweep.tasks.task import Task
 

@@ -16,7 +16,7 @@ from sweep.config.axes import CROSSED, PAIRED, Cell
 from sweep.config.study import Study
 from sweep.data.hub import HubSource, version_of
 from sweep.errors import Mistakes, StudyError, nearest
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.models.registry import EncoderSource, encoder_source, per_seed
 from sweep.plan.checks import (
     check_affordable,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import SweepError
-from sweep.identity import file_name
+from sweep.keys import file_name
 from sweep.report.results import Result
 from sweep.store import paths
 from sweep.store.artifacts import Store, write_atomically

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 
 from sweep.config.study import Study
 from sweep.errors import StudyError
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.plan.languages import groups_of
 from sweep.store import paths
 from sweep.store.artifacts import Store, write_atomically

@@ -17,10 +17,10 @@ from sweep.plan.halving import TRAINED
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import REPLICA, Chain
 from sweep.search.budget import Running, Spending
-from sweep.search.candidates import CandidateResult
 from sweep.search.devices import DeviceShares
 from sweep.search.outcomes import KeptWeights, Outcomes
 from sweep.search.queue import Queue
+from sweep.search.suggestions import CandidateResult
 from sweep.search.tournament import Entry
 from sweep.store.index import StoreIndex, superseded
 from sweep.store.ledger import RUNNING, Ledger, row_of

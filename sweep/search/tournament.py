@@ -14,7 +14,7 @@ from sweep.plan.halving import SCORED, Stage
 from sweep.plan.order import WarmStarts
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain, Rates
-from sweep.search.candidates import CandidateResult, ranked, rates_for, winner
+from sweep.search.suggestions import CandidateResult, ranked, rates_for, winner
 
 
 @dataclass(frozen=True)

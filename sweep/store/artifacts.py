@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from sweep.errors import StoreError
 from sweep.heartbeat import NO_LISTENER, Heartbeat
-from sweep.identity import KEY_LENGTH, file_digest
+from sweep.keys import KEY_LENGTH, file_digest
 from sweep.store import paths
 from sweep.store.records import PhaseRecord, PreviewRecord, ScoreRecord
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from sweep.errors import StudyError, nearest
-from sweep.identity import file_digest
+from sweep.keys import file_digest
 
 REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 EXPECTED = "module:name is expected, of a Python file beside the study file or of an installed package"

@@ -16,7 +16,7 @@ from sweep.data.hub import HubSource
 from sweep.errors import DataError, StudyError, nearest
 from sweep.tasks.catalog import BENCHMARKS, PROVIDED, MissingSource
 from sweep.tasks.catalog.hub import ENGLISH, TARGETS
-from sweep.tasks.check import overlap
+from sweep.tasks.data_check import overlap
 from sweep.tasks.describe import own_task
 from sweep.tasks.synthetic import TASKS as EMBEDDED
 from sweep.tasks.tagging import RAW

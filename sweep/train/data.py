@@ -20,7 +20,7 @@ from sweep.data import Row, Size
 from sweep.data.encoded import ENCODING_VERSION, Encoded, concatenate, encode, open_encoded
 from sweep.data.units import Ids, Marks, marks_of, units
 from sweep.heartbeat import NO_LISTENER, Heartbeat
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.models.batches import epoch_batches, nested_pools, shapes
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.store import paths

@@ -1,7 +1,7 @@
 """Official layout of XTREME: `predictions/<task>/test-<language>.<suffix>` and `labels/<task>/`, and archives of it.
 
 The scorer of google-research/xtreme (evaluate.py) reads it. The benchmark's tasks and languages keep their names there;
-others get file names from sweep.identity, and `submission.json` holds their names and describes tasks that are in no
+others get file names from sweep.keys, and `submission.json` holds their names and describes tasks that are in no
 table. Folders of other programs may nest tasks in folders: the path is then the task's name.
 
 The archive has the same bytes for the same predictions, so that a resumed chain leaves what an undisturbed one does.
@@ -23,7 +23,7 @@ from typing import Any
 
 from sweep.data import Row, Size
 from sweep.errors import DataError, StoreError, nearest
-from sweep.identity import file_name
+from sweep.keys import file_name
 from sweep.tasks import FAMILIES, family_of
 from sweep.tasks.plugins import is_reference
 from sweep.tasks.question_answering import NORMALISERS

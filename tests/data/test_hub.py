@@ -17,7 +17,7 @@ from hub_rows import ANSWERS, NLI
 
 from sweep.data import Size
 from sweep.errors import DataError, StudyError
-from sweep.tasks.check import check
+from sweep.tasks.data_check import check
 from sweep.tasks.describe import own_task
 from sweep.tasks.table import HUB, TASKS
 

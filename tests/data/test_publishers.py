@@ -11,7 +11,7 @@ from sweep.errors import DataError, StudyError
 from sweep.tasks import FAMILIES
 from sweep.tasks.catalog import languages_of
 from sweep.tasks.catalog.publishers import FILES
-from sweep.tasks.check import check
+from sweep.tasks.data_check import check
 from sweep.tasks.describe import own_task
 
 

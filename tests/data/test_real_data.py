@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from sweep.tasks.check import check
+from sweep.tasks.data_check import check
 from sweep.tasks.describe import own_task
 
 STUDY = Path(__file__).resolve().parents[2] / "search_spaces/real_small.yaml"

@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 
 from sweep.data import IGNORED, Size
 from sweep.errors import DataError, StudyError
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.tasks.catalog import publishers
-from sweep.tasks.check import check
+from sweep.tasks.data_check import check
 from sweep.tasks.describe import own_task
 from sweep.tasks.description import DESCRIPTION, Described
 from sweep.tasks.table import HUB

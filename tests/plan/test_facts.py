@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweep.data import Size
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.models.registry import Shape
 from sweep.plan.facts import NO_FACTS, Reached, RowsRead, TaskData
 from sweep.store.ledger import Ledger, opened_to_read
 from sweep.store.paths import LEDGER
-from sweep.tasks.check import SharedRows
+from sweep.tasks.data_check import SharedRows
 
 SHAPE = Shape(12, 768, 3072, 250_002, 512)
 DATA = TaskData("a:b", "0f0f", ("de", "en"))

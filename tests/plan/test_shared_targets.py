@@ -16,7 +16,7 @@ from sweep.errors import Mistakes
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.resolve import look_up, resolve, resolve_revisions
 from sweep.run.chain import run
-from sweep.search.candidates import CandidateResult, rates_for
+from sweep.search.suggestions import CandidateResult, rates_for
 from sweep.store.artifacts import Store
 from sweep.tasks.table import TASKS
 

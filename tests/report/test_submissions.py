@@ -14,7 +14,7 @@ from small_studies import finish, study_file, with_data_of, with_encoder_of
 
 from sweep.config.axes import Arm
 from sweep.errors import StoreError
-from sweep.identity import file_name
+from sweep.keys import file_name
 from sweep.plan.recipe import Chain
 from sweep.report.results import Result, read_results
 from sweep.report.submissions import publish_submissions

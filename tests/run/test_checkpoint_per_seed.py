@@ -21,7 +21,7 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.preview import previews, short_plan
 from sweep.plan.resolve import look_up, resolve, resolve_revisions, unchecked_encoders
 from sweep.run.inspection import check_encoders
-from sweep.search.candidates import CandidateResult, rates_for
+from sweep.search.suggestions import CandidateResult, rates_for
 
 MULTIBERTS = {"path": "google/multiberts-seed_{seed}"}
 

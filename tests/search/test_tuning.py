@@ -16,7 +16,7 @@ from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import stages
 from sweep.plan.order import coverage_order, summary, warm_starts
 from sweep.plan.plan import Plan
-from sweep.search.candidates import CandidateResult, rates_for
+from sweep.search.suggestions import CandidateResult, rates_for
 from sweep.search.tournament import Tournament, proposal
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 4}}

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from sweep.identity import LONGEST, file_name
+from sweep.keys import LONGEST, file_name
 from sweep.tasks.catalog import BENCHMARKS
 from sweep.tasks.table import TASKS
 

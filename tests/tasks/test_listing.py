@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sweep.cli import main
-from sweep.tasks.check import overlap
+from sweep.tasks.data_check import overlap
 from sweep.tasks.table import TASKS
 from sweep.terminal import WIDTH
 

@@ -16,7 +16,7 @@ from sweep.plan.data_facts import check_data, check_small_data
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.resolve import informed, resolve
 from sweep.run.study import plan_facts
-from sweep.tasks.check import SharedRows
+from sweep.tasks.data_check import SharedRows
 
 
 def texts(kind: str, count: int):

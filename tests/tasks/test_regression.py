@@ -15,7 +15,7 @@ from sweep.data.encoded import from_sequences
 from sweep.errors import DataError, StudyError
 from sweep.report.statistics import scores_of
 from sweep.store.artifacts import Store
-from sweep.tasks.check import check
+from sweep.tasks.data_check import check
 from sweep.tasks.regression import REGRESSION, rank_correlation, squared_error
 from sweep.tasks.table import TASKS
 from sweep.tasks.task import Task

@@ -9,7 +9,7 @@ from small_studies import finish, plan_of, study_file, with_encoder_of
 from sweep.errors import DataError, StudyError
 from sweep.plan.recipe import default_layer
 from sweep.tasks import measure_of
-from sweep.tasks.check import check
+from sweep.tasks.data_check import check
 from sweep.tasks.describe import own_task
 
 SCORED = {"bucc2018": 31, "lareqa": 10, "mewslix": 8}  # foreign sentences, questions, mentions per language

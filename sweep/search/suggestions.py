@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.config.axes import Cell
-from sweep.identity import fingerprint
+from sweep.keys import fingerprint
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Point, Rates, nearest, rates_at
 

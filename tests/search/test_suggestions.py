@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from instant_workers import study
 
-from sweep.search.candidates import CandidateResult, rates_for, winner
+from sweep.search.suggestions import CandidateResult, rates_for, winner
 
 
 def test_a_proposal_depends_on_the_finished_candidates_alone_and_repeats_none(tmp_path):
