@@ -193,7 +193,7 @@ MISTAKES = [
     ({"chain_budget": {"flops": ["much"]}}, {}, [f"{BUDGET}.flops[0]: found 'much'", "a number"]),
     ({"chain_budget": [1e9]}, {}, [BUDGET, "a mapping"]),
     ({"chain_budget": {"flop": [1e9]}}, {}, [f"{BUDGET}.flop", "did you mean 'flops'"]),
-    ({"chain_budget": {"flops": [1e9], "shares": {"target": 0.4}}}, {}, [f"{BUDGET}.shares", "1 together"]),
+    ({"chain_budget": {"flops": [1e9], "shares": {"target": 0.4}}}, {}, [f"{BUDGET}.shares", "add up to 1"]),
     ({"chain_budget": {"flops": [1e9], "shares": {"target": 0, "intermediate": 1}}}, {}, [f"{BUDGET}.shares"]),
     ({"chain_budget": {"flops": [1e9, 7e4]}}, {}, [f"{BUDGET}.flops[1]: found 70000", "at least", "one step of each"]),
     ({}, {"target": {**FREE, "epochs": 2}}, ["target.epochs: found a length", "axes.chain_budget says"]),

@@ -10,6 +10,7 @@ from finished_study import FinishedStudy
 from small_studies import plan_of, study_file, with_data_of
 
 from sweep.cli import main
+from sweep.config.axes import AMOUNTS
 from sweep.errors import StudyError
 from sweep.evaluate.transferability import label_columns, log_evidence, measure_transferability, moments, one_hot
 from sweep.models.heads import Features
@@ -38,7 +39,7 @@ def shorts(path):
 
 
 def by_setting(chains):
-    return {chain.cell.label: chain for chain in chains}
+    return {chain.cell.without(*AMOUNTS).label: chain for chain in chains}
 
 
 # What is trained
@@ -68,7 +69,7 @@ def test_what_a_task_changes_beside_its_length_holds_in_its_preview(tmp_path):
 def test_volumes_chain_budgets_and_seeds_share_a_preview_and_sources_do_not(tmp_path):
     axes = {**AXES, "volume": [100, "full"], "seed": [1, 2]}
     chains, _ = shorts(study_file(tmp_path, axes))
-    assert [chain.cell.label for chain in chains] == ["none", "world/pos"]
+    assert [chain.cell.without(*AMOUNTS).label for chain in chains] == ["none", "world/pos"]
     assert len({chain.score for chain in chains}) == 2
 
 
@@ -105,7 +106,7 @@ def measured(small_store, tmp_path_factory):
     store = with_data_of(small_store, folder / "store")
     for chain in chains:
         measure_transferability(chain, short, store)
-    return store, {(chain.cell.label, chain.cell.target): chain for chain in chains}, short
+    return store, {(chain.cell.without(*AMOUNTS).label, chain.cell.target): chain for chain in chains}, short
 
 
 def test_every_family_of_labels_has_a_value_and_says_on_how_many_vectors(measured):

@@ -82,4 +82,4 @@ def test_the_twin_of_budgets_runs_from_the_file_to_its_curves(tmp_path):
         training = sum(phase.flops for phase in result.phases if phase.kind != "pretrain")
         phases = [phase for phase in result.phases if phase.kind != "pretrain"]
         assert not phases or 0.7 * result.chain.cell.chain_budget < training < 1.3 * result.chain.cell.chain_budget
-    assert "what it takes" in page.save(found, tmp_path).read_text(encoding="utf-8")
+    assert "by volume or budget" in page.save(found, tmp_path).read_text(encoding="utf-8")
