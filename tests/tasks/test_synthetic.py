@@ -17,7 +17,7 @@ from sweep.data import SPLITS
 from sweep.errors import DataError
 from sweep.tasks.synthetic import TASKS, EmbeddedSource
 from sweep.tasks.synthetic import world as worlds
-from sweep.tasks.synthetic.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Fact, say, world
+from sweep.tasks.synthetic.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Fact, say, world_of
 
 BY_NAME = {task.name.removeprefix("world/"): task for task in TASKS}
 FOREIGN = [language.code for language in LANGUAGES if language is not PIVOT]
@@ -48,7 +48,7 @@ def test_another_process_makes_the_same_rows():
 
 def test_another_seed_is_another_world():
     assert rows("nli", "dev", seed=0) != rows("nli", "dev", seed=1)
-    assert world(0).forms[PIVOT.code] != world(1).forms[PIVOT.code]
+    assert world_of(0).forms[PIVOT.code] != world_of(1).forms[PIVOT.code]
     assert EmbeddedSource("nli", 0).identity("train", "pivot") != EmbeddedSource("nli", 1).identity("train", "pivot")
 
 
@@ -108,7 +108,7 @@ def test_some_tasks_are_translated_into_all_languages_some_into_near_ones(name, 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_a_translation_says_what_the_pivot_says(split):
-    here = world(0)
+    here = world_of(0)
 
     def meant(row, code):
         meaning = {form: number for number, form in enumerate(here.forms[code])}
@@ -177,7 +177,7 @@ def test_test_rows_mean_the_same_in_every_language():
 
 @pytest.mark.parametrize("code", FOREIGN)
 def test_a_pair_says_the_same_words(code):
-    foreign_forms, pivot_forms = world(0).forms[code], world(0).forms[PIVOT.code]
+    foreign_forms, pivot_forms = world_of(0).forms[code], world_of(0).forms[PIVOT.code]
     meaning = dict(zip(foreign_forms, pivot_forms, strict=True))
     for row in rows("retrieval", "test", code):
         assert sorted(meaning[word] for word in row["text"][:-1].split()) == sorted(row["pair"][:-1].split())
@@ -191,13 +191,13 @@ def test_no_two_retrieval_pairs_are_alike():
 
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.code)
 def test_a_language_shares_as_many_forms_with_the_pivot_as_its_table_says(language):
-    here = world(0)
+    here = world_of(0)
     pairs = list(zip(here.forms[language.code], here.forms[PIVOT.code], strict=True))
     assert sum(own == pivot for own, pivot in pairs) / len(pairs) == pytest.approx(language.shared, abs=0.03)
 
 
 def test_a_form_that_is_not_shared_belongs_to_one_language():
-    here = world(0)
+    here = world_of(0)
     pivot = set(here.forms[PIVOT.code])
     own = [form for code in FOREIGN for form in set(here.forms[code]) - pivot]
     assert len(own) == len(set(own))
@@ -205,14 +205,14 @@ def test_a_form_that_is_not_shared_belongs_to_one_language():
 
 
 def test_a_nearer_language_shares_what_a_farther_one_does():
-    here = world(0)
+    here = world_of(0)
     shared = [{n for n, form in enumerate(here.forms[code]) if form == here.forms[PIVOT.code][n]} for code in FOREIGN]
     assert all(far < near for near, far in pairwise(shared))
 
 
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.code)
 def test_a_sentence_follows_its_languages_word_order(language):
-    here = world(0)
+    here = world_of(0)
     being, action, thing = (here.members[name][0][0] for name in ("being", "action", "thing"))
     spoken = [role for role, _ in say(here, Fact((being,), action, thing), language)]
     assert spoken == [{"S": "agent", "V": "action", "O": "thing"}[letter] for letter in language.order]
@@ -226,13 +226,14 @@ def test_farther_languages_have_less_raw_text():
 
 def test_topics_share_no_words_of_their_own():
     groups = [
-        {concept for name in worlds.PER_TOPIC for concept in world(0).members[name][topic]} for topic in range(TOPICS)
+        {concept for name in worlds.PER_TOPIC for concept in world_of(0).members[name][topic]}
+        for topic in range(TOPICS)
     ]
     assert sum(map(len, groups)) == len(set.union(*groups))
 
 
 def test_an_opposites_opposite_is_the_thing_itself():
-    here = world(0)
+    here = world_of(0)
     for group in here.members["action"]:
         for action in group:
             assert here.opposite(here.opposite(action)) == action != here.opposite(action)

@@ -32,7 +32,7 @@ from sweep.data import SPLITS, Row, Size
 from sweep.errors import DataError, nearest
 from sweep.tasks import FAMILIES
 from sweep.tasks.synthetic import rows
-from sweep.tasks.synthetic.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Language, World, world
+from sweep.tasks.synthetic.world import LANGUAGE, LANGUAGES, PIVOT, TOPICS, Language, World, world_of
 from sweep.tasks.task import Family, Task
 
 GENERATOR_VERSION = 1  # raise it whenever a row may change: it is part of every key
@@ -105,7 +105,7 @@ class EmbeddedSource:
             meanings = tuple(islice(_meanings(self.task, self.seed, split, language), examples))
         else:
             meanings = _translated(self.task, self.seed, split)[:examples]
-        made = [design.row(world(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
+        made = [design.row(world_of(self.seed), meaning, LANGUAGE[language]) for meaning in meanings]
         if "id" in design.shape.optional_columns:
             return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(made)]
         return made
@@ -136,7 +136,7 @@ def _meanings(task: str, seed: int, split: str, language: str) -> Iterator[rows.
     random = Random(f"{seed}/{task}/{split}/{own}")
     drawn: set[rows.Meaning] = set()
     while True:
-        meaning = DESIGNS[task].draw(world(seed), random, len(drawn))
+        meaning = DESIGNS[task].draw(world_of(seed), random, len(drawn))
         if _split(meaning) == split and meaning not in drawn:
             drawn.add(meaning)
             yield meaning
@@ -158,7 +158,7 @@ def _split(meaning: rows.Meaning) -> str:
 @cache
 def _mean_tokens(task: str, seed: int, split: str) -> float:
     meanings = islice(_meanings(task, seed, split, PIVOT.code), SAMPLE)
-    made = [DESIGNS[task].row(world(seed), meaning, PIVOT) for meaning in meanings]
+    made = [DESIGNS[task].row(world_of(seed), meaning, PIVOT) for meaning in meanings]
     return sum(_length(DESIGNS[task].shape, row) for row in made) / SAMPLE
 
 

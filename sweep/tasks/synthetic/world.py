@@ -75,7 +75,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class World:
-    """Concepts by class, habits and word forms, all drawn from one seed. Use `world(seed)`."""
+    """Concepts by class, habits and word forms, all drawn from one seed. Use `world_of(seed)`."""
 
     classes: tuple[str, ...]  # [concepts] word class of every concept
     topics: tuple[int, ...]  # [concepts] topic of every concept, 0 where its class has none
@@ -104,7 +104,7 @@ class World:
 
 
 @cache
-def world(seed: int) -> World:
+def world_of(seed: int) -> World:
     """The world of a seed. Fast (milliseconds) and the same in every process."""
     random = Random(f"world/{seed}")
     classes: list[str] = []
