@@ -378,8 +378,9 @@ def test_chains_with_different_shares_of_a_device_run_on_one(ready, tmp_path, mo
     with closing(Ledger(tmp_path / "results" / "ledger.sqlite")) as ledger:
         shares = [row.device_seconds / (row.ended - row.started) for row in ledger.chains()]
         spent = ledger.spent()[1]
-    assert any(share < 0.3 for share in shares)
-    assert any(share > 0.5 for share in shares)
+    # A process that takes long to begin is charged from its beginning, and makes both shares of the clock smaller.
+    assert min(shares) < 0.3
+    assert max(shares) > 2 * min(shares)
     assert spent < time.time() - begun  # of one device
 
 
