@@ -175,9 +175,10 @@ def _missing(parts: Parts, done: Set[str]) -> float:
 
 
 def _along_diagonals(cells: list[Cell], prices: Mapping[Cell, float]) -> Iterator[Cell]:
-    """Cells, whose settings (intermediate and source) come with every value of the other axes, evenly on every axis.
+    """Cells, whose settings (intermediate and source) come with values of the other axes, evenly on every axis.
 
-    The cheapest values of all axes meet first.
+    The cheapest values of all axes meet first. Points of the grid that are no cells of their own, as volumes above the
+    size of an intermediate task's data, are passed over.
     """
     values = {axis: _by_price(cells, axis, prices) for axis in CELL_COLUMNS}
     # Settings come first: the first axis is never shifted, so its own even order is kept.
@@ -185,8 +186,10 @@ def _along_diagonals(cells: list[Cell], prices: Mapping[Cell, float]) -> Iterato
     points: list[tuple[Any, ...]] = list(settings)
     for axis in CROSSED:
         points = _diagonals(points, values[axis])
+    there = set(cells)
     for point in points:
-        yield Cell(**dict(zip((*PAIRED, *CROSSED), point, strict=True)))
+        if (cell := Cell(**dict(zip((*PAIRED, *CROSSED), point, strict=True)))) in there:
+            yield cell
 
 
 def _values(cells: Iterable[Cell], axis: str) -> list[Any]:

@@ -11,6 +11,7 @@ from sweep.cli import main
 from sweep.plan import data_facts
 from sweep.plan.data_facts import check_data
 from sweep.plan.facts import NO_FACTS
+from sweep.plan.order import coverage_order
 from sweep.plan.resolve import informed
 
 RTE = 200  # training examples of world/rte
@@ -63,6 +64,13 @@ def test_of_several_tasks_the_largest_counts(tmp_path):
     together = ["world/rte", "world/copa"]  # 200 and 400
     assert volumes(plan_of(asked(tmp_path, ["full", 300], together))) == ["full", "300"]
     assert volumes(plan_of(asked(tmp_path, ["full", 400], together))) == ["full"]
+
+
+def test_a_study_in_which_a_volume_is_all_of_one_task_alone_has_every_cell_in_its_order(tmp_path):
+    tasks, volumes = ["none", "world/rte", "world/copa"], [100, 200, 300]  # of 200 and 400 examples
+    plan = plan_of(study_file(tmp_path, {"intermediate": tasks, "volume": volumes}))
+    assert len(plan.cells) == 1 + 2 + 3
+    assert sorted(coverage_order(plan)) == list(range(len(plan.cells)))
 
 
 def test_plan_and_check_say_it(tmp_path, capsys):
