@@ -17,7 +17,7 @@ SHIPPED = sweep/encoders/world-tiny/pretraining.yaml
 help:
 	@echo 'make demo    the embedded benchmark, offline, a few minutes on two cores'
 	@echo 'make test    linters, types and tests (JOBS=2 test processes)'
-	@echo 'make fast    the tests of less than a minute, for while one writes'
+	@echo 'make fast    the tests of a minute or two, for while one writes'
 	@echo 'make long    whole studies that make test leaves out'
 	@echo 'make lint    linters and types alone'
 	@echo 'make encoders trains the shipped encoders anew'
