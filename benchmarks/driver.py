@@ -1,10 +1,10 @@
-"""What the driver costs: thousands of chains of no work, a few that run, the gap between two, a plan of 100,000.
+"""What the driver costs: thousands of chains of no work, a few that run, the gap between two, a plan of 87,528.
 
     python benchmarks/driver.py chains [--chains 10000]    Ray, warm workers, chains that only report and commit
     python benchmarks/driver.py running [--chains 10000]   8 chains that report every second while the others wait
     python benchmarks/driver.py bare [--chains 10000]      the same two of Tune alone: no study, ledger, store, MLflow
     python benchmarks/driver.py gap                        a real study on one core: from one chain to the next
-    python benchmarks/driver.py plan                       `sweep plan` of 100,000 chains
+    python benchmarks/driver.py plan                       `sweep plan` of 87,528 chains
 
 Driver, ledger, store, searcher, scheduler, display and MLflow's mirror are those of `sweep run`; in the first two only
 the worker's function is another one, which trains nothing. Processor seconds are the driver process's, all threads.
