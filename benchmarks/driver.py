@@ -81,7 +81,7 @@ def _many(folder: Path, chains: int) -> Path:
 
 
 def _chains(folder: Path, arguments: argparse.Namespace) -> None:
-    _with_workers(lambda config, plan, store_root: _idle(config, plan, store_root, 0.0))
+    _with_workers(0.0)
     from sweep.run.study import run
 
     begun, before = time.time(), time.process_time()
@@ -99,7 +99,7 @@ def _chains(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _running(folder: Path, arguments: argparse.Namespace) -> None:
-    _with_workers(lambda config, plan, store_root: _idle(config, plan, store_root, 10.0))
+    _with_workers(10.0)
     from sweep.run import study
 
     used = _watched(arguments.seconds, lambda: os.kill(os.getpid(), 2))  # the same end as Ctrl-C
@@ -166,17 +166,21 @@ def _trials(folder: Path, name: str, seconds: int, count: int, limit: float | No
     ).fit()  # fmt: skip
 
 
-def _with_workers(trial: Any) -> None:
-    """So many workers whatever the machine has, and their function."""
+def _with_workers(seconds: float) -> None:
+    """Gives Ray so many workers whatever the machine has, whose chains take `seconds` and do nothing."""
     os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it when it is imported, which here is before the study does
     import sweep.run.tune
 
     everywhere = set(range(WORKERS))
     os.sched_getaffinity = lambda _pid: everywhere  # what the driver asks for Ray's number of cores
+
+    def trial(config: dict[str, Any], plan: Plan, store_root: str, mark: str) -> None:
+        _idle(config, plan, Store(Path(store_root)), mark, seconds)
+
     sweep.run.tune.chain_trial = trial
 
 
-def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -> None:
+def _idle(config: dict[str, Any], plan: Plan, store: Store, mark: str, seconds: float) -> None:
     """What sweep.run.tune.chain_trial does, but for the work: reports, records, the last report."""
     from ray import tune
 
@@ -186,7 +190,7 @@ def _idle(config: dict[str, Any], plan: Plan, store_root: str, seconds: float) -
     started = time.time()
     cell = plan.cells[config["cell"]]
     chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
-    store = Store(Path(store_root))
+    store.check(mark)
     report: dict[str, Any] = {"started": started, "flops": 1.0, "phase": "target", "key": ""}
     report |= {"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}
     for _ in range(round(seconds / REPORT_SECONDS)):
