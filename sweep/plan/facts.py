@@ -17,7 +17,7 @@ from sweep.keys import fingerprint
 from sweep.models.registry import Shape
 from sweep.tasks.data_check import SharedRows
 
-STUDY, PLAN, PREVIEWS, CORES = "study", "plan", "previews", "device:cores"
+STUDY, FILE, PLAN, PREVIEWS, CORES = "study", "study:file", "plan", "previews", "device:cores"
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,14 @@ class Facts:
 
     def with_study(self, name: str) -> Facts:
         return self._with(STUDY, name)
+
+    @property
+    def study_file(self) -> str | None:
+        """Path of the study file at its last run: paths in it are relative to it."""
+        return self.texts.get(FILE)
+
+    def with_study_file(self, path: str) -> Facts:
+        return self._with(FILE, path)
 
     @property
     def plan(self) -> dict[str, Any]:

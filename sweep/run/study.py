@@ -192,7 +192,7 @@ def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
         raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", expected)
     if owner is None and ledger.spent() == (0, 0):
         _charge_lost(ledger, Store(results / paths.STORE))
-    ledger.remember(NO_FACTS.with_study(study.study))
+    ledger.remember(NO_FACTS.with_study(study.study).with_study_file(str(path.resolve())))
     shutil.copyfile(path, results / paths.STUDY_FILE)
 
 
