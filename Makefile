@@ -10,16 +10,19 @@ READY = .venv/.ready
 TEST_READY = .venv/.ready-test
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ENCODER = encoders/all-minilm-l6-v2
+# A link that leads nowhere is an error.
+SPHINX = $(BIN)/sphinx-build -q --fail-on-warning --keep-going docs docs/_build
 SHIPPED = sweep/encoders/world-tiny/pretraining.yaml
 
-.PHONY: demo test fast long lint real encoders bench clean help
+.PHONY: demo test fast long lint docs real encoders bench clean help
 
 help:
 	@echo 'make demo    the embedded benchmark, offline, a few minutes on two cores'
 	@echo 'make test    linters, types and tests (JOBS=2 test processes)'
 	@echo 'make fast    the tests of a minute or two, for while one writes'
 	@echo 'make long    whole studies that make test leaves out'
-	@echo 'make lint    linters and types alone'
+	@echo 'make lint    linters, types and links of the documentation alone'
+	@echo 'make docs    the documentation as a site, docs/_build/index.html'
 	@echo 'make encoders trains the shipped encoders anew'
 	@echo 'make real    real data and a small pretrained encoder, on a CPU'
 	@echo 'make bench   training speed against Hugging Face Trainer'
@@ -44,6 +47,13 @@ lint: $(TEST_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
+	$(SPHINX)
+
+# The pages of the reference are made of the code; a test says so where they are not.
+docs: $(TEST_READY)
+	$(BIN)/python tools/reference_pages.py
+	$(SPHINX)
+	@echo '[docs] $(CURDIR)/docs/_build/index.html'
 
 # Trains the three encoders that the package ships and writes them anew: on one kind of processor to the same bytes.
 encoders: $(READY)
@@ -82,10 +92,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(TEST_READY): $(READY)
-	@echo '[set-up] what the tests need beside: linters, type checker, pytest, the UI of MLflow'
-	@$(PIP) -e '.[test,ui]'
+	@echo '[set-up] what the tests need beside: linters, type checker, pytest, Sphinx, the UI of MLflow'
+	@$(PIP) -e '.[docs,test,ui]'
 	@touch $@
 
 clean:
-	rm -rf .venv encoders .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv encoders docs/_build .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find sweep tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

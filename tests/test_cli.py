@@ -230,9 +230,9 @@ def test_a_folder_without_a_study_has_no_report(tmp_path, sweep):
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
-def test_the_readmes_study_is_one_that_can_be_planned(tmp_path, sweep):
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (tmp_path / "study.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+def test_the_long_study_of_the_documentation_can_be_planned(tmp_path, sweep):
+    page = (Path(__file__).parents[1] / "docs/study-file.md").read_text(encoding="utf-8")
+    (tmp_path / "study.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     for code in ("eng_Latn", "swh_Latn", "quy_Latn"):
         (tmp_path / "data" / code).mkdir(parents=True)
         for split in ("train", "dev", "test"):

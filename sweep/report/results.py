@@ -25,12 +25,76 @@ from sweep.store.records import PhaseRecord, ScoreRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    *("study", *CELL_COLUMNS, "language", "seed"),
-    *("metric", "value", "is_source", "flops", "device_seconds", "chain", "candidate", "role", "selected"),
-    *("collapsed", "majority", "retries", "retention_before", "retention_saved_head", "retention_fresh_head"),
-    "state",
-)
+# Meanings of columns by file, in the order of the files.
+_CELL = {
+    name: f"Value of the axis `{name}`"
+    + ("." if name in ("encoder", "intermediate", "target") else ", `-` without one.")
+    for name in CELL_COLUMNS
+}
+_RUN = {
+    "seed": "Seed of the run.",
+    "candidate": "Number of the tuning candidate, from 0; its learning rates stand in the report.",
+    "role": "`candidate`: tried to be compared on dev; `replica`: the winner with another seed.",
+    "selected": "Whether the run is one of the cell's winner. Means, gains and groups.csv are made of these.",
+}
+_CHAIN = {"chain": "Key of the chain, which names its log in `logs/`."}
+_INTERVAL = "of the 95% interval over seeds and test examples"
+COLUMN_MEANINGS: dict[str, dict[str, str]] = {
+    paths.SCORES_CSV: {
+        "study": "Name of the study.",
+        **_CELL,
+        "language": "Language of the test data; empty where the chain has no scores.",
+        "seed": _RUN["seed"],
+        "metric": "Metric of `value`, such as accuracy or f1.",
+        "value": "Score in the language, from 0 to 1, correlations from -1; 1 is the best.",
+        "is_source": "Whether the target phase was trained in this language: such rows are no zero-shot scores.",
+        "flops": "FLOPs of the whole chain done alone, its scoring included; the same in all rows of a chain.",
+        "device_seconds": "Device-seconds of the whole chain done alone, as measured; the same in all rows of a chain.",
+        **_CHAIN,
+        **{name: _RUN[name] for name in ("candidate", "role", "selected")},
+        "collapsed": "Whether some phase of the chain stayed at chance level.",
+        "majority": "Chance level of the language: the score of the best answer that is the same for every row.",
+        "retries": "Attempts that were repeated with another seed because a phase had collapsed.",
+        "retention_before": "Mean score of the chain's intermediate tasks before the target phase, each in its own"
+        " language; empty without `scoring: {retention: true}`.",
+        "retention_saved_head": "The same after the target phase, with the head of the intermediate phase.",
+        "retention_fresh_head": "The same after the target phase, with a linear head fitted anew.",
+        "state": "`done`; `collapsed` or `eliminated` (by halving) where the chain has no scores.",
+    },
+    paths.GROUPS_CSV: {
+        **_CELL,
+        "group": "Group of languages; `zero_shot` is all that the target phase has not seen.",
+        "languages": "Number of languages of the group in which the target is tested, without that of training.",
+        "value": "Mean score over these languages and all seeds.",
+        "value_low": f"Lower end {_INTERVAL}.",
+        "value_high": f"Upper end {_INTERVAL}.",
+        "gain": "Mean difference to the cell without an intermediate phase, paired by seed; empty for the baseline.",
+        "low": f"Lower end {_INTERVAL} of the gain.",
+        "high": f"Upper end {_INTERVAL} of the gain.",
+        "p": "p-value of the gain for itself; empty with one seed.",
+        "p_corrected": "p-value corrected for all rows of the file (Holm).",
+        "verdict": "`helps` or `hurts` where p_corrected is below 0.05, else `no difference shown`; `one seed`;"
+        " `missing` where there is nothing to compare with.",
+    },
+    paths.RETENTION_CSV: {
+        "study": "Name of the study.",
+        **_CELL,
+        **_RUN,
+        "task": "Intermediate task that is scored.",
+        "split": "Split of its data that is scored: test, or dev where there is no test data in its language.",
+        "language": "Language in which it is scored, that of its training.",
+        "metric": "Metric of the scores.",
+        "examples": "Number of examples that are scored.",
+        "majority": "Chance level on these examples.",
+        "retention_before": "Score before the target phase.",
+        "retention_saved_head": "Score after the target phase, with the head of the intermediate phase.",
+        "retention_fresh_head": "Score after the target phase, with a linear head fitted anew; empty where the family"
+        " has none.",
+        "retention": "retention_saved_head divided by retention_before; empty where that is 0.",
+        **_CHAIN,
+    },
+}
+COLUMNS = tuple(COLUMN_MEANINGS[paths.SCORES_CSV])
 SCORING = "scoring"
 STOPPED = "stopped at a rung"  # target phases of candidates that halving eliminated before their end
 KINDS = ("pretrain", "trunk", "intermediate", "target", STOPPED, SCORING)
