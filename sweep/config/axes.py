@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self, get_type_hints
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from sweep.config.values import Model, Name, as_volume, no_item_twice, values_once
+from sweep.config.values import ONCE, Model, Name, Volume, as_volume, no_item_twice, values_once
 from sweep.keys import file_name
 
 NONE = "none"  # the intermediate setting without an intermediate phase: every cell's baseline
@@ -57,22 +57,22 @@ class ChainBudget(Model):
 class Axes(Model):
     """Axes of the grid that a study compares."""
 
-    encoder: tuple[Name, ...]
+    encoder: Annotated[tuple[Name, ...], ONCE]
     """Encoders: names of `encoders`, or hub ids."""
-    intermediate: tuple[tuple[Name, ...], ...]
+    intermediate: Annotated[tuple[tuple[Name, ...], ...], ONCE]
     """Intermediate settings: `none`, a task, or a list of tasks that are trained together."""
-    target: tuple[Name, ...]
+    target: Annotated[tuple[Name, ...], ONCE]
     """Target tasks, each scored in all its languages."""
-    volume: tuple[Annotated[int | str, BeforeValidator(as_volume)], ...] = ("full",)
+    volume: Annotated[tuple[Annotated[int | str, BeforeValidator(as_volume, Volume)], ...], ONCE] = ("full",)
     """Examples of each intermediate task: numbers, or full."""
-    source: tuple[Name, ...] = (OWN,)
+    source: Annotated[tuple[Name, ...], ONCE] = (OWN,)
     """Language of the intermediate tasks' training data: own (each task's usual one), all, or a language."""
     chain_budget: ChainBudget | None = None
     """Training FLOPs of a chain, which set the length of its phases in place of their epochs or steps."""
-    seed: tuple[Annotated[int, Strict(), Field(ge=0, lt=2**32)], ...]
+    seed: Annotated[tuple[Annotated[int, Strict(), Field(ge=0, lt=2**32)], ...], ONCE]
     """Seeds of weights, data order and dropout, as numpy and torch take them."""
 
-    @field_validator("intermediate", mode="before")
+    @field_validator("intermediate", mode="before", json_schema_input_type=list[Name | list[Name]])
     @classmethod
     def _settings(cls, value: object) -> object:
         if not isinstance(value, list):

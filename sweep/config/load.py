@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
+from sweep import __version__
 from sweep.config.phases import PhaseSettings
 from sweep.config.study import Budget, Study
 from sweep.config.values import as_budget
@@ -121,8 +122,10 @@ def _mistake(error: ErrorDetails, content: Mapping[str, Any], kind: Any, where: 
     place = where + yaml_path(path) if path else where.rstrip(" .:")
     if error["type"] == "extra_forbidden":
         known = list(_known_keys(kind, loc[:-1]))
-        expected = f"one of {', '.join(known)} is expected"
-        return StudyError(place, f"the unknown key {loc[-1]!r}", expected, nearest(str(loc[-1]), known))
+        expected, hint = f"one of {', '.join(known)} is expected", nearest(str(loc[-1]), known)
+        if hint is None:
+            expected += f"; this is version {__version__}, and a later one may know it"
+        return StudyError(place, f"the unknown key {loc[-1]!r}", expected, hint)
     if error["type"] == "missing":
         expected = f"the key {loc[-1]!r}" if isinstance(loc[-1], str) else "one more value"
         return StudyError(place, "nothing", f"{expected} is expected{_meaning(kind, loc)}")
@@ -184,7 +187,7 @@ def _known_keys(kind: Any, place: tuple[str | int, ...]) -> Mapping[str, FieldIn
 def _meaning(kind: Any, place: tuple[str | int, ...]) -> str:
     """Meaning of a key, as its field describes it."""
     key = _known_keys(kind, place[:-1]).get(str(place[-1]))
-    return f": {key.description}" if key and key.description else ""
+    return f": {key.description.rstrip('.')}" if key and key.description else ""
 
 
 def _inside(kind: Any, part: str | int) -> Any:

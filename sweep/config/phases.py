@@ -16,6 +16,7 @@ from sweep.config.values import (
     Name,
     Number,
     Positive,
+    Rate,
     Share,
     Temperature,
     as_grid,
@@ -130,7 +131,7 @@ class Warmup(Model):
 class PhaseSettings(Model):
     """Settings of one training run. Each of them changes weights and is part of the key."""
 
-    learning_rate: Annotated[RateGrid, BeforeValidator(as_grid)]
+    learning_rate: Annotated[RateGrid, BeforeValidator(as_grid, RateGrid | Rate)]
     """Peak learning rate of AdamW, or a grid of them to tune over."""
     batch_tokens: Positive
     """Largest batch in subword tokens, padding included."""
@@ -138,7 +139,7 @@ class PhaseSettings(Model):
     """Length of the phase in passes over its data; exactly one of `epochs` and `steps`."""
     steps: Positive | None = None
     """Length of the phase in optimizer steps."""
-    warmup: Annotated[Warmup, BeforeValidator(as_warmup)] = Warmup(share=0.1)
+    warmup: Annotated[Warmup, BeforeValidator(as_warmup, Warmup | Share)] = Warmup(share=0.1)
     """Steps in which the learning rate rises linearly: a share of the steps, or {steps: 100}."""
     schedule: Literal["linear", "wsd", "constant"] = "linear"
     """Learning rate after the warm-up: linear decay to 0, constant, or `wsd` (warm-up, stable, decay), whose longer

@@ -11,11 +11,16 @@ from pydantic_core import PydanticCustomError
 from sweep.config.axes import Axes
 from sweep.config.phases import Phases, Pretrain
 from sweep.config.values import (
+    ONCE,
+    Amount,
+    Duration,
+    Gpus,
     Int,
     Model,
     Name,
     Number,
     Positive,
+    Size,
     as_budget,
     as_bytes,
     as_duration,
@@ -76,7 +81,9 @@ class Encoder(Model):
 class Reading(Model):
     """Vectors that stand for a sentence. A list of layers is read in one pass; the first one counts in scores."""
 
-    layer: Annotated[Annotated[tuple[Int, ...], Field(min_length=1)] | None, BeforeValidator(as_list)] = None
+    layer: Annotated[
+        Annotated[tuple[Int, ...], Field(min_length=1)] | None, BeforeValidator(as_list, int | list[int] | None)
+    ] = None
     """Layer whose vectors are read: 0 is the embedding layer, -1 the last one; absent: by encoder and depth."""
     pooling: Literal["mean", "cls"] | None = None
     """Pooling of a layer's token vectors; absent: the encoder's own."""
@@ -174,7 +181,7 @@ class Runtime(Model):
 
     cores: Positive = 1
     """CPU cores of one chain."""
-    gpu: Annotated[float | Literal["auto"], BeforeValidator(as_share)] = 0.0
+    gpu: Annotated[float | Literal["auto"], BeforeValidator(as_share, Gpus)] = 0.0
     """GPUs of one chain: 0, 1, or a share such as 0.5; auto: the smallest share that fits and pays."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of training; auto: bf16 on a GPU that has it, else fp32. On a CPU without bf16, bf16 is fp32, too."""
@@ -189,11 +196,11 @@ class Runtime(Model):
     """Batch in tokens for scoring."""
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
     """Seconds between checkpoints of a running phase."""
-    silence: Annotated[float, BeforeValidator(as_duration)] = 7200.0
+    silence: Annotated[float, BeforeValidator(as_duration, Duration)] = 7200.0
     """Duration without a sign of life after which a worker is taken to hang and is ended, such as '2h'."""
     keep_target_weights: Annotated[bool, Strict()] = False
     """Whether weights of scored target phases are kept; such a phase has no children, and its weights are large."""
-    keep_winners: Annotated[float, BeforeValidator(as_bytes)] = 20e9
+    keep_winners: Annotated[float, BeforeValidator(as_bytes, Size)] = 20e9
     """Size kept for weights of winners' target phases, such as '20 GB', with which further languages of a target can be
     scored."""
 
@@ -242,11 +249,11 @@ class Study(Model):
     """Tuning of learning rates."""
     report: Reporting = Reporting()
     """Contents of the report."""
-    language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once)]] = {}
+    language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once), ONCE]] = {}
     """Groups of languages by name, beside those that sweep.plan.languages has."""
-    budget: Annotated[Budget | None, BeforeValidator(as_budget)] = None
+    budget: Annotated[Budget | None, BeforeValidator(as_budget, Amount | None)] = None
     """Budget of the study, such as '2 device-hours'; absent: no limit."""
-    deadline: Annotated[float | None, BeforeValidator(as_duration)] = None
+    deadline: Annotated[float | None, BeforeValidator(as_duration, Duration | None)] = None
     """Duration of each run of the study on the clock, such as '8h'; absent: no limit."""
     runtime: Runtime = Runtime()
     """Where and how the study runs."""

@@ -1,7 +1,7 @@
 """Building blocks of a study file: frozen models, strict numbers and names, short notations.
 
 The functions `as_...` turn a short notation in YAML into the value of a model's field. They raise PydanticCustomError,
-whose message says what is expected.
+whose message says what is expected. The type after such a function is that of the notation, for the JSON schema.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
@@ -34,15 +34,21 @@ Number = Annotated[float, Strict()]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Name = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_visible)]
 Temperature = Annotated[float, Strict(), Field(ge=1)]
+ONCE = Field(json_schema_extra={"minItems": 1, "uniqueItems": True})  # in the schema, what values_once checks
 
 
 class Model(BaseModel):
-    """Frozen model that refuses unknown keys and infinite numbers.
+    """Frozen model that refuses unknown keys and infinite numbers. A text below a field is its description.
 
     A mistyped key must not be a setting that silently does nothing, and infinite numbers have no place in a key.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def amount_in(units: Iterable[str], most_signs: str = "-+0-9.eE_") -> Any:
+    """Type of the texts of an amount and a unit, for a JSON schema."""
+    return Annotated[str, Field(pattern=rf"^\s*[{most_signs}]+\s*({'|'.join(units)})\s*$")]
 
 
 def values_once(axis: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -66,6 +72,8 @@ UNITS = {
     "device-hours": ("device_seconds", 3600.0),
     "flops": ("flops", 1.0),
 }
+# Units in letters of either case.
+Amount = amount_in("".join(f"[{sign.upper()}{sign}]" if sign.isalpha() else sign for sign in unit) for unit in UNITS)
 
 
 SAME = 1e-6  # 0.333333 is a third
@@ -79,6 +87,9 @@ def as_grid(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10:
         raise PydanticCustomError("rate", "a rate such as 1e-5, or a mapping with 'log' and 'points', is expected")
     return {"log": [value, value], "points": 1}
+
+
+Rate = Annotated[float, Field(gt=0, lt=10)]
 
 
 def as_warmup(value: object) -> object:
@@ -103,6 +114,9 @@ def as_volume(value: object) -> object:
     raise PydanticCustomError("volume", "a number of examples above 0, or 'full', is expected", hint)
 
 
+Volume = Annotated[int, Field(gt=0)] | Literal["full"]
+
+
 def as_share(value: Any) -> object:
     """GPUs of one chain: 0, 1, 1/k of one, or 'auto'. More than one is refused: a phase trains on a single device."""
     if value == "auto":
@@ -117,7 +131,9 @@ def as_share(value: Any) -> object:
     raise PydanticCustomError("gpu", expected, {"nearest": nearest(str(value), ["auto"])})
 
 
+Gpus = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 DURATIONS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+Duration = amount_in(DURATIONS, "0-9.")
 
 
 def as_duration(value: object) -> object:
@@ -139,6 +155,7 @@ def as_duration(value: object) -> object:
 
 
 SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
+Size = amount_in(SIZES, "0-9.") | Literal[0]
 
 
 def as_bytes(value: object) -> object:

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Strict, Tag, TypeAdapter, model_validator
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
+from sweep.config.study import Study
 from sweep.config.values import Model, Name, Positive, no_item_twice
 from sweep.data import SPLITS
 from sweep.data.columns import spelling
@@ -90,7 +92,8 @@ Languages = Annotated[Texts, Field(min_length=1)]
 Format = Annotated[Text, _one_of(ALL_READERS), Field(json_schema_extra={"enum": [*ALL_READERS]})]
 NormalForm = Annotated[Text, _one_of(FORMS), Field(json_schema_extra={"enum": [*FORMS]})]
 Normaliser = Annotated[Text, _one_of(NORMALISERS), Field(json_schema_extra={"enum": [*NORMALISERS]})]
-Tokens = Annotated[float, Strict(), Field(gt=0, description="the mean subword tokens of an example; a guess will do")]
+Tokens = Annotated[float, Strict(), Field(gt=0)]
+TOKENS = "the mean subword tokens of an example; a guess will do"
 Labels = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_labels, list[Any] | dict[Any, Any] | str)]
 Codes = Annotated[dict[str, str], BeforeValidator(_codes, list[str] | dict[str, str])]
 Column = Annotated[Any, BeforeValidator(_column, str | int | list[Any] | dict[str, Any])]
@@ -215,7 +218,7 @@ class AnyDataSet(Described):
     pool: Texts = Field((), description="languages of the test data that are searched and not scored (ranking tasks)")
     licence: Text = Field("", description="a short note on the terms of the data")
     sizes: Sizes | None = Field(None, description="rows of each split; of local files where they take long to count")
-    tokens: Tokens | None = None
+    tokens: Tokens | None = Field(None, description=TOKENS)
 
 
 class LocalDataSet(LocalReading, AnyDataSet):
@@ -229,7 +232,7 @@ class LocalDataSet(LocalReading, AnyDataSet):
 class HubDataSet(HubReading, AnyDataSet):
     """Data set on the hub. Its sizes and tokens must be there: a plan has no network."""
 
-    tokens: Tokens
+    tokens: Tokens = Field(description=TOKENS)
     train: HubParts | None = Field(None, description="the name of a split, {split, ...}, or a list of these")
     dev: HubDev | None = Field(None, description="the same, or a share of train such as 0.1")
     test: HubParts | None = Field(None, description="the same as for train")
@@ -259,3 +262,32 @@ Description = Annotated[
     Discriminator(kind_of),
 ]
 DESCRIPTION: TypeAdapter[LocalDataSet | HubDataSet | Published] = TypeAdapter(Description)
+
+
+class _Untitled(GenerateJsonSchema):
+    """Generator that gives fields no titles, which would repeat their names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """False."""
+        return False
+
+
+def study_schema() -> dict[str, Any]:
+    """JSON schema of a study file, descriptions of data sets included: what an editor completes and checks.
+
+    Takes all that sweep.config.load takes. Of what that refuses it lets pass what no schema can say: names of tasks,
+    and keys that go together.
+    """
+    kinds: tuple[TypeAdapter[Any], ...] = (TypeAdapter(Study), DESCRIPTION)
+    references, schema = TypeAdapter.json_schemas(
+        [(number, "validation", kind) for number, kind in enumerate(kinds)], schema_generator=_Untitled
+    )
+    study, description = (references[number, "validation"] for number in range(len(kinds)))
+    definitions = schema["$defs"]
+    definitions["Study"]["properties"]["tasks"]["additionalProperties"] = description
+    phases = definitions["Phases"]["properties"]
+    changes = {key: value for key, value in phases.items() if key != "overrides"}
+    phases["overrides"]["additionalProperties"] = {
+        "type": "object", "properties": changes, "additionalProperties": False,
+    }  # fmt: skip
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **study, **schema}
