@@ -1,18 +1,27 @@
 """Command line of sweep. A study is complete in its file: there are no hyperparameters here.
 
 Exit codes: 0 success (also where the budget ended the study), 1 some chains failed, 2 a user error, 130 interrupted.
+
+What a command answers is on standard output, everything else a line on standard error, through the logger `sweep`: an
+error; a warning; info, the progress of a run; debug, which chain starts when and why. --quiet ends with warnings.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
+import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.errors import Mistakes, SweepError
+from sweep import __version__
+from sweep.errors import Mistakes, StudyError, SweepError, nearest
 
 if TYPE_CHECKING:
     from sweep.plan.plan import Plan
@@ -21,18 +30,31 @@ if TYPE_CHECKING:
 TRACKING_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.catalog, which a command line that only plans need not load
+SHELLS = ("bash", "zsh")
+FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # shtab.FILE, which need not be imported for it
+LIBRARIES = ("torch", "transformers", "ray", "mlflow-skinny", "optuna")  # that `sweep --version` names
+LOG = logging.getLogger("sweep")
+LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+LEVEL = "SWEEP_LOG"  # environment variable with one of LEVELS, where the command line does not say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     options = _parser().parse_args(arguments)
+    with _logging_to_stderr(options.level):
+        return _call(options)
+
+
+def _call(options: argparse.Namespace) -> int:
     try:
+        if options.level is None and (level := os.environ.get(LEVEL, "")):
+            _set_level(level)
         return int(options.command(options))
     except SweepError as mistake:
-        print(f"sweep: {mistake}", file=sys.stderr)
+        LOG.error(mistake)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("sweep: interrupted; the same command resumes from what is finished", file=sys.stderr)
+        LOG.error("interrupted; the same command resumes from what is finished")
         return INTERRUPTED
     except BrokenPipeError:
         return 0
@@ -42,8 +64,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         full = disk_error(fault, getattr(options, "results", Path.cwd()))
         if full is None:
             raise
-        print(f"sweep: {full}", file=sys.stderr)
+        LOG.error(full)
         return USER_ERROR
+
+
+class _Lines(logging.Handler):
+    """Writer of records as lines to standard error as it is at that moment: a live view puts its own in place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes `sweep: ` and the message."""
+        print(f"sweep: {record.getMessage()}", file=sys.stderr)
+
+
+@contextmanager
+def _logging_to_stderr(level: int | None) -> Iterator[None]:
+    """Sends the logger's records to standard error, and nowhere else."""
+    handler, before = _Lines(), (LOG.level, LOG.propagate)
+    LOG.addHandler(handler)
+    LOG.propagate = False
+    LOG.setLevel(logging.INFO if level is None else level)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.level, LOG.propagate = before
+
+
+def _set_level(name: str) -> None:
+    if name.lower() not in LEVELS:
+        raise StudyError(LEVEL, repr(name), f"one of {', '.join(LEVELS)} is expected", nearest(name, LEVELS))
+    LOG.setLevel(LEVELS[name.lower()])
 
 
 def check(options: argparse.Namespace) -> int:
@@ -67,7 +117,7 @@ def check(options: argparse.Namespace) -> int:
             check_uri(study.tracking)
     if mistakes:
         for line in mistakes:
-            _warn(line)
+            LOG.error(line)
         return USER_ERROR
     print(f"{options.file}: {len(plan.cells)} cells, {len(plan.tasks)} data sets, no errors")
     for note in (*informed(plan, checked.facts).flags, *checked.notes):
@@ -136,7 +186,7 @@ def run(options: argparse.Namespace) -> int:
     report = publish(outcome.results)
     print(outcome_text(outcome, options.file))
     print(report)
-    send_missing(outcome.results, _warn, TRACKING_SECONDS)
+    send_missing(outcome.results, LOG.warning, TRACKING_SECONDS)
     if outcome.interrupted:
         return INTERRUPTED
     return FAILED if outcome.admission.outcomes.failed else 0
@@ -157,7 +207,7 @@ def report(options: argparse.Namespace) -> int:
     from sweep.run.tracking import send_missing
 
     print(publish(options.results))
-    send_missing(options.results, _warn, TRACKING_SECONDS)
+    send_missing(options.results, LOG.warning, TRACKING_SECONDS)
     return 0
 
 
@@ -177,7 +227,7 @@ def score(options: argparse.Namespace) -> int:
 
     scores = score_folder(options.folder, options.version)
     for note in scores.notes:
-        _warn(note)
+        LOG.warning(note)
     print(json.dumps(scores.by_language(), indent=1) if options.json else scores_text(scores, options.version))
     return 0
 
@@ -187,7 +237,7 @@ def ui(options: argparse.Namespace) -> int:
     from sweep.run.tracking import send_missing
     from sweep.run.ui import open_ui
 
-    return open_ui(options.results.absolute(), send_missing(options.results, _warn), options.port)
+    return open_ui(options.results.absolute(), send_missing(options.results, LOG.warning), options.port)
 
 
 def tasks(options: argparse.Namespace) -> int:
@@ -202,36 +252,88 @@ def tasks(options: argparse.Namespace) -> int:
     return 0
 
 
-def _warn(note: str) -> None:
-    print(f"sweep: {note}", file=sys.stderr)
+def schema(options: argparse.Namespace) -> int:
+    """Prints the JSON schema of a study file, by which an editor completes and checks it."""
+    from sweep.tasks.description import study_schema
+
+    text = json.dumps(study_schema(), indent=1) + "\n"
+    if options.out is None:
+        sys.stdout.write(text)
+    else:
+        options.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def completion(options: argparse.Namespace) -> int:
+    """Prints what makes a shell complete commands, options and files."""
+    import shtab
+
+    print(shtab.complete(_parser(), options.shell))
+    return 0
+
+
+class _Version(argparse.Action):
+    """Versions of the program, of Python and of LIBRARIES in one line. No library is imported for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Prints them and exits."""
+        versions = [f"{name} {_version_of(name)}" for name in LIBRARIES]
+        print(f"sweep {__version__} (Python {platform.python_version()}, {', '.join(versions)})")
+        parser.exit()
+
+
+def _version_of(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _parser() -> argparse.ArgumentParser:
     text = "Studies of cross-lingual transfer, each complete in its file."
     parser = argparse.ArgumentParser(prog="sweep", description=text)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print versions of sweep and of its libraries")
+    _add_levels(parser, None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (check, plan, preview, run, gc):
-        _command(commands, command).add_argument("file", type=Path, help="the study file")
+        _add_path(_command(commands, command), "file", help="the study file")
     for command in (report, ui):
-        _command(commands, command).add_argument("results", type=Path, help="the results folder of a study")
+        _add_path(_command(commands, command), "results", help="the results folder of a study")
     _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see it in full")
     text = "list the cells that this budget covers, in their order, such as '40 device-hours'"
     commands.choices["plan"].add_argument("--budget", help=text)
     for name in ("plan", "tasks"):
         commands.choices[name].add_argument("--json", action="store_true", help="print machine-readable figures")
     scoring = _command(commands, score)
-    scoring.add_argument("folder", type=Path, help="a folder with predictions/<task>/ and labels/<task>/")
+    _add_path(scoring, "folder", help="a folder with predictions/<task>/ and labels/<task>/")
     scoring.add_argument("--version", choices=VERSIONS, help="only its tasks, in all its languages")
     scoring.add_argument("--json", action="store_true", help="print task -> language -> metric -> value")
     commands.choices["gc"].add_argument("--delete", action="store_true", help="delete them; scores and records stay")
     text = "with --delete: also weights of finished phases, which a chain that you add later would train again"
     commands.choices["gc"].add_argument("--finished", action="store_true", help=text)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
+    _add_path(_command(commands, schema), "--out", help="write it into this file")
+    shells = _command(commands, completion)
+    shells.add_argument("shell", choices=SHELLS, help="source <(sweep completion bash) in ~/.bashrc; zsh: see the docs")
     return parser
+
+
+def _add_path(parser: argparse.ArgumentParser, name: str, **rest: Any) -> None:
+    action = parser.add_argument(name, type=Path, **rest)
+    action.complete = FILES  # type: ignore[attr-defined]  # read by shtab
+
+
+def _add_levels(parser: argparse.ArgumentParser, default: Any) -> None:
+    for flags, level, text in (
+        (("-q", "--quiet"), logging.WARNING, "no progress: warnings and errors alone"),
+        (("-v", "--verbose"), logging.DEBUG, "say too which chain starts, and why"),
+    ):
+        parser.add_argument(*flags, dest="level", action="store_const", const=level, default=default, help=text)
 
 
 def _command(commands: Any, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
     text = (command.__doc__ or "").strip()
     parser: argparse.ArgumentParser = commands.add_parser(command.__name__, help=text, description=text)
     parser.set_defaults(command=command)
+    _add_levels(parser, argparse.SUPPRESS)  # after the command as before it
     return parser

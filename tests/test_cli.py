@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -275,3 +278,34 @@ def test_a_budget_that_is_none_is_refused_with_what_would_do(tmp_path, sweep):
 
 def test_a_plan_says_how_far_sharing_can_go(tmp_path, sweep):
     assert "at most, were all phases before the target phase free" in sweep("plan", study_file(tmp_path)).stdout
+
+
+def test_the_version_is_one_line_with_those_of_python_and_libraries(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    line = capsys.readouterr().out
+    assert re.fullmatch(r"sweep \d+\.\d+\.\d+ \(Python 3\.\d+\.\d+, torch .*, ray .*\)\n", line)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_every_command(shell, sweep):
+    script = sweep("completion", shell).stdout
+    for command in ("check", "plan", "run", "report", "schema"):
+        assert command in script
+    if shutil.which(shell):
+        assert subprocess.run([shell, "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_a_level_of_the_log_that_is_none_is_one_line(tmp_path, monkeypatch, sweep):
+    monkeypatch.setenv("SWEEP_LOG", "debgu")
+    done = sweep("check", study_file(tmp_path))
+    assert (done.returncode, done.stderr) == (
+        2, "sweep: SWEEP_LOG: found 'debgu'; one of error, warning, info, debug is expected; did you mean 'debug'?\n",
+    )  # fmt: skip
+
+
+def test_a_command_leaves_the_logger_as_it_was(tmp_path, sweep):
+    logger = logging.getLogger("sweep")
+    before = logger.level, logger.propagate, [*logger.handlers]
+    sweep("check", "-v", study_file(tmp_path))
+    assert (logger.level, logger.propagate, [*logger.handlers]) == before

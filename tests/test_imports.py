@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "ray", "mlflow", "datasets", "pandas", "transformers", "pyarrow", "optuna", "matplotlib"}
 
@@ -15,6 +17,14 @@ def test_planning_loads_no_heavy_library():
     code = "import json, sys; from sweep.plan import cost, plan, resolve; print(json.dumps(sorted(sys.modules)))"
     process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert {name.split(".")[0] for name in json.loads(process.stdout)} & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", [["--version"], ["schema"], ["completion", "bash"], ["tasks", "--help"]])
+def test_a_command_that_runs_no_study_loads_no_heavy_library(command):
+    code = "import atexit, json, sys; from sweep.cli import main; "
+    code += "atexit.register(lambda: print(json.dumps(sorted(sys.modules)))); main(sys.argv[1:])"
+    process = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
+    assert {name.split(".")[0] for name in json.loads(process.stdout.splitlines()[-1])} & HEAVY == set()
 
 
 def test_a_printed_plan_has_loaded_no_heavy_library():

@@ -6,7 +6,7 @@ charged to the budget, and to no chain.
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +34,8 @@ from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 from sweep.terminal import table
 from sweep.train.context import Event
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _pay(chain: Chain, short: Plan, store: Store, spending: Spending) -> None:
         spending.charge(running, {"started": started, **vars(event)})
         spending.ledger.remember(event.facts)
         if event.message:
-            sys.stderr.write(f"sweep: {event.message}\n")
+            LOG.warning(event.message)
         spending.stored.learn(event.key)
         if not spending.may_go_on(running):
             raise Cancelled

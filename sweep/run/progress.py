@@ -6,6 +6,7 @@ study's line whenever a chain ends.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import TextIO
@@ -138,11 +139,12 @@ class Pace:
 
 
 class Display:
-    """Writes progress to a stream, as often as its reader can use it."""
+    """Writes progress to a stream, as often as its reader can use it; none where only warnings are logged."""
 
     def __init__(self, admission: Admission, devices: float, stream: TextIO) -> None:
         self._admission = admission
         self._terminal = stream.isatty()
+        self._wanted = logging.getLogger("sweep").level <= logging.INFO  # not set in a program that calls `run`
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=not self._terminal)
         self._live: Live | None = None  # lines on the terminal that are redrawn
         self._pace = Pace(devices)
@@ -157,9 +159,9 @@ class Display:
         now = time.time()
         if now >= self._next_note:
             self._note(now)
-        if not self._terminal:
+        if self._wanted and not self._terminal:
             self._log_ended(now)
-        if now < self._next:
+        if now < self._next or not self._wanted:
             return
         self._next = now + (TERMINAL_SECONDS if self._terminal else LOG_SECONDS)
         if not self._terminal:

@@ -6,6 +6,7 @@ moment: the next call plans the same chains and finds in the store what was fini
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import shutil
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from sweep.run.cluster import Capacity
 
+LOG = logging.getLogger(__name__)
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -202,7 +204,7 @@ def _charge_lost(ledger: Ledger, store: Store) -> None:
     if flops or seconds:
         ledger.charge_lost(flops, seconds, time.time())
         charged = f"{flops:.3g} FLOPs and {seconds:,.0f} device-seconds are charged to the study, as its records say"
-        sys.stderr.write(f"sweep: {ledger.path}: the ledger is missing; {charged}\n")
+        LOG.warning("%s: the ledger is missing; %s", ledger.path, charged)
 
 
 def _execute(admission: Admission, results: Path) -> bool:

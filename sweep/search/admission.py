@@ -8,6 +8,7 @@ store has finished is done without a trial, and so is one that needs a phase whi
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -24,6 +25,8 @@ from sweep.search.suggestions import CandidateResult
 from sweep.search.tournament import Entry
 from sweep.store.index import StoreIndex, superseded
 from sweep.store.ledger import RUNNING, Ledger, row_of
+
+LOG = logging.getLogger(__name__)
 
 
 class Admission:
@@ -64,16 +67,19 @@ class Admission:
         while (ready := self.queue.ready(position)) is not None:
             position, entry, chain = ready
             if self._is_over(chain, self._pause_at(entry)):
+                LOG.debug("%s: nothing to do, its phases and scores are in the store", chain.name)
                 self.queue.remove(position)
                 self._record(chain, entry)
                 position = 0  # its result may have opened what was passed over
             elif self._price(chain, entry) > self.spending.free:
+                self._log_unpaid(chain, entry)
                 if self.running:
                     break  # what is held may be set free: never prefer a later chain because it is cheaper
                 self.queue.remove(position)
                 self._entries[chain.key] = entry
                 self.outcomes.unpaid.append(chain)
             elif not self.shares.are_free(self._devices(chain, entry), map(self.devices, self.running)):
+                LOG.debug("%s waits for a device", chain.name)
                 break  # a smaller chain that is taken first would keep the device from it
             else:
                 self.queue.remove(position)
@@ -140,9 +146,20 @@ class Admission:
         self.queue.claim(chain)
         self._entries[chain.key] = entry
         price, devices = self._price(chain, entry), self._devices(chain, entry)
+        if LOG.isEnabledFor(logging.DEBUG):
+            missing = [phase.key for phase in self.stored.to_train(chain)]
+            stored = [phase.key for phase in chain.phases if phase.key not in missing]
+            phases = f"from the store: {', '.join(stored) or 'nothing'}; to train: {', '.join(missing) or 'nothing'}"
+            LOG.debug(
+                "%s starts: reserves %.3g %s; %s", chain.name, price, self.spending.unit.replace("_", "-"), phases
+            )
         self.ledger.open_chain(row_of(chain, RUNNING, now))
         attempt = self.ledger.reserve(chain.key, price, now)
         self.running[chain.key] = Running(chain, attempt, now, price, devices, placed=not self.spending.queued)
+
+    def _log_unpaid(self, chain: Chain, entry: Entry) -> None:
+        price, free, unit = self._price(chain, entry), self.spending.free, self.spending.unit.replace("_", "-")
+        LOG.debug("%s is not started: it needs %.3g of the %.3g %s that are free", chain.name, price, free, unit)
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
@@ -166,6 +183,7 @@ class Admission:
             self._facts |= report["facts"]
             self._stuck = False  # a share that was measured now may fit beside others
         if report.get("committed"):
+            LOG.debug("%s: %s %s is in the store", running.chain.name, report["phase"], report["key"])
             self._stuck = False
             self.trained += report["phase"] != "score"
             self.queue.release(report["key"])
@@ -252,7 +270,9 @@ class Admission:
             return
         pause_at = self.cells[self.position(chain)].stages[stage].pause_at
         assert pause_at is not None
-        self.outcomes.eliminate(chain, stage, pause_at, self._dev(chain, pause_at))
+        dev = self._dev(chain, pause_at)
+        LOG.debug("%s is eliminated: others have better dev scores than its %s", chain.name, dev)
+        self.outcomes.eliminate(chain, stage, pause_at, dev)
         if not self.plan.study.runtime.keep_target_weights:
             self.stored.drop(chain)
 

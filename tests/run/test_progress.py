@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 
 import pytest
@@ -76,6 +77,28 @@ def test_elsewhere_the_studys_line_is_followed_by_what_its_chains_do(tmp_path):
     assert first.startswith("small: 0 of ")
     assert second.startswith(f"  {lab.busy[0].cell.name} | seed 1, target 3/9, loss 0.500, ")
     assert end == ""
+
+
+def test_where_only_warnings_are_logged_lines_that_stay_are_all_that_is_written(tmp_path, caplog):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    stream = io.StringIO()
+    with caplog.at_level(logging.WARNING, "sweep"):
+        shown = Display(lab.admission, 2.0, stream)
+    shown.update()
+    shown.say("a chain failed")
+    assert stream.getvalue() == "a chain failed\n"
+
+
+def test_the_log_of_decisions_says_of_each_chain_what_it_takes_from_the_store_and_what_it_trains(tmp_path, caplog):
+    with caplog.at_level(logging.DEBUG, "sweep"):
+        lab = Lab(study(tmp_path), tmp_path).run()
+    starts = [record.getMessage() for record in caplog.records if " starts: reserves " in record.getMessage()]
+    assert len(starts) == lab.admission.outcomes.count
+    shared = [line.partition("from the store: ")[2].split("; ")[0] != "nothing" for line in starts]
+    assert shared.count(False) == len(
+        {chain.seed for chain in lab.admission.outcomes.done}
+    )  # its first chain pretrains the encoder
 
 
 def test_the_forecast_learns_from_chains_that_run_and_leaves_out_the_steps_that_they_have_made(tmp_path):

@@ -125,7 +125,7 @@ def test_what_is_no_sound_ledger_is_one_line_for_readers_and_writers(name: str, 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")])
 def test_what_a_lost_ledger_knew_of_costs_is_charged_from_the_records_once(
-    lose: Callable[[Path], object], tmp_path: Path, capsys
+    lose: Callable[[Path], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = usual(tmp_path / "results")
     store, results = made.store, tmp_path / "results"
@@ -134,9 +134,11 @@ def test_what_a_lost_ledger_knew_of_costs_is_charged_from_the_records_once(
     spent = sum(record.flops for record in records), sum(record.device_seconds for record in records)
     lose(results / LEDGER)
     for said in ("the ledger is missing", ""):
+        caplog.clear()
         with prepared(study_file(tmp_path, results=str(results))) as (_, ledger, _):
             assert ledger.spent() == pytest.approx(spent)
-        assert said in capsys.readouterr().err
+        assert said in caplog.text
+        assert (caplog.text == "") == (said == "")
 
 
 def test_an_edited_record_does_not_match_its_checksum_and_one_without_is_of_an_earlier_version(tmp_path: Path) -> None:
