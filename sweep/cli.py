@@ -314,7 +314,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     _add_path(_command(commands, schema), "--out", help="write it into this file")
     shells = _command(commands, completion)
-    shells.add_argument("shell", choices=SHELLS, help="source <(sweep completion bash) in ~/.bashrc; zsh: see the docs")
+    text = "source <(sweep completion bash) in ~/.bashrc; zsh: as _sweep in $fpath"
+    shells.add_argument("shell", choices=SHELLS, help=text)
     return parser
 
 

@@ -52,6 +52,18 @@ The folder is `runs/<study>`, or what `results:` names. Tables are CSV files in 
 `scores.parquet` is the same table as `scores.csv`. Numbers have ten digits; an empty cell has no value.
 """
 
+LEVELS_TEXT = """\
+A command answers on standard output; errors, warnings and the progress of a run are lines on standard error. `-q`
+(`--quiet`) leaves out progress, `-v` (`--verbose`) adds which chain starts, what it takes from the store, and why
+another one waits. `SWEEP_LOG` in the environment says the same for all commands: error, warning, info or debug.
+`sweep --version` prints the versions of the program and its libraries.
+
+`source <(sweep completion bash)` in `~/.bashrc` completes commands, options and files; for zsh, write the output of
+`sweep completion zsh` into a file `_sweep` in a folder of `$fpath`. An editor with a YAML language server completes
+and checks keys by the schema that the first line of a study file names; `sweep schema --out study.schema.json` writes
+one to name.
+"""
+
 # Short notations of YAML, by the function that reads them.
 NOTATIONS: dict[Callable[..., Any], str] = {
     values.as_grid: "a number, or a mapping (below)",
@@ -319,12 +331,13 @@ def commands_page() -> str:
         MADE,
         "# Commands\n",
         "There are no hyperparameters on the command line: a study is complete in its file.\n",
+        LEVELS_TEXT,
     ]
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     for name, command in commands.choices.items():
         lines += [f"## sweep {name}\n", f"{command.description}\n", f"```text\n{_usage(command)}\n```\n"]
         for action in command._actions:
-            if action.dest != "help":
+            if action.dest not in ("help", "level"):  # what every command has
                 flag = ", ".join(action.option_strings) or str(action.metavar or action.dest)
                 choices = f" ({', '.join(action.choices)})" if action.choices else ""
                 default = f" Default {action.default}." if action.default not in (None, False) else ""
