@@ -28,9 +28,9 @@ class Shares(Model):
     """Division of a chain's budget among the phases that it trains; a single phase gets all of it."""
 
     intermediate: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
-    """Share of the intermediate phase."""
+    """Share of the chain's FLOPs that the intermediate phase gets. A smaller one tests a short intermediate phase."""
     target: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
-    """Share of the target phase."""
+    """Share of the chain's FLOPs that the target phase gets; both shares add up to 1."""
 
     @model_validator(mode="after")
     def _whole(self) -> Shares:
@@ -43,9 +43,10 @@ class ChainBudget(Model):
     """Training FLOPs that each chain may spend on its intermediate and target phase together."""
 
     flops: tuple[Annotated[float, Strict(), Field(gt=0)], ...]
-    """Budgets in FLOPs, one value of the axis each."""
+    """Training FLOPs of a chain, one value of the axis each, such as [1e17, 3e17]; `sweep plan` says what a phase
+    costs."""
     shares: Shares = Shares()
-    """Division among the phases."""
+    """How a chain with both phases divides its FLOPs between them."""
 
     @field_validator("flops", mode="after")
     @classmethod
@@ -58,19 +59,25 @@ class Axes(Model):
     """Axes of the grid that a study compares."""
 
     encoder: Annotated[tuple[Name, ...], ONCE]
-    """Encoders: names of `encoders`, or hub ids."""
+    """Encoders to compare: hub ids, the shipped `world/tiny`, or names from `encoders`."""
     intermediate: Annotated[tuple[tuple[Name, ...], ...], ONCE]
-    """Intermediate settings: `none`, a task, or a list of tasks that are trained together."""
+    """Intermediate settings to compare: `none` (the baseline, which gains are differences to), a task, or a list of
+    tasks that are trained together in one phase."""
     target: Annotated[tuple[Name, ...], ONCE]
-    """Target tasks, each scored in all its languages."""
+    """Target tasks, each trained in its language and scored in all of its languages."""
     volume: Annotated[tuple[Annotated[int | str, BeforeValidator(as_volume, Volume)], ...], ONCE] = ("full",)
-    """Examples of each intermediate task: numbers, or full."""
+    """Training examples of each intermediate task, as numbers and `full`; a task with fewer gives all that it has.
+    Several values ask how much intermediate data is enough."""
     source: Annotated[tuple[Name, ...], ONCE] = (OWN,)
-    """Language of the intermediate tasks' training data: own (each task's usual one), all, or a language."""
+    """Language of the intermediate tasks' training data: `own` (each task's usual one, English for most), a
+    language, or `all` (every language that the task has training data in). For tasks whose training data is
+    translated."""
     chain_budget: ChainBudget | None = None
-    """Training FLOPs of a chain, which set the length of its phases in place of their epochs or steps."""
+    """Training FLOPs of a chain, which set the length of its phases in place of their `epochs` or `steps`, so that
+    settings are compared at equal compute. Left out, phases are as long as their settings say."""
     seed: Annotated[tuple[Annotated[int, Strict(), Field(ge=0, lt=2**32)], ...], ONCE]
-    """Seeds of weights, data order and dropout, as numpy and torch take them."""
+    """Seeds of random weights, data order and dropout. The report flags fewer than three; with one
+    seed nothing is claimed."""
 
     @field_validator("intermediate", mode="before", json_schema_input_type=list[Name | list[Name]])
     @classmethod

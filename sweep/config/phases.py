@@ -29,11 +29,11 @@ class RateGrid(Model):
     """Grid of learning rates, even in the logarithm, so that chains can share prefixes. A number is a grid of one."""
 
     log: tuple[Number, Number]
-    """Lowest and highest learning rate."""
+    """Lowest and highest learning rate; the points between are evenly spaced in the logarithm."""
     points: Annotated[int, Strict(), Field(gt=0, le=1000)]
-    """Number of learning rates."""
+    """Number of learning rates on the grid, the two ends included; from 4 on for a range of a factor ten."""
     first: Number | None = None
-    """Learning rate with which tuning begins, such as a published one; absent: the middle."""
+    """Learning rate with which tuning begins, such as a published one. Left out, the middle of the grid."""
 
     @model_validator(mode="after")
     def _ordered(self) -> RateGrid:
@@ -59,21 +59,23 @@ class RateGrid(Model):
 
 
 class Sampling(Model):
-    """Sampling of tasks in a multi-task phase: p proportional to n, to 1, or to min(n, cap)^(1/temperature).
+    """Sampling of tasks in a multi-task phase: p proportional to n, to 1, or to n^(1/temperature).
 
-    n is the size of one pass over a task; the temperature is that of Raffel et al. 2020 (arXiv 1910.10683). A task with
-    a ratio has that share of the steps; the other tasks divide the rest by `by`. A step is one task's batch of
-    `batch_tokens`, so a share of steps is a share of tokens.
+    n is the size of one pass over a task, of `cap` examples at most; the temperature is that of Raffel et al. 2020
+    (arXiv 1910.10683). A task with a ratio has that share of the steps; the other tasks divide the rest by `by`. A step
+    is one task's batch of `batch_tokens`, so a share of steps is a share of tokens.
     """
 
     by: Literal["proportional", "uniform", "temperature"] = "proportional"
-    """Rule for tasks without a ratio: proportional to size, uniform, or by temperature."""
+    """Rule by which tasks without a ratio divide the steps: in proportion to their size, alike (`uniform`), or by
+    `temperature`, which lies between the two."""
     temperature: Temperature = 2.0
-    """Temperature of the rule `temperature`: 1 is proportional to size, infinity is uniform."""
+    """Temperature of the rule `temperature`: 1 is in proportion to size, large values are nearly uniform."""
     cap: Positive | None = None
-    """Largest size that counts under the rule `temperature`."""
+    """Largest size, in training examples, that a task counts with, so that a huge one does not fill the phase. Left
+    out, sizes count as they are."""
     ratios: dict[Name, Annotated[float, Strict(), Field(gt=0, lt=1)]] = {}
-    """Share of the steps of single tasks."""
+    """Share of the steps of single tasks, such as {wikipedia: 0.2}; the other tasks divide the rest by the rule."""
 
     @model_validator(mode="after")
     def _no_more_than_all(self) -> Sampling:
@@ -102,9 +104,10 @@ class Text(Model):
     """Raw text in a phase, in many languages of very different size."""
 
     languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Languages of raw text; absent: those of the task's description."""
+    """Languages of raw text. Left out, all in which the masked task has text."""
     temperature: Temperature = 1.0
-    """Temperature of languages: a language's share of the text is proportional to its size^(1/temperature)."""
+    """Temperature of languages: a language's share of the text is proportional to its size^(1/temperature). Larger
+    values give small languages more."""
 
     @field_validator("languages", mode="after")
     @classmethod
@@ -117,9 +120,9 @@ class Warmup(Model):
     """Warm-up steps of the learning rate. A plain number is a share of the phase's steps."""
 
     share: Share | None = None
-    """Share of the phase's steps."""
+    """Share of the phase's steps, from 0 to 1."""
     steps: Count | None = None
-    """Number of steps."""
+    """Number of steps; the unit that `schedule: wsd` needs."""
 
     @model_validator(mode="after")
     def _one_unit(self) -> Warmup:
@@ -132,45 +135,55 @@ class PhaseSettings(Model):
     """Settings of one training run. Each of them changes weights and is part of the key."""
 
     learning_rate: Annotated[RateGrid, BeforeValidator(as_grid, RateGrid | Rate)]
-    """Peak learning rate of AdamW, or a grid of them to tune over."""
+    """Peak learning rate of AdamW. A number is used as it is; a grid {log: [5e-6, 5e-5], points: 4} is tuned over.
+    Published rates lie about 2e-5 for encoders of base size and below that for large ones."""
     batch_tokens: Positive
-    """Largest batch in subword tokens, padding included."""
+    """Largest batch in subword tokens, padding included, which cost is counted in: 4096 is about 32 sentences of 128
+    tokens. Batches that do not fit a device are computed in parts, to the same gradient."""
     epochs: Annotated[float, Strict(), Field(gt=0, le=1e6)] | None = None
-    """Length of the phase in passes over its data; exactly one of `epochs` and `steps`."""
+    """Length of the phase in passes over its training data; fractions are allowed. Exactly one of `epochs` and
+    `steps`, none under `axes.chain_budget`."""
     steps: Positive | None = None
     """Length of the phase in optimizer steps."""
     warmup: Annotated[Warmup, BeforeValidator(as_warmup, Warmup | Share)] = Warmup(share=0.1)
-    """Steps in which the learning rate rises linearly: a share of the steps, or {steps: 100}."""
+    """Steps in which the learning rate rises linearly: a share of the steps, or {steps: 100}. Longer ones help where
+    training is unstable, as with large encoders."""
     schedule: Literal["linear", "wsd", "constant"] = "linear"
     """Learning rate after the warm-up: linear decay to 0, constant, or `wsd` (warm-up, stable, decay), whose longer
-    runs contain the shorter ones."""
+    runs contain the shorter ones, so that several volumes or chain budgets cost little more than the largest."""
     decay: Share = 0.2
-    """Share of the steps in which `wsd` decays."""
+    """Share of the steps in which `wsd` decays to 0; other schedules do not read it."""
     weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
     """Weight decay of AdamW."""
     clip: Annotated[float, Strict(), Field(gt=0)] = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; larger ones are scaled down to it."""
     dropout: Share | None = None
-    """Dropout of hidden states, attention and heads; absent: the encoder's own."""
+    """Probability of dropout in hidden states, attention and heads. Left out, the encoder's own, 0.1 for most; 0 for
+    tiny encoders that underfit."""
     max_length: Annotated[int, Strict(), Field(ge=8, le=MOST)] | None = None
-    """Largest length of a sequence in subword tokens; absent: the default of the task's family."""
+    """Largest length of a sequence in subword tokens; what is longer is cut, or divided into windows where a
+    question has a long context. Left out, the family's: 128 for sentences and words, 384 for span, 256 for ranking,
+    512 for embedding and mining."""
     select: Literal["best", "last"] = "best"
-    """Checkpoint that is kept: the best one on English dev, or the last one."""
+    """Weights that are kept: those of the best evaluation on dev data in the language of training, or the last ones."""
     evaluations: Positive = 4
-    """Number of evenly spaced evaluations on dev, the last step included."""
+    """Number of evenly spaced evaluations on dev, the last step included. More of them find a better checkpoint and
+    cost more time."""
     collapse_margin: Annotated[float, Strict(), Field(ge=-1, le=1)] = 0.01
-    """Margin above chance level below which a dev score means that nothing was learned; narrower where chance level is
-    above 0.9, in proportion to what is left to learn. With -1 no phase counts as collapsed."""
+    """Margin above chance level, in units of the metric (0 to 1), below which a dev score means that nothing was
+    learned; narrower where chance level is above 0.9, in proportion to what is left to learn. With -1 no phase
+    counts as collapsed."""
     retries: Annotated[int, Strict(), Field(ge=0, le=100)] = 2
-    """Number of further attempts, with other seeds, of a phase that collapsed."""
+    """Number of further attempts, with other seeds, of a phase that collapsed; each is charged to the budget."""
     dev_examples: Positive = 500
-    """Largest number of dev examples per evaluation."""
+    """Largest number of dev examples per evaluation, the same ones each time."""
     examples: Positive | None = None
-    """Largest number of training examples per task; absent: all."""
+    """Largest number of training examples per task. Left out, all; `axes.volume` compares several values for
+    intermediate tasks."""
     sampling: Sampling = Sampling()
-    """Sampling of the tasks of a multi-task phase."""
+    """How a phase of several tasks mixes them."""
     text: Text = Text()
-    """Raw text of masked language modelling in the phase."""
+    """Raw text in the phase, where one of its tasks is of the family `masked`."""
 
     @model_validator(mode="after")
     def _one_length(self) -> PhaseSettings:
@@ -198,7 +211,8 @@ class Phases(PhaseSettings):
     """Settings of a phase, with overrides for single tasks."""
 
     overrides: dict[Name, dict[str, Any]] = {}
-    """Changes of these settings for phases on single tasks, by task."""
+    """Changes of these settings for phases on single tasks, such as {topics: {epochs: 10}} for a small data set.
+    They hold for a phase on that task alone."""
 
     @model_validator(mode="after")
     def _overrides_hold(self) -> Phases:
@@ -226,4 +240,4 @@ class Pretrain(PhaseSettings):
     """Pretraining from scratch by masked language modelling, for encoders with random weights."""
 
     task: Name
-    """Name of the masked language modelling task."""
+    """Name of the task of the family `masked` on whose text the encoders are trained."""

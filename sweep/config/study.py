@@ -36,27 +36,29 @@ class Tokenizer(Model):
     """Tokenizer trained on the text of a masked language modelling task."""
 
     text: Name
-    """Name of the masked language modelling task whose training text it is trained on."""
+    """Name of the task of the family `masked` whose training text the tokenizer is trained on."""
     vocab_size: Annotated[int, Strict(), Field(ge=64, le=10**7)]
-    """Number of entries of the vocabulary, special tokens included."""
+    """Number of entries of the vocabulary, special tokens included; for miniatures some thousands."""
     algorithm: Literal["wordpiece", "bpe", "wordlevel"] = "wordpiece"
-    """Algorithm of the `tokenizers` library; sweep.models.tokenizers says why there is no unigram."""
+    """Algorithm of the `tokenizers` library. There is no unigram, whose trainer draws at random."""
 
 
 class Encoder(Model):
     """Encoder under a name of its own: a hub id or folder with options, or random weights of a given shape."""
 
     path: Name | None = None
-    """Hub id or local folder of a pretrained encoder."""
+    """Hub id or local folder of a pretrained encoder; {seed} in it stands for the study's seed, for checkpoints that
+    differ by seed. Relative folders begin at the working directory."""
     revision: Name | None = None
-    """Branch, tag or commit of a hub id; absent: the main branch, resolved once and recorded with the study."""
+    """Branch, tag or commit of a hub id. Left out, the main branch; a name is resolved to a commit once, which is
+    recorded with the study."""
     random_init: dict[str, Any] | None = None
-    """Arguments of the configuration of a model with random weights, `model_type` among them."""
+    """Arguments of the configuration of a model with random weights, `model_type` among them; the section `pretrain`
+    trains it."""
     tokenizer: Tokenizer | None = None
-    """Tokenizer that is trained for an encoder with random weights."""
+    """Tokenizer that is trained for an encoder with random weights; required beside `random_init`."""
     pooling: Literal["mean", "cls"] | None = None
-    """Pooling of token vectors into the vector of a text; absent: what the registry has for the encoder, else the
-    mean."""
+    """How the vectors of tokens become that of a text. Left out, what is known to suit the encoder, else the mean."""
 
     @field_validator("random_init", mode="after")
     @classmethod
@@ -84,23 +86,25 @@ class Reading(Model):
     layer: Annotated[
         Annotated[tuple[Int, ...], Field(min_length=1)] | None, BeforeValidator(as_list, int | list[int] | None)
     ] = None
-    """Layer whose vectors are read: 0 is the embedding layer, -1 the last one; absent: by encoder and depth."""
+    """Layer whose vectors are read, by retrieval that is not trained: 0 is the embedding layer, -1 the last one. Of
+    a list the first counts in scores. Left out, by encoder and depth: 8 of 12, 14 of 24."""
     pooling: Literal["mean", "cls"] | None = None
-    """Pooling of a layer's token vectors; absent: the encoder's own."""
+    """How a layer's token vectors become that of a sentence. Left out, the encoder's own."""
 
 
 class Scoring(Reading):
     """Scoring of weights; no part of the keys of phases."""
 
     examples: Positive | None = None
-    """Largest number of test examples per language, the same ones for every chain; absent: all."""
+    """Largest number of test examples per language, the same ones for every chain. Left out, all; a smaller number
+    saves time and widens intervals."""
     retention: Annotated[bool, Strict()] = False
-    """Whether intermediate tasks are scored again after the target phase."""
+    """Whether intermediate tasks are scored before and after the target phase: what of them is forgotten."""
     chains: Literal["all", "winners"] = "all"
     """Chains that are scored in the target's languages: all, or of each cell's candidates only the one with the best
-    dev score (`winners`)."""
+    dev score (`winners`), which is enough for means and gains."""
     overrides: dict[Name, Reading] = {}
-    """Layer and pooling of single targets."""
+    """Layer and pooling of single retrieval targets that are not trained."""
 
     def reading(self, task: str) -> tuple[tuple[int, ...] | None, str | None]:
         """Layers and pooling for a target; None: the encoder's own."""
@@ -112,9 +116,9 @@ class Halving(Model):
     """Successive halving inside one cell: rungs at which candidates are compared on dev, and the share that goes on."""
 
     rungs: Annotated[tuple[Annotated[float, Strict(), Field(gt=0, lt=1)], ...], Field(min_length=1)]
-    """Shares of the target phase, rising, at which candidates are compared on dev."""
+    """Shares of the target phase, rising, at which candidates are compared on dev, such as [0.25, 0.5]."""
     keep: Annotated[float, Strict(), Field(gt=0, lt=1)] = 0.5
-    """Share of the candidates that goes on at each rung."""
+    """Share of the candidates that goes on at each rung, rounded up."""
 
     @field_validator("rungs", mode="after")
     @classmethod
@@ -130,11 +134,12 @@ class Tuning(Model):
     """Tuning of learning rates: candidates of every cell; the best one alone is run with the other seeds."""
 
     candidates: Positive = 1
-    """Number of learning rates that are tried in every cell."""
+    """Number of learning rates that are tried in every cell, with the first seed. 1 means no tuning: each grid's
+    first point is taken."""
     startup: Positive = 4
     """Number of fixed candidates, which may run side by side; later ones come from Optuna, one after another."""
     halving: Halving | None = None
-    """Successive halving of the candidates; absent: every candidate is trained to its end."""
+    """Successive halving of the candidates. Left out, every candidate is trained to its end."""
 
     @model_validator(mode="after")
     def _rivals(self) -> Tuning:
@@ -147,10 +152,11 @@ class Reporting(Model):
     """Contents of the report beyond scores and gains; no part of keys."""
 
     groups: tuple[Name, ...] = ()
-    """Groups of languages with means of their own in the report, as sweep.plan.languages has them; the study's own
-    `language_groups` are always shown."""
+    """Groups of languages with means of their own in the report: `joshi_0` to `joshi_5`, `joshi_low` (classes of
+    Joshi et al. 2020), `cc100_small` (less than 1 GB in CC-100), `unseen` (not in the encoder's pretraining). Those
+    of `language_groups` are always shown."""
     overlapping: Annotated[bool, Strict()] = False
-    """Whether cells that share data with their target count in means."""
+    """Whether cells whose intermediate data overlaps with their target count in means; they are marked either way."""
 
     @field_validator("groups", mode="after")
     @classmethod
@@ -180,29 +186,32 @@ class Runtime(Model):
     """
 
     cores: Positive = 1
-    """CPU cores of one chain."""
+    """CPU cores of one chain. Without a GPU a chain trains on them, and as many chains run side by side as the
+    machine has room for."""
     gpu: Annotated[float | Literal["auto"], BeforeValidator(as_share, Gpus)] = 0.0
-    """GPUs of one chain: 0, 1, or a share such as 0.5; auto: the smallest share that fits and pays."""
+    """GPUs of one chain: 0 trains on the CPU, 1 takes a whole GPU, 0.5 puts two chains on one, `auto` finds the
+    smallest share that fits and pays."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision of training; auto: bf16 on a GPU that has it, else fp32. On a CPU without bf16, bf16 is fp32, too."""
+    """Precision of training. `auto` is bf16 on a GPU that has it, else fp32; on a CPU without bf16, bf16 is fp32,
+    too."""
     cpu_kernels: Literal["auto", "torch"] = "auto"
-    """Linear layers and dropout on a CPU; auto: the faster kernels of sweep.models.cpu_kernels where they work; torch:
-    torch's own. Weights then differ as they do between two machines, in last digits and in the noise of dropout; like
-    the machine, this is in no key but in the records, and the report says where a study mixes them."""
+    """Linear layers and dropout on a CPU: `auto` takes faster kernels where they work, `torch` torch's own. Weights
+    then differ as they do between two machines, in last digits and in the noise of dropout; like the machine, this
+    is in no key but in the records, and the report says where a study mixes them."""
     micro_batch_tokens: Positive | None = None
-    """Largest batch in tokens, padding included, that is computed at once; larger ones are accumulated, as are those
-    that do not fit a device: the same gradient, with other noise of dropout."""
+    """Largest batch in subword tokens, padding included, that is computed at once; larger ones are accumulated to
+    the same gradient, with other noise of dropout. Left out, as much as fits."""
     score_batch_tokens: Positive = 16384
-    """Batch in tokens for scoring."""
+    """Batch in subword tokens for scoring; smaller ones need less memory."""
     checkpoint_seconds: Annotated[float, Strict(), Field(gt=0)] = 60.0
-    """Seconds between checkpoints of a running phase."""
+    """Seconds between checkpoints of a running phase: what a kill costs at most."""
     silence: Annotated[float, BeforeValidator(as_duration, Duration)] = 7200.0
     """Duration without a sign of life after which a worker is taken to hang and is ended, such as '2h'."""
     keep_target_weights: Annotated[bool, Strict()] = False
-    """Whether weights of scored target phases are kept; such a phase has no children, and its weights are large."""
+    """Whether weights of all scored target phases are kept; they are large, and no other phase begins from them."""
     keep_winners: Annotated[float, BeforeValidator(as_bytes, Size)] = 20e9
-    """Size kept for weights of winners' target phases, such as '20 GB', with which further languages of a target can be
-    scored."""
+    """Size kept for weights of winners' target phases, such as '20 GB', on which further languages of a target can
+    be scored later."""
 
     @property
     def shares(self) -> bool:
@@ -224,41 +233,43 @@ class Study(Model):
     """Study file: one question, its axes, data, training, tuning, budget and runtime."""
 
     study: Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    """Name of the study; also that of its folder."""
+    """Name of the study and of its results folder: letters, digits, '.', '_' and '-'."""
     question: str = ""
-    """Question that the study answers, for the report."""
+    """Question that the study answers, printed at the head of the report."""
     results: Name | None = None
-    """Folder of results, relative to the working directory; absent: runs/<study>."""
+    """Folder of results, relative to the working directory. Left out, runs/<study>; on a cluster, a folder that all
+    nodes see."""
     data_root: Name | None = None
-    """Folder that local data files are relative to; itself relative to the study file."""
+    """Folder that paths of data files begin at; itself relative to the folder of the study file, which it is if left
+    out."""
     axes: Axes
-    """Axes of the grid."""
+    """What is compared: every combination of the axes is a cell."""
     encoders: dict[Name, Encoder] = {}
-    """Encoders by the names that the axis uses; hub ids need no entry."""
+    """Encoders with options of their own, by the names that `axes.encoder` uses; hub ids need no entry."""
     tasks: dict[Name, dict[str, Any]] = {}
-    """Data sets of the user's own by name; sweep.tasks.description has their keys."""
+    """Data sets of your own, by the names that the axes use. Their keys are those of a data set."""
     pretrain: Pretrain | None = None
-    """Pretraining from scratch of encoders with random weights."""
+    """Pretraining from scratch of encoders with `random_init`; required where an axis names one."""
     intermediate: Phases | None = None
-    """Settings of intermediate phases."""
+    """Settings of intermediate phases; required where the axis has another value than `none`."""
     target: Phases | None = None
-    """Settings of target phases."""
+    """Settings of target phases; required where a target has training data."""
     scoring: Scoring = Scoring()
-    """Scoring of targets."""
+    """How targets are scored."""
     tuning: Tuning = Tuning()
-    """Tuning of learning rates."""
+    """How learning rates are tuned."""
     report: Reporting = Reporting()
-    """Contents of the report."""
+    """What the report shows beyond scores and gains."""
     language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once), ONCE]] = {}
-    """Groups of languages by name, beside those that sweep.plan.languages has."""
+    """Groups of languages of your own, by name, such as {andean: [quy, aym]}; the report has means for each."""
     budget: Annotated[Budget | None, BeforeValidator(as_budget, Amount | None)] = None
-    """Budget of the study, such as '2 device-hours'; absent: no limit."""
+    """Budget of the whole study, such as '2 device-hours' or '3e18 FLOPs'. Left out, no limit."""
     deadline: Annotated[float | None, BeforeValidator(as_duration, Duration | None)] = None
-    """Duration of each run of the study on the clock, such as '8h'; absent: no limit."""
+    """Duration of each run of the study on the clock, such as '8h'. Left out, no limit."""
     runtime: Runtime = Runtime()
     """Where and how the study runs."""
     tracking: Name | None = None
-    """MLflow tracking URI; absent: a SQLite file in the folder of results."""
+    """MLflow tracking URI, such as http://host:5000. Left out, a SQLite file in the folder of results."""
 
     @property
     def results_folder(self) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sweep.config.load import mistakes_of
+from sweep.config.load import meaning, mistakes_of
 from sweep.data import SPLITS
 from sweep.data.columns import PLACEHOLDER, Columns, Part
 from sweep.data.files import text_lines
@@ -104,7 +104,7 @@ class Section:
     def need(self, key: str) -> Any:
         """Value of a key that must be there. Raises StudyError."""
         if not (value := getattr(self.keys, key)):
-            expected = f"the key {key!r} is expected: {type(self.keys).model_fields[key].description}"
+            expected = f"the key {key!r} is expected: {meaning(type(self.keys).model_fields[key])}"
             raise StudyError(self.place(key), "nothing", expected)
         return value
 

@@ -93,7 +93,10 @@ Format = Annotated[Text, _one_of(ALL_READERS), Field(json_schema_extra={"enum": 
 NormalForm = Annotated[Text, _one_of(FORMS), Field(json_schema_extra={"enum": [*FORMS]})]
 Normaliser = Annotated[Text, _one_of(NORMALISERS), Field(json_schema_extra={"enum": [*NORMALISERS]})]
 Tokens = Annotated[float, Strict(), Field(gt=0)]
-TOKENS = "the mean subword tokens of an example; a guess will do"
+TOKENS = (
+    "The mean subword tokens of an example, without padding; a guess will do. Plans price phases with it. Local files"
+    " are looked at where it is left out."
+)
 Labels = Annotated[dict[str, tuple[str, ...]], BeforeValidator(_labels, list[Any] | dict[Any, Any] | str)]
 Codes = Annotated[dict[str, str], BeforeValidator(_codes, list[str] | dict[str, str])]
 Column = Annotated[Any, BeforeValidator(_column, str | int | list[Any] | dict[str, Any])]
@@ -119,58 +122,110 @@ class Described(Model, defer_build=True):  # DESCRIPTION builds them all
 class Join(Described):
     """Second file whose columns are added to the rows with the same id, such as gold labels."""
 
-    path: Text = Field(description="the path of the second file")
-    format: Format = Field(description="the format of the second file")
-    on: Text = Field(description="the column that both files have")
-    header: Texts = Field((), description="the names of its columns, where it does not begin with them")
-    quoting: Flag | None = Field(None, description="whether quotation marks enclose values")
+    path: Text = Field(description="The path of the second file, below data_root.")
+    format: Format = Field(description="The format of the second file.")
+    on: Text = Field(description="The column that both files have, such as an id.")
+    header: Texts = Field((), description="The names of its columns, where it does not begin with them.")
+    quoting: Flag | None = Field(
+        None, description="Whether quotation marks enclose values. Left out, yes in csv and no in tsv."
+    )
 
 
 class Sizes(Described):
     """Rows of each split: a number, or {language: rows, other: rows}."""
 
-    train: Rows | None = Field(None, description="rows of the training data")
-    dev: Rows | None = Field(None, description="rows of the dev data")
-    test: Rows | None = Field(None, description="rows of the test data")
+    train: Rows | None = Field(
+        None, description="Rows of the training data: a number, or {language: rows, other: rows}."
+    )
+    dev: Rows | None = Field(None, description="Rows of the dev data, in the same way.")
+    test: Rows | None = Field(None, description="Rows of the test data, in the same way.")
 
 
 class Reading(Described):
     """Reading of rows: keys of a data set that hold for all of its parts, and that a part may replace."""
 
     # A column is a name, a text with {names} in it, a list of these, or {by: column, value: text}.
-    columns: dict[Text, Column] | None = Field(None, description="{column of the family, or unit: column of the data}")
-    labels: Labels | None = Field(None, description="a list, {label: [spellings]}, or a local file with one on a line")
-    languages: Codes | None = Field(None, description="a list, or {language: code in paths and configurations}")
-    keep: ByColumn | None = Field(
-        None, description="{column: [values]} that rows must have; abc* for any that begin so"
+    columns: dict[Text, Column] | None = Field(
+        None,
+        description=(
+            "{column of the family, or unit: column of the data}. A column of the data is a name; a number in "
+            "CoNLL files; a text with {names} in it, which are filled in; a list of these; or {by: column, "
+            "value: text}, where the value of a column chooses. `a.b` is b inside of a. `unit` names rows "
+            "that are no independent evidence, such as questions of one passage. Left out, columns have the "
+            "family's names."
+        ),
     )
-    skip: ByColumn | None = Field(None, description="{column: [values]} that rows must not have")
-    omit: Texts = Field((), description="tags whose words are left out (token tasks)")
-    omit_empty: Flag = Field(False, description="whether words without a character are left out (token tasks)")
-    skip_misplaced: Flag = Field(False, description="whether rows whose answer is elsewhere are left out (span tasks)")
-    normal_form: NormalForm | None = Field(None, description="the Unicode form in which texts are read (span tasks)")
+    labels: Labels | None = Field(
+        None,
+        description=(
+            "A list, {label: [spellings]}, or a local file with one on a line. Numbers are labels like "
+            'others: ["0", "1"] where files have them.'
+        ),
+    )
+    languages: Codes | None = Field(
+        None,
+        description=(
+            "A list, or {language: code in paths and configurations}. {language} and {code} stand for them in "
+            "paths, config, keep and skip."
+        ),
+    )
+    keep: ByColumn | None = Field(
+        None, description="{column: [values]} that rows must have; abc* for any that begin so."
+    )
+    skip: ByColumn | None = Field(
+        None, description="{column: [values]} that rows must not have; abc* for any that begin so."
+    )
+    omit: Texts = Field((), description="Tags whose words are left out (token tasks).")
+    omit_empty: Flag = Field(False, description="Whether words without a character are left out (token tasks).")
+    skip_misplaced: Flag = Field(
+        False,
+        description=(
+            "Whether rows whose answer does not stand at its offset are left out (span tasks); else they are mistakes."
+        ),
+    )
+    normal_form: NormalForm | None = Field(
+        None,
+        description=(
+            "The Unicode form in which contexts, questions and answers are read (span tasks): NFC, NFD, NFKC "
+            "or NFKD. Left out, as they are written. For files whose offsets count characters of another "
+            "form."
+        ),
+    )
 
 
 class LocalReading(Reading):
     """Reading of rows of local files."""
 
-    format: Format | None = Field(None, description="the format of the files")
-    header: Texts = Field((), description="the names of the columns, where files do not begin with them (csv, tsv)")
-    quoting: Flag | None = Field(None, description="whether quotation marks enclose values (csv, tsv)")
-    lines: Texts = Field((), description="the names of a record's lines (blocks)")
-    pair: Text | None = Field(None, description="the path of the translations, or other side (parallel, comparable)")
-    gold: Text | None = Field(None, description="the path of the pairs of ids (comparable)")
-    join: Join | None = Field(None, description="a second file with further columns of the same rows")
+    format: Format | None = Field(None, description="The format of the files.")
+    header: Texts = Field((), description="The names of the columns, where files do not begin with them (csv, tsv).")
+    quoting: Flag | None = Field(
+        None, description="Whether quotation marks enclose values (csv, tsv). Left out, yes in csv and no in tsv."
+    )
+    lines: Texts = Field((), description="The names of a record's lines (blocks), one for each line of it.")
+    pair: Text | None = Field(None, description="The path of the translations, or other side (parallel, comparable).")
+    gold: Text | None = Field(
+        None,
+        description="The path of the pairs of ids (comparable); of mentions, of a JSON object {mention: [entity]}.",
+    )
+    join: Join | None = Field(
+        None, description="A second file with further columns of the same rows, such as gold labels."
+    )
 
 
 class HubReading(Reading):
     """Reading of rows of a hub data set."""
 
-    hub: Text | None = Field(None, description="owner/name on the hub, or a local folder laid out like one")
-    config: Text | None = Field(None, description="the configuration of the data set")
-    revision: Text | None = Field(None, description="branch, tag or commit; by default the main branch")
-    fallback: Text | None = Field(None, description="a revision for where that one cannot be loaded")
-    first: Positive | None = Field(None, description="so many rows, streamed, of what is too large to fetch")
+    hub: Text | None = Field(None, description="Owner/name on the hub, or a local folder laid out like one.")
+    config: Text | None = Field(None, description="The configuration of the data set, often with {code}.")
+    revision: Text | None = Field(
+        None,
+        description=(
+            "Branch, tag or commit; by default the main branch. A name becomes a commit at first use, which "
+            "is recorded with the study."
+        ),
+    )
+    fallback: Text | None = Field(None, description="A revision for where that one cannot be loaded.")
+    first: Positive | None = Field(None, description="So many rows, streamed, of what is too large to fetch.")
 
 
 class Part(Described):
@@ -190,14 +245,14 @@ class LocalPart(LocalReading, Part):
     """Files of a split."""
 
     main = "path"
-    path: Text = Field(description="the path of a file; a * stands for any part of a name")
+    path: Text = Field(description="The path of a file, below data_root; a * stands for any part of a name.")
 
 
 class HubPart(HubReading, Part):
     """Split of a hub data set."""
 
     main = "split"
-    split: Text = Field(description="the name of the split on the hub")
+    split: Text = Field(description="The name of the split on the hub.")
 
 
 LocalParts = Annotated[tuple[LocalPart, ...], BeforeValidator(_listed, Text | LocalPart | list[Text | LocalPart])]
@@ -209,42 +264,77 @@ HubDev = Annotated[Share | Annotated[HubParts, Tag("data")], SHARE_OR_DATA]
 class AnyDataSet(Described):
     """Keys of a data set as a whole."""
 
-    family: Text = Field(description="a family of tasks, or module:Class of a Python file beside the study file")
-    train_language: Name = Field("en", description="language of the training data")
-    train_languages: Languages | None = Field(None, description="languages of the training data, if several")
-    corpora: Texts = Field((), description="names of the corpora inside, by which overlaps between tasks are found")
-    normaliser: Normaliser = Field("squad", description="how answers are compared (span tasks)")
-    metric: Text | None = Field(None, description="instead of the family's own: another of its, or module:function")
-    pool: Texts = Field((), description="languages of the test data that are searched and not scored (ranking tasks)")
-    licence: Text = Field("", description="a short note on the terms of the data")
-    sizes: Sizes | None = Field(None, description="rows of each split; of local files where they take long to count")
+    family: Text = Field(description="A family of tasks, or module:Class of a Python file beside the study file.")
+    train_language: Name = Field("en", description="Language of the training data, and of dev.")
+    train_languages: Languages | None = Field(
+        None,
+        description=(
+            "Languages of the training data, if several; then {language} or {code} stands in the path of train."
+        ),
+    )
+    corpora: Texts = Field(
+        (),
+        description=(
+            "Names of the corpora inside, by which overlaps between tasks are found, also without a row in common."
+        ),
+    )
+    normaliser: Normaliser = Field(
+        "squad",
+        description=(
+            "How answers are compared (span tasks): as SQuAD's script does in every language, or as MLQA's does."
+        ),
+    )
+    metric: Text | None = Field(
+        None, description="Instead of the family's own metric: another of its, or module:function."
+    )
+    pool: Texts = Field((), description="Languages of the test data that are searched and not scored (ranking tasks).")
+    licence: Text = Field("", description="A short note on the terms of the data.")
+    sizes: Sizes | None = Field(
+        None,
+        description=(
+            "Rows of each split. Local files are counted where it is left out; state them where that takes long."
+        ),
+    )
     tokens: Tokens | None = Field(None, description=TOKENS)
 
 
 class LocalDataSet(LocalReading, AnyDataSet):
     """Data set in local files."""
 
-    train: LocalParts | None = Field(None, description="a path, {path, ...}, or a list of these")
-    dev: LocalDev | None = Field(None, description="the same, or a share of train such as 0.1")
-    test: LocalParts | None = Field(None, description="the same as for train")
+    train: LocalParts | None = Field(
+        None, description="A path, {path, ...}, or a list of these. Left out, the task is never trained on."
+    )
+    dev: LocalDev | None = Field(
+        None, description="The same, or a share of train such as 0.1, drawn by label, passages and documents whole."
+    )
+    test: LocalParts | None = Field(
+        None, description="The same as for train, in every language of the task. Left out, the task is never a target."
+    )
 
 
 class HubDataSet(HubReading, AnyDataSet):
     """Data set on the hub. Its sizes and tokens must be there: a plan has no network."""
 
     tokens: Tokens = Field(description=TOKENS)
-    train: HubParts | None = Field(None, description="the name of a split, {split, ...}, or a list of these")
-    dev: HubDev | None = Field(None, description="the same, or a share of train such as 0.1")
-    test: HubParts | None = Field(None, description="the same as for train")
+    train: HubParts | None = Field(
+        None,
+        description="The name of a split, {split, ...}, or a list of these. Left out, the task is never trained on.",
+    )
+    dev: HubDev | None = Field(
+        None, description="The same, or a share of train such as 0.1, drawn by label, passages and documents whole."
+    )
+    test: HubParts | None = Field(
+        None, description="The same as for train, in every language of the task. Left out, the task is never a target."
+    )
 
 
 class Published(Described):
     """Task of the benchmarks in its publishers' files, which catalog/publishers.py lists."""
 
-    format: Literal["xtreme"] = Field(description="xtreme")
-    path: Text = Field(description="the folder with the benchmark's files")
-    task: Text | None = Field(None, description="the benchmark's task, where the study calls it otherwise")
-    languages: Codes | None = Field(None, description="those to test in; by default all")
+    format: Literal["xtreme"] = Field(description="The word `xtreme`.")
+    path: Text = Field(description="The folder with the benchmark's files, below data_root.")
+    task: Text | None = Field(None, description="The benchmark's task, where the study calls it otherwise.")
+    languages: Codes | None = Field(None, description="Those to test in; by default all.")
 
 
 def kind_of(given: Mapping[str, Any]) -> str:
