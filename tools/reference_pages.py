@@ -5,18 +5,17 @@
     reference/files.md      files of a results folder and their columns: sweep.store.paths, sweep.report.results
     reference/commands.md   commands and their options: the parser of sweep.cli
 
-A meaning is the docstring below a field, or its description. `make docs` calls this; a test compares pages with code.
+`make docs` calls this; a test compares pages with code.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -40,7 +39,8 @@ MADE = "<!-- Made by tools/reference_pages.py from the code: `make docs` writes 
 
 STUDY_TEXT = """\
 Sections stand in the order of the file. A key without a default is absent where it is left out; its text
-says what holds then. Unknown keys are refused. [A study file](../study-file.md) shows most keys at work.
+says what holds then. Unknown keys are refused. [A study file](../study-file.md)
+shows most keys at work; what stands below `tasks` has [a page of its own](tasks.md).
 """
 TASKS_TEXT = """\
 What stands below `tasks: {NAME: ...}`. [Your own data](../own-data.md) shows every family and format with
@@ -86,25 +86,6 @@ def pages() -> dict[str, str]:
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
-@cache
-def meanings(model: type[BaseModel]) -> Mapping[str, str]:
-    """Field -> the docstring below it, in the model or in one that it extends."""
-    found: dict[str, str] = {}
-    for base in reversed(model.__mro__):
-        if base is not BaseModel and issubclass(base, BaseModel):
-            found |= _docstrings(base)
-    return found
-
-
-def _docstrings(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
-    assert isinstance(definition, ast.ClassDef)
-    for field, after in zip(definition.body, definition.body[1:], strict=False):
-        match field, after:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                yield name, _one_line(text)
-
-
 def models_in(kind: Any) -> Iterator[type[BaseModel]]:
     """Models in an annotation such as `dict[Name, Encoder]`."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -133,7 +114,7 @@ def values_of(kind: Any, bounds: list[Any] | None = None) -> str:
     if origin is tuple:
         return f"list of {values_of(inner[0])}" if Ellipsis in inner else f"list of {len(inner)}: {values_of(inner[0])}"
     if origin is dict:
-        return f"mapping from {values_of(inner[0])} to {values_of(inner[1])}"
+        return f"mapping from {values_of(inner[0])} to {values_of(inner[1])}" if inner[1] is not Any else "mapping"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "mapping (below)"
     return WORDS[kind] + _limits(bounds)
@@ -161,14 +142,17 @@ def default_of(field: FieldInfo) -> str:
     default = field.default
     if default is PydanticUndefined:
         return "required"
-    if default is None or default in ({}, ()) or isinstance(default, BaseModel):
+    if isinstance(default, BaseModel):
+        default = default.model_dump(exclude_defaults=True)
+    if default is None or default in ({}, ()):
         return ""
     units = {values.as_duration: (values.DURATIONS, "h"), values.as_bytes: (values.SIZES, "GB")}
     for reader in _readers(field):
         if reader.func in units:
             sizes, unit = units[reader.func]
             return f"default `{default / sizes[unit]:g} {unit}`"
-    shown = f"{default:g}" if isinstance(default, float) else json.dumps(default).strip('"') or '""'
+    shown = f"{default:g}" if isinstance(default, float) else json.dumps(default)
+    shown = '""' if default == "" else shown.replace('"', "")
     return f"default `{shown}`"
 
 
@@ -203,7 +187,7 @@ def study_key(name: str, model: type[BaseModel]) -> str:
         inner = next(models_in(field.annotation))
         place = PHASES if issubclass(inner, PhaseSettings) else _titles()[inner]
         kind = kind.replace("mapping (below)", f"[mapping](#{slug(place)})")
-    return key_entry(name, kind, default_of(field), meanings(model)[name])
+    return key_entry(name, kind, default_of(field), _one_line(field.description or ""))
 
 
 FIRST, PHASES = "Top level", "Phases: pretrain, intermediate, target"

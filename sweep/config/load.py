@@ -185,9 +185,15 @@ def _known_keys(kind: Any, place: tuple[str | int, ...]) -> Mapping[str, FieldIn
 
 
 def _meaning(kind: Any, place: tuple[str | int, ...]) -> str:
-    """Meaning of a key, as its field describes it."""
+    """Meaning of a key behind what is expected, where its field has a description."""
     key = _known_keys(kind, place[:-1]).get(str(place[-1]))
-    return f": {key.description.rstrip('.')}" if key and key.description else ""
+    return f": {meaning(key)}" if key and key.description else ""
+
+
+def meaning(key: FieldInfo) -> str:
+    """First sentence of a key's description, as the end of another: `The format of the files.` -> `the format ...`."""
+    first = (key.description or "").partition(". ")[0].removesuffix(".")
+    return first if first[:2].isupper() else first[:1].lower() + first[1:]
 
 
 def _inside(kind: Any, part: str | int) -> Any:

@@ -237,7 +237,7 @@ class Study(Model):
     question: str = ""
     """Question that the study answers, printed at the head of the report."""
     results: Name | None = None
-    """Folder of results, relative to the working directory. Left out, runs/<study>; on a cluster, a folder that all
+    """Folder of results, relative to the working directory. Left out, `runs/<study>`; on a cluster, a folder that all
     nodes see."""
     data_root: Name | None = None
     """Folder that paths of data files begin at; itself relative to the folder of the study file, which it is if left
