@@ -139,12 +139,13 @@ def plan(options: argparse.Namespace) -> int:
     from sweep.plan.data_facts import check_small_data
     from sweep.plan.order import coverage, plan_text, summary
     from sweep.plan.resolve import informed, resolve
-    from sweep.store.ledger import measured
+    from sweep.store.ledger import measured, results_of
 
     study = load(options.file)
+    results = results_of(study)
     if options.budget:
         study = study.model_copy(update={"budget": read_budget(options.budget, "--budget")})
-    known = measured(study.results_folder)
+    known = measured(results)
     planned = resolve(study, options.file, known.facts)
     planned = informed(planned, known.facts | check_small_data(planned, known.facts))
     costs, speed = Costs(planned, known.facts.sizes), known.speed(study.runtime.gpus > 0)
@@ -155,7 +156,7 @@ def plan(options: argparse.Namespace) -> int:
     if stands is not None:
         outline["standing"] = vars(stands)
     print(json.dumps(outline, indent=1) if options.json else plan_text(planned, outline, speed))
-    for line in stands.lines(study.results_folder) if stands is not None and not options.json else ():
+    for line in stands.lines(results) if stands is not None and not options.json else ():
         print(line)
     return 0
 

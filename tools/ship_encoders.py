@@ -26,6 +26,7 @@ from sweep.plan.recipe import Chain
 from sweep.plan.resolve import resolve
 from sweep.store import paths
 from sweep.store.artifacts import Store
+from sweep.store.ledger import results_of
 
 auto_model: Any = AutoModelForMaskedLM  # carries no types
 # The parts of our masked head, as BERT calls them; its decoder is the input embeddings.
@@ -42,7 +43,7 @@ def main() -> None:
     """Writes a folder per seed beside the study file."""
     path = Path(sys.argv[1])
     plan = resolve(load(path), path)
-    store = Store(plan.study.results_folder / paths.STORE)
+    store = Store(results_of(plan.study) / paths.STORE)
     for chain in plan.planned_chains():
         source = plan.encoders[chain.cell.encoder]
         tokenizer = load_tokenizer(str(store.root / "encoders" / source.digest))

@@ -35,7 +35,7 @@ def load(path: Path) -> Study:
 
 
 def parse(text: str, where: str) -> Study:
-    """Study of a YAML text; `where` names the file in errors. Raises StudyError."""
+    """Study of a YAML text; `where` is the path of its file. Raises StudyError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it: the last one counts
@@ -49,7 +49,7 @@ def parse(text: str, where: str) -> Study:
     if not isinstance(content, dict):
         raise StudyError(where, _found(content), "a mapping with the keys 'study' and 'axes' is expected")
     try:
-        return Study.model_validate(content)
+        return Study.model_validate(content, context=Path(where))
     except ValidationError as failure:
         raise mistakes_of(failure, content, Study, f"{where}: ") from None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sweep.config.axes import Axes
@@ -237,8 +238,8 @@ class Study(Model):
     question: str = ""
     """Question that the study answers, printed at the head of the report."""
     results: Name | None = None
-    """Folder of results, relative to the working directory. Left out, `runs/<study>`; on a cluster, a folder that all
-    nodes see."""
+    """Folder of results, relative to the folder of the study file. Left out, `runs/<study>`; on a cluster, a folder
+    that all nodes see."""
     data_root: Name | None = None
     """Folder that paths of data files begin at; itself relative to the folder of the study file, which it is if left
     out."""
@@ -270,8 +271,29 @@ class Study(Model):
     """Where and how the study runs."""
     tracking: Name | None = None
     """MLflow tracking URI, such as http://host:5000. Left out, a SQLite file in the folder of results."""
+    _path: Path = PrivateAttr(default=Path())
+
+    def model_post_init(self, context: Any) -> None:
+        """Takes the path of the study file from the context of the validation."""
+        if isinstance(context, Path):
+            self._path = context
+
+    @property
+    def path(self) -> Path:
+        """Path of the study file, to whose folder relative paths in it are relative."""
+        return self._path
+
+    @property
+    def data_folder(self) -> Path:
+        """Folder that local data files are relative to, absolute."""
+        return (self.path.parent / (self.data_root or ".")).resolve()
+
+    @property
+    def results_named(self) -> Path:
+        """Folder of results as the file names it, or by default."""
+        return Path(self.results or f"runs/{self.study}")
 
     @property
     def results_folder(self) -> Path:
-        """Folder of results, relative to the working directory."""
-        return Path(self.results or f"runs/{self.study}")
+        """Folder of results: absolute, or relative to the working directory where the path of the study file is."""
+        return Path(os.path.normpath(self.path.parent / self.results_named))

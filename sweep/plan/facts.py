@@ -94,7 +94,7 @@ class Facts:
 
     @property
     def study_file(self) -> str | None:
-        """Path of the study file at its last run: paths in it are relative to it."""
+        """Path of the study file at the last run, relative to the results folder, so that both can be moved."""
         return self.texts.get(FILE)
 
     def with_study_file(self, path: str) -> Facts:

@@ -163,11 +163,10 @@ def _pinned(task: Task, facts: Facts) -> Task:
 
 def _tasks(study: Study, path: Path, mistakes: Mistakes) -> dict[str, Task]:
     """Every task that a phase, a tokenizer or a score of the study reads."""
-    root = (path.parent / (study.data_root or ".")).resolve()
     known = {**TASKS, **dict.fromkeys(study.tasks)}
     for name, description in study.tasks.items():
         with mistakes.collect():
-            known[name] = own_task(name, description, root, f"{path}: tasks.{name}", path.parent.resolve())
+            known[name] = own_task(name, description, study.data_folder, f"{path}: tasks.{name}", path.parent.resolve())
     tasks = {}
     for where, name, used in _named(study):
         with mistakes.collect():

@@ -112,7 +112,7 @@ def publish(folder: Path) -> str:
     with opened_to_read(folder / paths.LEDGER) as ledger:
         facts, chains = ledger.facts(), ledger.chains()
     for code in facts.plan.get("code", ()):
-        add_folder(code)
+        add_folder((study.path.parent / code).resolve())
     store, overlapping = Store(folder / paths.STORE), study.report.overlapping
     report = read(study.study, chains, store, groups_of(study), facts.plan, overlapping=overlapping, facts=facts)
     page = save(report, folder)

@@ -25,7 +25,7 @@ from sweep.run.study import prepared
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.index import superseded
-from sweep.store.ledger import OVER, ChainRow, no_study, opened_to_read
+from sweep.store.ledger import OVER, ChainRow, no_study, opened_to_read, results_of
 from sweep.terminal import table
 
 
@@ -41,11 +41,12 @@ class Garbage:
 def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garbage:
     """Garbage of a study. With `delete` it is deleted, of finished phases with `finished` alone. Raises SweepError."""
     study = load(path)
-    if not (study.results_folder / paths.LEDGER).exists():
-        raise no_study(study.results_folder)
+    results = results_of(study)
+    if not (results / paths.LEDGER).exists():
+        raise no_study(results)
     if not delete:  # changes nothing, and may be done beside a run
-        store = Store(study.results_folder / paths.STORE)
-        with opened_to_read(study.results_folder / paths.LEDGER) as ledger:
+        store = Store(results / paths.STORE)
+        with opened_to_read(results / paths.LEDGER) as ledger:
             return _garbage(resolve(study, path, ledger.facts()), ledger.chains(), store)
     with prepared(path) as (plan, ledger, folder):
         store = Store(folder / paths.STORE)

@@ -16,7 +16,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sweep.config.axes import AXES, CELL_COLUMNS, NOTHING
-from sweep.config.load import load
 from sweep.errors import StoreError, StudyError, nearest
 from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import Facts
@@ -26,7 +25,7 @@ from sweep.plan.resolve import resolve
 from sweep.report.results import chain_order, labels
 from sweep.store import paths
 from sweep.store.artifacts import Store
-from sweep.store.ledger import DONE, ChainRow, Ledger, no_study, opened_to_read
+from sweep.store.ledger import DONE, ChainRow, Ledger, opened_to_read, study_in
 from sweep.tasks.plugins import add_folder
 from sweep.tasks.task import Task
 from sweep.train.context import ChainContext, Event, Listener, ignore_events, model_to_score, model_with_heads, set_up
@@ -128,17 +127,15 @@ def find_chain(
     `file` is the study file, where it has moved since its last run. Raises SweepError: an unknown text, several chains,
     or none.
     """
-    copy = results / paths.STUDY_FILE
-    if not copy.exists() or not (results / paths.LEDGER).exists():
-        raise no_study(results)
+    study = study_in(results, file)
     with opened_to_read(results / paths.LEDGER) as ledger:
         facts, rows = ledger.facts(), ledger.chains()
     asked = phase or (TARGET if "target" in fields else INTERMEDIATE)
     rows = [row for row in rows if row.selected and row.state == DONE]
     row = _only(rows, fields, asked, results, Store(results / paths.STORE))
     for code in facts.plan.get("code", ()):
-        add_folder(code)
-    plan = resolve(load(copy), file or Path(facts.study_file or copy), facts)
+        add_folder((study.path.parent / code).resolve())
+    plan = resolve(study, study.path, facts)
     chain = plan.chain(row.cell, row.rates, row.seed, row.candidate, row.role)
     if chain.key != row.key:
         expected = "the data and encoders of its run are expected, or a new run"

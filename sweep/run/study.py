@@ -40,7 +40,7 @@ from sweep.search.admission import Admission
 from sweep.store import paths
 from sweep.store.artifacts import Store, disk_error
 from sweep.store.index import StoreIndex
-from sweep.store.ledger import Ledger, measured
+from sweep.store.ledger import Ledger, measured, results_of, study_path
 from sweep.tasks.plugins import code_folders
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def outcome_text(outcome: Outcome, file: Path) -> str:
 def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
     """Plan, ledger and results folder of a study whose data and encoders were found sound. Raises SweepError."""
     study, mistakes = load(path), Mistakes()
-    results = study.results_folder.absolute()
+    results = results_of(study).absolute()
     named = look_up(study, path, mistakes)
     mistakes.raise_first()  # before the hub is asked
     known = measured(results).facts
@@ -160,8 +160,14 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
         "overlaps": sorted(plan.overlaps),
         "text": text,
         "gpu": gpu,
-        **({"code": code} if (code := code_folders()) else {}),
+        **({"code": code} if (code := _code(plan.study)) else {}),
     }
+
+
+def _code(study: Study) -> list[str]:
+    """Folders of the study's own Python, relative to that of its file, so that both can be moved."""
+    beside = study.path.absolute().parent
+    return [Path(os.path.relpath(folder, beside)).as_posix() for folder in code_folders()]
 
 
 @contextmanager
@@ -188,14 +194,27 @@ def _owned(results: Path, study: Study, path: Path) -> Iterator[Ledger]:
 
 
 def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
-    owner = ledger.facts().study
-    if owner not in (None, study.study):
-        expected = f"a folder of the study {study.study!r}, or an empty one, is expected"
-        raise StudyError(f"{path}: results", f"{results}, which holds the study {owner!r}", expected)
-    if owner is None and ledger.spent() == (0, 0):
+    known = ledger.facts()
+    if known.study is None and ledger.spent() == (0, 0):
         _charge_lost(ledger, Store(results / paths.STORE))
-    ledger.remember(NO_FACTS.with_study(study.study).with_study_file(str(path.resolve())))
+    if known.study not in (None, study.study):
+        other = study_path(results, known)
+        if _holds(other, known.study):
+            expected = f"a folder of the study {study.study!r}, or an empty one, is expected"
+            problem = f"{results}, which holds the study {known.study!r} of {other}"
+            raise StudyError(f"{path}: results", problem, expected)
+        sys.stderr.write(f"sweep: {results}: the study {known.study!r} goes on under the name {study.study!r}\n")
+    file = os.path.relpath(path.absolute(), results)
+    ledger.remember(NO_FACTS.with_study(study.study).with_study_file(Path(file).as_posix()))
     shutil.copyfile(path, results / paths.STUDY_FILE)
+
+
+def _holds(file: Path, study: str | None) -> bool:
+    """Whether a file is there and is the study of this name."""
+    try:
+        return load(file).study == study
+    except SweepError:
+        return False
 
 
 def _charge_lost(ledger: Ledger, store: Store) -> None:

@@ -5,7 +5,8 @@ Everything that is compared lies on the chain's run, because the UI groups and p
 Nothing is ever read back, and nothing is logged that the ledger or the store does not hold, with its true time. So a
 copy that was unreachable, left half-way or deleted is completed by sending again: runs are identified by their
 `sweep.key` tag, and logging the same point twice is one point. What has arrived is noted in tracking.json, only to save
-the second trip. Studies of one name on one server are one experiment.
+the second trip. Studies of one name on one server are one experiment; that of a study that gets another name is renamed
+with it, unless there is one of the new name.
 
 There is one writer at a time: the driver, or the command that completes the copy while no run is at work (MLflow does
 not keep two writers from creating a run twice). mlflow costs seconds to import, so it is imported when first used. No
@@ -55,8 +56,9 @@ from sweep.store.records import PhaseRecord, ScoreRecord
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-STUDY = "study"  # stands among the keys of chains in tracking.json, for the state of the study
+STUDY, NAME = "study", "name"  # stand among the keys of chains in tracking.json, for state and name of the study
 SQLITE = "sqlite:///"
+PROXIED = "mlflow-artifacts:/"  # wherever the server of `sweep ui` has them: a results folder can be moved
 DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
 LATER = "what was not sent is sent by the next 'sweep run' or 'sweep report'"
 METRICS_PER_CALL = 900  # MLflow takes 1000 of all kinds; a chain has far fewer than 100 parameters and tags
@@ -183,6 +185,12 @@ class Tracked:
     def store(self) -> Store:
         return Store(self.results / paths.STORE)
 
+    @property
+    def address(self) -> str:
+        """URI as it is noted: the database in the results folder by its name alone, so that the folder can be moved."""
+        own = f"{SQLITE}{self.results / paths.MLFLOW}"
+        return f"{SQLITE}{paths.MLFLOW}" if self.uri == own else self.uri
+
     def digest(self, chain: ChainRow) -> str:
         """Digest of all that is sent of a chain and may change."""
         return fingerprint([asdict(chain), dict(self.groups.get(chain.cell.encoder, {}))])
@@ -196,11 +204,17 @@ def sync(study: Tracked, chains: Sequence[ChainRow], *, state: str = RUNNING) ->
     """
     client = _client(study.uri)
     memory = _Memory.read(study)
+    earlier = memory.sent.get(NAME, study.name)
+    if earlier != study.name and not _rename(client, earlier, study.name):
+        memory.sent.clear()
     experiment = _experiment(client, study)
     begun = min((chain.started for chain in chains), default=0.0)
     parent, known = _run(client, experiment, "study", begun, {"sweep.kind": "study", "mlflow.runName": study.name})
     if not known:
         memory.sent.clear()  # the experiment was deleted, or is on another server
+    elif earlier != study.name:
+        client.set_tag(parent, "mlflow.runName", study.name)
+    memory.sent[NAME] = study.name
     sent = 0
     try:
         for chain in chains:
@@ -245,7 +259,7 @@ def _has_arrived(study: Tracked, chains: Sequence[ChainRow], state: str) -> bool
     sent = _Memory.read(study).sent
     if any(sent.get(chain.key) != study.digest(chain) for chain in chains if chain.state != RUNNING):
         return False
-    return sent.get(STUDY) == state and _experiment_exists(study)
+    return sent.get(STUDY) == state and sent.get(NAME, study.name) == study.name and _experiment_exists(study)
 
 
 def _sync_within(
@@ -303,8 +317,9 @@ class _Memory:
     def read(cls, study: Tracked) -> _Memory:
         path, sent = study.results / paths.MLFLOW_SENT, {}
         with contextlib.suppress(FileNotFoundError, ValueError, AttributeError):
-            sent = json.loads(path.read_text(encoding="utf-8")).get(study.uri, {})
-        return cls(path, study.uri, dict(sent))
+            noted = json.loads(path.read_text(encoding="utf-8"))
+            sent = noted.get(study.address, noted.get(study.uri, {}))  # earlier versions noted the URI as it was
+        return cls(path, study.address, dict(sent))
 
     def write(self) -> None:
         """A study is tracked at one URI at a time: what was sent to another one is forgotten."""
@@ -327,13 +342,21 @@ def _client(uri: str) -> MlflowClient:
         raise StudyError("tracking", f"{uri!r}, which MLflow refuses ({_first_line(failure)})", expected) from failure
 
 
+def _rename(client: MlflowClient, earlier: str, name: str) -> bool:
+    """Gives an experiment another name, where it is there and no other has that name; returns whether it has it now."""
+    experiment = client.get_experiment_by_name(earlier)
+    if experiment is None or experiment.lifecycle_stage != "active" or client.get_experiment_by_name(name) is not None:
+        return False
+    client.rename_experiment(experiment.experiment_id, name)
+    return True
+
+
 def _experiment(client: MlflowClient, study: Tracked) -> str:
     """Id of the study's experiment, which is made or restored where there is none."""
     experiment = client.get_experiment_by_name(study.name)
     if experiment is None:
         # A server keeps artifacts where it wants; the embedded store would put them into the working directory.
-        artifacts = (study.results.resolve() / paths.MLFLOW_ARTIFACTS).as_uri()
-        location = artifacts if study.uri.startswith("sqlite") else None
+        location = PROXIED if study.uri.startswith("sqlite") else None
         return str(client.create_experiment(study.name, artifact_location=location))
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)

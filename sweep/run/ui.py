@@ -45,7 +45,7 @@ def open_ui(results: Path, uri: str, port: int = 5000) -> int:
             raise StudyError("--port", f"port {port} in use", f"a free port is expected, as {port + 1}")
     command = [sys.executable, "-c", WATCHED + SERVER, "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     artifacts = results.resolve() / paths.MLFLOW_ARTIFACTS
-    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(artifacts)]
+    command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(artifacts)]
     environment = {**ENVIRONMENT, **os.environ}
     with _unwinding():
         server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)

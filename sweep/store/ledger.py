@@ -7,6 +7,7 @@ Spending is kept per attempt, so an attempt that died is still charged with what
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -17,7 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sweep.config.axes import CELL_COLUMNS, Cell
-from sweep.config.load import load
+from sweep.config.load import parse
 from sweep.config.study import Study
 from sweep.errors import StoreError, StudyError
 from sweep.plan.cost import Speed
@@ -329,12 +330,38 @@ def measured(results: Path) -> Measured:
         return Measured(facts, work)
 
 
-def study_in(results: Path) -> Study:
-    """The study file of a results folder as its last run read it. Raises StudyError where no study has begun."""
+def results_of(study: Study) -> Path:
+    """Folder of results of a study, whether it is there or not.
+
+    Raises StudyError where it is not, and the study has results in the folder of this name below the working
+    directory, which `results:` was once relative to: they are neither left behind nor used without a word.
+    """
+    folder, earlier = study.results_folder, study.results_named
+    if (folder / paths.LEDGER).exists() or not (earlier / paths.LEDGER).is_file():
+        return folder
+    known = measured(earlier).facts
+    if known.study == study.study and known.study_file is None:
+        problem = f"no results in {folder}, which is relative to the study file, but in {earlier.absolute()}"
+        expected = f"move them there, or name their place, `results: {earlier.absolute()}`, or a new one to begin anew"
+        raise StudyError(f"{study.path}: results", problem, expected)
+    return folder
+
+
+def study_in(results: Path, file: Path | None = None) -> Study:
+    """The study of a results folder as its last run read it; `file` is where its file is, if it has moved since.
+
+    Raises StudyError where no study has begun.
+    """
     copy = results / paths.STUDY_FILE
     if not copy.exists() or not (results / paths.LEDGER).exists():
         raise no_study(results)
-    return load(copy)
+    path = file or study_path(results, measured(results).facts)
+    return parse(copy.read_text(encoding="utf-8"), str(path))
+
+
+def study_path(results: Path, facts: Facts) -> Path:
+    """Path of the study file at the last run in a results folder; of its copy there where that is not known."""
+    return Path(os.path.normpath(results / (facts.study_file or paths.STUDY_FILE)))
 
 
 def no_study(results: Path) -> StudyError:

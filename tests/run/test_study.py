@@ -188,6 +188,22 @@ def test_a_second_run_trains_nothing_and_starts_no_ray(undisturbed):
     assert (folder / "results" / "scores.csv").read_bytes() == was
 
 
+def test_a_study_that_was_moved_and_renamed_trains_nothing_and_has_the_same_scores(undisturbed, tmp_path):
+    folder, *_ = undisturbed
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    moved = tmp_path / "elsewhere" / "study.yaml"
+    moved.write_text(moved.read_text().replace('"study": "small"', '"study": "renamed"'))
+    text = finished(moved.parent)
+    assert "the study 'small' goes on under the name 'renamed'" in text
+    assert "0 phases trained now" in text
+    assert "renamed" in (moved.parent / "results" / "report.html").read_text()
+    before, after = scores(folder), scores(moved.parent)
+    assert set(after.study) == {"renamed"}
+    assert after.drop(columns="study").equals(before.drop(columns="study"))
+    for name in ("ledger.sqlite", "tracking.json", "store/study.json"):
+        assert str(folder).encode() not in (folder / "results" / name).read_bytes(), name
+
+
 def test_another_study_does_not_get_the_folder(undisturbed, tmp_path):
     folder, *_ = undisturbed
     study_file(tmp_path, study="another", results=str(folder / "results"))

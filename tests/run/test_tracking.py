@@ -155,6 +155,34 @@ def test_without_its_memory_nothing_is_doubled(study: FinishedStudy) -> None:
     assert len(runs(study, "study")) == 1
 
 
+def test_a_study_with_another_name_keeps_its_experiment_under_that_name(study: FinishedStudy) -> None:
+    sent(study)
+    before = points(study)
+    assert sync(tracked(study, name="renamed"), study.chains()) == 0
+    assert (len(runs(study, "chain", "renamed")), points(study)) == (4, before)
+    assert client(study).get_experiment_by_name("a study") is None
+    assert runs(study, "study", "renamed")[0].data.tags["mlflow.runName"] == "renamed"
+
+
+def test_a_new_name_that_another_study_has_gets_everything_beside_it(study: FinishedStudy, tmp_path: Path) -> None:
+    other = FinishedStudy(tmp_path / "other", accuracy)
+    other.chain("none", "another")
+    sync(tracked(other, default_uri(study.folder), "renamed"), other.chains())
+    sent(study)
+    assert sync(tracked(study, name="renamed"), study.chains()) == 4
+    assert (len(runs(study, "chain", "renamed")), len(runs(study, "chain"))) == (5, 4)
+
+
+def test_a_results_folder_that_is_moved_sends_nothing_again(study: FinishedStudy, tmp_path: Path) -> None:
+    sent(study)
+    assert str(tmp_path) not in (study.folder / "tracking.json").read_text()
+    assert str(tmp_path) not in client(study).get_experiment_by_name("a study").artifact_location
+    moved = replace(study, folder=tmp_path / "moved")
+    shutil.copytree(study.folder, moved.folder, dirs_exist_ok=True)
+    assert sent(moved) == 0
+    assert len(runs(moved, "chain")) == 4
+
+
 def test_another_address_gets_everything(study: FinishedStudy) -> None:
     sent(study)
     before = points(study)
@@ -194,8 +222,6 @@ def test_what_was_left_half_way_or_deleted_is_completed_and_what_is_complete_is_
     study.ledger.close()
     deleted = tmp_path / "deleted"  # all but the database: MLflow never lets go of a database that it has opened
     shutil.copytree(study.folder, deleted, ignore=shutil.ignore_patterns("mlflow.sqlite"))
-    memory = deleted / "tracking.json"
-    memory.write_text(memory.read_text().replace(str(study.folder), str(deleted)))
     send_missing(deleted, warned.append)
     assert len(runs(replace(study, folder=deleted), "chain", "small")) == 4
     monkeypatch.setattr("sweep.run.tracking._client", lambda uri: pytest.fail(f"asked {uri}"))

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def sweep(command: str, study: Path, folder: Path) -> subprocess.CompletedProces
 def test_a_family_in_one_file_goes_from_rows_to_report_and_official_files(toy: Path, tmp_path: Path) -> None:
     done = sweep("run", toy, tmp_path / "away")
     assert done.returncode == 0, done.stderr
-    results = tmp_path / "away" / "out"
+    results = toy.parent / "out"
     with opened_to_read(results / paths.LEDGER) as ledger:
         chains = ledger.chains()
     assert [chain.state for chain in chains] == ["done"] * 4
@@ -102,7 +103,9 @@ def test_a_family_in_one_file_goes_from_rows_to_report_and_official_files(toy: P
     scored = score(folder).by_language()["mood"]
     assert set(scored) == {"en", "de"}
     assert set(scored["de"]) == {"closeness", "exact"}
-    again = sweep("report", results, tmp_path / "away")
+    moved = shutil.copytree(toy.parent, tmp_path.with_name("moved"))
+    (toy.parent / "mood.py").unlink()
+    again = sweep("report", moved / "out", tmp_path / "away")
     assert again.returncode == 0, again.stderr
 
 
