@@ -203,7 +203,7 @@ def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
             expected = f"a folder of the study {study.study!r}, or an empty one, is expected"
             problem = f"{results}, which holds the study {known.study!r} of {other}"
             raise StudyError(f"{path}: results", problem, expected)
-        sys.stderr.write(f"sweep: {results}: the study {known.study!r} goes on under the name {study.study!r}\n")
+        LOG.warning("%s: the study %r goes on under the name %r", results, known.study, study.study)
     file = os.path.relpath(path.absolute(), results)
     ledger.remember(NO_FACTS.with_study(study.study).with_study_file(Path(file).as_posix()))
     shutil.copyfile(path, results / paths.STUDY_FILE)
