@@ -419,8 +419,14 @@ def stacks_when_silent(seconds: float) -> Iterator[Callable[[], None]]:
     A worker that hangs is ended from outside, and could not log where.
     """
 
+    armed = float("-inf")
+
     def alive() -> None:
-        faulthandler.dump_traceback_later(seconds, file=STREAMS[1])
+        nonlocal armed
+        # Each call starts a thread, which a phase of short steps would pay for at every step.
+        if time.monotonic() - armed > min(1.0, seconds / 100):
+            faulthandler.dump_traceback_later(seconds, file=STREAMS[1])
+            armed = time.monotonic()
 
     alive()
     try:
