@@ -147,7 +147,8 @@ def plan(options: argparse.Namespace) -> int:
         study = study.model_copy(update={"budget": read_budget(options.budget, "--budget")})
     known = measured(results)
     planned = resolve(study, options.file, known.facts)
-    planned = informed(planned, known.facts | check_small_data(planned, known.facts))
+    if learned := check_small_data(planned, known.facts):
+        planned = informed(planned, known.facts | learned)
     costs, speed = Costs(planned, known.facts.sizes), known.speed(study.runtime.gpus > 0)
     outline = summary(planned, costs, speed)
     if options.budget:

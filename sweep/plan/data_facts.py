@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import accumulate
 
 from sweep.data.columns import PartedSource
@@ -53,8 +54,10 @@ def check_data(plan: Plan, facts: Facts, names: Iterable[str] | None = None) -> 
                 new_facts = new_facts.with_rows_read(data, RowsRead(result.rows, result.train, result.doubts))
     mistakes.raise_first()
     for name, target in compared_pairs(plan):
+        if not {name, target} <= {*chosen}:
+            continue
         pair = training_data(plan, name), task_data(plan, target)
-        if {name, target} <= {*chosen} and facts.shared_rows(*pair) is None:
+        if facts.shared_rows(*pair) is None:
             training = [rows for (split, _), rows in checked(name).digests.items() if split == "train"]
             new_facts = new_facts.with_shared_rows(*pair, SharedRows.of(training, checked(target).digests))
     return CheckedData(new_facts, tuple(note for result in read.values() for note in result.notes))
@@ -101,8 +104,9 @@ def compared_pairs(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def shared_rows(plan: Plan, facts: Facts) -> Iterator[tuple[tuple[str, str], SharedRows]]:
     """((intermediate task, target), rows that they share), as far as both were read."""
+    training, tests = cache(partial(training_data, plan)), cache(partial(task_data, plan))
     for name, target in compared_pairs(plan):
-        if shared := facts.shared_rows(training_data(plan, name), task_data(plan, target)):
+        if shared := facts.shared_rows(training(name), tests(target)):
             yield (name, target), shared
 
 
