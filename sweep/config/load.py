@@ -25,13 +25,17 @@ from sweep.config.values import as_budget
 from sweep.errors import StudyError, nearest
 
 
-def load(path: Path) -> Study:
-    """Study of a file. Raises StudyError with the first mistake, which carries all further ones."""
+def load(path: Path, text: str | None = None) -> Study:
+    """Study of a file, or of a text in its place. Raises StudyError: the first mistake, which carries all others."""
+    return parse(read(path) if text is None else text, str(path))
+
+
+def read(path: Path) -> str:
+    """Text of a study file. Raises StudyError where it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as failure:
         raise StudyError(path, f"no readable file ({failure})", "the path of a study file is expected") from failure
-    return parse(text, str(path))
 
 
 def parse(text: str, where: str) -> Study:

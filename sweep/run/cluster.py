@@ -50,6 +50,7 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
 }
+LOGGERS = ("ray", "ray.tune")  # silent while the cluster lives
 WORKER_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 
 
@@ -85,11 +86,14 @@ def cluster(runtime: Runtime) -> Iterator[Capacity]:
                 expected = "call ray.shutdown() before; with RAY_ADDRESS in the environment a study joins that cluster"
                 raise StudyError("ray", "a Ray that this process has started or joined already", expected)
             _read_environment_again()
+            levels = {name: logging.getLogger(name).level for name in LOGGERS}
             with run_folder() as folder:
                 try:
                     yield replace(_started(runtime, cores, None if joined else folder / "ray"), folder=folder)
                 finally:
                     ray.shutdown()
+                    for name, level in levels.items():
+                        logging.getLogger(name).setLevel(level)
     finally:
         _read_environment_again()  # what this process does with Ray afterwards is its own
 
@@ -145,7 +149,7 @@ def _started(runtime: Runtime, cores: int, folder: Path | None) -> Capacity:
         own |= {"address": "local", "num_cpus": cores, "include_dashboard": False, "_temp_dir": str(folder)}
         with _loopback():
             _begin(partial(ray.init, object_store_memory=OBJECT_STORE_BYTES, **own), "Ray", f"{STARTS} starts here")
-    for name in ("ray", "ray.tune"):
+    for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if folder is not None:
         return local_capacity(runtime, ray.cluster_resources())  # type: ignore[no-untyped-call]

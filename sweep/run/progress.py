@@ -1,7 +1,7 @@
-"""Live view of a running study: one line for the study and one per running chain, with time left.
+"""Progress of a running study: a live view for people, with time left, or events for a listener in Python.
 
-On a terminal the lines are redrawn in place; elsewhere (a log file, CI) they are written every half minute, and the
-study's line whenever a chain ends.
+On a terminal the lines of the view are redrawn in place; elsewhere (a log file, CI) they are written every half minute,
+and the study's line whenever a chain ends.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TextIO
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO, TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
 from sweep.config.study import Budget
+from sweep.plan.recipe import Chain
 from sweep.search.admission import Admission
 from sweep.search.budget import Running
+from sweep.store.ledger import RUNNING
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 30.0
@@ -228,3 +232,89 @@ class Display:
             self._ended = ended
             self._console.print(self._study_line(now))
             self._next = now + LOG_SECONDS
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a chain, or a line about the study: a plain value, made when something has changed."""
+
+    chain: str  # name: cell and seed; "" where the event is a line about the study
+    candidate: int  # number among the candidates of the cell
+    state: str  # running | done | failed | collapsed | stopped | loser (eliminated by halving); "" of the study
+    phase: str = ""  # kind of the phase that is worked on, or "score"; "" before the first
+    step: int = 0  # of the phase; while it is scored, tokens
+    steps: int = 0  # that the phase has; 0 while it loads
+    loss: float | None = None  # mean training loss since the last event, where it was taken
+    dev: float | None = None  # dev score, 0..1, where the step was evaluated
+    message: str = ""  # a line for the user, or why the chain ended as it did
+    flops: float = 0.0  # that this attempt at the chain has spent
+    device_seconds: float = 0.0
+    seconds: float = 0.0  # by the clock, of this attempt
+    done: int = 0  # chains that are done now, by this run or an earlier one
+    chains: int = 0  # that this call asks for
+
+
+SPENT = ("flops", "device_seconds", "seconds")
+Listener: TypeAlias = Callable[[Progress], None]  # what it raises ends the work
+
+
+def progress_of(chain: Chain, report: Mapping[str, Any], done: int, chains: int) -> Progress:
+    """Progress of a running chain; `report` has the fields of an event of its work, or nothing yet."""
+    names = ("phase", "step", "steps", "loss", "dev", "message", *SPENT)
+    known = {name: report[name] for name in names if name in report}
+    return Progress(chain.name, chain.candidate, RUNNING, **known, done=done, chains=chains)
+
+
+class Feed:
+    """Tells a listener what has changed in a running study, in the place of the display.
+
+    What the listener raises closes the study: its chains stop at their next report, and `close` raises it again.
+    """
+
+    def __init__(self, admission: Admission, listener: Listener) -> None:
+        self._admission, self._listener = admission, listener
+        self._reports: dict[str, Mapping[str, Any]] = {}  # chain -> its last report, as told
+        self._ends = 0  # told
+        self._fault: BaseException | None = None
+
+    def update(self) -> None:
+        """Called at every report and suggestion."""
+        for event in self._news():
+            self._tell(event)
+
+    def say(self, line: str) -> None:
+        """Tells a line about the study."""
+        self._tell(Progress("", 0, "", message=line, **self._counts))
+
+    def clear(self) -> None:
+        """Nothing is drawn."""
+
+    def close(self) -> None:
+        """Tells the last news. Raises what the listener has raised."""
+        self.update()
+        if self._fault is not None:
+            raise self._fault
+
+    def _tell(self, event: Progress) -> None:
+        if self._fault is not None:
+            return
+        try:
+            self._listener(event)
+        except BaseException as fault:
+            self._fault, self._admission.closing = fault, True
+
+    @property
+    def _counts(self) -> dict[str, Any]:
+        return {"done": len(self._admission.outcomes.done), "chains": self._admission.total}
+
+    def _news(self) -> Iterator[Progress]:
+        for key, running in self._admission.running.items():
+            if running.latest and running.latest is not self._reports.get(key):
+                self._reports[key] = running.latest
+                yield progress_of(running.chain, running.latest, **self._counts)
+        ends = self._admission.outcomes.ends
+        for chain, state, reason in ends[self._ends :]:
+            last = self._reports.pop(chain.key, {})  # empty where the store had all of it
+            spent = {name: last[name] for name in SPENT if name in last}
+            yield Progress(chain.name, chain.candidate, state, message=reason, **spent, **self._counts)
+        self._ends = len(ends)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from sweep.config.load import load
+from sweep.config.load import load, read
 from sweep.config.study import Budget, Runtime, Study
 from sweep.errors import Mistakes, StudyError, SweepError
 from sweep.plan.cost import Costs, Speed
@@ -34,7 +33,7 @@ from sweep.plan.order import summary
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.resolve import informed, look_up, make_plan, resolve_revisions, shaped, unchecked_encoders
-from sweep.run.progress import Display, duration, least_budget
+from sweep.run.progress import Display, Feed, Listener, duration, least_budget
 from sweep.run.tracking import Tracked, Tracker
 from sweep.search.admission import Admission
 from sweep.store import paths
@@ -64,15 +63,23 @@ class Outcome:
     seconds: float
 
 
-def run(path: Path) -> Outcome:
-    """Runs what is missing of a study. Raises SweepError for what its user can mend."""
+def run(path: Path, text: str | None = None, listener: Listener | None = None) -> Outcome:
+    """Runs what is missing of a study. Raises SweepError for what its user can mend.
+
+    `text` is the study where there is no file of it: relative paths in it start in the folder of `path`, which also
+    names it in errors. A `listener` hears of all progress, which is then not written to standard error; what it raises
+    stops the run as Ctrl-C does, and is raised again when the chains have stopped.
+    """
     started = time.time()
-    with prepared(path) as (plan, ledger, results):
+    with prepared(path, text) as (plan, ledger, results):
         costs = Costs(plan, ledger.facts().sizes)
         ledger.remember(NO_FACTS.with_plan(plan_facts(plan, costs)))
         admission = Admission(plan, StoreIndex(Store(results / paths.STORE)), ledger, costs)
-        interrupted = _execute(admission, results)
+        feed = Feed(admission, listener) if listener is not None else None
+        interrupted = _execute(admission, results, feed)
         admission.outcomes.note_checkpoints()
+        if feed is not None:
+            feed.close()
         overdue, least = admission.spending.overdue, least_budget(admission)
     return Outcome(results, admission, interrupted, overdue, least, time.time() - started)
 
@@ -100,9 +107,13 @@ def outcome_text(outcome: Outcome, file: Path) -> str:
 
 
 @contextmanager
-def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
-    """Plan, ledger and results folder of a study whose data and encoders were found sound. Raises SweepError."""
-    study, mistakes = load(path), Mistakes()
+def prepared(path: Path, text: str | None = None) -> Iterator[tuple[Plan, Ledger, Path]]:
+    """Plan, ledger and results folder of a study whose data and encoders were found sound. Raises SweepError.
+
+    `text` is the study where there is no file of it.
+    """
+    text = read(path) if text is None else text
+    study, mistakes = load(path, text), Mistakes()
     results = results_of(study).absolute()
     named = look_up(study, path, mistakes)
     mistakes.raise_first()  # before the hub is asked
@@ -111,6 +122,7 @@ def prepared(path: Path) -> Iterator[tuple[Plan, Ledger, Path]]:
     plan = make_plan(named, known | commits, mistakes)
     mistakes.raise_first()  # before a folder is made
     with _owned(results, study, path) as ledger:
+        (results / paths.STUDY_FILE).write_text(text, encoding="utf-8")
         ledger.remember(commits)
         ledger.remember(_check_encoders(plan, ledger.facts()))
         plan = shaped(plan, ledger.facts(), path)
@@ -199,14 +211,13 @@ def _claim(ledger: Ledger, results: Path, study: Study, path: Path) -> None:
         _charge_lost(ledger, Store(results / paths.STORE))
     if known.study not in (None, study.study):
         other = study_path(results, known)
-        if _holds(other, known.study):
+        if not path.is_file() or _holds(other, known.study):  # a rename is known by the place of the file
             expected = f"a folder of the study {study.study!r}, or an empty one, is expected"
             problem = f"{results}, which holds the study {known.study!r} of {other}"
             raise StudyError(f"{path}: results", problem, expected)
         LOG.warning("%s: the study %r goes on under the name %r", results, known.study, study.study)
     file = os.path.relpath(path.absolute(), results)
     ledger.remember(NO_FACTS.with_study(study.study).with_study_file(Path(file).as_posix()))
-    shutil.copyfile(path, results / paths.STUDY_FILE)
 
 
 def _holds(file: Path, study: str | None) -> bool:
@@ -226,8 +237,8 @@ def _charge_lost(ledger: Ledger, store: Store) -> None:
         LOG.warning("%s: the ledger is missing; %s", ledger.path, charged)
 
 
-def _execute(admission: Admission, results: Path) -> bool:
-    """Runs the chains that are missing; returns whether the user interrupted."""
+def _execute(admission: Admission, results: Path, feed: Feed | None) -> bool:
+    """Runs the chains that are missing; returns whether the user interrupted. A `feed` takes the display's place."""
     first = admission.next()
     if first is None:
         return False
@@ -235,7 +246,7 @@ def _execute(admission: Admission, results: Path) -> bool:
 
     study = admission.plan.study
     with cluster(study.runtime) as capacity:
-        display = Display(admission, capacity.devices or study.runtime.devices, sys.stderr)
+        display = feed or Display(admission, capacity.devices or study.runtime.devices, sys.stderr)
         if capacity.warning:
             display.say(capacity.warning)
         tracker = Tracker(Tracked.of(study, results), display.say)
@@ -246,7 +257,7 @@ def _execute(admission: Admission, results: Path) -> bool:
             tracker.close()
 
 
-def _tune(admission: Admission, first: Chain, results: Path, capacity: Capacity, display: Display) -> bool:
+def _tune(admission: Admission, first: Chain, results: Path, capacity: Capacity, display: Display | Feed) -> bool:
     from ray import tune
 
     from sweep.run.tune import METRIC, WORKER_DEATHS, BudgetScheduler, ChainSearcher, chain_trial
@@ -289,7 +300,7 @@ def _resources(runtime: Runtime, devices: float) -> PlacementGroupFactory:
 
 
 @contextmanager
-def _interruptible(admission: Admission, display: Display) -> Iterator[None]:
+def _interruptible(admission: Admission, display: Display | Feed) -> Iterator[None]:
     """Ctrl-C lets nothing new start and stops chains at their next report; a second one ends at once.
 
     So do SIGTERM, as of a batch system, and the hang-up of a terminal.

@@ -28,6 +28,7 @@ class Outcomes:
         self.eliminated: list[Chain] = []  # another candidate of their cell was better; without scores
         self.unpaid: list[Chain] = []  # could not be paid, or were stopped when the money was gone or at the deadline
         self.stopped: list[Chain] = []  # of those, the ones that a worker had
+        self.ends: list[tuple[Chain, str, str]] = []  # chain, state in the ledger, reason: all of these as they came
         self._scored: set[str] = set()  # keys of chains in `done`
 
     @property
@@ -41,6 +42,7 @@ class Outcomes:
             return  # at an earlier stage of its cell
         self._scored.add(chain.key)
         self.done.append(chain)
+        self.ends.append((chain, DONE, ""))
         self._record(chain, DONE, self._stored.dev_score(chain), "")
         if chain.role == REPLICA:
             self._ledger.select(chain.cell.name, chain.candidate)
@@ -49,6 +51,7 @@ class Outcomes:
         """Records a chain that ends, without scores, at a phase that learned nothing."""
         reason = self._stored.why_collapsed(dead_end)
         self.collapsed.append((chain, reason))
+        self.ends.append((chain, COLLAPSED, reason))
         self._record(chain, COLLAPSED, None, reason)
 
     def eliminate(self, chain: Chain, stage: int, pause_at: float, dev: float | None) -> None:
@@ -56,6 +59,7 @@ class Outcomes:
         rung = f"eliminated at rung {stage + 1} ({pause_at:.0%})"
         reason = "eliminated after its target phase, not scored" if pause_at == TRAINED else rung
         self.eliminated.append(chain)
+        self.ends.append((chain, ELIMINATED, reason))
         self._record(chain, ELIMINATED, dev, reason)
 
     def pause(self, chain: Chain, dev: float | None) -> None:
@@ -66,12 +70,14 @@ class Outcomes:
         """Records a chain that cannot be done, with where its log is; a later run tries again."""
         reason = f"{reason} ({paths.LOGS}/{self._stored.store.log(chain.key).name})"
         self.failed.append((chain, reason))
+        self.ends.append((chain, FAILED, reason))
         self._ledger.close_chain(chain.key, FAILED, None, self._clock(), reason)
 
     def stop(self, chain: Chain) -> None:
         """Records a chain that a worker had when money or time ran out, or the user stopped the study."""
         self.unpaid.append(chain)
         self.stopped.append(chain)
+        self.ends.append((chain, STOPPED, ""))
         self._note_stop(chain)
 
     def note_checkpoints(self) -> None:
