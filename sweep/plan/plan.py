@@ -103,6 +103,11 @@ class Plan:
         key = _join("chain", cell.name, score, str(seed), str(candidate))
         return Chain(key, cell, dict(rates), seed, candidate, role, tuple(phases), score)
 
+    def chain_name(self, chain: Chain) -> str:
+        """Name of a chain that no other has: with the number of the candidate where its cell has several."""
+        several = chain.role == CANDIDATE and self.candidates(chain.cell) > 1
+        return f"{chain.name}, candidate {chain.candidate}" if several else chain.name
+
     def readers(self, chain: Chain) -> Iterator[str]:
         """Keys of the scores that are taken of a chain's last phase: its own, and those of targets trained alike."""
         for target in self.study.axes.target:

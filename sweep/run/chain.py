@@ -78,6 +78,16 @@ def _room(context: ChainContext) -> Iterator[None]:
         ) from None  # fmt: skip
 
 
+@contextmanager
+def _same_threads() -> Iterator[None]:
+    """Leaves torch the number of threads that it had: a chain computes with the cores of its study."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def run(
     chain: Chain,
     plan: Plan,
@@ -98,13 +108,14 @@ def run(
     stored = StoreIndex(store)
     if stored.is_over(chain):
         return
-    context = set_up(chain, plan, store, listener, began, devices)
-    for phase in stored.to_train(chain):
-        with measured(context, phase_work(plan, chain.cell.encoder, phase)):
-            train_phase(context, phase, pause_at)
-        stored.learn(phase.key)
-        if stored.dead_end(chain) is not None:
-            return
-    if pause_at is None:
-        with measured(context, score_work(plan, chain)):
-            score_chain(context, chain, keep)
+    with _same_threads():
+        context = set_up(chain, plan, store, listener, began, devices)
+        for phase in stored.to_train(chain):
+            with measured(context, phase_work(plan, chain.cell.encoder, phase)):
+                train_phase(context, phase, pause_at)
+            stored.learn(phase.key)
+            if stored.dead_end(chain) is not None:
+                return
+        if pause_at is None:
+            with measured(context, score_work(plan, chain)):
+                score_chain(context, chain, keep)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,21 @@ import pandas as pd
 from sweep.config.axes import AMOUNTS, NONE, Arm
 from sweep.errors import StudyError
 from sweep.evaluate.transferability import measure_transferability
-from sweep.heartbeat import Cancelled
 from sweep.plan.cost import Costs
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.plan import Plan
 from sweep.plan.preview import preview_parts, previews, ranked_targets, short_plan
 from sweep.plan.recipe import Chain
 from sweep.report.results import preview_frame
+from sweep.run.inline import paid
 from sweep.run.study import prepared
-from sweep.search.budget import Running, Spending
+from sweep.search.budget import Spending
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger
 from sweep.terminal import table
-from sweep.train.context import Event
+from sweep.train.context import Event, Listener
 
 LOG = logging.getLogger(__name__)
 
@@ -92,24 +91,15 @@ def _make(chains: Sequence[Chain], short: Plan, ledger: Ledger, store: Store) ->
 
 def _pay(chain: Chain, short: Plan, store: Store, spending: Spending) -> None:
     """Makes a preview, or stops where budget or time are exhausted; finished phases are kept."""
-    price, started = _price(chain, spending), time.time()
-    attempt = spending.ledger.reserve(chain.key, price, started)
-    running = Running(chain, attempt, started, price, short.study.runtime.devices, placed=True)
 
-    def listen(event: Event) -> None:
-        spending.charge(running, {"started": started, **vars(event)})
-        spending.ledger.remember(event.facts)
+    def hear(event: Event) -> None:
         if event.message:
             LOG.warning(event.message)
-        spending.stored.learn(event.key)
-        if not spending.may_go_on(running):
-            raise Cancelled
 
-    try:
-        with suppress(Cancelled):
-            measure_transferability(chain, short, store, listen)
-    finally:
-        spending.settle(running, time.time())
+    def measure(listen: Listener) -> None:
+        measure_transferability(chain, short, store, listen)
+
+    paid(chain, _price(chain, spending), short.study.runtime.devices, spending, measure, hear)
 
 
 def _price(chain: Chain, spending: Spending) -> float:

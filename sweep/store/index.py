@@ -178,7 +178,7 @@ class StudyStatus:
 def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store) -> StudyStatus:
     """Status of a plan, its chains with the rates that they had when they ran; where none has run, those planned."""
     status, stored, seen = StudyStatus(), StoreIndex(store), set[str]()
-    for chain in _chains(plan, rows):
+    for chain in latest_chains(plan, rows):
         if chain is None or stored.is_over(chain):
             status.done += 1
             continue
@@ -196,8 +196,11 @@ def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store) -> StudySta
     return status
 
 
-def _chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None]:
-    """The plan's chains; None for one that was eliminated in its cell, and will not run."""
+def latest_chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None]:
+    """The plan's chains with the rates that they had when they ran; those that have not run as they are planned.
+
+    None for one that was eliminated in its cell, and will not run.
+    """
     candidates = {(row.cell.name, row.candidate): row for row in rows if row.role == CANDIDATE}  # the latest of each
     winners = {row.cell.name: row for row in rows if row.selected and row.role == CANDIDATE}
     for chain in plan.planned_chains():
