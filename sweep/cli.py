@@ -18,14 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweep import __version__
-from sweep.errors import Mistakes, StudyError, SweepError, nearest
-
-if TYPE_CHECKING:
-    from sweep.plan.plan import Plan
-    from sweep.store.index import StudyStatus
+from sweep.api import Study
+from sweep.errors import StudyError, SweepError, nearest
 
 TRACKING_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
@@ -98,87 +95,31 @@ def _set_level(name: str) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Lists every error in a study file, its data, its encoders' configurations and tokenizers; trains nothing."""
-    from sweep.config.load import load
-
-    mistakes = Mistakes()
-    with mistakes.collect():
-        study = load(options.file)
-        from sweep.plan.data_facts import check_data
-        from sweep.plan.facts import NO_FACTS
-        from sweep.plan.resolve import informed, look_up, make_plan
-        from sweep.run.tracking import check_uri
-
-        plan = make_plan(look_up(study, options.file, mistakes), NO_FACTS, mistakes)
-        with mistakes.collect():
-            checked = check_data(plan, NO_FACTS)
-        with mistakes.collect():
-            _check_encoders(plan)
-        if study.tracking:
-            check_uri(study.tracking)
-    if mistakes:
-        for line in mistakes:
-            LOG.error(line)
+    found = Study(options.file).check()
+    for line in found.mistakes:
+        LOG.error(line)
+    if found.mistakes:
         return USER_ERROR
-    print(f"{options.file}: {len(plan.cells)} cells, {len(plan.tasks)} data sets, no errors")
-    for note in (*informed(plan, checked.facts).flags, *checked.notes):
-        print(f"note: {note}")
+    print(f"{options.file}: {found}")
     return 0
-
-
-def _check_encoders(plan: Plan) -> None:
-    from sweep.plan.facts import NO_FACTS
-    from sweep.run.inspection import check_encoders
-
-    check_encoders(plan, NO_FACTS)
 
 
 def plan(options: argparse.Namespace) -> int:
     """Prints what would run and what it would cost. Needs no network and loads no encoder."""
-    from sweep.config.load import load, read_budget
-    from sweep.plan.cost import Costs
-    from sweep.plan.data_facts import check_small_data
-    from sweep.plan.order import coverage, plan_text, summary
-    from sweep.plan.resolve import informed, resolve
-    from sweep.store.ledger import measured, results_of
+    budget = None
+    if options.budget:
+        from sweep.config.load import read_budget
 
-    study = load(options.file)
-    results = results_of(study)
-    if options.budget:
-        study = study.model_copy(update={"budget": read_budget(options.budget, "--budget")})
-    known = measured(results)
-    planned = resolve(study, options.file, known.facts)
-    if learned := check_small_data(planned, known.facts):
-        planned = informed(planned, known.facts | learned)
-    costs, speed = Costs(planned, known.facts.sizes), known.speed(study.runtime.gpus > 0)
-    outline = summary(planned, costs, speed)
-    if options.budget:
-        outline["coverage"] = coverage(planned, costs, speed)
-    stands = _standing(planned)
-    if stands is not None:
-        outline["standing"] = vars(stands)
-    print(json.dumps(outline, indent=1) if options.json else plan_text(planned, outline, speed))
-    for line in stands.lines(results) if stands is not None and not options.json else ():
-        print(line)
+        budget = read_budget(options.budget, "--budget")
+    planned = Study(options.file).plan(budget)
+    print(json.dumps(planned.summary, indent=1) if options.json else planned)
     return 0
 
 
-def _standing(planned: Plan) -> StudyStatus | None:
-    """State of the plan in the study's results folder; None where there is none."""
-    from sweep.store import paths
-    from sweep.store.ledger import opened_to_read
-
-    results = planned.study.results_folder
-    if not (results / paths.LEDGER).is_file():
-        return None
-    from sweep.store.artifacts import Store
-    from sweep.store.index import study_status
-
-    with opened_to_read(results / paths.LEDGER) as ledger:
-        return study_status(planned, ledger.chains(), Store(results / paths.STORE))
-
-
 def run(options: argparse.Namespace) -> int:
-    """Runs what is missing of the study, then writes the report."""
+    """Runs what is missing of the study, then writes the report; or one chain in this process, to look into it."""
+    if options.chain is not None or options.inline:
+        return _run_inline(options)
     from sweep.report.page import publish
     from sweep.run.study import outcome_text
     from sweep.run.study import run as run_study
@@ -192,6 +133,16 @@ def run(options: argparse.Namespace) -> int:
     if outcome.interrupted:
         return INTERRUPTED
     return FAILED if outcome.admission.outcomes.failed else 0
+
+
+def _run_inline(options: argparse.Namespace) -> int:
+    if options.chain is None or not options.inline:
+        expected = "both are: one chain runs in this process, where a debugger sees it; without them the study runs"
+        raise StudyError("--chain and --inline", "one of them", expected)
+    from sweep.run.inline import inline_text, lines_to, run_chain
+
+    print(inline_text(run_chain(options.file, options.chain, listener=lines_to(LOG.info))))
+    return 0
 
 
 def preview(options: argparse.Namespace) -> int:
@@ -302,6 +253,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (report, ui):
         _add_path(_command(commands, command), "results", help="the results folder of a study")
     _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see it in full")
+    text = "this chain alone, by its name (cell and seed, as messages have it) or a part of it; with --inline"
+    commands.choices["run"].add_argument("--chain", metavar="NAME", help=text)
+    text = "in this process, without Ray: a breakpoint opens, a traceback is shown as it is"
+    commands.choices["run"].add_argument("--inline", action="store_true", help=text)
     text = "list the cells that this budget covers, in their order, such as '40 device-hours'"
     commands.choices["plan"].add_argument("--budget", help=text)
     for name in ("plan", "tasks"):

@@ -102,23 +102,35 @@ class Report:
         """Savings of all chains that have ended."""
         return savings_frame(self.results, (*self.collapsed, *self.eliminated))
 
+    @property
+    def doubts(self) -> list[str]:
+        """Sentences on what weakens the study's answers."""
+        return distrust(
+            self.chains, self.results, self.collapsed, self.estimates, self.plan, overlapping=self.overlapping
+        )
+
 
 def publish(folder: Path) -> str:
     """Writes report, score tables and submissions into a results folder; returns the text for the terminal.
 
     Raises StudyError where no study has begun there, StoreError where the store is damaged.
     """
+    report = read_folder(folder)
+    page = save(report, folder)
+    notes = publish_submissions(folder, report.results, Store(folder / paths.STORE))
+    answer = leading_table(report.estimates), first_sentence(report.estimates, report.progress)
+    return "\n".join([*answer, *notes, f"report: {page}"])
+
+
+def read_folder(folder: Path) -> Report:
+    """Reads a results folder. Raises StudyError where no study has begun there, StoreError for a damaged store."""
     study = study_in(folder)
     with opened_to_read(folder / paths.LEDGER) as ledger:
         facts, chains = ledger.facts(), ledger.chains()
     for code in facts.plan.get("code", ()):
         add_folder((study.path.parent / code).resolve())
     store, overlapping = Store(folder / paths.STORE), study.report.overlapping
-    report = read(study.study, chains, store, groups_of(study), facts.plan, overlapping=overlapping, facts=facts)
-    page = save(report, folder)
-    notes = publish_submissions(folder, report.results, store)
-    answer = leading_table(report.estimates), first_sentence(report.estimates, report.progress)
-    return "\n".join([*answer, *notes, f"report: {page}"])
+    return read(study.study, chains, store, groups_of(study), facts.plan, overlapping=overlapping, facts=facts)
 
 
 def read(
@@ -227,13 +239,10 @@ def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _sentences(report: Report) -> dict[str, list[str]]:
     """Sentences by their names in the template."""
     encoders = labels([*report.scores["encoder"], *report.previews["encoder"]])
-    doubts = distrust(
-        report.chains, report.results, report.collapsed, report.estimates, report.plan, overlapping=report.overlapping
-    )
     return {
         "contrasts": list(contrast_sentences(report.estimates)),
         "cost": list(cost_sentences(report.savings, report.held)),
-        "doubts": doubts,
+        "doubts": report.doubts,
         "made": [
             *made_sentences(report.results, report.plan.get("encoders", {})),
             *vector_sentences(report.results, encoders),

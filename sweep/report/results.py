@@ -316,6 +316,58 @@ def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
     return frame[[*CELL_COLUMNS, "candidate", *rates, "dev", "state", "selected"]] if rows else frame
 
 
+def chains_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
+    """Frame with one row per chain that has begun and that the study file asks for.
+
+    Columns: those of the cell, seed, candidate, role, selected, state, dev (score, 0..1), flops and device_seconds
+    (really spent: a phase that another chain trained costs nothing), message, chain (key).
+    """
+    import pandas as pd
+
+    names = ("seed", "candidate", "role", "selected", "state", "dev", "flops", "device_seconds", "message")
+    current = sorted((chain for chain in chains if chain.state != SUPERSEDED), key=chain_order)
+    rows = [
+        {**chain.cell.columns(), **{name: getattr(chain, name) for name in names}, "chain": chain.key}
+        for chain in current
+    ]
+    return pd.DataFrame(rows, columns=[*CELL_COLUMNS, *names, "chain"])
+
+
+def curves_frame(runs: Iterable[Result | Unscored]) -> pd.DataFrame:
+    """Frame with one row per point of a learning curve, of each phase once.
+
+    Columns: phase (key), kind, tasks (joined by +), learning_rate, seed, measure ("loss" of training, or "dev", the
+    score on dev data, 0..1), step, value, seconds (since the phase began), chains (keys of those that have the phase,
+    a tuple; `explode` makes a row of each). Of a phase that collapsed and was tried again it has the last attempt.
+    """
+    import pandas as pd
+
+    phases: dict[str, PhaseRecord] = {}
+    chains: dict[str, list[str]] = {}
+    for run in runs:
+        for phase in run.phases:
+            phases[phase.key] = phase
+            chains.setdefault(phase.key, []).append(run.chain.key)
+    rows = [
+        {
+            "phase": phase.key,
+            "kind": phase.kind,
+            "tasks": "+".join(phase.recipe["tasks"]),
+            **{name: phase.recipe[name] for name in ("learning_rate", "seed")},
+            "measure": measure,
+            "step": point["step"],
+            "value": point[value],
+            "seconds": point["time"] - phase.started,
+            "chains": tuple(chains[phase.key]),
+        }
+        for phase in phases.values()
+        for measure, value, points in (("loss", "loss", phase.curve), ("dev", "value", phase.dev))
+        for point in points
+    ]
+    names = ("phase", "kind", "tasks", "learning_rate", "seed", "measure", "step", "value", "seconds", "chains")
+    return pd.DataFrame(rows, columns=list(names))
+
+
 def savings_frame(results: Sequence[Result], unscored: Sequence[Unscored] = ()) -> pd.DataFrame:
     """Frame with one row per kind of phase, in the order of KINDS: what sharing phases between chains saves.
 

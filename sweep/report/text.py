@@ -51,16 +51,12 @@ def amount(value: float, unit: str) -> str:
 def first_sentence(estimates: Estimates, progress: str = "no pair of chains is done") -> str:
     """The study's answer: the setting that gains most on average, and whether that is more than noise.
 
-    A setting that was compared on less than half as many targets as another is not called best: a mean over one easy
-    target is no answer. `progress` ends the sentence of a study that has nothing to compare yet.
+    `progress` ends the sentence of a study that has nothing to compare yet.
     """
-    overall = estimates.overall
-    known = overall[overall["gain"].notna()] if len(overall) else overall
+    known, wide = compared(estimates)
     if known.empty:
         return f"Nothing can be compared with no intermediate phase yet: {progress}."
-    most = int(known["targets"].max())
-    wide = known[2 * known["targets"] >= most]
-    best = wide.sort_values("gain", ascending=False, kind="stable").iloc[0]
+    most, best = int(known["targets"].max()), wide.iloc[0]
     targets = f"{best['targets']} targets" if best["targets"] == most else f"{best['targets']} of {most} targets"
     where = f"on average over {targets}" if best["targets"] > 1 else f"on {_only_target(estimates, best)}"
     number = f"{points(best['gain'])} points {interval(best['low'], best['high'])} ({_basis(estimates, len(known))})"
@@ -74,6 +70,18 @@ def first_sentence(estimates: Estimates, progress: str = "no pair of chains is d
     if best["verdict"] == HURTS:
         return f"No intermediate phase helps {where}: even {change}."
     return f"No intermediate phase is shown to help {where}: {change}."
+
+
+def compared(estimates: Estimates) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Settings that have a gain, rows of `overall`; and those of them that may be called best, the best one first.
+
+    One that was compared on less than half as many targets as another may not: a mean over one easy target is no
+    answer.
+    """
+    overall = estimates.overall
+    known = overall[overall["gain"].notna()] if len(overall) else overall
+    wide = known[2 * known["targets"] >= known["targets"].max()] if len(known) else known
+    return known, wide.sort_values("gain", ascending=False, kind="stable") if len(wide) else wide
 
 
 def _only_target(estimates: Estimates, best: pd.Series) -> str:
