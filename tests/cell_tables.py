@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from finished_study import FinishedStudy
 
-from sweep.config.axes import AMOUNTS, ARM_COLUMNS, AXES, CELL_COLUMNS
+from sweep.config.axes import AMOUNTS, AXES, cell_columns, phase_of
 from sweep.plan.facts import NO_FACTS
 from sweep.report import figures, page
 from sweep.report.results import labels, retention_frame, tuning_frame
@@ -49,9 +49,13 @@ def made(folder: Path, axes: Collection[str]) -> FinishedStudy:
         retention=True, layers=(0, 1), published=True,
     )  # fmt: skip
     values = USUAL | {name: VALUES[name] for name in axes}
-    first = {name: values[name][0] for name, axis in AXES.items() if axis.of_intermediate or name == "intermediate"}
-    for point in itertools.product(*(values[name] for name in CELL_COLUMNS)):
-        names = dict(zip(CELL_COLUMNS, point, strict=True))
+    columns = cell_columns(values)
+    of_phase = {
+        name for name in columns if phase_of(name) == "intermediate" or (name in AXES and AXES[name].of_intermediate)
+    }
+    first = {name: values[name][0] for name in of_phase}
+    for point in itertools.product(*(values[name] for name in columns)):
+        names = dict(zip(columns, point, strict=True))
         if first.items() <= names.items():
             study.chain(**names | {"intermediate": "none"})
         study.chain(**names)
@@ -83,12 +87,12 @@ def tables(found: page.Report) -> Iterator[tuple[str, Names, int]]:
     cells = {tuple(chain.cell.columns().values()) for chain in found.chains}
     compared = {cell for cell in cells if cell[1] != "none"}
     encoders, estimates = labels(cell[0] for cell in cells), found.estimates
-    shown = ("encoder", "target", "intermediate")
+    shown, columns = ("encoder", "target", "intermediate"), tuple(found.chains[0].cell.columns())
     scored = sum(2 if cell[-1] != "mean" else 1 for cell in cells)
-    yield "scores", named(found.scores, *CELL_COLUMNS, "language"), scored
-    yield "cells", named(estimates.cells, *CELL_COLUMNS), len(cells)
-    yield "groups", named(estimates.groups, *CELL_COLUMNS), len(cells)
-    yield "overall", named(estimates.overall, *ARM_COLUMNS), len({cell[:-1] for cell in compared})
+    yield "scores", named(found.scores, *columns, "language"), scored
+    yield "cells", named(estimates.cells, *columns), len(cells)
+    yield "groups", named(estimates.groups, *columns), len(cells)
+    yield "overall", named(estimates.overall, *columns[:-1]), len({cell[:-1] for cell in compared})
     yield "page", named(cell_table(estimates.cells, encoders), *shown), len(cells)
     languages = language_table(estimates.languages, encoders)
     yield "languages", named(languages, *shown, "language"), len(found.scores)
@@ -96,11 +100,11 @@ def tables(found: page.Report) -> Iterator[tuple[str, Names, int]]:
     yield "tuning", named(tuning_table(tuning_frame(found.chains), encoders), *shown), len(cells)
     tasks = sum(1 + cell[1].count("+") for cell in compared)
     kept = retention_table(found.retention, encoders)
-    yield "retention.csv", named(retention_frame("study", found.results), *CELL_COLUMNS, "task"), tasks
+    yield "retention.csv", named(retention_frame("study", found.results), *columns, "task"), tasks
     yield "retention", named(kept, "encoder", "trained", "target", "task"), tasks
     layers = layer_table(found.results, encoders)
     yield "layers", named(layers, *shown, "layer"), 2 * sum(cell[-1] == "mean" for cell in cells)
-    places = [place for place, name in enumerate(CELL_COLUMNS) if name not in AMOUNTS]
+    places = [place for place, name in enumerate(columns) if name not in AMOUNTS]
     guessed = {tuple(cell[place] for place in places) for cell in cells}
     yield "preview", named(preview_table(found.previews, encoders), *shown), len(guessed)
     fell = [cell for cell in compared if cell[1] == "nli" and cell[-1] == "intermediate"]

@@ -22,7 +22,7 @@ MODULE = "sweep.config.axes"
 AXIS, VALUES = "adapter", ("plain", "lora")
 LINES = {  # what the new line stands before -> the line
     "    @property\n    def baseline(self)": f'    {AXIS}: str = "{VALUES[0]}"\n\n',
-    "    seed: tuple[": f'    {AXIS}: tuple[Name, ...] = ("{VALUES[0]}",)\n',
+    "    seed: Annotated[tuple[": f'    {AXIS}: tuple[Name, ...] = ("{VALUES[0]}",)\n',
 }
 
 

@@ -187,7 +187,9 @@ def study_key(name: str, model: type[BaseModel]) -> str:
         inner = next(models_in(field.annotation))
         place = PHASES if issubclass(inner, PhaseSettings) else _titles()[inner]
         kind = kind.replace("mapping (below)", f"[mapping](#{slug(place)})")
-    return key_entry(name, kind, default_of(field), _one_line(field.description or ""))
+    # A field with an alias stands for keys by names of their own.
+    kind = "list of values of the key" if field.alias else kind
+    return key_entry(field.alias or name, kind, default_of(field), _one_line(field.description or ""))
 
 
 FIRST, PHASES = "Top level", "Phases: pretrain, intermediate, target"

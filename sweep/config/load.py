@@ -137,7 +137,8 @@ def _mistake(error: ErrorDetails, content: Mapping[str, Any], kind: Any, where: 
     if error["type"] == "literal_error":
         hint = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(context.get("expected", ""))))
     meaning = _meaning(kind, loc) if error["type"] in ("tuple_type", "dict_type") else ""
-    return StudyError(place, _found(value)[:200], _sentence(error) + meaning, hint)
+    found = context.get("found") or _found(value)[:200]
+    return StudyError(place, found, _sentence(error) + meaning, hint)
 
 
 def _unfolded(error: ErrorDetails) -> ErrorDetails:
@@ -185,7 +186,7 @@ def _known_keys(kind: Any, place: tuple[str | int, ...]) -> Mapping[str, FieldIn
         # Overrides are kept as plain mappings, because what they leave out is the phase's.
         kind = dict[str, PhaseSettings] if part == "overrides" else _inside(kind, part)
     model = _model(kind)
-    return model.model_fields if model else {}
+    return {key.alias or name: key for name, key in model.model_fields.items()} if model else {}
 
 
 def _meaning(kind: Any, place: tuple[str | int, ...]) -> str:

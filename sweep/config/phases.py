@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,6 +23,9 @@ from sweep.config.values import (
     as_warmup,
     no_item_twice,
 )
+
+PHASES = ("pretrain", "intermediate", "target")  # sections of a study file, in the order of training
+LENGTHS = ("epochs", "steps")  # a phase has one of them
 
 
 class RateGrid(Model):
@@ -206,6 +209,25 @@ class PhaseSettings(Model):
             raise PydanticCustomError("warmup", "with 'wsd' a warm-up in steps is expected, as in warmup: {steps: 100}")
         return self
 
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """Settings with these values by key, such as `sampling.by`; steps replace epochs. Raises ValidationError."""
+        changed = self.model_dump()
+        for key, value in values.items():
+            put(changed, key, value)
+            if key in LENGTHS:
+                changed |= {length: None for length in LENGTHS if length != key}
+        return self.model_validate(changed)
+
+
+def put(section: dict[str, Any], key: str, value: object) -> None:
+    """Puts a value at a key such as `sampling.by` into the plain data of a phase's settings."""
+    outer, _, inner = key.partition(".")
+    if inner:
+        # The keys of a warm-up exclude each other.
+        beside = section.get(outer) if outer != "warmup" else None
+        value = {**(beside if isinstance(beside, dict) else {}), inner: value}
+    section[outer] = value
+
 
 class Phases(PhaseSettings):
     """Settings of a phase, with overrides for single tasks."""
@@ -226,9 +248,8 @@ class Phases(PhaseSettings):
         ratios = self.sampling.ratios
         base["sampling"]["ratios"] = {task: ratios[task] for task in tasks if task in ratios and len(tasks) > 1}
         changes = self.overrides.get(tasks[0], {}) if len(tasks) == 1 else {}
-        for chosen, replaced in (("epochs", "steps"), ("steps", "epochs")):
-            if chosen in changes and replaced not in changes:
-                base[replaced] = None
+        if any(length in changes for length in LENGTHS):
+            base |= dict.fromkeys(LENGTHS)
         try:
             return PhaseSettings.model_validate({**base, **changes})
         except ValidationError as failure:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from sweep.config.axes import Axes
-from sweep.config.phases import Phases, Pretrain
+from sweep.config.axes import Axes, Settings, phase_of, setting_mistakes
+from sweep.config.phases import LENGTHS, PHASES, Phases, Pretrain, put
 from sweep.config.values import (
     ONCE,
     Amount,
@@ -27,6 +37,7 @@ from sweep.config.values import (
     as_duration,
     as_list,
     as_share,
+    mistake,
     no_item_twice,
     values_once,
 )
@@ -293,7 +304,106 @@ class Study(Model):
         """Folder of results as the file names it, or by default."""
         return Path(self.results or f"runs/{self.study}")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _begin_with_axes(cls, content: Any) -> Any:
+        """A section may leave out what an axis sets: the axis's first value stands there."""
+        axes = content.get("axes") if isinstance(content, dict) else None
+        if not isinstance(axes, dict):
+            return content
+        for path, values in axes.items():
+            phase, _, key = str(path).partition(".")
+            section = content.get(phase)
+            if not isinstance(section, dict) or any(setting_mistakes(str(path), values)):
+                continue
+            by_budget = key in LENGTHS and "chain_budget" in axes
+            if key != "schedule" and not by_budget and not any(_same_setting(str(name), key) for name in section):
+                content = {**content, phase: dict(section)}
+                put(content[phase], key, values[0])
+        return content
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> Study:
+        by_phase = {phase: [path for path in self.axes.settings if phase_of(path) == phase] for phase in PHASES}
+        if mistakes := [one for phase, paths in by_phase.items() if paths for one in _misfits(self, phase, paths)]:
+            raise ValidationError.from_exception_data("study", mistakes)
+        return self
+
+    def phase(self, name: str, settings: Settings = ()) -> Phases | Pretrain | None:
+        """Settings of a phase with these values of settings axes; None where the study has no such phase.
+
+        Raises ValidationError where values do not go together, which no study that was read has.
+        """
+        section: Phases | Pretrain | None = getattr(self, name)
+        changes = self.axes.changes(settings, name)
+        return section.with_values(changes) if section is not None and changes else section
+
+    def variants(self, name: str) -> Iterator[Phases | Pretrain]:
+        """Settings of a phase with every combination of values of its settings axes; none without such a phase."""
+        variants = (self.phase(name, point) for point in self.axes.points(name))
+        return (settings for settings in variants if settings is not None)
+
+    def is_random(self, encoder: str) -> bool:
+        """Whether an encoder begins with random weights, so that it is pretrained."""
+        described = self.encoders.get(encoder)
+        return described is not None and described.random_init is not None
+
     @property
     def results_folder(self) -> Path:
         """Folder of results: absolute, or relative to the working directory where the path of the study file is."""
         return Path(os.path.normpath(self.path.parent / self.results_named))
+
+
+# -- settings axes beside the other parts of the file ------------------------------------------------------------------
+
+
+def _same_setting(one: str, other: str) -> bool:
+    """Whether two keys of a phase set the same thing: one inside the other, two lengths, two warm-ups."""
+    inside = f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+    return inside or {one, other} == set(LENGTHS) or one.partition(".")[0] == other.partition(".")[0] == "warmup"
+
+
+def _misfits(study: Study, phase: str, paths: Sequence[str]) -> Iterator[InitErrorDetails]:
+    """Mistakes in how the settings axes of a phase go with each other and with the rest of the study."""
+    wanted = {
+        "pretrain": "an encoder of the axis with 'random_init', and a section 'pretrain',",
+        "intermediate": "an intermediate task, and a section 'intermediate',",
+        "target": "a section 'target'",
+    }
+    section, random = getattr(study, phase), any(map(study.is_random, study.axes.encoder))
+    trained = {"pretrain": random, "intermediate": any(study.axes.intermediate), "target": True}
+    if section is None or not trained[phase]:
+        for path in paths:
+            found = f"an axis of the {phase} phase, which this study does not have"
+            yield mistake(("axes", path), f"{wanted[phase]} is expected", found)
+        return
+    clashes = [clash for path in paths for clash in _clashes(study, phase, path, paths)]
+    yield from clashes
+    for point in study.axes.points(phase) if not clashes else ():
+        try:
+            study.phase(phase, point)
+        except ValidationError as failure:
+            (error, *_) = failure.errors()
+            place, found = ("axes", paths[-1]), " with ".join(f"{path} {text}" for path, text in point)
+            context = error.get("ctx", {})
+            message = f"{context['error']['msg']} (for {context['task']})" if "task" in context else error["msg"]
+            yield mistake(place, message, found)
+            return
+
+
+def _clashes(study: Study, phase: str, path: str, paths: Sequence[str]) -> Iterator[InitErrorDetails]:
+    """Places beside a settings axis that say the same thing."""
+    key, section = path.partition(".")[2], getattr(study, phase)
+    for other in paths[: paths.index(path)]:
+        if _same_setting(other.partition(".")[2], key):
+            yield mistake(("axes", path), "one of them is expected", f"an axis beside {other}, which sets the same")
+    for task, changes in section.overrides.items() if isinstance(section, Phases) else ():
+        for name in (name for name in changes if _same_setting(name, key)):
+            found = f"a value beside axes.{path}, which sets it for every task"
+            yield mistake((phase, "overrides", task, name), "one of them is expected", found)
+    if key == "learning_rate" and section.learning_rate.points > 1:
+        yield mistake(("axes", path), "one of them is expected", f"an axis of what {phase}.{key} tunes")
+    if key in LENGTHS and study.axes.chain_budget is not None and phase != "pretrain":
+        yield mistake(
+            ("axes", path), "another axis is expected: axes.chain_budget says how long this phase is", "a length"
+        )

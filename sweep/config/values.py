@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sweep.errors import nearest
 
+Place = tuple[str | int, ...]  # in a study file
 MOST = 10**12  # no count in a study is larger: sums with it stay exact, and files and arrays can hold it
 
 
@@ -64,6 +65,12 @@ def no_item_twice(items: Sequence[object]) -> None:
     for item, count in Counter(items).items():
         if count > 1:
             raise PydanticCustomError("twice", "distinct values are expected, {item} occurs twice", {"item": str(item)})
+
+
+def mistake(place: Place, expected: str, found: str | None = None, nearest: str | None = None) -> InitErrorDetails:
+    """Mistake at a place inside of what a validator checks; `found` is said instead of the value there."""
+    context = {"expected": expected, "found": found, "nearest": nearest}
+    return InitErrorDetails(type=PydanticCustomError("mistake", "{expected}", context), loc=place, input=None)
 
 
 UNITS = {

@@ -26,7 +26,7 @@ from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from sweep.config.axes import CELL_COLUMNS, CROSSED, PAIRED, Cell
+from sweep.config.axes import CROSSED, PAIRED, Cell, cell_columns, settings_axes
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import cell_by_cell, stages
 from sweep.plan.plan import Plan
@@ -121,20 +121,20 @@ def _rounds(cells: Iterable[Cell], part: list[Cell]) -> Iterator[list[Cell]]:
 
     No value occurs twice in them, axes with a single value apart, so any order of them is as balanced.
     """
-    values = {axis: known for axis in CELL_COLUMNS if len(known := set(_values(part, axis))) > 1}
+    values = {axis: known for axis in _axes(part) if len(known := set(_values(part, axis))) > 1}
     tried = {axis: Counter(dict.fromkeys(known, 0)) for axis, known in values.items()}
     behind: dict[str, set[Any]] = {axis: set(known) for axis, known in values.items()}
     group: list[Cell] = []
     for cell in cells:
-        if any(getattr(cell, axis) not in least for axis, least in behind.items()):
+        if any(cell.value(axis) not in least for axis, least in behind.items()):
             if group:
                 yield group
             group = []
             behind = {axis: least or _least_tried(tried[axis]) for axis, least in behind.items()}
         group.append(cell)
         for axis, least in behind.items():
-            least.discard(getattr(cell, axis))
-            tried[axis][getattr(cell, axis)] += 1
+            least.discard(cell.value(axis))
+            tried[axis][cell.value(axis)] += 1
     if group:
         yield group
 
@@ -180,27 +180,33 @@ def _along_diagonals(cells: list[Cell], prices: Mapping[Cell, float]) -> Iterato
     The cheapest values of all axes meet first. Points of the grid that are no cells of their own, as volumes above the
     size of an intermediate task's data, are passed over.
     """
-    values = {axis: _by_price(cells, axis, prices) for axis in CELL_COLUMNS}
+    values = {axis: _by_price(cells, axis, prices) for axis in _axes(cells)}
     # Settings come first: the first axis is never shifted, so its own even order is kept.
     settings = _evenly({(cell.intermediate, cell.source) for cell in cells}, values["intermediate"], values["source"])
     points: list[tuple[Any, ...]] = list(settings)
-    for axis in CROSSED:
+    paths = settings_axes(values)
+    for axis in (*CROSSED, *paths):
         points = _diagonals(points, values[axis])
-    there = set(cells)
+    there, count = set(cells), len(PAIRED) + len(CROSSED)
     for point in points:
-        if (cell := Cell(**dict(zip((*PAIRED, *CROSSED), point, strict=True)))) in there:
+        named = dict(zip((*PAIRED, *CROSSED), point[:count], strict=True))
+        if (cell := Cell(**named, settings=tuple(zip(paths, point[count:], strict=True)))) in there:
             yield cell
 
 
+def _axes(cells: Sequence[Cell]) -> tuple[str, ...]:
+    return cell_columns(cells[0].columns() if cells else ())
+
+
 def _values(cells: Iterable[Cell], axis: str) -> list[Any]:
-    return list(dict.fromkeys(getattr(cell, axis) for cell in cells))
+    return list(dict.fromkeys(cell.value(axis) for cell in cells))
 
 
 def _by_price(cells: list[Cell], axis: str, prices: Mapping[Cell, float]) -> list[Any]:
     """Values of an axis, by what the cheapest cell with them costs alone; equally cheap ones as the study has them."""
     least: dict[Any, float] = {}
     for cell in cells:
-        value = getattr(cell, axis)
+        value = cell.value(axis)
         least[value] = min(least.get(value, math.inf), prices[cell])
     return sorted(least, key=least.__getitem__)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from sweep.config.axes import OWN, Cell
-from sweep.config.phases import Phases, Pretrain, Text
+from sweep.config.axes import OWN, Cell, Settings, phase_of
+from sweep.config.phases import Phases, Text
 from sweep.config.study import Study
 from sweep.data.encoded import ENCODING_VERSION
 from sweep.keys import KEY_LENGTH, fingerprint
@@ -76,7 +76,7 @@ class Plan:
     def _recipes_of(self, cell: Cell) -> Iterator[Recipe]:
         if self.encoders[cell.encoder].random:
             assert self.study.pretrain is not None
-            yield self._recipe(PRETRAIN, (self.study.pretrain.task,), self.study.pretrain)
+            yield self._recipe(PRETRAIN, (self.study.pretrain.task,), cell.settings)
         if cell.intermediate:
             yield self._intermediate(cell)
         if self.tasks[cell.target].trained_in:
@@ -164,22 +164,24 @@ class Plan:
 
     def _intermediate(self, cell: Cell) -> Recipe:
         arm = cell.volume, cell.source, self.phase_flops(cell, INTERMEDIATE)
-        return self._recipe(INTERMEDIATE, cell.intermediate, self.study.intermediate, *arm)
+        return self._recipe(INTERMEDIATE, cell.intermediate, cell.settings, *arm)
 
     def _target(self, cell: Cell) -> Recipe:
-        return self._recipe(TARGET, (cell.target,), self.study.target, flops=self.phase_flops(cell, TARGET))
+        return self._recipe(TARGET, (cell.target,), cell.settings, flops=self.phase_flops(cell, TARGET))
 
     def _recipe(
         self,
         kind: str,
         tasks: tuple[str, ...],
-        settings: Phases | Pretrain | None,
+        axes: Settings,
         volume: int | None = None,
         source: str = OWN,
         flops: float | None = None,
     ) -> Recipe:
-        memo = (kind, tasks, volume, source, flops)
+        own = tuple(pair for pair in axes if phase_of(pair[0]) == kind)
+        memo = (kind, tasks, own, volume, source, flops)
         if memo not in self._recipes:
+            settings = self.study.phase(kind, own)
             assert settings is not None
             chosen = settings.of(tasks) if isinstance(settings, Phases) else settings
             languages = tuple(self._languages(self.tasks[task], source, chosen.text) for task in tasks)

@@ -6,20 +6,22 @@ LogME on EXAMPLES of the target's English training data, in one forward pass (sw
 a guess: Poth et al. 2021 (arXiv 2104.08247), who compare such guesses, judge whole intermediate phases. Reports
 therefore show what a guess would have cost wherever all of a target's settings were run.
 
-Volumes and chain budgets of a setting share its preview. Targets that no linear head can answer have none.
+Volumes and chain budgets of a setting share its preview, and so do values of settings axes that a short phase does not
+see. Targets that no linear head can answer have none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from sweep.config.phases import Phases, PhaseSettings, Warmup
 from sweep.data.encoded import ENCODING_VERSION
 from sweep.keys import fingerprint
 from sweep.plan.cost import Costs
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import TARGET, Chain
+from sweep.plan.recipe import INTERMEDIATE, TARGET, Chain
 
 PREVIEW_VERSION = 1  # raised when the same weights would give another value
 EXAMPLES = 1000  # of each intermediate task, and of the target
@@ -40,11 +42,21 @@ def ranked_targets(plan: Plan) -> tuple[str, ...]:
 def short_plan(plan: Plan) -> Plan:
     """The study with short intermediate phases, one seed, and the cells that are to be ranked, baselines among them."""
     study, targets = plan.study, ranked_targets(plan)
-    axes = study.axes.model_copy(update={"volume": (EXAMPLES,), "chain_budget": None, "seed": study.axes.seed[:1]})
+    unseen = tuple(filter(_is_unseen, study.axes.settings))
+    update: dict[str, Any] = {"volume": (EXAMPLES,), "chain_budget": None, "seed": study.axes.seed[:1]}
+    update["settings"] = {path: values for path, values in study.axes.settings.items() if path not in unseen}
+    axes = study.axes.model_copy(update=update)
     short = study.intermediate and _shortened(study.intermediate)
-    cells = (replace(cell, volume=EXAMPLES, chain_budget=None) for cell in plan.cells if cell.target in targets)
+    ranked = (cell for cell in plan.cells if cell.target in targets)
+    cells = (replace(cell, volume=EXAMPLES, chain_budget=None).without(*unseen) for cell in ranked)
     update = {"axes": axes, "intermediate": short}
     return replace(plan, study=study.model_copy(update=update), cells=tuple(dict.fromkeys(cells)))
+
+
+def _is_unseen(path: str) -> bool:
+    """Whether a settings axis is of the target phase, or of what is the same in every short phase."""
+    phase, key, *_ = path.split(".")
+    return phase == TARGET or (phase == INTERMEDIATE and key in SHORT)
 
 
 def _shortened(settings: Phases) -> Phases:

@@ -34,6 +34,7 @@ from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.halving import check_rungs
 from sweep.plan.languages import check_groups, check_sources, source_settings
 from sweep.plan.plan import Plan, Rows
+from sweep.plan.recipe import PRETRAIN
 from sweep.tasks.describe import own_task
 from sweep.tasks.table import TASKS
 from sweep.tasks.task import Family, Task
@@ -248,9 +249,10 @@ def _text_digest(task: Task, rows: Rows) -> str:
 def _cells(study: Study, tasks: Mapping[str, Task]) -> tuple[Cell, ...]:
     first, *other_axes = CROSSED
     pairs, values = source_settings(study, tasks), map(study.axes.values, other_axes)
-    points = itertools.product(study.axes.values(first), pairs, *values)
-    names = (first, *PAIRED, *other_axes)
+    points = itertools.product(study.axes.values(first), pairs, *values, study.axes.points())
+    names = (first, *PAIRED, *other_axes, "settings")
     cells = (Cell(**dict(zip(names, (value, *pair, *rest), strict=True))) for value, pair, *rest in points)
+    cells = (cell if study.is_random(cell.encoder) else cell.idle(PRETRAIN) for cell in cells)
     return tuple(dict.fromkeys(cell.reference if cell.baseline else cell for cell in cells))
 
 

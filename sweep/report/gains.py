@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from sweep.config.axes import AMOUNTS, NONE, Arm, Cell
+from sweep.config.axes import AMOUNTS, NONE, Arm, Cell, phase_of
+from sweep.plan.recipe import TARGET
 from sweep.report.results import BEFORE_TARGET, RANKED_FOR, RETENTION_SCORES, Result, Unscored
 from sweep.report.statistics import (
     HELPS,
@@ -401,7 +402,11 @@ def _cell(result: Result) -> Cell:
 
 
 def _trained_by(cell: Cell) -> Arm:
-    """Arm that trained the intermediate phase: the cell without its target, except where they share a budget."""
+    """Arm that trained the intermediate phase: the cell without its target, except where they share a budget.
+
+    Settings of the target phase came after it.
+    """
+    cell = cell.without(*(path for path, _ in cell.settings if phase_of(path) == TARGET))
     return cell.arm if cell.chain_budget is None else cell
 
 
@@ -471,8 +476,8 @@ def _regrets(previews: pd.DataFrame, models: Mapping[tuple[str, str], Model]) ->
         best, model = settings["gain"].max(), models.get((str(encoder), str(target)))
         for count in (number for number in KEPT if number < len(settings)):
             kept = settings[settings["rank"] <= count]
-            best_kept, names = kept["gain"].max(), _arms_without_amounts(kept)
-            dropped = _arms_without_amounts(settings) - names
+            best_kept, names = kept["gain"].max(), _ranked_arms(kept)
+            dropped = _ranked_arms(settings) - names
             low, high = _regret_interval(model, names, dropped) if model is not None else (np.nan, np.nan)
             yield {
                 "encoder": encoder, "target": target, "kept": count, "of": len(settings), "best": best,
@@ -480,7 +485,8 @@ def _regrets(previews: pd.DataFrame, models: Mapping[tuple[str, str], Model]) ->
             }  # fmt: skip
 
 
-def _arms_without_amounts(settings: pd.DataFrame) -> set[Arm]:
+def _ranked_arms(settings: pd.DataFrame) -> set[Arm]:
+    """Arms of previews, without what a preview does not see."""
     return {Arm.of(row, but=AMOUNTS) for row in settings.to_dict("records")}
 
 
@@ -490,8 +496,10 @@ def _regret_interval(model: Model, kept: Set[Arm], dropped: Set[Arm]) -> tuple[f
     It is at most the largest lead over any one that was kept, and at least the smallest lead of any that was not.
     """
     arms = [arm for arm in model.arms if isinstance(arm, Arm)]
-    kept_arms = [arm for arm in arms if arm.without(*AMOUNTS) in kept]
-    dropped_arms = [arm for arm in arms if arm.without(*AMOUNTS) in dropped]
+    seen = {path for arm in (*kept, *dropped) for path, _ in arm.settings}
+    ranked = {arm: arm.without(*AMOUNTS, *(path for path, _ in arm.settings if path not in seen)) for arm in arms}
+    kept_arms = [arm for arm in arms if ranked[arm] in kept]
+    dropped_arms = [arm for arm in arms if ranked[arm] in dropped]
     confidence = 1 - LEVEL / max(len(kept_arms) * len(dropped_arms), 1)
     leads = [[_lead(model, arm, over, confidence) for over in kept_arms] for arm in dropped_arms]
     by_dropped = [[lead for lead in row if lead] for row in leads]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweep.config.axes import CELL_COLUMNS
+from sweep.config.axes import cell_columns
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.languages import groups_of
 from sweep.report import figures
@@ -254,7 +254,7 @@ def _candidates(tuned: pd.DataFrame) -> str:
     """Number of candidates per cell, or its range."""
     if tuned.empty:
         return ""
-    cells = tuned.groupby(list(CELL_COLUMNS))["candidate"].count()
+    cells = tuned.groupby(list(cell_columns(tuned)))["candidate"].count()
     low, high = cells.min(), cells.max()
     return str(low) if low == high else f"{low} to {high}"
 

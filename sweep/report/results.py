@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.config.axes import AMOUNTS, ARM_COLUMNS, CELL_COLUMNS, NONE, Arm
+from sweep.config.axes import AMOUNTS, NONE, NOTHING, Arm, arm_columns, cell_columns
 from sweep.plan.facts import Reached
 from sweep.store import paths
 from sweep.store.artifacts import Store
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
 # Meanings of columns by file, in the order of the files.
 _CELL = {
-    name: f"Value of the axis `{name}`"
-    + ("." if name in ("encoder", "intermediate", "target") else ", `-` without one.")
-    for name in CELL_COLUMNS
+    name: f"Value of the axis `{name}`" + ("." if name in ("encoder", "intermediate") else ", `-` without one.")
+    for name in arm_columns()
+}
+_CELL |= {
+    "<phase>.<key>": "Value of the settings axis of this name, `-` where its phase is not trained; a column per axis.",
+    "target": "Value of the axis `target`.",
 }
 _RUN = {
     "seed": "Seed of the run.",
@@ -94,7 +97,7 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         **_CHAIN,
     },
 }
-COLUMNS = tuple(COLUMN_MEANINGS[paths.SCORES_CSV])
+_OWN = [name for name in COLUMN_MEANINGS[paths.SCORES_CSV] if name not in ("study", *_CELL)]  # after the cell's
 SCORING = "scoring"
 STOPPED = "stopped at a rung"  # target phases of candidates that halving eliminated before their end
 KINDS = ("pretrain", "trunk", "intermediate", "target", STOPPED, SCORING)
@@ -104,7 +107,6 @@ RETENTION_SCORES = (
     "saved_head",
     "fresh_head",
 )  # of an intermediate task, the latter after the target phase
-PREVIEWED = [name for name in ARM_COLUMNS if name not in ("encoder", *AMOUNTS)]  # columns of what previews rank
 RANKED_FOR = ["encoder", "target"]  # columns of what they rank it for
 SHOWN_CELLS = 6  # names in a sentence
 
@@ -208,35 +210,37 @@ def retries(phases: Iterable[PhaseRecord]) -> int:
 
 
 def scores_frame(study: str, results: Iterable[Result], unscored: Iterable[Unscored] = ()) -> pd.DataFrame:
-    """Frame of `COLUMNS` with one row per result and language; value and majority in the metric's unit, 1 the best.
+    """Frame with one row per result and language; value and majority in the metric's unit, 1 the best.
 
     A chain without scores has one row, without language and value.
     """
     import pandas as pd
 
-    rows = [row for result in results for row in _rows(study, result)]
-    rows += [_row_without_scores(study, run) for run in unscored]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    rows = [(result.chain, row) for result in results for row in _rows(result)]
+    rows += [(run.chain, _row_without_scores(run)) for run in unscored]
+    columns = cell_columns(dict.fromkeys(name for chain, _ in rows for name in chain.cell.columns()))
+    named = ((dict.fromkeys(columns, NOTHING) | chain.cell.columns(), row) for chain, row in rows)
+    return pd.DataFrame([(study, *cell.values(), *row) for cell, row in named], columns=("study", *columns, *_OWN))
 
 
-def _rows(study: str, result: Result) -> Iterable[tuple[object, ...]]:
+def _rows(result: Result) -> Iterable[tuple[object, ...]]:
     chain, score = result.chain, result.score
     for language, entry in sorted(score.languages.items()):
         is_source = language == score.train_language
         yield (
-            *(study, *chain.cell.columns().values(), language, chain.seed, score.metric),
+            *(language, chain.seed, score.metric),
             *(float(entry["value"]), is_source, result.flops, result.device_seconds, chain.key, chain.candidate),
             *(chain.role, chain.selected, result.collapsed, float(entry["majority"]), retries(result.phases)),
             *(*mean_retention(score), chain.state),
         )
 
 
-def _row_without_scores(study: str, run: Unscored) -> tuple[object, ...]:
+def _row_without_scores(run: Unscored) -> tuple[object, ...]:
     chain, missing = run.chain, float("nan")
     parts: list[PhaseRecord | Reached] = [*run.phases, *([run.stopped] if run.stopped is not None else [])]
     cost = sum(part.flops for part in parts), sum(part.device_seconds for part in parts)
     return (
-        *(study, *chain.cell.columns().values(), "", chain.seed, "", missing, False),
+        *("", chain.seed, "", missing, False),
         *(*cost, chain.key, chain.candidate, chain.role, chain.selected, chain.state == COLLAPSED, missing),
         *(retries(run.phases), missing, missing, missing, chain.state),
     )
@@ -313,7 +317,7 @@ def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows)
     rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
-    return frame[[*CELL_COLUMNS, "candidate", *rates, "dev", "state", "selected"]] if rows else frame
+    return frame[[*cell_columns(frame), "candidate", *rates, "dev", "state", "selected"]] if rows else frame
 
 
 def chains_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
@@ -403,36 +407,39 @@ def preview_frame(
 ) -> pd.DataFrame:
     """Frame with one row per encoder, target and setting whose preview the store has. Raises StoreError.
 
-    Columns: RANKED_FOR, PREVIEWED, evidence (nats per label), gain (where the setting was run), flops, rank (1 is the
-    best, NaN of the baseline). `entries` name a preview each: columns of its cell without amounts, and its key. `cells`
-    are those of the estimates.
+    Columns: RANKED_FOR, those of the arm that a preview sees, evidence (nats per label), gain (where the setting was
+    run), flops, rank (1 is the best, NaN of the baseline). `entries` name a preview each: columns of its cell without
+    amounts, and its key. `cells` are those of the estimates.
     """
     import pandas as pd
 
     records = [(entry, store.preview(entry["key"])) for entry in entries]
-    gains = _best_gains(cells) if cells is not None else {}
+    seen = dict.fromkeys(name for entry in entries for name in entry)
+    columns = [*RANKED_FOR, *(name for name in arm_columns(seen) if name not in ("encoder", *AMOUNTS))]
+    gains = _best_gains(cells, columns) if cells is not None else {}
     rows = [
-        {**entry, "evidence": record.value, "gain": gains.get(_setting(entry)), "flops": record.flops}
+        {**entry, "evidence": record.value, "gain": gains.get(_texts(entry, columns)), "flops": record.flops}
         for entry, record in records
         if record is not None and record.value is not None
     ]
-    frame = pd.DataFrame(rows, columns=[*RANKED_FOR, *PREVIEWED, "evidence", "gain", "flops"])
+    frame = pd.DataFrame(rows, columns=[*columns, "evidence", "gain", "flops"])
     frame["gain"] = frame["gain"].astype(float)
     with_intermediate = frame["intermediate"] != NONE
     frame["rank"] = frame[with_intermediate].groupby(RANKED_FOR)["evidence"].rank(method="first", ascending=False)
     return frame.sort_values([*RANKED_FOR, "rank"], na_position="last", kind="stable").reset_index(drop=True)
 
 
-def _setting(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in (*RANKED_FOR, *PREVIEWED))
+def _texts(row: Mapping[Any, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(row[name] for name in columns)
 
 
-def _best_gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
-    """Best gain of each setting over its volumes and budgets."""
+def _best_gains(cells: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[str, ...], float]:
+    """Best gain of each setting, told by these columns, over its volumes, budgets and what else is not among them."""
     best: dict[tuple[str, ...], float] = {}
     for row in cells.to_dict("records"):
         if row["gain"] == row["gain"]:
-            best[_setting(row)] = max(best.get(_setting(row), row["gain"]), row["gain"])
+            setting = _texts(row, columns)
+            best[setting] = max(best.get(setting, row["gain"]), row["gain"])
     return best
 
 
@@ -440,8 +447,8 @@ def _best_gains(cells: pd.DataFrame) -> dict[tuple[str, ...], float]:
 
 
 def arms_in(frame: pd.DataFrame) -> list[Arm]:
-    """Arm of each row of a frame that has ARM_COLUMNS."""
-    return [Arm.of(row) for row in frame[list(ARM_COLUMNS)].to_dict("records")]
+    """Arm of each row of a frame that has the columns of arms."""
+    return [Arm.of(row) for row in frame[list(arm_columns(frame))].to_dict("records")]
 
 
 def labels(names: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweep.config.axes import AMOUNTS, ARM_COLUMNS, CELL_COLUMNS, NONE, Arm, Cell
+from sweep.config.axes import AMOUNTS, NONE, Arm, Cell, arm_columns, cell_columns
 from sweep.report.gains import Estimates
 from sweep.report.results import Result, Unscored, arms_in, cells_text, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
@@ -115,8 +115,9 @@ def group_table(groups: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFra
     if groups.empty or groups["group"].nunique() < 2:
         return _frame([])
     rows = []
-    for name, members in groups.groupby(list(CELL_COLUMNS), sort=False):
-        cell = Cell.of(dict(zip(CELL_COLUMNS, map(str, name), strict=True)))
+    columns = list(cell_columns(groups))
+    for name, members in groups.groupby(columns, sort=False):
+        cell = Cell.of(dict(zip(columns, map(str, name), strict=True)))
         if cell.baseline:
             continue
         gains = {f"{row['group']} ({row['languages']})": gain_text(row) for row in members.to_dict("records")}
@@ -148,7 +149,7 @@ def tuning_table(tuning: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFr
         return tuning
     shown = tuning.copy().astype(object)
     shown["intermediate"] = [arm.label for arm in arms_in(tuning)]
-    shown = shown.drop(columns=[name for name in ARM_COLUMNS if name not in ("encoder", "intermediate")])
+    shown = shown.drop(columns=[name for name in arm_columns(tuning) if name not in ("encoder", "intermediate")])
     for name in [name for name in tuning if str(name).startswith("lr.")]:
         shown[name] = [_number(rate, ".3g") for rate in tuning[name]]
     shown["dev"] = [_number(100 * dev, ".1f") for dev in tuning["dev"].astype(float)]

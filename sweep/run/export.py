@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sweep.config.axes import AXES, CELL_COLUMNS, NOTHING
+from sweep.config.axes import AXES, NOTHING, cell_columns
 from sweep.errors import StoreError, StudyError, nearest
 from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import Facts
@@ -31,7 +31,7 @@ from sweep.tasks.task import Task
 from sweep.train.context import ChainContext, Event, Listener, ignore_events, model_to_score, model_with_heads, set_up
 from sweep.train.phase import train_phase
 
-FIELDS = (*CELL_COLUMNS, "seed")
+FIELDS = (*cell_columns(), "seed")  # and the study's settings axes
 PHASES = (PRETRAIN, INTERMEDIATE, TARGET)
 
 
@@ -158,12 +158,11 @@ def _only(rows: Sequence[ChainRow], fields: Mapping[str, str], asked: str, resul
     """The one row with these texts; of a phase before the target's, one of those that share it."""
     if not rows:
         raise StudyError(results, "no finished chain", "run the study until its first chain is done")
-    left = list(rows)
+    left, fields_of_all = list(rows), _fields(rows)
     for name, text in fields.items():
-        if name not in FIELDS:
-            raise StudyError(
-                name, "no field of a chain", f"one of {', '.join(FIELDS)} is expected", nearest(name, FIELDS)
-            )
+        if name not in fields_of_all:
+            expected = f"one of {', '.join(fields_of_all)} is expected"
+            raise StudyError(name, "no field of a chain", expected, nearest(name, fields_of_all))
         known = _texts(rows, name)
         if not any(_same(name, text, value, known) for value in known):
             raise StudyError(f"--{name}", repr(text), f"one of {', '.join(known)} is expected", nearest(text, known))
@@ -183,11 +182,17 @@ def _only(rows: Sequence[ChainRow], fields: Mapping[str, str], asked: str, resul
     return next(iter(distinct.values()))
 
 
+def _fields(rows: Sequence[ChainRow]) -> list[str]:
+    """FIELDS and the settings axes of a study."""
+    return list(dict.fromkeys([*FIELDS, *(name for row in rows for name in row.cell.columns())]))
+
+
 def _choices(rows: Sequence[ChainRow]) -> str:
     """Flags that tell the rows apart, with the texts that they may have; the target's only where the others do not."""
-    others = [name for name in FIELDS if name != "target"]
+    known = _fields(rows)
+    others = [name for name in known if name != "target"]
     alike = len({tuple(_text(row, name) for name in others) for row in rows}) < len(rows)
-    texts = {name: [text for text in _texts(rows, name) if text != NOTHING] for name in (FIELDS if alike else others)}
+    texts = {name: [text for text in _texts(rows, name) if text != NOTHING] for name in (known if alike else others)}
     return "; ".join(f"--{name} {' or '.join(values)}" for name, values in texts.items() if len(values) > 1)
 
 
@@ -200,7 +205,7 @@ def _key(row: ChainRow, asked: str, store: Store) -> str:
 
 
 def _text(row: ChainRow, name: str) -> str:
-    return str(row.seed) if name == "seed" else row.cell.columns()[name]
+    return str(row.seed) if name == "seed" else row.cell.columns().get(name, NOTHING)
 
 
 def _texts(rows: Iterable[ChainRow], name: str) -> list[str]:

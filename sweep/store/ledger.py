@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from sweep.config.axes import CELL_COLUMNS, Cell
+from sweep.config.axes import Cell, cell_columns
 from sweep.config.load import parse
 from sweep.config.study import Study
 from sweep.errors import StoreError, StudyError
@@ -38,7 +38,7 @@ OVER = (DONE, COLLAPSED, ELIMINATED)  # nothing is left to do for such a chain
 _SCHEMA = """
 create table if not exists chains (
     key text primary key, cell text not null, {columns}, seed integer not null,
-    candidate integer not null, role text not null,
+    candidate integer not null, role text not null, settings text not null default '[]',
     selected integer not null default 0, rates text not null, phases text not null, score text not null,
     state text not null, dev real, started real not null, ended real, message text not null default '',
     changed integer not null default 0);
@@ -50,7 +50,7 @@ create table if not exists attempts (
     primary key (chain, attempt));
 create index if not exists open_attempts on attempts (settled) where settled = 0;
 create table if not exists facts (name text primary key, value text not null);
-""".format(columns=", ".join(f"{name} text not null" for name in CELL_COLUMNS))
+""".format(columns=", ".join(f"{name} text not null" for name in cell_columns()))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ChainRow:
 _NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain
 _SPENT = ("flops", "device_seconds")  # kept per attempt
 _OWN = tuple(field.name for field in fields(ChainRow) if field.name != "cell")  # columns that are no axis
-_WRITTEN = ("cell", *CELL_COLUMNS, *(name for name in _OWN if name not in (*_SPENT, "ended", "message")))
+_WRITTEN = ("cell", *cell_columns(), "settings", *(name for name in _OWN if name not in (*_SPENT, "ended", "message")))
 
 
 class Ledger:
@@ -100,6 +100,9 @@ class Ledger:
         self._rows("pragma synchronous=normal")
         with _explained(self.path):
             self._db.executescript(_SCHEMA)
+            if "settings" not in {row["name"] for row in self._db.execute("pragma table_info(chains)")}:
+                # A ledger of a version without settings axes.
+                self._db.execute("alter table chains add column settings text not null default '[]'")
         self._settled: tuple[float, float] | None = None  # what settled attempts have spent, once somebody asked
 
     def close(self) -> None:
@@ -116,6 +119,7 @@ class Ledger:
         """
         values = {name: getattr(row, name) for name in _OWN} | row.cell.columns()
         values.update(cell=row.cell.name, rates=json.dumps(row.rates), phases=json.dumps(row.phases))
+        values["settings"] = json.dumps(row.cell.settings)
         self._rows(
             f"insert into chains ({', '.join(_WRITTEN)}, changed)"
             f" values ({', '.join(f':{name}' for name in _WRITTEN)}, {_NOW})"
@@ -306,7 +310,7 @@ def _row(row: sqlite3.Row) -> ChainRow:
     values.update(
         rates=json.loads(row["rates"]), phases=tuple(json.loads(row["phases"])), selected=bool(row["selected"])
     )
-    return ChainRow(cell=Cell.of(dict(row)), **values)
+    return ChainRow(cell=Cell.of({**dict(row), **dict(json.loads(row["settings"]))}), **values)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ makes of it. What depends on the family of the task is checked in describe.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Stri
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
+from sweep.config.axes import KEYS
+from sweep.config.phases import PHASES
 from sweep.config.study import Study
 from sweep.config.values import Model, Name, Positive, no_item_twice
 from sweep.data import SPLITS
@@ -374,6 +377,7 @@ def study_schema() -> dict[str, Any]:
     )
     study, description = (references[number, "validation"] for number in range(len(kinds)))
     definitions = schema["$defs"]
+    _add_settings_axes(definitions)
     definitions["Study"]["properties"]["tasks"]["additionalProperties"] = description
     phases = definitions["Phases"]["properties"]
     changes = {key: value for key, value in phases.items() if key != "overrides"}
@@ -381,3 +385,24 @@ def study_schema() -> dict[str, Any]:
         "type": "object", "properties": changes, "additionalProperties": False,
     }  # fmt: skip
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **study, **schema}
+
+
+def _add_settings_axes(definitions: dict[str, Any]) -> None:
+    """Puts the paths of keys of phases into the schema of axes; a section need not say what an axis sets."""
+    axes, keys = definitions["Axes"], definitions["Phases"]["properties"]
+    del axes["properties"]["<phase>.<key>"]
+    axes["patternProperties"] = {}
+    for name in KEYS:
+        outer, _, inner = name.partition(".")
+        key = definitions[outer.capitalize()]["properties"][inner] if inner else keys[outer]
+        values = {word: value for word, value in key.items() if word != "default"}
+        axes["patternProperties"][rf"^({'|'.join(PHASES)})\.{re.escape(name)}$"] = {
+            "type": "array", "items": values, "minItems": 1, "uniqueItems": True, "description": key["description"],
+        }  # fmt: skip
+    required = {name: definitions[name].pop("required") for name in ("Phases", "Pretrain")}
+    conditions = []
+    for phase, name in (("pretrain", "Pretrain"), ("intermediate", "Phases"), ("target", "Phases")):
+        for key in required[name]:
+            axis = {"properties": {"axes": {"required": [f"{phase}.{key}"]}}}
+            conditions.append({"if": {"not": axis}, "then": {"properties": {phase: {"required": [key]}}}})
+    definitions["Study"]["allOf"] = conditions

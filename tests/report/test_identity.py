@@ -17,7 +17,7 @@ from cell_tables import VALUES, hold, made, read
 from finished_study import FinishedStudy
 from small_studies import TINY, chains_of, finish, plan_of, stopped_when, study_file
 
-from sweep.config.axes import ARM_COLUMNS, CELL_COLUMNS, CROSSED, PAIRED, Axes, Cell
+from sweep.config.axes import CROSSED, PAIRED, Axes, Cell, arm_columns, cell_columns
 from sweep.models.model import NATIVE_BF16
 from sweep.models.registry import encoder_source
 from sweep.plan import plan as planning_plan
@@ -77,7 +77,7 @@ def test_files_have_every_cell_as_the_page_has_it(everything):
     for name, rows in (("scores", len(found.scores)), ("groups", len(found.estimates.groups)), ("retention", 96)):
         with (study.folder / f"{name}.csv").open() as stream:
             lines = list(csv.DictReader(stream))
-        assert set(CELL_COLUMNS) <= set(lines[0])
+        assert set(cell_columns()) <= set(lines[0])
         assert len(lines) == rows
 
 
@@ -85,7 +85,7 @@ def test_a_submission_is_one_setting_with_all_its_targets(everything):
     study, found = everything
     publish_submissions(study.folder, found.results, study.store)
     folders = [path.parent for path in (study.folder / "submissions").rglob("submission.json")]
-    assert len(folders) == len({tuple(chain.cell.columns()[name] for name in ARM_COLUMNS) for chain in found.chains})
+    assert len(folders) == len({tuple(chain.cell.columns()[name] for name in arm_columns()) for chain in found.chains})
     for folder in folders:
         assert set(json.loads((folder / "submission.json").read_text())["tasks"]) == {"mean", "intermediate"}
     written = {path.read_text() for path in (study.folder / "submissions").rglob("predictions/*/test-de.tsv")}
@@ -134,8 +134,8 @@ def files_of(folder: Path) -> set[Path]:
 
 
 def test_what_names_a_cell_is_said_once_and_the_same_wherever_it_is_listed():
-    axes = set(Axes.model_fields) - {"seed"}
-    assert axes == set(CELL_COLUMNS) == {field.name for field in fields(Cell)} == {*PAIRED, *CROSSED}
+    axes = set(Axes.model_fields) - {"seed", "settings"}
+    assert axes == set(cell_columns()) == {field.name for field in fields(Cell)} - {"settings"} == {*PAIRED, *CROSSED}
 
 
 def test_cells_of_a_plan_and_their_chains_have_names_and_keys_of_their_own(tmp_path):

@@ -24,7 +24,9 @@ SCHEMA = Draft202012Validator(study_schema())
 
 GOOD = """
 study: sample
-axes: {encoder: [a], intermediate: [none, nli, [nli, pos]], target: [topic], seed: [1, 2], volume: [10, full]}
+axes: {encoder: [a], intermediate: [none, nli, [nli, pos]], target: [topic], seed: [1, 2], volume: [10, full],
+  target.weight_decay: [0, 0.01], target.clip: [1], intermediate.warmup: [0.1, {steps: 10}],
+  intermediate.sampling.by: [uniform]}
 encoders: {a: {path: some/where}}
 intermediate: {learning_rate: {log: [1e-5, 1e-3], points: 3}, batch_tokens: 100, epochs: 1}
 target: {learning_rate: 1e-5, batch_tokens: 100, steps: 5, warmup: 0.1, overrides: {topic: {steps: 10}}}
@@ -45,6 +47,13 @@ BAD = [
     ("volume: [10, full]", "volume: [0]"),
     ("encoder: [a]", "encoder: a"),
     ("intermediate: [none, nli,", "intermediate: [none, {nli: 1},"),
+    ("target.weight_decay", "target.weight_dekay"),
+    ("target.weight_decay", "targt.weight_decay"),
+    ("[0, 0.01]", "[-1]"),
+    ("[0, 0.01]", "[0, 0]"),
+    ("[0, 0.01]", "0.01"),
+    ("{steps: 10}],", "{step: 10}],"),
+    ("[uniform]", "[uniformly]"),
     ("study: sample", "study: a sample"),
     ("study: sample\n", ""),
     ("study: sample", "study: 5"),
@@ -88,6 +97,13 @@ def test_the_schema_takes_a_shipped_study_which_names_it_in_its_first_line(file)
 def test_the_schema_takes_every_short_notation():
     assert [error.message for error in SCHEMA.iter_errors(content(GOOD))] == []
     read(GOOD)
+
+
+def test_a_section_may_leave_out_what_an_axis_sets():
+    text = GOOD.replace("target.clip: [1]", "target.batch_tokens: [100, 200]")
+    text = text.replace("batch_tokens: 100, steps: 5", "steps: 5")
+    assert [error.message for error in SCHEMA.iter_errors(content(text))] == []
+    assert parse(text, "study.yaml").target.batch_tokens == 100
 
 
 @pytest.mark.parametrize(("good", "bad"), BAD, ids=[bad.strip()[:30] or good[:30] for good, bad in BAD])
