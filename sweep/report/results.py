@@ -334,7 +334,8 @@ def chains_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
         {**chain.cell.columns(), **{name: getattr(chain, name) for name in names}, "chain": chain.key}
         for chain in current
     ]
-    return pd.DataFrame(rows, columns=[*CELL_COLUMNS, *names, "chain"])
+    columns = cell_columns(name for row in rows[:1] for name in row)
+    return pd.DataFrame(rows, columns=[*columns, *names, "chain"])
 
 
 def curves_frame(runs: Iterable[Result | Unscored]) -> pd.DataFrame:

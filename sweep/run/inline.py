@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep.config.axes import CELL_COLUMNS
 from sweep.errors import StudyError, nearest
 from sweep.heartbeat import Cancelled
 from sweep.plan.cost import Costs
@@ -36,7 +35,6 @@ from sweep.train.context import Event
 from sweep.train.context import Listener as EventListener
 
 SHOWN = 10  # names in an error
-FILTERS = (*CELL_COLUMNS, "seed", "candidate", "role")
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ def run_chain(
 ) -> Done:
     """Trains and scores what is missing of one chain. Raises SweepError, and whatever the chain's own code raises.
 
-    `asked` is the chain's name, a part of it that no other has, or values of FILTERS that only it has. `text` is the
-    study where there is no file of it.
+    `asked` is the chain's name, a part of it that no other has, or texts of columns (of its cell, seed, candidate,
+    role) that only it has. `text` is the study where there is no file of it.
     """
     with prepared(path, text) as (plan, ledger, results):
         stored = StoreIndex(Store(results / paths.STORE))
