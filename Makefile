@@ -37,7 +37,7 @@ test: lint
 	$(BIN)/pytest -n $(JOBS)
 
 fast: $(TEST_READY)
-	$(BIN)/pytest -m fast
+	$(BIN)/pytest -m fast -n $(JOBS)
 
 long: $(TEST_READY)
 	$(BIN)/pytest -m long

@@ -251,18 +251,6 @@ def test_what_is_free_before_the_target_phase_limits_what_sharing_saves(tmp_path
     assert found["flops_last"] < found["flops_shared"]
 
 
-def test_a_hundred_thousand_chains_can_be_planned(tmp_path):
-    axes = {**WIDE, "volume": list(range(100, 350)), "seed": list(range(45))}
-    plan = plan_of(study_file(tmp_path, axes))
-    assert summary(plan, Costs(plan), Speed())["chains"] == (1 + 3 * 250) * 3 * 45
-
-
-def test_ten_thousand_cells_can_be_planned_and_ordered(tmp_path):
-    axes = {**WIDE, "volume": list(range(100, 1211)), "seed": [1]}
-    plan = plan_of(study_file(tmp_path, axes, budget="1e12 flops"))
-    assert summary(plan, Costs(plan), Speed())["chains"] == len(set(coverage_order(plan))) == 3 + 1111 * 9
-
-
 def test_a_budget_covers_the_cheapest_part_that_it_can_pay(tmp_path):
     everything = plan_of(study_file(tmp_path, WIDE))
     cost = summary(everything, Costs(everything), Speed())["flops_shared"]

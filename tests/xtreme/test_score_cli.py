@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from official_files import EXPECTED, GOLDEN, official_folder, squad
+
+from sweep.cli import main
 
 XNLI, XNLI_GOLD = "predictions__xnli__test-de.tsv", "labels__xnli__test-de.tsv"
 XQUAD, XQUAD_GOLD = "predictions__xquad__test-de.json", "labels__xquad__test-de.json"
@@ -17,12 +22,32 @@ BUCC, MEWSLI = "predictions__bucc2018__test-de.tsv", "predictions__mewslix__test
 TATOEBA, XCOPA = "predictions__tatoeba__test-de.tsv", "predictions__xcopa__test-et.jsonl"
 
 
-def sweep(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sweep", "score", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_json_has_task_language_metric_and_value(tmp_path: Path) -> None:
+@pytest.fixture
+def sweep(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs `sweep score` with these arguments in a folder."""
+
+    def score(*arguments: str, folder: Path) -> Done:
+        with chdir(folder):
+            return Done(main(["score", *arguments]), *capsys.readouterr())
+
+    return score
+
+
+def test_it_is_a_command_of_the_shell(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sweep", "score", str(official_folder(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "xquad: " in done.stdout
+
+
+def test_json_has_task_language_metric_and_value(sweep: Callable[..., Done], tmp_path: Path) -> None:
     done = sweep(".", "--json", folder=official_folder(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {
@@ -31,7 +56,7 @@ def test_json_has_task_language_metric_and_value(tmp_path: Path) -> None:
     }
 
 
-def test_every_value_of_the_official_test_is_met(shared_data: Path) -> None:
+def test_every_value_of_the_official_test_is_met(sweep: Callable[..., Done], shared_data: Path) -> None:
     done = sweep(str(shared_data / "xtreme_golden"), "--json", folder=shared_data)
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
@@ -41,13 +66,15 @@ def test_every_value_of_the_official_test_is_met(shared_data: Path) -> None:
             assert sum(values) / len(values) == pytest.approx(mean, abs=1e-9, rel=0)
 
 
-def test_the_averages_of_the_official_test_are_those_of_its_values(shared_data: Path) -> None:
+def test_the_averages_of_the_official_test_are_those_of_its_values(
+    sweep: Callable[..., Done], shared_data: Path
+) -> None:
     done = sweep("xtreme_golden", "--version", "xtreme", folder=shared_data)
     assert done.returncode == 0
     assert "xtreme: classification 41.05, tagging 63.86, qa 80.38, retrieval 54.31, overall 62.17" in done.stdout
 
 
-def test_notes_stand_apart_from_the_table(tmp_path: Path) -> None:
+def test_notes_stand_apart_from_the_table(sweep: Callable[..., Done], tmp_path: Path) -> None:
     done = sweep(".", folder=official_folder(tmp_path, **{XQUAD: "{}"}))
     assert done.returncode == 0
     assert "xquad: 0.00 over 1 languages" in done.stdout
@@ -94,14 +121,16 @@ def test_notes_stand_apart_from_the_table(tmp_path: Path) -> None:
         ({"submission.json": '{"tasks": {"xnli": {}}}'}, "submission.json: found an incomplete description ('family')"),
     ],
 )  # fmt: skip
-def test_a_fault_is_one_line_with_its_place(changed: dict[str, str | None], said: str, tmp_path: Path) -> None:
+def test_a_fault_is_one_line_with_its_place(
+    sweep: Callable[..., Done], changed: dict[str, str | None], said: str, tmp_path: Path
+) -> None:
     done = sweep(".", folder=official_folder(tmp_path, **changed))
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert said in done.stderr
 
 
-def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_named_with_their_line(sweep: Callable[..., Done], tmp_path: Path) -> None:
     official_folder(tmp_path)
     (tmp_path / "predictions/xnli/test-de.tsv").write_bytes(b"neutral\n\xff\n")
     done = sweep(".", folder=tmp_path)
@@ -109,7 +138,7 @@ def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> Non
     assert "predictions/xnli/test-de.tsv:2: found bytes that are not UTF-8" in done.stderr
 
 
-def test_a_folder_that_is_empty_absent_or_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_empty_absent_or_a_file_is_refused(sweep: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name, said in ((".", "found no prediction files"), ("none", "found nothing"), ("file", "found a file")):
         done = sweep(name, folder=tmp_path)
@@ -117,13 +146,13 @@ def test_a_folder_that_is_empty_absent_or_a_file_is_refused(tmp_path: Path) -> N
         assert done.stderr.startswith(f"sweep: {name}: {said}")
 
 
-def test_a_version_wants_all_languages_of_its_tasks(tmp_path: Path) -> None:
+def test_a_version_wants_all_languages_of_its_tasks(sweep: Callable[..., Done], tmp_path: Path) -> None:
     done = sweep(".", "--version", "xtreme", folder=official_folder(tmp_path))
     assert done.returncode == 2
     assert "predictions/xnli/test-ar.tsv: found no such file; xnli is scored in ar" in done.stderr
 
 
-def test_a_version_of_which_the_folder_has_no_task_is_refused(tmp_path: Path) -> None:
+def test_a_version_of_which_the_folder_has_no_task_is_refused(sweep: Callable[..., Done], tmp_path: Path) -> None:
     for side in ("labels", "predictions"):
         (tmp_path / side / "pawsx").mkdir(parents=True)
         (tmp_path / side / "pawsx" / "test-de.tsv").write_text("0\n")
