@@ -13,7 +13,7 @@ from finished_study import FinishedStudy, estimated, scores, the_row, usual
 
 from sweep.config.axes import Arm
 from sweep.report import page
-from sweep.report.results import read_results, savings_frame
+from sweep.report.results import COLUMN_MEANINGS, read_results, savings_frame
 from sweep.report.tables import leading_table
 from sweep.report.text import distrust, first_sentence, points
 from sweep.store import paths
@@ -75,7 +75,7 @@ def test_means_over_groups_of_languages_are_a_file_too(study: FinishedStudy) -> 
     assert list(written["group"]) == list(found.estimates.groups["group"])
     assert "zero_shot" in set(written["group"])
     assert list(written["value"].astype(float)) == pytest.approx(list(found.estimates.groups["value"]))
-    assert {"encoder", "target", "group", "languages", "value_low", "gain"} <= set(written)
+    assert list(written) == list(COLUMN_MEANINGS["groups.csv"])
 
 
 def test_writing_twice_gives_equal_bytes(study: FinishedStudy) -> None:
