@@ -6,7 +6,10 @@ import itertools
 import json
 import re
 import shlex
+import sys
+from collections.abc import Iterator
 from doctest import ELLIPSIS, OutputChecker
+from pathlib import Path
 
 import pytest
 from documentation import PAGES, REPOSITORY, Block, blocks, blocks_in, is_study, mapping, merged, write_files
@@ -15,7 +18,7 @@ from ruamel.yaml import YAML
 from sweep.cli import _parser, main
 from sweep.config.load import parse
 from sweep.data.retrieval_formats import ALL_READERS
-from sweep.tasks import FAMILIES
+from sweep.tasks import FAMILIES, plugins
 from sweep.tasks.describe import own_task
 
 YAML_BLOCKS = blocks_in("yaml")
@@ -33,6 +36,18 @@ BASE = {
     "intermediate": {"learning_rate": 1e-4, "batch_tokens": 512, "epochs": 1},
     "target": {"learning_rate": 1e-4, "batch_tokens": 512, "epochs": 1},
 }
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_modules(tmp_path: Path) -> Iterator[None]:
+    """A page's modules have names that those of the next page may have."""
+    folders = list(sys.path)
+    yield
+    sys.path[:] = folders
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "").is_relative_to(tmp_path):
+            del sys.modules[name]
+            plugins._digests.pop(name, None)
 
 
 def all_of(blocks_shown: list[Block]) -> pytest.MarkDecorator:

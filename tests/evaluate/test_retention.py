@@ -21,7 +21,7 @@ from sweep.models.heads import LinearHead
 from sweep.plan.cost import Costs, probe_examples
 from sweep.report import page
 from sweep.report.gains import estimate_retention
-from sweep.report.results import read_results
+from sweep.report.results import COLUMN_MEANINGS, read_results
 from sweep.run.chain import run
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
@@ -284,6 +284,7 @@ def test_a_file_of_its_own_has_one_row_per_chain_and_intermediate_task(reported)
     assert sorted(zip(frame["intermediate"], frame["task"], strict=True)) == sorted(
         [("world/pos", "world/pos"), *(("world/rte+world/pos", task) for task in ("world/rte", "world/pos"))] * 2
     )
+    assert list(frame) == list(COLUMN_MEANINGS["retention.csv"])
     ratio = frame["retention_saved_head"] / frame["retention_before"]
     assert np.allclose(frame["retention"], ratio)
 
