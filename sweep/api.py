@@ -22,7 +22,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -244,7 +244,7 @@ class StudyPlan:
         if self.asked:
             outline["coverage"] = coverage(self.plan, self.costs, self.speed)
         if self.standing is not None:
-            outline["standing"] = vars(self.standing)
+            outline["standing"] = asdict(self.standing)
         return outline
 
     @cached_property
@@ -260,7 +260,8 @@ class StudyPlan:
         from sweep.store.index import study_status
 
         with opened_to_read(results / paths.LEDGER) as ledger:
-            return study_status(self.plan, ledger.chains(), Store(results / paths.STORE))
+            rows = ledger.chains()
+        return study_status(self.plan, rows, Store(results / paths.STORE), self.costs, self.speed)
 
     @property
     def budget(self) -> Budget | None:

@@ -16,6 +16,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,16 @@ def plan(options: argparse.Namespace) -> int:
         budget = read_budget(options.budget, "--budget")
     planned = Study(options.file).plan(budget)
     print(json.dumps(planned.summary, indent=1) if options.json else planned)
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Says what of a study is done, running, failed and left, at any time and without disturbing it."""
+    from sweep.run.progress import read_status, status_text
+
+    path: Path = options.study
+    found = read_status(path if path.is_dir() else Study(path).results_folder)
+    print(json.dumps(asdict(found), indent=1) if options.json else status_text(found))
     return 0
 
 
@@ -252,6 +263,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_path(_command(commands, command), "file", help="the study file")
     for command in (report, ui):
         _add_path(_command(commands, command), "results", help="the results folder of a study")
+    _add_path(_command(commands, status), "study", help="the study file, or its results folder")
     _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see it in full")
     text = "this chain alone, by its name (cell and seed, as messages have it) or a part of it; with --inline"
     commands.choices["run"].add_argument("--chain", metavar="NAME", help=text)
@@ -259,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["run"].add_argument("--inline", action="store_true", help=text)
     text = "list the cells that this budget covers, in their order, such as '40 device-hours'"
     commands.choices["plan"].add_argument("--budget", help=text)
-    for name in ("plan", "tasks"):
+    for name in ("plan", "status", "tasks"):
         commands.choices[name].add_argument("--json", action="store_true", help="print machine-readable figures")
     scoring = _command(commands, score)
     _add_path(scoring, "folder", help="a folder with predictions/<task>/ and labels/<task>/")

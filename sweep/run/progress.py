@@ -1,16 +1,20 @@
 """Progress of a running study: a live view for people, with time left, or events for a listener in Python.
 
 On a terminal the lines of the view are redrawn in place; elsewhere (a log file, CI) they are written every half minute,
-and the study's line whenever a chain ends.
+and the study's line whenever a chain ends. `sweep status` shows the same from outside, at any time: it reads a copy of
+the ledger, in which the driver notes what it does, and so disturbs nobody.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
 from rich.console import Console, Group
@@ -21,7 +25,21 @@ from sweep.config.study import Budget
 from sweep.plan.recipe import Chain
 from sweep.search.admission import Admission
 from sweep.search.budget import Running
-from sweep.store.ledger import RUNNING
+from sweep.store import paths
+from sweep.store.artifacts import Store
+from sweep.store.ledger import (
+    COLLAPSED,
+    DONE,
+    DRIVER,
+    ELIMINATED,
+    FAILED,
+    RUNNING,
+    SUPERSEDED,
+    ChainRow,
+    opened_to_read,
+    study_in,
+)
+from sweep.terminal import table
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 30.0
@@ -88,16 +106,21 @@ def chain_cells(running: Running, now: float, rate: float | None = None) -> tupl
     """One running chain in cells: name, phase with step and rate (steps per second), loss and dev score, time."""
     chain, latest = running.chain, running.latest
     name, taken = f"{chain.cell.name} | seed {chain.seed}", duration(now - running.started)
+    return name, *_doing(latest, taken, rate)
+
+
+def _doing(latest: Mapping[str, Any], taken: str, rate: float | None = None) -> tuple[str, str, str]:
+    """What a chain does, by its last report: phase with step and rate, loss and dev score, time."""
     if latest.get("waiting_for"):
-        return name, latest["waiting_for"], "", duration(latest["waited"])
+        return latest["waiting_for"], "", duration(latest.get("waited", 0.0))
     if not latest.get("phase"):
-        return name, "starting", "", taken
+        return "starting", "", taken
     again = f" (collapsed, attempt {latest['attempt'] + 1})" if latest.get("attempt") else ""
-    step = f" {latest['step']}/{latest['steps']}" if latest.get("steps") else ""
+    step = f" {latest.get('step', 0)}/{latest['steps']}" if latest.get("steps") else ""
     pace = f", {rate:.3g} steps/s" if rate else ""
     step = f" {latest.get('doing') or 'loading'}" if latest.get("preparing") else step + pace
     numbers = [f"{what} {latest[what]:.3f}" for what in ("loss", "dev") if latest.get(what) is not None]
-    return name, f"{latest['phase']}{again}{step}", ", ".join(numbers), taken
+    return f"{latest['phase']}{again}{step}", ", ".join(numbers), taken
 
 
 def duration(seconds: float) -> str:
@@ -216,15 +239,17 @@ class Display:
         computing = sum(bool(latest.get("phase")) and not latest.get("preparing") for latest in chains)
         self._pace.note(now, self._admission.ledger.spent()[1], computing)
         self._next_note = now + NOTE_SECONDS
-
-    def _study_line(self, now: float) -> str:
-        admission = self._admission
         if now >= self._next_forecast:
             began = time.time()
-            self._left = device_seconds_left(admission)
+            self._left = device_seconds_left(self._admission)
             self._next_forecast = time.time() + (time.time() - began) / FORECAST_SHARE
-        share = self._pace.share if not admission.spending.clocked else None
-        return study_line(admission, self._left / self._pace.devices, share)
+        _, driver = self._admission.ledger.latest().get(DRIVER, (now, {}))
+        left = {"device_seconds_left": self._left, "seconds_left": self._left / self._pace.devices}
+        self._admission.ledger.note(DRIVER, now, {**driver, **left})
+
+    def _study_line(self, now: float) -> str:
+        share = self._pace.share if not self._admission.spending.clocked else None
+        return study_line(self._admission, self._left / self._pace.devices, share)
 
     def _log_ended(self, now: float) -> None:
         ended = self._admission.outcomes.count
@@ -318,3 +343,141 @@ class Feed:
             spent = {name: last[name] for name in SPENT if name in last}
             yield Progress(chain.name, chain.candidate, state, message=reason, **spent, **self._counts)
         self._ends = len(ends)
+
+
+# ---- from outside ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChainStatus:
+    """A chain that runs, or has failed."""
+
+    cell: str
+    seed: int
+    candidate: int
+    log: str  # path below the results folder; empty where there is none
+    doing: str = ""  # phase, step and numbers as last reported, or why it failed
+    seconds: float | None = None  # since its attempt began
+    silent_seconds: float | None = None  # since its last report
+
+
+@dataclass(frozen=True)
+class Status:
+    """Status of a study, by its ledger: what is done, running, failed and left, what was spent, and the time left."""
+
+    study: str
+    results: str
+    at_work: bool | None  # whether a run is; None: it works on another machine, and nothing is known of its process
+    driver: str  # process and host of the last run
+    silent_seconds: float | None  # since the run last said something
+    total: int  # chains; 0 where no run has got as far as to count them
+    done: int
+    eliminated: int
+    collapsed: int
+    left: int  # with those that have failed, which the next run tries again
+    running: tuple[ChainStatus, ...]
+    failed: tuple[ChainStatus, ...]
+    flops: float
+    device_seconds: float
+    budget: float | None  # in its unit; None: no limit
+    budget_unit: str
+    seconds_left: float | None  # as the run last forecast it
+
+
+def read_status(results: Path) -> Status:
+    """Status of the study in a results folder, be a run at work there or not. Raises StudyError where there is none."""
+    study, now, store = study_in(results), time.time(), Store(results / paths.STORE)
+    with opened_to_read(results / paths.LEDGER) as ledger:
+        rows, latest, facts, spent = ledger.chains(), ledger.latest(), ledger.facts(), ledger.spent()
+    heard, driver = latest.get(DRIVER, (None, {}))
+    at_work = _is_alive(driver) if driver else False
+    if heard is not None and at_work is not False:
+        heard = max(at for at, _ in latest.values())
+    counts = Counter(row.state for row in rows)
+    current = len(rows) - counts[SUPERSEDED]
+    total = int(facts.plan.get("chains", current))
+    running = [row for row in rows if row.state == RUNNING] if at_work is not False else []
+    over = counts[DONE] + counts[ELIMINATED] + counts[COLLAPSED]
+    budget = study.budget
+    return Status(
+        study=study.study, results=str(results), at_work=at_work,
+        driver=f"process {driver['process']} on {driver['host']}" if driver else "",
+        silent_seconds=now - heard if heard is not None else None, total=total, done=counts[DONE],
+        eliminated=counts[ELIMINATED], collapsed=counts[COLLAPSED], left=max(total - over - len(running), 0),
+        running=tuple(_running(row, store, now, *latest.get(row.key, (None, {}))) for row in running),
+        failed=tuple(_chain(row, store, row.message) for row in rows if row.state == FAILED),
+        flops=spent[0], device_seconds=spent[1], budget=budget.amount if budget is not None else None,
+        budget_unit=budget.unit if budget is not None else "device_seconds",
+        seconds_left=driver.get("seconds_left") if at_work is not False else None,
+    )  # fmt: skip
+
+
+def _is_alive(driver: Mapping[str, Any]) -> bool | None:
+    """Whether the process of a driver is there; None where it is another machine's and has not said that it ended."""
+    if "ended" in driver:
+        return False
+    if driver["host"] != socket.gethostname():
+        return None
+    try:
+        os.kill(int(driver["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _chain(row: ChainRow, store: Store, doing: str, **times: float | None) -> ChainStatus:
+    log = store.log(row.key)
+    named = f"{paths.LOGS}/{log.name}" if log.exists() else ""
+    return ChainStatus(row.cell.name, row.seed, row.candidate, named, doing, **times)
+
+
+def _running(row: ChainRow, store: Store, now: float, heard: float | None, report: Mapping[str, Any]) -> ChainStatus:
+    doing, numbers, _ = _doing(report, "")
+    since = float(report.get("started", row.started))
+    silent = now - heard if heard is not None else None
+    return _chain(row, store, ", ".join(filter(None, [doing, numbers])), seconds=now - since, silent_seconds=silent)
+
+
+def status_text(status: Status) -> str:
+    """Text of `sweep status`."""
+    return "\n".join(_status_lines(status))
+
+
+def _status_lines(status: Status) -> Iterator[str]:
+    ended = f"{status.done:,} of {status.total:,} chains done"
+    ended += f", {status.collapsed:,} collapsed" if status.collapsed else ""
+    ended += f", {status.eliminated:,} eliminated by halving" if status.eliminated else ""
+    failed = f", {len(status.failed):,} of them failed" if status.failed else ""
+    yield f"{status.study}: {ended}, {len(status.running):,} running, {status.left:,} left{failed}"
+    yield f"  {_spending(status)}"
+    yield f"  {_work(status)}"
+    if status.running:
+        yield "running:"
+        yield table(map(_running_cells, status.running), indent=2)
+    for chain in status.failed:
+        log = "" if chain.log in chain.doing else f" ({chain.log})"
+        yield f"failed: {chain.cell}, seed {chain.seed}: {chain.doing}{log}"
+
+
+def _spending(status: Status) -> str:
+    if status.budget_unit == "flops":
+        return f"{status.flops:.3g} of {status.budget:.3g} FLOPs spent"
+    limit = f" of {status.budget:,.0f}" if status.budget is not None else ""
+    return f"{status.device_seconds:,.0f}{limit} device-seconds spent"
+
+
+def _work(status: Status) -> str:
+    heard = f", last heard of {duration(status.silent_seconds)} ago" if status.silent_seconds is not None else ""
+    left = f"; about {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
+    if status.at_work is False:
+        return "no run is at work" + (f" ({status.driver} was the last{heard})" if status.driver else "")
+    known = "a run is at work" if status.at_work else "a run on another machine has not said that it ended"
+    return f"{known} ({status.driver}{heard}){left}"
+
+
+def _running_cells(chain: ChainStatus) -> tuple[str, ...]:
+    silent = chain.silent_seconds
+    heard = "not heard of yet" if silent is None else f"last heard of {duration(silent)} ago"
+    return f"{chain.cell} | seed {chain.seed}", chain.doing, f"for {duration(chain.seconds or 0.0)}", heard

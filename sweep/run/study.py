@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -39,7 +40,7 @@ from sweep.search.admission import Admission
 from sweep.store import paths
 from sweep.store.artifacts import Store, disk_error
 from sweep.store.index import StoreIndex
-from sweep.store.ledger import Ledger, measured, results_of, study_path
+from sweep.store.ledger import DRIVER, Ledger, measured, results_of, study_path
 from sweep.tasks.plugins import code_folders
 
 if TYPE_CHECKING:
@@ -122,15 +123,18 @@ def prepared(path: Path, text: str | None = None) -> Iterator[tuple[Plan, Ledger
     plan = make_plan(named, known | commits, mistakes)
     mistakes.raise_first()  # before a folder is made
     with _owned(results, study, path) as ledger:
+        ledger.settle_all(time.time())
+        driver = {"process": os.getpid(), "host": socket.gethostname(), "started": time.time()}
+        ledger.note(DRIVER, time.time(), driver)
         (results / paths.STUDY_FILE).write_text(text, encoding="utf-8")
         ledger.remember(commits)
         ledger.remember(_check_encoders(plan, ledger.facts()))
         plan = shaped(plan, ledger.facts(), path)
         ledger.remember(check_data(plan, ledger.facts()).facts)
         plan = informed(plan, ledger.facts())
-        ledger.settle_all(time.time())
         try:
             yield plan, ledger, results
+            ledger.note(DRIVER, time.time(), {**driver, "ended": time.time()})
         except Exception as fault:
             mistake = disk_error(fault, results)
             if mistake is None:

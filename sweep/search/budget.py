@@ -30,6 +30,8 @@ UNITS = ("flops", "device_seconds")
 REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
 REPORT_SHARE = 0.001  # of the study's budget: a chain spends no more unheard, so that the driver can stop it in time
 START_SECONDS = 300.0  # a worker starts and imports torch before it can say anything; on a busy machine that takes long
+# Of a report, what others than the driver see.
+SHOWN = ("phase", "step", "steps", "loss", "dev", "attempt", "preparing", "doing", "waiting_for", "waited")
 PATIENCE = 0.002  # of the budget: so far beyond it a chain may be late with the report at which it would be stopped
 
 
@@ -176,6 +178,8 @@ class Spending:
         running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
         running.latest, running.silence, running.heard = {**report, **now}, 0.0, True
         self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
+        shown = {name: report[name] for name in SHOWN if report.get(name)}
+        self.ledger.note(running.chain.key, self.clock(), {"started": running.started, **shown})
 
     def restart(self, running: Running, report: Mapping[str, Any], price: float) -> None:
         """Opens a new attempt at its first report, after a worker's death; the dead one is charged until it began."""

@@ -9,17 +9,29 @@ from the row's cell, rates, seed and candidate.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sweep.config.axes import Cell
+from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import rung_step
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import CANDIDATE, REPLICA, Chain, Phase
+from sweep.plan.recipe import (
+    CANDIDATE,
+    INTERMEDIATE,
+    PRETRAIN,
+    REPLICA,
+    TARGET,
+    Chain,
+    Phase,
+    scoring_settings,
+)
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.ledger import ELIMINATED, ChainRow
+from sweep.store.records import PhaseRecord
 
 
 def _saved_step(checkpoint: Path) -> int | None:
@@ -151,19 +163,35 @@ class StoreIndex:
 
 
 @dataclass
+class Change:
+    """What a change of the study file makes to be done again."""
+
+    phases: int = 0  # to be trained
+    scores: int = 0  # to be scored, where all weights are there
+    device_seconds: float = 0.0
+
+
+@dataclass
 class StudyStatus:
-    """Status of a study in its results folder: chains done and left, and the phases that these lack."""
+    """Status of a study in its results folder: chains done and left, and what these lack."""
 
     done: int = 0  # chains
     left: int = 0
+    device_seconds: float = 0.0  # that these take: shared phases once, and scores
     scored_alone: int = 0  # of those that are left: all their weights are there
     first: dict[str, int] = field(default_factory=dict)  # kind of phase -> to be trained for the first time
     again: dict[str, int] = field(default_factory=dict)  # kind of phase -> trained before, and their weights released
     wanted_by: list[str] = field(default_factory=list)  # targets whose scores need what is trained again
+    # What has changed in the study file since, such as "target.epochs 3 -> 4".
+    changed: dict[str, Change] = field(default_factory=dict)
 
     def lines(self, folder: object) -> Iterator[str]:
         """Lines of `sweep plan` on a results folder."""
-        yield f"in {folder}: {self.done:,} of {self.done + self.left:,} chains are done"
+        takes = f"; what is left takes about {_device_time(self.device_seconds)}" if self.left else ""
+        yield f"in {folder}: {self.done:,} of {self.done + self.left:,} chains are done{takes}"
+        for what, change in self.changed.items():
+            done = [_many(change.phases, "phase", "trained again"), _many(change.scores, "chain", "scored again")]
+            yield f"  {what}: {' and '.join(filter(None, done))}, {_device_time(change.device_seconds)}"
         if self.first:
             yield f"  to train for the first time: {_counted(self.first)}"
         if self.again:
@@ -175,25 +203,130 @@ class StudyStatus:
             yield f"  to score without training: {self.scored_alone:,} chains, whose weights are kept"
 
 
-def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store) -> StudyStatus:
+def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store, costs: Costs, speed: Speed) -> StudyStatus:
     """Status of a plan, its chains with the rates that they had when they ran; where none has run, those planned."""
-    status, stored, seen = StudyStatus(), StoreIndex(store), set[str]()
+    status, stored, earlier = StudyStatus(), StoreIndex(store), _Earlier(plan, rows, store)
+    seen = set[str]()
     for chain in latest_chains(plan, rows):
         if chain is None or stored.is_over(chain):
             status.done += 1
             continue
         status.left += 1
-        missing = stored.to_train(chain)
+        missing, parts = stored.to_train(chain), costs.parts(chain)
         status.scored_alone += not missing
         for phase in missing:
             record = None if phase.key in seen else store.phase(phase.key)
-            counted = status.first if record is None else status.again
-            if phase.key not in seen:
-                counted[phase.recipe.kind] = counted.get(phase.recipe.kind, 0) + 1
             if record is not None and chain.cell.target not in status.wanted_by:
                 status.wanted_by.append(chain.cell.target)
+            if phase.key in seen:
+                continue
             seen.add(phase.key)
+            seconds = speed.device_seconds(chain.cell.encoder, parts[phase.key])
+            status.device_seconds += seconds
+            why = earlier.why_trained(chain, phase) if record is None else ""
+            if why:
+                change = status.changed.setdefault(why, Change())
+                change.phases += 1
+                change.device_seconds += seconds
+            else:
+                counted = status.first if record is None else status.again
+                counted[phase.recipe.kind] = counted.get(phase.recipe.kind, 0) + 1
+        seconds = speed.device_seconds(chain.cell.encoder, parts[chain.score])
+        status.device_seconds += seconds
+        if not missing and (why := earlier.why_scored(chain)):
+            change = status.changed.setdefault(why, Change())
+            change.scores += 1
+            change.device_seconds += seconds
     return status
+
+
+class _Earlier:
+    """What a ledger's chains had where a plan has other phases: what of the study file is another now."""
+
+    def __init__(self, plan: Plan, rows: Sequence[ChainRow], store: Store) -> None:
+        self._plan, self._store = plan, store
+        self._rows = dict[tuple[object, ...], list[ChainRow]]()  # those that a phase of a kind is compared with
+        for row in rows:
+            for kind in (PRETRAIN, INTERMEDIATE, TARGET):
+                self._rows.setdefault(_alike(kind, row.cell, row.seed), []).append(row)
+        self._why = dict[str, tuple[str, ...]]()  # key of a phase -> what is another, what its parents have included
+
+    def why_trained(self, chain: Chain, phase: Phase) -> str:
+        """What makes a phase be trained that an earlier one stood for, as in the study file; "" where none did."""
+        if phase.key not in self._why:
+            before = [*self._why.get(phase.parent or "", ()), *self._why.get(phase.resumes or "", ())]
+            found = self._own(chain, phase)
+            self._why[phase.key] = () if found is None else tuple(dict.fromkeys([*before, *found]))
+        return " and ".join(self._why[phase.key])
+
+    def _own(self, chain: Chain, phase: Phase) -> Sequence[str] | None:
+        """Differences to the most similar phase that there was in its place; None where there was none."""
+        rows = self._rows.get(_alike(phase.recipe.kind, chain.cell, chain.seed), ())
+        records = [self._store.phase(key) for key in dict.fromkeys(key for row in rows for key in row.phases)]
+        known = [record for record in records if record is not None and record.kind == phase.recipe.kind]
+        differences = (list(_differences(phase, record)) for record in known)
+        return min(differences, key=len, default=None)
+
+    def why_scored(self, chain: Chain) -> str:
+        """What makes weights be scored that were scored before; "" where they never were, or no setting says it."""
+        weights = chain.phases[-1].key if chain.phases else None
+        for row in self._rows.get(_alike(TARGET, chain.cell, chain.seed), ()):
+            record = self._store.score(row.score)
+            if record is not None and record.phase == weights:
+                encoder = self._plan.encoders[chain.cell.encoder].of(chain.seed)
+                now = scoring_settings(self._plan.study, self._plan.tasks[chain.cell.target], encoder)
+                return " and ".join(_changes("scoring", record.settings, _plain(now)))
+        return ""
+
+
+def _alike(kind: str, cell: Cell, seed: int) -> tuple[object, ...]:
+    """Mark of the chains among which a phase of this kind has its like."""
+    if kind == PRETRAIN:
+        return kind, cell.encoder, seed
+    return kind, cell if kind == TARGET else replace(cell, target=""), seed
+
+
+# Fields of a recipe that are no setting of a phase, or say nothing about its weights.
+OTHERS = ("kind", "tasks", "seed", "learning_rate", "data", "languages", "examples", "flops", "precision")
+
+
+def _differences(phase: Phase, record: PhaseRecord) -> Iterator[str]:
+    """What a phase has other than a record of its kind; nothing where its parent or its candidate alone is another."""
+    kind, before, now = phase.recipe.kind, record.recipe, _plain(phase.record())
+    data = zip(phase.recipe.tasks, before.get("data", ()), now["data"], strict=False)
+    found = [f"the data of {task}" for task, old, new in data if old != new]
+    settings = ({name: value for name, value in each.items() if name not in OTHERS} for each in (before, now))
+    found += _changes(kind, *settings)
+    amounts = {} if phase.trunk else {"examples": f"{kind}.examples", "flops": "axes.chain_budget"}
+    for name, place in {"precision": "runtime.precision", **amounts}.items():
+        if name in before and before[name] != now.get(name):
+            found.append(f"{place} {_value(before[name])} -> {_value(now.get(name))}")
+    rate = before.get("learning_rate")
+    if rate is not None and rate not in phase.recipe.rates:
+        found.append(f"{kind}.learning_rate {rate:g} -> {', '.join(f'{each:g}' for each in phase.recipe.rates)}")
+    if not found and (record.parent, rate) == (phase.parent, phase.learning_rate):
+        found.append("another version of the encoder or of sweep")
+    yield from found
+
+
+def _changes(place: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Settings below a place of the study file that are other than before; those that both have."""
+    for name, old in before.items():
+        new = now.get(name, old)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _changes(f"{place}.{name}", old, new)
+        elif old != new:
+            yield f"{place}.{name} {_value(old)} -> {_value(new)}"
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as a record has them."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def latest_chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None]:
@@ -203,15 +336,23 @@ def latest_chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None
     """
     candidates = {(row.cell.name, row.candidate): row for row in rows if row.role == CANDIDATE}  # the latest of each
     winners = {row.cell.name: row for row in rows if row.selected and row.role == CANDIDATE}
-    for chain in plan.planned_chains():
-        row = candidates.get((chain.cell.name, chain.candidate))
-        row = winners.get(chain.cell.name, row) if chain.role == REPLICA else row
-        if row is None or row.rates.keys() != chain.rates.keys():
-            yield chain
-        elif row.state == ELIMINATED:
-            yield None
-        else:
-            yield plan.chain(chain.cell, row.rates, chain.seed, row.candidate, chain.role)
+    for planned in plan.planned_chains():
+        row = candidates.get((planned.cell.name, planned.candidate))
+        row = winners.get(planned.cell.name, row) if planned.role == REPLICA else row
+        if row is None or not _are_proposed(plan, planned.cell, row):
+            yield planned
+            continue
+        chain = plan.chain(planned.cell, row.rates, planned.seed, row.candidate, planned.role)
+        yield None if row.state == ELIMINATED and row.key == chain.key else chain
+
+
+def _device_time(seconds: float) -> str:
+    """Device-seconds, or device-hours from six minutes on."""
+    return f"{seconds:,.0f} device-seconds" if seconds < 360 else f"{seconds / 3600:,.1f} device-hours"
+
+
+def _many(count: int, what: str, done: str) -> str:
+    return f"{count:,} {what}{'s are' if count > 1 else ' is'} {done}" if count else ""
 
 
 def _counted(phases: dict[str, int]) -> str:

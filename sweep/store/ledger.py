@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from sweep.config.axes import Cell, cell_columns
 from sweep.config.load import parse
@@ -27,6 +28,7 @@ from sweep.plan.recipe import REPLICA, Chain
 from sweep.store import paths
 
 COPIES = 20  # attempts to copy it while a run writes
+DRIVER = ""  # name under which the driver says what it does, beside the keys of running chains
 
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 COLLAPSED = "collapsed"  # ended at a phase that learned nothing: a result, and never tried again
@@ -50,6 +52,7 @@ create table if not exists attempts (
     primary key (chain, attempt));
 create index if not exists open_attempts on attempts (settled) where settled = 0;
 create table if not exists facts (name text primary key, value text not null);
+create table if not exists latest (name text primary key, time real not null, value text not null);
 """.format(columns=", ".join(f"{name} text not null" for name in cell_columns()))
 
 
@@ -189,11 +192,21 @@ class Ledger:
         if settled and self._settled is not None:
             ((flops, device_seconds),) = settled
             self._settled = (self._settled[0] + flops, self._settled[1] + device_seconds)
+        self._rows("delete from latest where name = ?", (chain,))
         self._rows(f"update chains set changed = {_NOW} where key = ?", (chain,))
+
+    def note(self, name: str, now: float, value: Mapping[str, Any]) -> None:
+        """Keeps the latest of a running chain, or of the DRIVER, for whoever asks meanwhile: plain data."""
+        self._rows("insert or replace into latest (name, time, value) values (?, ?, ?)", (name, now, json.dumps(value)))
+
+    def latest(self) -> dict[str, tuple[float, dict[str, Any]]]:
+        """Name -> time and content of what `note` kept; a chain that has ended has none."""
+        return {str(name): (float(at), json.loads(text)) for name, at, text in self._rows("select * from latest")}
 
     def settle_all(self, ended: float) -> None:
         """Closes the attempts of an earlier run, at start: none of them is running any more."""
         self._rows("update attempts set settled = 1, ended = coalesce(ended, ?) where settled = 0", (ended,))
+        self._rows("delete from latest")
         self._rows(f"update chains set state = ?, changed = {_NOW} where state = ?", (STOPPED, RUNNING))
         self._settled = None
 
