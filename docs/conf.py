@@ -15,6 +15,7 @@ html_static_path = ["_static"]
 html_css_files = ["sweep.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 highlight_language = "text"
 pygments_style = "friendly"
 pygments_dark_style = "native"
