@@ -37,6 +37,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from sweep.errors import StoreError, StudyError, nearest
@@ -67,9 +68,7 @@ def load_encoder(
     config, where = load_configuration(source, revision), f"encoder {source!r}"
     _set_dropout(config, dropout, where)
     if weights is not None:
-        encoder = _from_configuration(config, where)
-        load_weights(encoder, weights)
-        return encoder
+        return _with_weights(config, where, weights)
     try:
         hub_logging.disable_progress_bar()
         # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
@@ -156,15 +155,23 @@ def _check_file(path: Path) -> None:
 
 
 def random_encoder(
-    config: Mapping[str, Any], vocab_size: int, pad_id: int, seed: int, dropout: float | None = None
+    config: Mapping[str, Any],
+    vocab_size: int,
+    pad_id: int,
+    seed: int,
+    dropout: float | None = None,
+    weights: Path | None = None,
 ) -> PreTrainedModel:
     """Encoder with random weights from a configuration with `model_type`; a function of (config, seed).
 
-    Raises StudyError for an unknown model type or a shape that its model refuses.
+    With `weights` (a safetensors file of a finished phase) it has those. Raises StudyError for an unknown model type or
+    a shape that its model refuses, StoreError where the weights do not fit it.
     """
     complete = configuration(config, vocab_size, pad_id)
     where = f"encoder of type {complete.model_type!r}"
     _set_dropout(complete, dropout, where)
+    if weights is not None:
+        return _with_weights(complete, where, weights)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return _from_configuration(complete, where)
@@ -255,6 +262,14 @@ def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel
         return _checked(auto_model.from_config(config, **options))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise _mistake(where, _first_words(error)) from error
+
+
+def _with_weights(config: PreTrainedConfig, where: str, weights: Path) -> PreTrainedModel:
+    """Encoder with the weights of a file; none are drawn before, which for XLM-R base takes seconds."""
+    with no_init_weights():
+        encoder = _from_configuration(config, where)
+    load_weights(encoder, weights)
+    return encoder
 
 
 def _first_words(error: Exception) -> str:

@@ -254,9 +254,7 @@ def _model(
         encoder = load_encoder(source.location, source.revision, weights, dropout)
     else:
         config = json.loads(source.config or "{}")
-        encoder = random_encoder(config, len(tokenizer), tokenizer.pad_token_id, seed, dropout)
-        if weights is not None:
-            load_weights(encoder, weights)
+        encoder = random_encoder(config, len(tokenizer), tokenizer.pad_token_id, seed, dropout, weights)
     heads = {task.name: replace(task.family.head(task.labels), mask_id=tokenizer.mask_token_id) for task in tasks}
     pooling = cast(Literal["mean", "cls"], source.pooling)
     model = MultiTaskModel(

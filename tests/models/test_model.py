@@ -303,10 +303,13 @@ def test_weights_travel_in_safetensors(kind, tmp_path):
     save_file(cpu_weights(source.encoder), tmp_path / "encoder.safetensors")
     load_weights(fresh.encoder, tmp_path / "encoder.safetensors")
     loaded = load_encoder(str(tmp_path / "base"), weights=tmp_path / "encoder.safetensors")
-    for encoder in (fresh.encoder, loaded):
-        assert all(
-            torch.equal(tensor, encoder.state_dict()[name]) for name, tensor in cpu_weights(source.encoder).items()
-        )
+    drawn = random_encoder(SHAPES[kind], VOCABULARY, PAD, 3, weights=tmp_path / "encoder.safetensors")
+    whole = {**dict(source.encoder.named_parameters()), **dict(source.encoder.named_buffers())}
+    for encoder in (fresh.encoder, loaded, drawn):
+        own = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
+        assert own.keys() == whole.keys()
+        assert all(torch.equal(tensor, own[name]) for name, tensor in whole.items())
+        assert all(parameter.requires_grad for parameter in encoder.parameters())
 
 
 @pytest.mark.parametrize("kind", SHAPES)
