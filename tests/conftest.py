@@ -46,6 +46,7 @@ SLOW = (
     *("report/test_terminal.py", "run/test_worker_environment.py", "test_fingerprint.py", "test_imports.py"),
     *("config/test_study_fuzz.py", "test_cli.py", "plan/test_arms.py", "plan/test_large_plans.py"),
     *("report/test_contrasts.py", "plan/test_flops.py", "store/test_paths.py"),
+    *("docs/test_pages.py", "docs/test_shown_studies.py"),
 )
 
 

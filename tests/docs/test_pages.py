@@ -97,6 +97,11 @@ def test_commands_can_be_parsed():
             assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE), f"{block}: {line}"
 
 
+def test_python_that_is_no_file_stands_on_the_page_whose_blocks_a_test_runs():
+    """See tests/run/test_from_python.py; the files of the page on own tasks are run by tests/tasks/test_own_family.py."""
+    assert {block.page for block in blocks_in("python") if block.name is None} <= {"docs/python.md"}
+
+
 @all_of(blocks_in("json"))
 def test_json_can_be_read(block):
     json.loads(block.text)
