@@ -1,7 +1,8 @@
-"""A study with an axis that the package does not have, in a process of its own. No tests here.
+"""A study with one axis more, in a process of its own. No tests here.
 
-One line more in `Arm` and one in `Axes`, which reads study files; everything that lists cells is then printed as JSON,
-name -> text. Called with a folder to work in.
+Either an axis that the package does not have: one line more in `Arm` and one in `Axes`, which reads study files. Or a
+settings axis. Everything that lists cells is then printed as JSON, name -> text. Called with a folder to work in and
+the name of the axis.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 MODULE = "sweep.config.axes"
-AXIS, VALUES = "adapter", ("plain", "lora")
+NEW, SETTING = "adapter", "intermediate.clip"
+TEXTS = {NEW: ("plain", "lora"), SETTING: ("0.5", "2")}
+SAID = {NEW: ["lora"], SETTING: ["0.5", "2"]}  # values that labels name: the first of the new axis is its default
 LINES = {  # what the new line stands before -> the line
-    "    @property\n    def baseline(self)": f'    {AXIS}: str = "{VALUES[0]}"\n\n',
-    "    seed: Annotated[tuple[": f'    {AXIS}: tuple[Name, ...] = ("{VALUES[0]}",)\n',
+    "    # Settings axes. NOTHING": f'    {NEW}: str = "{TEXTS[NEW][0]}"\n\n',
+    "    seed: Annotated[tuple[": f'    {NEW}: tuple[Name, ...] = ("{TEXTS[NEW][0]}",)\n',
 }
 
 
@@ -47,7 +51,7 @@ def widen() -> None:
     spec.loader.exec_module(sys.modules[MODULE])
 
 
-def reported(folder: Path) -> Iterator[tuple[str, object]]:
+def reported(folder: Path, axis: str) -> Iterator[tuple[str, object]]:
     import cell_tables
 
     from sweep.config.axes import AMOUNTS, Arm
@@ -66,11 +70,12 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
     from sweep.run.tracking import chain_tags, parameters
     from sweep.store import paths
 
-    cell_tables.VALUES[AXIS] = VALUES
-    study = cell_tables.made(folder, ("volume", "source", "target", AXIS))
+    cell_tables.VALUES[axis] = TEXTS[axis]
+    study = cell_tables.made(folder, ("volume", "source", "target", axis))
     found = cell_tables.read(study)
     cell_tables.hold(found)
-    assert len(found.chains) == 2**4 + 2 * 2, "both volumes, sources, targets and new values, and their baselines"
+    baselines = 2 * (2 if axis == NEW else 1)  # a setting of the intermediate phase says nothing without one
+    assert len(found.chains) == 2**4 + baselines, "both volumes, sources, targets and new values, and their baselines"
     page.save(found, folder)
     for name in ("scores", "groups", "retention"):
         yield f"{name}.csv", (folder / f"{name}.csv").read_text()
@@ -105,40 +110,44 @@ def reported(folder: Path) -> Iterator[tuple[str, object]]:
         yield f"figure of {name}", figures.svg(figure)
     curves = {line.get_color() for axes in drawn["curves"].axes for line in axes.lines}
     assert curves >= {look["color"] for look in figures.styles_without(styles, *AMOUNTS).values()}
-    one = Arm("tiny", ("nli",), **{AXIS: VALUES[1]})
-    assert one.reference == Arm("tiny", **{AXIS: VALUES[1]})
-    assert replace(one, intermediate=("qa",)).without(AXIS) == Arm("tiny", ("qa",))
+    value: dict[str, Any] = {axis: TEXTS[axis][1]} if axis == NEW else {"settings": ((axis, TEXTS[axis][1]),)}
+    one = Arm("tiny", ("nli",), **value)
+    assert one.reference == Arm("tiny", **(value if axis == NEW else {"settings": ((axis, "-"),)}))
+    assert replace(one, intermediate=("qa",)).without(axis) == Arm("tiny", ("qa",))
 
 
-def planned(folder: Path) -> Iterator[tuple[str, object]]:
+def planned(folder: Path, axis: str) -> Iterator[tuple[str, object]]:
     from small_studies import plan_of, study_file
 
     from sweep.cli import main
     from sweep.plan.order import coverage_order
 
     axes = {"intermediate": ["none", "world/nli", "world/qa"], "target": ["world/topic", "world/retrieval"]}
-    path = study_file(folder, {**axes, AXIS: list(VALUES)})
+    path = study_file(folder, {**axes, axis: list(TEXTS[axis] if axis == NEW else map(float, TEXTS[axis]))})
     plan = plan_of(path)
-    assert len(plan.cells) == len({cell.name for cell in plan.cells}) == 3 * 2 * 2
+    settings = 3 * 2 if axis == NEW else 2 * 2 + 1
+    assert len(plan.cells) == len({cell.name for cell in plan.cells}) == 2 * settings
     chains = list(plan.planned_chains())
     assert len({chain.key for chain in chains}) == len(chains)
-    assert_even([getattr(plan.cells[index], AXIS) for index in coverage_order(plan)])
+    cells = [plan.cells[index] for index in coverage_order(plan)]
+    assert_even([cell.value(axis) for cell in cells if axis == NEW or cell.intermediate], axis)
     yield "names of chains", [chain.name for chain in chains]
     with redirect_stdout(io.StringIO()) as printed:
         assert main(["plan", str(path)]) == 0
     yield "plan", printed.getvalue()
 
 
-def assert_even(values: Sequence[str]) -> None:
-    tried = Counter(dict.fromkeys(VALUES, 0))
+def assert_even(values: Sequence[str], axis: str) -> None:
+    tried = Counter(dict.fromkeys(TEXTS[axis], 0))
     for value in values:
         tried[value] += 1
         assert max(tried.values()) - min(tried.values()) <= 1
 
 
 if __name__ == "__main__":
-    widen()
-    place = Path(sys.argv[1])
+    place, asked = Path(sys.argv[1]), sys.argv[2]
+    if asked == NEW:
+        widen()
     for name in ("report", "plan"):
         (place / name).mkdir()
-    sys.stdout.write(json.dumps(dict([*reported(place / "report"), *planned(place / "plan")])))
+    sys.stdout.write(json.dumps(dict([*reported(place / "report", asked), *planned(place / "plan", asked)])))

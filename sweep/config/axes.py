@@ -374,7 +374,7 @@ class Arm:
 
     def value(self, name: str) -> Any:
         """Value of an axis."""
-        return dict(self.settings)[name] if "." in name else getattr(self, name)
+        return self.text(name) if "." in name else getattr(self, name)
 
     def is_set(self, name: str) -> bool:
         """Whether an axis has another value than its default, and applies to this arm."""
@@ -387,6 +387,8 @@ class Arm:
 
     def text(self, name: str) -> str:
         """Text of an axis' value, as in tables."""
+        if "." in name:
+            return dict(self.settings).get(name, NOTHING)
         axis = AXES[name]
         return NOTHING if axis.of_intermediate and self.baseline else axis.text(getattr(self, name))
 
@@ -478,8 +480,9 @@ class Cell(Arm):
 
 
 def settings_axes(names: Iterable[Any]) -> tuple[str, ...]:
-    """Names of settings axes among the columns of a table."""
-    return tuple(name for name in map(str, names) if phase_of(name) in PHASES and name != phase_of(name))
+    """Names of settings axes among the columns of a table, those before the columns of single runs."""
+    of_arms = itertools.takewhile(lambda name: name not in ("seed", "candidate"), map(str, names))
+    return tuple(name for name in of_arms if phase_of(name) in PHASES and name != phase_of(name))
 
 
 def arm_columns(names: Iterable[Any] = ()) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sweep.config.axes import Arm, Cell
-from sweep.config.phases import Phases, Text
+from sweep.config.axes import Arm, Cell, phase_of
+from sweep.config.phases import PHASES, Phases, Text
 from sweep.config.study import Study
 from sweep.data.columns import PartedSource
 from sweep.errors import StudyError, nearest
@@ -23,7 +23,7 @@ from sweep.plan.data_facts import overlaps, shared_rows, task_data
 from sweep.plan.facts import Facts
 from sweep.plan.languages import group_flags, source_flags
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import INTERMEDIATE, PRETRAIN
+from sweep.plan.recipe import INTERMEDIATE, PRETRAIN, TARGET
 from sweep.tasks.task import Task
 
 # -- mistakes in the study file ----------------------------------------------------------------------------------------
@@ -50,14 +50,21 @@ def check_splits(tasks: Mapping[str, Task]) -> None:
 
 def check_mixing(study: Study, tasks: Mapping[str, Task], path: object) -> None:
     """Checks sampling ratios (of mixed tasks, 1 together at most) and settings of raw text. Raises StudyError."""
-    if study.pretrain is not None:
-        _check_text(study.pretrain.text, [tasks[study.pretrain.task]], f"{path}: pretrain.text")
-    if study.target is not None:
-        _check_text(study.target.text, [], f"{path}: target.text")
-    if study.intermediate is not None:
-        used = dict.fromkeys(name for names in study.axes.intermediate for name in names)
-        _check_text(study.intermediate.text, [tasks[name] for name in used], f"{path}: intermediate.text")
-        _check_ratios(study.intermediate.sampling.ratios, study.axes.intermediate, f"{path}: intermediate")
+    used = dict.fromkeys(name for names in study.axes.intermediate for name in names)
+    read = {"pretrain": [study.pretrain.task] if study.pretrain is not None else [], "intermediate": used, "target": []}
+    for phase, names in read.items():
+        for settings in study.variants(phase):
+            where = f"{path}: {_stated(study, f'{phase}.text')}"
+            _check_text(settings.text, [tasks[name] for name in names], where)
+    for settings in study.variants("intermediate"):
+        where = f"{path}: {_stated(study, 'intermediate.sampling.ratios')}"
+        _check_ratios(settings.sampling.ratios, study.axes.intermediate, where)
+
+
+def _stated(study: Study, key: str) -> str:
+    """Place where a study states a key of a phase: under its axis, or in the phase's section."""
+    axes = (path for path in study.axes.settings if f"{path}.".startswith(f"{key}.") or key.startswith(f"{path}."))
+    return next((f"axes.{path}" for path in axes), key)
 
 
 def _check_ratios(ratios: Mapping[str, float], phases: Sequence[tuple[str, ...]], where: str) -> None:
@@ -67,15 +74,15 @@ def _check_ratios(ratios: Mapping[str, float], phases: Sequence[tuple[str, ...]]
         if name not in known:
             expected = f"one of {', '.join(known)}" if known else "an intermediate of several tasks"
             problem = f"{name!r}, which no phase mixes with another task"
-            raise StudyError(f"{where}.sampling.ratios", problem, f"{expected} is expected", nearest(name, known))
+            raise StudyError(where, problem, f"{expected} is expected", nearest(name, known))
     for names in mixed:
         total, free = sum(ratios.get(name, 0.0) for name in names), [name for name in names if name not in ratios]
         problem = f"{total:g} for {'+'.join(names)}"
         if not free and abs(total - 1) > 1e-6:
-            raise StudyError(f"{where}.sampling.ratios", f"{problem}, each with a ratio", "1 together is expected")
+            raise StudyError(where, f"{problem}, each with a ratio", "1 together is expected")
         if free and total > 1 - 1e-6:
             problem += f", which leaves nothing for {', '.join(free)}"
-            raise StudyError(f"{where}.sampling.ratios", problem, "less than 1 together is expected")
+            raise StudyError(where, problem, "less than 1 together is expected")
 
 
 def _check_text(text: Text, tasks: Sequence[Task], where: str) -> None:
@@ -88,6 +95,14 @@ def _check_text(text: Text, tasks: Sequence[Task], where: str) -> None:
                 problem = f"the language {language!r}, in which {task.name} has no text"
                 expected = f"one of {', '.join(task.trained_in)} is expected"
                 raise StudyError(f"{where}.languages[{index}]", problem, expected, nearest(language, task.trained_in))
+
+
+def check_target_axes(study: Study, tasks: Mapping[str, Task], path: object) -> None:
+    """Checks that settings axes of the target phase have a target that is trained. Raises StudyError."""
+    if not any(tasks[name].trained_in for name in study.axes.target):
+        for axis in (axis for axis in study.axes.settings if phase_of(axis) == TARGET):
+            problem = "an axis of the target phase, which no target of this study has"
+            raise StudyError(f"{path}: axes.{axis}", problem, "a target with training data is expected")
 
 
 def check_scored_layers(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
@@ -212,27 +227,22 @@ def _idle_overrides(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
 
 def _length_flags(study: Study, encoders: Mapping[str, EncoderSource]) -> Iterator[str]:
     """Lengths that an encoder does not take: its sequences are cut to what it takes."""
-    asked: dict[str, int | None] = {}
-    for kind, settings in (
-        ("pretrain", study.pretrain),
-        ("intermediate", study.intermediate),
-        ("target", study.target),
-    ):
-        if settings is not None:
-            asked[f"{kind}.max_length"] = settings.max_length
+    asked: dict[tuple[str, int | None], None] = {}
+    for kind, settings in ((phase, settings) for phase in PHASES for settings in study.variants(phase)):
+        asked[_stated(study, f"{kind}.max_length"), settings.max_length] = None
         for name, changes in settings.overrides.items() if isinstance(settings, Phases) else ():
-            asked[f"{kind}.overrides.{name}.max_length"] = changes.get("max_length")
-    for place, length in asked.items():
+            asked[f"{kind}.overrides.{name}.max_length", changes.get("max_length")] = None
+    for place, length in asked:
         for name, source in encoders.items():
             if length is not None and length > (longest := source.shape.max_length):
                 yield f"{place}: {length} tokens, of which {name} takes {longest} and the rest is cut; write {longest}"
 
 
 def _trunk_flags(study: Study) -> Iterator[str]:
-    settings = study.intermediate
-    if settings is None or len(study.axes.volume) == 1 or study.axes.chain_budget is not None:
+    if len(study.axes.volume) == 1 or study.axes.chain_budget is not None:
         return
-    for tasks in study.axes.intermediate:
+    variants = [settings for settings in study.variants("intermediate") if isinstance(settings, Phases)]
+    for settings, tasks in itertools.product(variants, study.axes.intermediate):
         chosen = settings.of(tasks)
         if chosen.schedule != "wsd" or not tasks:
             continue
@@ -252,7 +262,7 @@ def budget_flags(study: Study) -> Iterator[str]:
         f"chain budgets: {shares}; a chain that trains only one of them gives it all, so all chains of a budget train"
         " with as many FLOPs; pretraining, dev evaluations and scoring are not counted"
     )
-    if len(study.axes.volume) > 1 and study.intermediate is not None and study.intermediate.schedule == "wsd":
+    if len(study.axes.volume) > 1 and any(one.schedule == "wsd" for one in study.variants("intermediate")):
         yield "volumes share no steps: with chain budgets, those of one volume do"
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.config.axes import Cell
+from sweep.config.phases import Phases
 from sweep.config.study import Study
 from sweep.errors import StudyError
 from sweep.plan.plan import Plan
@@ -69,10 +70,11 @@ def rung_step(steps: int, evaluations: int, rung: float) -> int:
 def check_rungs(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
     """Checks that every target phase has a dev score at each rung. Raises StudyError."""
     halving, where = study.tuning.halving, f"{path}: tuning.halving"
-    if halving is None or study.target is None:
+    if halving is None:
         return
-    for name in (name for name in study.axes.target if tasks[name].trained_in):
-        settings = study.target.of((name,))
+    variants = [settings for settings in study.variants("target") if isinstance(settings, Phases)]
+    trained = [name for name in study.axes.target if tasks[name].trained_in]
+    for settings, name in ((one.of((name,)), name) for one in variants for name in trained):
         if settings.schedule == "wsd":
             problem = f"the schedule wsd, whose decay alone is scored on dev (target {name})"
             raise StudyError(where, problem, "another schedule of the target phase, or no 'halving', is expected")

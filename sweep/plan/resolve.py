@@ -26,6 +26,7 @@ from sweep.plan.checks import (
     check_scored_layers,
     check_settings,
     check_splits,
+    check_target_axes,
     plan_flags,
     volume_flags,
 )
@@ -82,7 +83,8 @@ def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
                 encoders[name] = _encoder(study, path, index, rows, tasks)
     named = Named(study, path, tasks, rows, encoders)
     if not mistakes:
-        for check_tasks in (check_groups, check_sources, check_mixing, check_scored_layers, check_rungs):
+        checks = (check_groups, check_sources, check_mixing, check_target_axes, check_scored_layers, check_rungs)
+        for check_tasks in checks:
             with mistakes.collect():
                 check_tasks(study, tasks, path)
     return named
@@ -263,7 +265,7 @@ def informed(plan: Plan, facts: Facts) -> Plan:
     """
     asked = dataclasses.replace(plan, cells=_cells(plan.study, plan.tasks), counted=counted_examples(plan, facts))
     cells = tuple(dict.fromkeys(map(asked.shown, asked.cells)))
-    flags = (*plan_flags(asked, facts), *volume_flags(asked))
+    flags = tuple(dict.fromkeys((*plan_flags(asked, facts), *volume_flags(asked))))
     return dataclasses.replace(asked, cells=cells, flags=flags, overlaps=overlaps(plan, facts))
 
 

@@ -323,7 +323,7 @@ def _row(row: sqlite3.Row) -> ChainRow:
     values.update(
         rates=json.loads(row["rates"]), phases=tuple(json.loads(row["phases"])), selected=bool(row["selected"])
     )
-    return ChainRow(cell=Cell.of({**dict(row), **dict(json.loads(row["settings"]))}), **values)
+    return ChainRow(cell=Cell.of({**dict(json.loads(row["settings"])), **dict(row)}), **values)
 
 
 @dataclass(frozen=True)

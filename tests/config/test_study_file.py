@@ -104,6 +104,52 @@ MISTAKES = [
         ["encoders.a.random_init", "'model_type'"],
     ),
     ("budget: 2", "encoders: {a: {random_init: {model_type: bert, x: .inf}}}\nbudget: 2", ["value.x is inf"]),
+    ("seed: [1, 2]", "seed: [1], targt.clip: [1]", ["axes.targt.clip: found the unknown phase", "mean 'target.clip'"]),
+    ("seed: [1, 2]", "seed: [1], target.clp: [1]", ["axes.target.clp: found the unknown key", "mean 'target.clip'"]),
+    ("seed: [1, 2]", "seed: [1], target.overrides: [1]", ["unknown key 'overrides'", "one of learning_rate, batch"]),
+    ("seed: [1, 2]", "seed: [1], target.sampling.bye: [1]", ["key 'sampling.bye'", "mean 'target.sampling.by'"]),
+    ("seed: [1, 2]", "seed: [1], target.learning_rate.log: [1]", ["unknown key 'learning_rate.log'"]),
+    ("seed: [1, 2]", "seed: [1], target.clip: 1", ["axes.target.clip: found 1", "a list"]),
+    ("seed: [1, 2]", "seed: [1], target.clip: []", ["axes.target.clip: found an empty list", "at least one value"]),
+    ("seed: [1, 2]", "seed: [1], target.clip: [1, -1]", ["axes.target.clip[1]: found -1", "a number above 0"]),
+    ("seed: [1, 2]", "seed: [1], target.clip: [.inf]", ["axes.target.clip[0]: found inf", "a finite number"]),
+    ("seed: [1, 2]", "seed: [1], target.decay: [0.01, 1e-2]", ["axes.target.decay", "0.01 occurs twice"]),
+    ("seed: [1, 2]", "seed: [1], target.warmup: [0.1, {share: 0.1}]", ["axes.target.warmup", "share=0.1 occurs twice"]),
+    ("seed: [1, 2]", "seed: [1], target.warmup: [{step: 1}]", ["target.warmup[0].step", "did you mean 'steps'"]),
+    ("seed: [1, 2]", "seed: [1], target.select: [bets]", ["axes.target.select[0]: found 'bets'", "mean 'best'"]),
+    ("seed: [1, 2]", "seed: [1], target.schedule: [linear, wsd]", ["axes.target.schedule: found target.schedule wsd"]),
+    (
+        "seed: [1, 2]",
+        "seed: [1], target.warmup: [0.1, {steps: 3}], target.schedule: [linear, wsd]",
+        ["axes.target.warmup: found target.schedule wsd with target.warmup 0.1", "a warm-up in steps is expected"],
+    ),
+    ("seed: [1, 2]", "seed: [1], pretrain.clip: [1]", ["axes.pretrain.clip", "the pretrain phase, which this study"]),
+    ("none, nli, [nli, pos]]", "none], intermediate.clip: [1]", ["axes.intermediate.clip", "an intermediate task"]),
+    (
+        "seed: [1, 2]",
+        "seed: [1], target.epochs: [1]",
+        ["target.overrides.topic.steps: found a value beside axes.target"],
+    ),
+    (
+        "seed: [1, 2]",
+        "seed: [1], intermediate.epochs: [1], intermediate.steps: [1]",
+        ["axes.intermediate.steps: found an axis beside intermediate.epochs, which sets the same"],
+    ),
+    (
+        "seed: [1, 2]",
+        "seed: [1], intermediate.learning_rate: [1e-4]",
+        ["axes.intermediate.learning_rate: found an axis of what intermediate.learning_rate tunes"],
+    ),
+    (
+        "seed: [1, 2]",
+        "seed: [1], target.learning_rate: [{log: [1e-5, 1e-3], points: 3}]",
+        ["axes.target.learning_rate[0]: found {'log'", "one value is expected"],
+    ),
+    (
+        "seed: [1, 2]",
+        "seed: [1], chain_budget: {flops: [1e15]}, intermediate.epochs: [1]",
+        ["axes.intermediate.epochs: found a length", "axes.chain_budget says how long this phase is"],
+    ),
     (GOOD, "- a list", ["study.yaml: found ['a list']"]),
     (GOOD, "", ["study.yaml: found nothing", "a mapping"]),
 ]
@@ -177,3 +223,30 @@ def test_a_second_mistake_is_announced():
     text = GOOD.replace("batch_tokens: 100", "batch_tokens: -1")
     with pytest.raises(SweepError, match="1 more after this one"):
         parse(text, "study.yaml")
+
+
+def test_mistakes_of_all_axes_are_said_at_once():
+    axes = "seed: [1, 1], targt.clip: [1], target.clip: [-1, x], intermediate.sampling.by: [even, odd]"
+    with pytest.raises(SweepError) as raised:
+        parse(GOOD.replace("seed: [1, 2]", axes), "study.yaml")
+    places = {line.where for line in (raised.value, *raised.value.further)}
+    assert places == {
+        f"study.yaml: axes.{place}"
+        for place in (
+            "seed", "targt.clip", "target.clip[0]", "target.clip[1]", "intermediate.sampling.by[0]",
+            "intermediate.sampling.by[1]",
+        )
+    }  # fmt: skip
+
+
+def test_an_axis_of_a_setting_has_its_values_as_tables_write_them():
+    axes = (
+        "seed: [1], target.dropout: [null, 0.10], target.warmup: [0, {steps: 9}], target.clip: [1.0, 1e-5, 1234567.5]"
+    )
+    study = parse(GOOD.replace("seed: [1, 2]", axes), "study.yaml")
+    texts = [study.axes.values(path) for path in ("target.dropout", "target.warmup", "target.clip")]
+    assert texts == [("absent", "0.1"), ("0", "steps=9"), ("1", "1e-05", "1234567.5")]
+    assert study.axes.changes((("target.warmup", "steps=9"), ("target.dropout", "absent")), "target") == {
+        "warmup": {"steps": 9},
+        "dropout": None,
+    }

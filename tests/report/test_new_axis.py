@@ -1,4 +1,4 @@
-"""Facts about axes: a new one is a field of `Arm`, and everything that lists cells shows it."""
+"""Facts about axes: everything that lists cells shows them, a new field of `Arm` as well as a key of a phase."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ LABELS = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", params=new_axis.TEXTS)
+def axis(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def shown(axis: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What a study shows whose axes are those of the package and one more."""
     script, folder = Path(new_axis.__file__), tmp_path_factory.mktemp("axis")
     paths = os.pathsep.join([str(script.parent), str(script.parent.parent)])
     process = subprocess.run(
-        [sys.executable, script, folder], capture_output=True, text=True, check=False,
+        [sys.executable, script, folder, axis], capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
@@ -38,16 +44,17 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-def test_a_new_axis_has_its_column_with_its_values_in(name, shown):
+def test_an_axis_has_its_column_with_its_values_in(name, axis, shown):
     text = str(shown[name])
-    assert new_axis.AXIS in text
-    assert all(value in text for value in new_axis.VALUES)
+    assert axis in text
+    assert all(value in text for value in new_axis.TEXTS[axis])
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_a_new_axis_is_said_where_it_says_something_in(name, shown):
+def test_an_axis_is_said_where_it_says_something_in(name, axis, shown):
     text = str(shown[name])
-    assert f"{new_axis.AXIS} lora" in text or f"{new_axis.AXIS}-lora" in text
+    for value in new_axis.SAID[axis]:
+        assert f"{axis} {value}" in text or f"{axis}-{value}" in text
     assert "plain" not in text
 
 
