@@ -98,7 +98,7 @@ def test_commands_can_be_parsed():
 
 
 def test_python_that_is_no_file_stands_on_the_page_whose_blocks_a_test_runs():
-    """See tests/run/test_from_python.py; the files of the page on own tasks are run by tests/tasks/test_own_family.py."""
+    """See tests/run/test_from_python.py; files of the page on own tasks are run by tests/tasks/test_own_family.py."""
     assert {block.page for block in blocks_in("python") if block.name is None} <= {"docs/python.md"}
 
 
@@ -126,3 +126,10 @@ def test_every_family_has_a_complete_study():
 def test_every_format_of_files_is_shown():
     shown = "\n".join(block.text for block in YAML_BLOCKS)
     assert {form for form in ALL_READERS if not re.search(rf"format: {form}\b", shown)} == set()
+
+
+def test_messages_that_are_explained_are_in_the_program():
+    """In the tables of the page; where the program fills in something, the page has three dots."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "sweep").rglob("*.py"))
+    for message in re.findall(r"^\| `(.+?)` \|", PAGES["docs/messages.md"].read_text(encoding="utf-8"), re.MULTILINE):
+        assert all(part in source for part in re.split(r"\s*\.\.\.,?\s*", message)), message
