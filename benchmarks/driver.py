@@ -189,7 +189,7 @@ def _idle(config: dict[str, Any], plan: Plan, store: Store, mark: str, seconds: 
 
     started = time.time()
     cell = plan.cells[config["cell"]]
-    chain = plan.chain(cell, config["rates"], config["seed"], config["candidate"], config["role"])
+    chain = plan.chain(cell, config["hyperparameters"], config["seed"], config["candidate"], config["role"])
     store.check(mark)
     report: dict[str, Any] = {"started": started, "flops": 1.0, "phase": "target", "key": ""}
     report |= {"device_seconds": 0.0, "step": 1, "steps": 2, "loss": 0.5}

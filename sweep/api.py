@@ -212,7 +212,7 @@ class Study:
         `on_event` is called with a `sweep.Progress` for every step of work.
 
         Returns its rows of `Results.scores`; one row, without language and value, where it collapsed before its target
-        phase. Raises SweepError for mistakes: where no chain has that name, or several have, where its learning rates
+        phase. Raises SweepError for mistakes: where no chain has that name, or several have, where its hyperparameters
         depend on scores that are not there yet, and where budget or deadline end before it does. Whatever else the
         chain's code or `on_event` raises arrives unchanged.
         """
@@ -297,25 +297,26 @@ class StudyPlan:
         """Frame with one row per chain: candidates of a cell, then its winner with the other seeds.
 
         Columns: name (for `run_chain`); encoder, intermediate, volume, source, chain_budget, target; seed, candidate,
-        role (candidate or replica); lr.<kind> of each kind of phase (NaN: without one); flops (alone, its scoring
-        included), flops_new (of what no row above has); phases (keys in order, a tuple), chain (key). Learning rates
-        that dev scores will choose are those that are planned as long as none is known.
+        role (candidate or replica); lr.<kind> of each kind of phase (NaN: without one), <kind>.<key> of each further
+        number that is tuned; flops (alone, its scoring included), flops_new (of what no row above has); phases (keys in
+        order, a tuple), chain (key). What dev scores will choose is as it is planned as long as none is known.
         """
         import pandas as pd
 
-        from sweep.plan.recipe import INTERMEDIATE, PRETRAIN, TARGET
+        from sweep.plan.recipe import INTERMEDIATE, PRETRAIN, TARGET, in_columns
 
-        has = {kind for cell in self.plan.cells for kind in self.plan.grid(cell)}
-        kinds = [kind for kind in (PRETRAIN, INTERMEDIATE, TARGET) if kind in has]
+        names = {name for cell in self.plan.cells for name in self.plan.grid(cell)}
+        kinds = [kind for kind in (PRETRAIN, INTERMEDIATE, TARGET) if kind in names]
+        unknown = dict.fromkeys([*kinds, *sorted(names - set(kinds))], float("nan"))
         rows, seen = [], set[str]()
         for chain in self.plan.planned_chains():
             parts = self.costs.parts(chain)
             cost = {"flops": sum(parts.values()), "flops_new": sum(parts[key] for key in parts.keys() - seen)}
             seen |= parts.keys()
             own = {name: getattr(chain, name) for name in ("seed", "candidate", "role")}
-            rates = {f"lr.{kind}": chain.rates.get(kind, float("nan")) for kind in kinds}
+            tuned = in_columns({**unknown, **chain.hyperparameters})
             keys = {"phases": tuple(phase.key for phase in chain.phases), "chain": chain.key}
-            rows.append({"name": self.plan.chain_name(chain), **chain.cell.columns(), **own, **rates, **cost, **keys})
+            rows.append({"name": self.plan.chain_name(chain), **chain.cell.columns(), **own, **tuned, **cost, **keys})
         return pd.DataFrame(rows)
 
     @cached_property

@@ -15,7 +15,7 @@ from sweep.keys import fingerprint
 from sweep.plan.cost import Costs
 from sweep.plan.facts import NO_FACTS, Reached
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import Chain, Rates
+from sweep.plan.recipe import Chain, Hyperparameters
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
 from sweep.store.index import StoreIndex
@@ -100,9 +100,9 @@ class Lab:
         full = {"started": started, **spent, "phase": "", "key": "", **report}
         self.admission.heard(chain.key, full)
 
-    def winners(self) -> dict[str, tuple[int, Rates]]:
+    def winners(self) -> dict[str, tuple[int, Hyperparameters]]:
         rows = [row for row in self.ledger.chains() if row.selected and row.role == "candidate"]
-        return {row.cell.name: (row.candidate, row.rates) for row in rows}
+        return {row.cell.name: (row.candidate, row.hyperparameters) for row in rows}
 
 
 def collapsing(lab: Lab, kind: str, tasks: tuple[str, ...]) -> Lab:

@@ -28,6 +28,7 @@ from pydantic_core import PydanticUndefined
 from sweep import cli
 from sweep.config import values
 from sweep.config.phases import PhaseSettings
+from sweep.config.spaces import TUNED, Space
 from sweep.config.study import Study
 from sweep.report import results
 from sweep.store import paths
@@ -66,8 +67,7 @@ one to name.
 
 # Short notations of YAML, by the function that reads them.
 NOTATIONS: dict[Callable[..., Any], str] = {
-    values.as_grid: "a number, or a mapping (below)",
-    values.as_warmup: "a share from 0 to 1, or {steps: ...}",
+    values.as_warmup: "a share from 0 to 1, or {steps: ...}, or a search space",
     values.as_volume: "a whole number above 0, or `full`",
     values.as_share: "0, 1, 1/k such as 0.5 or 0.25, or `auto`",
     values.as_duration: "a number and " + ", ".join(values.DURATIONS) + ", such as `8h` or `90 min`",
@@ -101,6 +101,8 @@ def models_in(kind: Any) -> Iterator[type[BaseModel]]:
 def values_of(kind: Any, bounds: list[Any] | None = None) -> str:
     """Allowed values of a type in words, such as `list of whole numbers above 0`."""
     bounds = list(bounds or ())
+    if TUNED in bounds:
+        return f"{values_of(kind, [bound for bound in bounds if bound is not TUNED])}, or a search space"
     for bound in bounds:
         if isinstance(bound, BeforeValidator) and bound.func in NOTATIONS:
             return NOTATIONS[bound.func]
@@ -108,7 +110,8 @@ def values_of(kind: Any, bounds: list[Any] | None = None) -> str:
     if origin is Annotated:
         return values_of(inner[0], [*bounds, *_flat(inner[1:])])
     if origin in (Union, UnionType):
-        return " or ".join(values_of(option, bounds) for option in inner if option is not type(None))
+        options = [option for option in inner if option is not type(None) and (option, float in inner) != (int, True)]
+        return " or ".join(values_of(option, bounds) for option in options)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)
     if origin is tuple:
@@ -187,12 +190,14 @@ def study_key(name: str, model: type[BaseModel]) -> str:
         inner = next(models_in(field.annotation))
         place = PHASES if issubclass(inner, PhaseSettings) else _titles()[inner]
         kind = kind.replace("mapping (below)", f"[mapping](#{slug(place)})")
+    kind = kind.replace("search space", f"[search space](#{slug(SPACES)})")
     # A field with an alias stands for keys by names of their own.
     kind = "list of values of the key" if field.alias else kind
     return key_entry(field.alias or name, kind, default_of(field), _one_line(field.description or ""))
 
 
 FIRST, PHASES = "Top level", "Phases: pretrain, intermediate, target"
+SPACES = "Search spaces"
 
 
 @cache
@@ -207,6 +212,7 @@ def _sections() -> dict[str, tuple[type[BaseModel], list[str]]]:
             for inner in models_in(field.annotation):
                 if issubclass(inner, PhaseSettings) and PHASES not in found:
                     found[PHASES] = PhaseSettings, list(PhaseSettings.model_fields)
+                    found[SPACES] = Space, list(Space.model_fields)
                     visit(PhaseSettings, "PHASE.")
                 if inner not in (known for known, _ in found.values()):
                     shown = PhaseSettings.model_fields if issubclass(inner, PhaseSettings) else {}

@@ -19,7 +19,8 @@ from typing import Annotated, Any, Self, get_type_hints
 from pydantic import BeforeValidator, Field, Strict, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from sweep.config.phases import PHASES, PhaseSettings, RateGrid, put
+from sweep.config.phases import PHASES, PhaseSettings, put
+from sweep.config.spaces import is_space
 from sweep.config.values import ONCE, Model, Name, Place, Volume, as_volume, mistake, no_item_twice, values_once
 from sweep.errors import nearest
 from sweep.keys import file_name
@@ -180,13 +181,11 @@ def _keys() -> Iterator[str]:
     for name, key in PhaseSettings.model_fields.items():
         yield name
         inner = key.annotation
-        # The inner keys of what is tuned are no settings.
-        if isinstance(inner, type) and issubclass(inner, Model) and inner is not RateGrid:
+        if isinstance(inner, type) and issubclass(inner, Model):
             yield from (f"{name}.{inside}" for inside in inner.model_fields)
 
 
 KEYS = tuple(_keys())
-SPACE = {"log", "linear", "choices"}  # keys of a search space
 
 
 def phase_of(path: str) -> str:
@@ -234,7 +233,7 @@ def _value_mistakes(path: str, key: str, values: Sequence[object]) -> Iterator[I
             wrong = [error for error in failure.errors() if error["loc"][: len(place)] == place]
             yield from (_moved(error, key, (path, index, *error["loc"][len(place) :])) for error in wrong)
         read.append(repr(section[place[0]]))
-        if isinstance(value, dict) and value.keys() & SPACE:
+        if is_space(value):
             yield mistake((path, index), "one value is expected: what is tuned is said in the phase's own section")
         if BETWEEN in texts[index]:
             yield mistake((path, index), f"a value without '{BETWEEN}' is expected (it separates the names of a cell)")

@@ -20,6 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from sweep import __version__
 from sweep.config.phases import PhaseSettings
+from sweep.config.spaces import TUNED, Space
 from sweep.config.study import Budget, Study
 from sweep.config.values import as_budget
 from sweep.errors import StudyError, nearest
@@ -208,7 +209,15 @@ def _inside(kind: Any, part: str | int) -> Any:
     if (option := _tagged(kind, part)) is not None:
         return option
     model = _model(kind)
-    return model.model_fields[str(part)].annotation if model and part in model.model_fields else kind
+    if model is None or part not in model.model_fields:
+        return kind
+    field = model.model_fields[str(part)]
+    return Space if TUNED in field.metadata or _is_tuned(field.annotation) else field.annotation
+
+
+def _is_tuned(kind: Any) -> bool:
+    """Whether an annotation such as `Annotated[int, TUNED] | None` allows a search space."""
+    return TUNED in getattr(kind, "__metadata__", ()) or any(map(_is_tuned, get_args(kind)))
 
 
 def _tagged(kind: Any, tag: str | int) -> Any:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Strict, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from sweep.config.spaces import TUNED, Space, Tunable
 from sweep.config.values import (
     MOST,
     Count,
-    Model,
     Name,
-    Number,
     Positive,
-    Rate,
     Share,
     Temperature,
-    as_grid,
     as_warmup,
     no_item_twice,
 )
@@ -28,40 +24,7 @@ PHASES = ("pretrain", "intermediate", "target")  # sections of a study file, in 
 LENGTHS = ("epochs", "steps")  # a phase has one of them
 
 
-class RateGrid(Model):
-    """Grid of learning rates, even in the logarithm, so that chains can share prefixes. A number is a grid of one."""
-
-    log: tuple[Number, Number]
-    """Lowest and highest learning rate; the points between are evenly spaced in the logarithm."""
-    points: Annotated[int, Strict(), Field(gt=0, le=1000)]
-    """Number of learning rates on the grid, the two ends included; from 4 on for a range of a factor ten."""
-    first: Number | None = None
-    """Learning rate with which tuning begins, such as a published one. Left out, the middle of the grid."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RateGrid:
-        low, high = self.log
-        if not (0 < low <= high < 10) or (low == high) != (self.points == 1):
-            raise PydanticCustomError("grid", "two rates, the lower first, and at least 2 points are expected")
-        if self.first is not None and not low <= self.first <= high:
-            raise PydanticCustomError("grid", "'first' is expected to lie between the two rates of 'log'")
-        return self
-
-    def values(self) -> tuple[float, ...]:
-        """Learning rates [points], lowest first, rounded to 4 digits so that they read and hash alike everywhere."""
-        low, high = self.log
-        ratios = (index / max(self.points - 1, 1) for index in range(self.points))
-        return tuple(float(f"{low * (high / low) ** ratio:.4g}") for ratio in ratios)
-
-    def beginning(self) -> int:
-        """Index of the rate with which tuning begins: the one nearest to `first`, or the middle."""
-        if self.first is None:
-            return (self.points - 1) // 2
-        away = [abs(math.log(rate / self.first)) for rate in self.values()]
-        return away.index(min(away))
-
-
-class Sampling(Model):
+class Sampling(Tunable):
     """Sampling of tasks in a multi-task phase: p proportional to n, to 1, or to n^(1/temperature).
 
     n is the size of one pass over a task, of `cap` examples at most; the temperature is that of Raffel et al. 2020
@@ -72,9 +35,9 @@ class Sampling(Model):
     by: Literal["proportional", "uniform", "temperature"] = "proportional"
     """Rule by which tasks without a ratio divide the steps: in proportion to their size, alike (`uniform`), or by
     `temperature`, which lies between the two."""
-    temperature: Temperature = 2.0
+    temperature: Annotated[Temperature, TUNED] = 2.0
     """Temperature of the rule `temperature`: 1 is in proportion to size, large values are nearly uniform."""
-    cap: Positive | None = None
+    cap: Annotated[Positive | None, TUNED] = None
     """Largest size, in training examples, that a task counts with, so that a huge one does not fill the phase. Left
     out, sizes count as they are."""
     ratios: dict[Name, Annotated[float, Strict(), Field(gt=0, lt=1)]] = {}
@@ -103,12 +66,12 @@ class Sampling(Model):
         return free / left if free else sum(sizes.values())
 
 
-class Text(Model):
+class Text(Tunable):
     """Raw text in a phase, in many languages of very different size."""
 
     languages: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """Languages of raw text. Left out, all in which the masked task has text."""
-    temperature: Temperature = 1.0
+    temperature: Annotated[Temperature, TUNED] = 1.0
     """Temperature of languages: a language's share of the text is proportional to its size^(1/temperature). Larger
     values give small languages more."""
 
@@ -119,12 +82,12 @@ class Text(Model):
         return value
 
 
-class Warmup(Model):
+class Warmup(Tunable):
     """Warm-up steps of the learning rate. A plain number is a share of the phase's steps."""
 
-    share: Share | None = None
+    share: Annotated[Share, TUNED] | None = None
     """Share of the phase's steps, from 0 to 1."""
-    steps: Count | None = None
+    steps: Annotated[Count, TUNED] | None = None
     """Number of steps; the unit that `schedule: wsd` needs."""
 
     @model_validator(mode="after")
@@ -134,36 +97,40 @@ class Warmup(Model):
         return self
 
 
-class PhaseSettings(Model):
-    """Settings of one training run. Each of them changes weights and is part of the key."""
+class PhaseSettings(Tunable):
+    """Settings of one training run. Each of them changes weights and is part of the key.
 
-    learning_rate: Annotated[RateGrid, BeforeValidator(as_grid, RateGrid | Rate)]
+    Numbers of the training itself may be search spaces; those of its evaluation, and the amount of data, are the same
+    for all candidates of a cell.
+    """
+
+    learning_rate: Annotated[float, Strict(), Field(gt=0, lt=10), TUNED]
     """Peak learning rate of AdamW. A number is used as it is; a grid {log: [5e-6, 5e-5], points: 4} is tuned over.
     Published rates lie about 2e-5 for encoders of base size and below that for large ones."""
-    batch_tokens: Positive
+    batch_tokens: Annotated[Positive, TUNED]
     """Largest batch in subword tokens, padding included, which cost is counted in: 4096 is about 32 sentences of 128
     tokens. Batches that do not fit a device are computed in parts, to the same gradient."""
-    epochs: Annotated[float, Strict(), Field(gt=0, le=1e6)] | None = None
+    epochs: Annotated[float, Strict(), Field(gt=0, le=1e6), TUNED] | None = None
     """Length of the phase in passes over its training data; fractions are allowed. Exactly one of `epochs` and
     `steps`, none under `axes.chain_budget`."""
-    steps: Positive | None = None
+    steps: Annotated[Positive, TUNED] | None = None
     """Length of the phase in optimizer steps."""
-    warmup: Annotated[Warmup, BeforeValidator(as_warmup, Warmup | Share)] = Warmup(share=0.1)
+    warmup: Annotated[Warmup, BeforeValidator(as_warmup, Warmup | Share | Space)] = Warmup(share=0.1)
     """Steps in which the learning rate rises linearly: a share of the steps, or {steps: 100}. Longer ones help where
     training is unstable, as with large encoders."""
     schedule: Literal["linear", "wsd", "constant"] = "linear"
     """Learning rate after the warm-up: linear decay to 0, constant, or `wsd` (warm-up, stable, decay), whose longer
     runs contain the shorter ones, so that several volumes or chain budgets cost little more than the largest."""
-    decay: Share = 0.2
+    decay: Annotated[Share, TUNED] = 0.2
     """Share of the steps in which `wsd` decays to 0; other schedules do not read it."""
-    weight_decay: Annotated[float, Strict(), Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Strict(), Field(ge=0), TUNED] = 0.01
     """Weight decay of AdamW."""
-    clip: Annotated[float, Strict(), Field(gt=0)] = 1.0
+    clip: Annotated[float, Strict(), Field(gt=0), TUNED] = 1.0
     """Largest norm of the gradient; larger ones are scaled down to it."""
-    dropout: Share | None = None
+    dropout: Annotated[Share | None, TUNED] = None
     """Probability of dropout in hidden states, attention and heads. Left out, the encoder's own, 0.1 for most; 0 for
     tiny encoders that underfit."""
-    max_length: Annotated[int, Strict(), Field(ge=8, le=MOST)] | None = None
+    max_length: Annotated[Annotated[int, Strict(), Field(ge=8, le=MOST)] | None, TUNED] = None
     """Largest length of a sequence in subword tokens; what is longer is cut, or divided into windows where a
     question has a long context. Left out, the family's: 128 for sentences and words, 384 for span, 256 for ranking,
     512 for embedding and mining."""
@@ -198,7 +165,8 @@ class PhaseSettings(Model):
     @model_validator(mode="after")
     def _warmup_ends(self) -> PhaseSettings:
         # A short branch of wsd may end before its trunk has warmed up; without one it is a mistake.
-        if self.schedule != "wsd" and self.steps is not None and (self.warmup.steps or 0) > self.steps:
+        steps, warmup = self.possible("steps"), self.possible("warmup.steps")
+        if self.schedule != "wsd" and None not in (*steps, *warmup) and max(warmup) > min(steps):
             raise PydanticCustomError("warmup", "a warm-up no longer than the phase's steps is expected")
         return self
 
@@ -211,7 +179,7 @@ class PhaseSettings(Model):
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """Settings with these values by key, such as `sampling.by`; steps replace epochs. Raises ValidationError."""
-        changed = self.model_dump()
+        changed = self.content()
         for key, value in values.items():
             put(changed, key, value)
             if key in LENGTHS:
@@ -244,9 +212,10 @@ class Phases(PhaseSettings):
 
     def of(self, tasks: tuple[str, ...]) -> PhaseSettings:
         """Settings of a phase on these tasks; overrides hold for a phase on one task. Raises PydanticCustomError."""
-        base = self.model_dump(exclude={"overrides"})
+        base = {name: value for name, value in self.content().items() if name != "overrides"}
         ratios = self.sampling.ratios
-        base["sampling"]["ratios"] = {task: ratios[task] for task in tasks if task in ratios and len(tasks) > 1}
+        own = {task: ratios[task] for task in tasks if task in ratios and len(tasks) > 1}
+        base["sampling"] |= {"ratios": own}
         changes = self.overrides.get(tasks[0], {}) if len(tasks) == 1 else {}
         if any(length in changes for length in LENGTHS):
             base |= dict.fromkeys(LENGTHS)

@@ -143,11 +143,11 @@ class Halving(Model):
 
 
 class Tuning(Model):
-    """Tuning of learning rates: candidates of every cell; the best one alone is run with the other seeds."""
+    """Tuning of the numbers of phases: candidates of every cell; the best one alone is run with the other seeds."""
 
     candidates: Positive = 1
-    """Number of learning rates that are tried in every cell, with the first seed. 1 means no tuning: each grid's
-    first point is taken."""
+    """Number of points of the search spaces that are tried in every cell, with the first seed. 1 means no tuning: the
+    first point of each space is taken."""
     startup: Positive = 4
     """Number of fixed candidates, which may run side by side; later ones come from Optuna, one after another."""
     halving: Halving | None = None
@@ -269,7 +269,7 @@ class Study(Model):
     scoring: Scoring = Scoring()
     """How targets are scored."""
     tuning: Tuning = Tuning()
-    """How learning rates are tuned."""
+    """How the numbers that have search spaces are tuned."""
     report: Reporting = Reporting()
     """What the report shows beyond scores and gains."""
     language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once), ONCE]] = {}
@@ -401,8 +401,8 @@ def _clashes(study: Study, phase: str, path: str, paths: Sequence[str]) -> Itera
         for name in (name for name in changes if _same_setting(name, key)):
             found = f"a value beside axes.{path}, which sets it for every task"
             yield mistake((phase, "overrides", task, name), "one of them is expected", found)
-    if key == "learning_rate" and section.learning_rate.points > 1:
-        yield mistake(("axes", path), "one of them is expected", f"an axis of what {phase}.{key} tunes")
+    for name in (name for name in section.spaces if _same_setting(name, key)):
+        yield mistake(("axes", path), "one of them is expected", f"an axis of what {phase}.{name} tunes")
     if key in LENGTHS and study.axes.chain_budget is not None and phase != "pretrain":
         yield mistake(
             ("axes", path), "another axis is expected: axes.chain_budget says how long this phase is", "a length"

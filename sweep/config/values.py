@@ -87,22 +87,10 @@ SAME = 1e-6  # 0.333333 is a third
 LEAST_SHARE = 1e-3  # of a GPU; Ray counts in 1e-4
 
 
-def as_grid(value: object) -> object:
-    """Grid of one learning rate: 1e-5 -> {log: [1e-5, 1e-5], points: 1}."""
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10:
-        raise PydanticCustomError("rate", "a rate such as 1e-5, or a mapping with 'log' and 'points', is expected")
-    return {"log": [value, value], "points": 1}
-
-
-Rate = Annotated[float, Field(gt=0, lt=10)]
-
-
 def as_warmup(value: object) -> object:
-    """Warm-up as a share of the steps: 0.1 -> {share: 0.1}."""
+    """Warm-up as a share of the steps: 0.1 -> {share: 0.1}; a search space is one of shares."""
     if isinstance(value, dict):
-        return value
+        return {"share": value} if {"log", "linear", "choices"} & value.keys() else value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise PydanticCustomError("warmup", "a share of the steps such as 0.1, or {steps: 100}, is expected")
     return {"share": value}

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sweep.config.axes import Arm, Cell, phase_of
-from sweep.config.phases import PHASES, Phases, Text
+from sweep.config.phases import LENGTHS, PHASES, Phases, PhaseSettings, Text
 from sweep.config.study import Study
 from sweep.data.columns import PartedSource
 from sweep.errors import StudyError, nearest
@@ -23,7 +24,7 @@ from sweep.plan.data_facts import overlaps, shared_rows, task_data
 from sweep.plan.facts import Facts
 from sweep.plan.languages import group_flags, source_flags
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import INTERMEDIATE, PRETRAIN, TARGET
+from sweep.plan.recipe import INTERMEDIATE, LEARNING_RATE, PRETRAIN, TARGET, Recipe
 from sweep.tasks.task import Task
 
 # -- mistakes in the study file ----------------------------------------------------------------------------------------
@@ -151,6 +152,19 @@ def check_chain_budgets(study: Study, path: Path) -> None:
             raise StudyError(f"{path}: {place}", "no length", "exactly one of 'epochs' and 'steps' is expected")
 
 
+def check_tuned(plan: Plan, path: Path) -> None:
+    """Checks that every search space is one of a number that a phase of the study uses. Raises StudyError.
+
+    A grid of learning rates may wait, with its phase, for an axis that needs it.
+    """
+    used = {name for cell in plan.cells for name in plan.grid(cell)}
+    for kind, settings in ((kind, getattr(plan.study, kind)) for kind in (PRETRAIN, INTERMEDIATE, TARGET)):
+        for key in settings.spaces if settings is not None else ():
+            if key != LEARNING_RATE and f"{kind}.{key}" not in used:
+                problem = f"a search space, though no {kind} phase of this study depends on it"
+                raise StudyError(f"{path}: {kind}.{key}", problem, "one number, or nothing, is expected")
+
+
 def check_affordable(plan: Plan, path: Path) -> None:
     """Checks that each chain budget pays one step of each phase of every chain, as planned. Raises StudyError."""
     axis = plan.study.axes.chain_budget
@@ -195,6 +209,7 @@ def plan_flags(plan: Plan, facts: Facts) -> Iterator[str]:
     yield from _idle_overrides(study, tasks)
     yield from _length_flags(study, encoders)
     yield from _trunk_flags(study)
+    yield from _tuning_flags(plan)
     yield from source_flags(study, tasks)
     yield from budget_flags(study)
     yield from group_flags(study, tasks)
@@ -227,15 +242,35 @@ def _idle_overrides(study: Study, tasks: Mapping[str, Task]) -> Iterator[str]:
 
 def _length_flags(study: Study, encoders: Mapping[str, EncoderSource]) -> Iterator[str]:
     """Lengths that an encoder does not take: its sequences are cut to what it takes."""
-    asked: dict[tuple[str, int | None], None] = {}
+    asked: dict[tuple[str, int], None] = {}
     for kind, settings in ((phase, settings) for phase in PHASES for settings in study.variants(phase)):
-        asked[_stated(study, f"{kind}.max_length"), settings.max_length] = None
-        for name, changes in settings.overrides.items() if isinstance(settings, Phases) else ():
-            asked[f"{kind}.overrides.{name}.max_length", changes.get("max_length")] = None
+        asked[_stated(study, f"{kind}.max_length"), _longest(settings)] = None
+        if isinstance(settings, Phases):
+            own = (name for name, changes in settings.overrides.items() if "max_length" in changes)
+            lengths = {name: _longest(settings.of((name,))) for name in own}
+            asked |= {(f"{kind}.overrides.{name}.max_length", length): None for name, length in lengths.items()}
     for place, length in asked:
         for name, source in encoders.items():
-            if length is not None and length > (longest := source.shape.max_length):
+            if length > (longest := source.shape.max_length):
                 yield f"{place}: {length} tokens, of which {name} takes {longest} and the rest is cut; write {longest}"
+
+
+def _longest(settings: PhaseSettings) -> int:
+    """The largest `max_length` that a phase may have; 0 where it has the default of the task's family alone."""
+    return max(filter(None, settings.possible("max_length")), default=0)
+
+
+def _tuning_flags(plan: Plan) -> Iterator[str]:
+    """Notes on phases of one kind that are compared on a target and tuned over different spaces."""
+    spaces: dict[tuple[str, str], dict[Any, Recipe]] = {}
+    for cell in plan.cells:
+        for recipe in plan.recipes(cell):
+            of_kind = spaces.setdefault((recipe.kind, cell.target), {})
+            of_kind.setdefault(tuple(pair for pair in recipe.grid.items() if len(pair[1]) > 1), recipe)
+    different = {kind: [*recipes.values()][:2] for (kind, _), recipes in spaces.items() if len(recipes) > 1}
+    for kind, recipes in different.items():
+        one, other = ("+".join(recipe.tasks) for recipe in recipes)
+        yield f"unequal tuning: {kind} phases have different search spaces, as those on {one} and on {other}"
 
 
 def _trunk_flags(study: Study) -> Iterator[str]:
@@ -248,6 +283,8 @@ def _trunk_flags(study: Study) -> Iterator[str]:
             continue
         if len(tasks) > 1:
             yield f"volumes of {'+'.join(tasks)} share no steps: how its tasks are mixed depends on the volume"
+        elif chosen.spaces.keys() & set(LENGTHS):
+            yield f"volumes of {tasks[0]} share no steps: with tuned lengths, those of one volume do"
         elif chosen.epochs and chosen.epochs > 1:
             yield f"volumes of {tasks[0]} share their first pass alone: epochs is {chosen.epochs:g}"
 

@@ -17,7 +17,7 @@ from sweep.data import Size
 from sweep.models.registry import Shape
 from sweep.plan.halving import TRAINED, planned_end
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import Chain, Phase, Recipe
+from sweep.plan.recipe import TRUNK, Chain, Phase, Recipe
 from sweep.tasks.task import Task
 
 # A backward pass costs two forward passes: one for the gradient of the inputs, one for that of the weights
@@ -74,12 +74,20 @@ class Costs:
     measured: Mapping[tuple[str, str, str], Size] = field(default_factory=dict)
     _memo: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
 
-    def phase(self, cell: Cell, recipe: Recipe, trunk: bool = False) -> float:
-        """FLOPs of training one phase alone, its dev evaluations included; or of the trunk that it has in common."""
-        memo = (cell.encoder, recipe.digest, trunk)
+    def phase(self, cell: Cell, recipe: Recipe) -> float:
+        """FLOPs of training one phase alone, its dev evaluations included."""
+        memo = (cell.encoder, recipe.digest)
         if memo not in self._memo:
-            training = self._training(cell, recipe)
-            self._memo[memo] = training * self._common(recipe) if trunk else training + self._evaluating(cell, recipe)
+            self._memo[memo] = self._training(cell, recipe) + self._evaluating(cell, recipe)
+        return self._memo[memo]
+
+    def _trunk(self, cell: Cell, phase: Phase) -> float:
+        """FLOPs of what longer runs begin with: what lies before the decay, of larger volumes in its first pass."""
+        memo = (cell.encoder, phase.recipe.digest, TRUNK)
+        if memo not in self._memo:
+            passes = 0.0 if phase.same_data else self._passes(phase.recipe)
+            common = min(1 - phase.recipe.settings.decay, 1 / passes if passes else 1.0)
+            self._memo[memo] = self._training(cell, phase.recipe) * common
         return self._memo[memo]
 
     def score(self, cell: Cell) -> float:
@@ -119,7 +127,7 @@ class Costs:
         """key -> FLOPs of everything a chain needs: its phases and its scores."""
         flops, before = {}, 0.0
         for phase in chain.phases:
-            reached = self.phase(chain.cell, phase.recipe, phase.trunk)
+            reached = self._trunk(chain.cell, phase) if phase.trunk else self.phase(chain.cell, phase.recipe)
             flops[phase.key] = max(reached - before, 0.0) if phase.resumes else reached
             before = reached
         flops[chain.score] = self.score(chain.cell)
@@ -156,19 +164,15 @@ class Costs:
             return settings.steps * settings.batch_tokens / (tokens * PADDING) if tokens else 0.0
         return settings.epochs or 0.0
 
-    def _common(self, recipe: Recipe) -> float:
-        """Share of a run that longer ones begin with: what lies before its decay, in its first pass over its data."""
-        if recipe.flops is not None:
-            return 1 - recipe.settings.decay
-        passes = self._passes(recipe)
-        return min(1 - recipe.settings.decay, 1 / passes if passes else 1.0)
-
     def _training(self, cell: Cell, recipe: Recipe) -> float:
         return recipe.flops if recipe.flops is not None else self._of_length(cell, recipe)
 
     def step(self, cell: Cell, recipe: Recipe) -> float:
-        """FLOPs of one optimizer step of a phase."""
-        return self._of_length(cell, replace(recipe, settings=recipe.settings.model_copy(update={"steps": 1})))
+        """FLOPs of one optimizer step of a phase, with the largest batch where that is tuned."""
+        largest = max(recipe.settings.possible("batch_tokens"))
+        return self._of_length(
+            cell, replace(recipe, settings=recipe.settings.at({"steps": 1, "batch_tokens": largest}))
+        )
 
     def _of_length(self, cell: Cell, recipe: Recipe) -> float:
         shape, settings = self.plan.encoders[cell.encoder].shape, recipe.settings

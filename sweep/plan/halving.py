@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.config.axes import Cell
-from sweep.config.phases import Phases
+from sweep.config.phases import LENGTHS, Phases, PhaseSettings
 from sweep.config.study import Study
 from sweep.errors import StudyError
 from sweep.plan.plan import Plan
@@ -68,13 +68,16 @@ def rung_step(steps: int, evaluations: int, rung: float) -> int:
 
 
 def check_rungs(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
-    """Checks that every target phase has a dev score at each rung. Raises StudyError."""
+    """Checks that every target phase has a dev score at each rung, of candidates that are alike. Raises StudyError."""
     halving, where = study.tuning.halving, f"{path}: tuning.halving"
     if halving is None:
         return
     variants = [settings for settings in study.variants("target") if isinstance(settings, Phases)]
     trained = [name for name in study.axes.target if tasks[name].trained_in]
     for settings, name in ((one.of((name,)), name) for one in variants for name in trained):
+        if tuned := [key for key in _amounts(settings) if key in settings.spaces]:
+            problem = f"target.{tuned[0]} with a search space: at a rung its candidates have not trained equally much"
+            raise StudyError(where, problem, "one value of it, or no 'halving', is expected")
         if settings.schedule == "wsd":
             problem = f"the schedule wsd, whose decay alone is scored on dev (target {name})"
             raise StudyError(where, problem, "another schedule of the target phase, or no 'halving', is expected")
@@ -85,6 +88,17 @@ def check_rungs(study: Study, tasks: Mapping[str, Task], path: Path) -> None:
                 if settings.evaluations == 1:
                     expected = "target.evaluations of at least 2 is expected: halving compares them"
                 raise StudyError(f"{where}.rungs[{index}]", problem, expected)
+
+
+def _amounts(settings: PhaseSettings) -> Iterator[str]:
+    """Numbers that say how much a phase trains. A rung compares what is left of the same amount.
+
+    At equal shares of unequal lengths the longer run looks better than it is at its end, the more so the faster a cell
+    still learns: cells would not be tuned alike. At equal steps the shorter run has decayed, and the longer one not.
+    """
+    yield from LENGTHS
+    if settings.steps is not None:
+        yield "batch_tokens"
 
 
 def _scored_at(evaluations: int) -> Iterator[str]:

@@ -8,9 +8,9 @@ Among cells that cover equally the one with the least marginal cost comes first:
 earlier cell of the order has paid for. That is a matter of the plan alone, of stated sizes, never of what was measured
 or of what a store happens to hold: one worker and forty, a first run and a resumed one, have the same order.
 
-A cell's tuning starts warm, per kind of phase with rates to choose from, at the best rate of the first cell of the
-order that trains this phase: mostly the baseline says which rate the target takes, and the first target which one the
-intermediate phase takes, whose result is in the store by then. A rate is taken from a cell that is judged by a phase of
+A cell's tuning starts warm, per kind of phase with a choice, at the best hyperparameters of the first cell of the order
+that trains this phase: mostly the baseline says which ones the target takes, and the first target which ones the
+intermediate phase takes, whose result is in the store by then. They are taken from a cell that is judged by a phase of
 the same kind alone: what is best for the intermediate task itself may be nothing for a target after it. Which cell that
 is follows from the plan, never from which was finished first. Cells that train the very same phases start from the same
 cells, so they remain alike. A cell that tries its whole grid has no warm start.
@@ -27,6 +27,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from sweep.config.axes import CROSSED, PAIRED, Cell, cell_columns, settings_axes
+from sweep.config.spaces import Value, value_text
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import cell_by_cell, stages
 from sweep.plan.plan import Plan
@@ -64,7 +65,7 @@ class Coverage:
         return needed
 
     def _chain(self, cell: Cell, number: int) -> Chain:
-        return self.plan.chain(cell, self.plan.planned_rates(cell, number), self.plan.study.axes.seed[0], number)
+        return self.plan.chain(cell, self.plan.planned(cell, number), self.plan.study.axes.seed[0], number)
 
     @cached_property
     def order(self) -> list[int]:
@@ -239,7 +240,7 @@ def _evenly(settings: Set[tuple[Any, Any]], names: list[Any], sources: list[Any]
         yield chosen
 
 
-WarmStarts = Mapping[str, int]  # kind of phase -> index of the cell whose rate for it is taken up
+WarmStarts = Mapping[str, int]  # kind of phase -> index of the cell whose hyperparameters for it are taken up
 
 
 def warm_starts(plan: Plan, order: Sequence[int]) -> dict[int, WarmStarts]:
@@ -253,7 +254,7 @@ def warm_starts(plan: Plan, order: Sequence[int]) -> dict[int, WarmStarts]:
         same = (cell.encoder, *((recipe.digest, recipe.rates, recipe.beginning) for recipe in recipes))
         if same not in alike:
             judged = recipes[-1].kind if recipes else ""
-            tuned = [recipe for recipe in recipes if len(recipe.rates) > 1]
+            tuned = [recipe for recipe in recipes if recipe.points > 1]
             places = {recipe.kind: (cell.encoder, judged, recipe.digest, recipe.rates) for recipe in tuned}
             known = {kind: first[place] for kind, place in places.items() if place in first}
             alike[same] = known if plan.has_choice(cell) else {}
@@ -307,8 +308,15 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         "least_budget": first.least(speed),
         # Their candidates are planned as if no dev score were known: what they share of earlier phases may differ.
         "cells_tuned_by_scores": sum(map(plan.has_choice, plan.cells)),
+        "tuned": {name: list(values) for name, values in _tuned(plan).items()},
         "flags": list(plan.flags),
     }
+
+
+def _tuned(plan: Plan) -> dict[str, tuple[Value, ...]]:
+    """Name of a hyperparameter -> values to choose from, where there are several; of any cell."""
+    grids = {name: values for cell in plan.cells for name, values in plan.grid(cell).items()}
+    return {name: values for name, values in grids.items() if len(values) > 1}
 
 
 def coverage(plan: Plan, costs: Costs, speed: Speed) -> list[dict[str, object]]:
@@ -335,7 +343,11 @@ def plan_text(planned: Plan, numbers: Mapping[str, Any], speed: Speed) -> str:
         )
     if by_scores := numbers["cells_tuned_by_scores"]:
         guessed = "planned as if none were known: they may share other phases than that"
-        lines.append(f"{by_scores:,} cells choose learning rates by dev scores, {guessed}")
+        lines.append(f"{by_scores:,} cells choose hyperparameters by dev scores, {guessed}")
+    lines += [
+        f"tuned: {name if '.' in name else f'{name}.learning_rate'} in {', '.join(map(value_text, values))}"
+        for name, values in numbers["tuned"].items()
+    ]
     budget = planned.study.budget
     whole = planned.study.scoring.chains == "winners" or planned.study.tuning.halving is not None
     what = "the tuning of" if whole else "the first candidate of"

@@ -1,7 +1,7 @@
 """The plan: cells, chains, and the phases that chains share. Knows no YAML text and runs nothing.
 
 The key of a phase holds its recipe, its data and its parent's key, so a tree of shared prefixes needs no matching:
-equal keys are one phase. Chains are made on demand, because a tuned learning rate is known only when it is asked for.
+equal keys are one phase. Chains are made on demand, because a tuned number is known only when it is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sweep.config.axes import OWN, Cell, Settings, phase_of
-from sweep.config.phases import Phases, Text
+from sweep.config.phases import Phases, PhaseSettings, Text
+from sweep.config.spaces import Value
 from sweep.config.study import Study
 from sweep.data.encoded import ENCODING_VERSION
 from sweep.keys import KEY_LENGTH, fingerprint
@@ -28,12 +29,13 @@ from sweep.plan.recipe import (
     TARGET,
     TRUNK,
     Chain,
+    Hyperparameters,
     Phase,
-    Rates,
     Recipe,
-    rates_at,
+    quasi_random,
     scoring_settings,
     spread,
+    values_at,
 )
 from sweep.tasks.task import Task
 
@@ -58,6 +60,7 @@ class Plan:
     # What was asked before: a plan of 100,000 chains asks for few things many times.
     _phases: dict[tuple[object, ...], Phase] = field(default_factory=dict, init=False, repr=False, compare=False)
     _recipes: dict[tuple[object, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _at: dict[tuple[object, ...], Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
     _largest: dict[Cell, dict[str, int | None]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_cells: dict[Cell, tuple[Recipe, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _readings: dict[Cell, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -68,7 +71,7 @@ class Plan:
         return {name: self._test_digest(task) for name, task in self.tasks.items()}
 
     def recipes(self, cell: Cell) -> tuple[Recipe, ...]:
-        """The phases of a cell's chains in order, rates and seed apart."""
+        """The phases of a cell's chains in order, with the spaces of what is tuned, the seed apart."""
         if cell not in self._of_cells:
             self._of_cells[cell] = tuple(self._recipes_of(cell))
         return self._of_cells[cell]
@@ -92,16 +95,20 @@ class Plan:
         whole = sum(share for name, share in shares.items() if trained[name])
         return float(f"{cell.chain_budget * shares[kind] / whole:.6g}")
 
-    def chain(self, cell: Cell, rates: Rates, seed: int, candidate: int = 0, role: str = CANDIDATE) -> Chain:
-        """The chain of a cell with these learning rates and seed."""
+    def chain(
+        self, cell: Cell, hyperparameters: Hyperparameters, seed: int, candidate: int = 0, role: str = CANDIDATE
+    ) -> Chain:
+        """The chain of a cell with these hyperparameters and seed."""
         encoder = self.encoders[cell.encoder].of(seed)
         phases: list[Phase] = []
         for recipe in self.recipes(cell):
-            origin = rates[recipe.kind], seed, phases[-1].key if phases else None, encoder
-            phases += self._run(self._lengths(cell, recipe), recipe, origin)
+            rate = hyperparameters[recipe.kind]
+            assert rate is not None
+            origin = rate, seed, phases[-1].key if phases else None, encoder
+            phases += self._run(cell, recipe, hyperparameters, origin)
         score = self._score_key(cell, phases[-1].key if phases else encoder.digest)
         key = _join("chain", cell.name, score, str(seed), str(candidate))
-        return Chain(key, cell, dict(rates), seed, candidate, role, tuple(phases), score)
+        return Chain(key, cell, dict(hyperparameters), seed, candidate, role, tuple(phases), score)
 
     def chain_name(self, chain: Chain) -> str:
         """Name of a chain that no other has: with the number of the candidate where its cell has several."""
@@ -112,8 +119,8 @@ class Plan:
         """Keys of the scores that are taken of a chain's last phase: its own, and those of targets trained alike."""
         for target in self.study.axes.target:
             cell = replace(chain.cell, target=target)
-            if all(chain.rates.get(recipe.kind) in recipe.rates for recipe in self.recipes(cell)):
-                reader = self.chain(cell, chain.rates, chain.seed)
+            if self.is_point(cell, chain.hyperparameters):
+                reader = self.chain(cell, chain.hyperparameters, chain.seed)
                 if reader.phases and reader.phases[-1].key == chain.phases[-1].key:
                     yield reader.score
 
@@ -122,9 +129,14 @@ class Plan:
         asked = self.study.scoring.retention and self.tasks[cell.target].trained_in
         return cell.intermediate if asked else ()
 
-    def grid(self, cell: Cell) -> dict[str, tuple[float, ...]]:
-        """Learning rates to choose from per kind of phase."""
-        return {recipe.kind: recipe.rates for recipe in self.recipes(cell)}
+    def grid(self, cell: Cell) -> dict[str, tuple[Value, ...]]:
+        """Name of a hyperparameter -> values to choose from, phase by phase."""
+        return {name: values for recipe in self.recipes(cell) for name, values in recipe.grid.items()}
+
+    def is_point(self, cell: Cell, hyperparameters: Hyperparameters) -> bool:
+        """Whether the cell may be tried with these hyperparameters; further ones are of other cells' phases."""
+        grid = self.grid(cell)
+        return grid.keys() <= hyperparameters.keys() and all(hyperparameters[name] in grid[name] for name in grid)
 
     def candidates(self, cell: Cell) -> int:
         """Number of candidates that the cell's tuning compares: as many as the study says, or as its grid has."""
@@ -136,7 +148,7 @@ class Plan:
         return self.candidates(cell) if whole else min(self.study.tuning.startup, self.candidates(cell))
 
     def is_fixed(self, cell: Cell, candidate: int) -> bool:
-        """Whether a candidate's rates depend on no dev score at all: the last start-up point may ask other cells."""
+        """Whether a candidate depends on no dev score at all: the last start-up point may ask other cells."""
         return candidate == 0 or candidate < self.startup(cell) - 1
 
     def has_choice(self, cell: Cell) -> bool:
@@ -144,13 +156,15 @@ class Plan:
         return 1 < self.study.tuning.candidates < self._points(cell)
 
     def _points(self, cell: Cell) -> int:
-        return math.prod(len(rates) for rates in self.grid(cell).values())
+        return math.prod(recipe.points for recipe in self.recipes(cell))
 
-    def planned_rates(self, cell: Cell, candidate: int) -> dict[str, float]:
-        """Rates of a candidate as far as no dev score is known; the first one's depend on none."""
-        grid, first = self.grid(cell), tuple(recipe.beginning for recipe in self.recipes(cell))
-        point = spread(tuple(len(values) for values in grid.values()), candidate + 1, first)[candidate]
-        return rates_at(grid, point)
+    def planned(self, cell: Cell, candidate: int) -> dict[str, Value]:
+        """Hyperparameters of a candidate as far as no dev score is known; those of the first one depend on none."""
+        recipes, grid = self.recipes(cell), self.grid(cell)
+        first = tuple(index for recipe in recipes for index in recipe.beginning)
+        one_each = all(sum(len(values) > 1 for values in recipe.grid.values()) <= 1 for recipe in recipes)
+        design = spread if one_each else quasi_random
+        return values_at(grid, design(tuple(map(len, grid.values())), candidate + 1, first)[candidate])
 
     def planned_chains(self) -> Iterator[Chain]:
         """All chains as far as they can be known before anything has run: candidates, then replicas of the first."""
@@ -158,9 +172,9 @@ class Plan:
         for cell in self.cells:
             count = self.candidates(cell)
             for candidate in range(count):
-                yield self.chain(cell, self.planned_rates(cell, candidate), first, candidate)
+                yield self.chain(cell, self.planned(cell, candidate), first, candidate)
             for seed in replica_seeds:
-                yield self.chain(cell, self.planned_rates(cell, 0), seed, 0, REPLICA)
+                yield self.chain(cell, self.planned(cell, 0), seed, 0, REPLICA)
 
     def _intermediate(self, cell: Cell) -> Recipe:
         arm = cell.volume, cell.source, self.phase_flops(cell, INTERMEDIATE)
@@ -190,8 +204,10 @@ class Plan:
             read = zip(tasks, languages, strict=True)
             data = tuple(self._training_digest(self.tasks[task], spoken) for task, spoken in read)
             # Languages are said per task, and raw text's settings count where there is raw text.
-            text = chosen.text.temperature if any(self.tasks[task].family.raw_text for task in tasks) else 1.0
-            chosen = chosen.model_copy(update={"text": Text(temperature=text)})
+            has_text = any(self.tasks[task].family.raw_text for task in tasks)
+            chosen = chosen.untuned(_idle(chosen, mixed=len(tasks) > 1, has_text=has_text))
+            text = chosen.text.at({"languages": None}) if has_text else Text()
+            chosen = chosen.model_copy(update={"text": text})
             precision = self.study.runtime.precision
             self._recipes[memo] = Recipe(kind, tasks, data, languages, examples, chosen, flops, precision)
         return self._recipes[memo]
@@ -232,19 +248,35 @@ class Plan:
     def _languages(self, task: Task, source: str, text: Text) -> tuple[str, ...]:
         return text.languages or task.trained_in if task.family.raw_text else trained_in(task, source)
 
-    def _lengths(self, cell: Cell, recipe: Recipe) -> tuple[Recipe, ...]:
+    def _lengths(self, cell: Cell, recipe: Recipe, hyperparameters: Hyperparameters) -> tuple[Recipe, ...]:
         """Runs of several lengths that begin with the same steps, shortest first; most runs share none."""
-        if recipe.settings.schedule != "wsd" or recipe.kind == PRETRAIN:
-            return (recipe,)
-        if recipe.flops is not None:
-            lengths = self._budgets(cell, recipe.kind)
+        if recipe.settings.schedule != "wsd":
+            lengths = [self._recipe_at(recipe, hyperparameters)]
+        elif recipe.length is not None:
+            tuned = ({**hyperparameters, recipe.length: length} for length in recipe.grid[recipe.length])
+            lengths = [self._recipe_at(recipe, values) for values in tuned]
+        elif recipe.kind == PRETRAIN:
+            lengths = [self._recipe_at(recipe, hyperparameters)]
         else:
-            lengths = self._volumes(cell) if recipe.kind == INTERMEDIATE else [recipe]
+            recipes = [recipe]
+            if recipe.flops is not None:
+                recipes = self._budgets(cell, recipe.kind)
+            elif recipe.kind == INTERMEDIATE:
+                recipes = self._volumes(cell)
+            lengths = [self._recipe_at(one, hyperparameters) for one in recipes]
         return tuple({recipe.digest: recipe for recipe in lengths}.values())
+
+    def _recipe_at(self, recipe: Recipe, hyperparameters: Hyperparameters) -> Recipe:
+        if not recipe.is_tuned:
+            return recipe
+        memo = (recipe.digest, recipe.tasks, *(hyperparameters[name] for name in recipe.grid))
+        if memo not in self._at:
+            self._at[memo] = recipe.at(hyperparameters)
+        return self._at[memo]
 
     def _volumes(self, cell: Cell) -> list[Recipe]:
         """Recipes of all volumes, smallest first; the cell's alone where a mixture depends on its volume."""
-        if len(cell.intermediate) > 1 or self._intermediate(cell).settings.text.temperature > 1:
+        if len(cell.intermediate) > 1 or max(self._intermediate(cell).settings.possible("text.temperature")) > 1:
             return [self._intermediate(cell)]
         upwards = sorted(self.study.axes.values("volume"), key=lambda volume: volume or math.inf)
         return [self._intermediate(replace(cell, volume=volume)) for volume in upwards]
@@ -261,23 +293,26 @@ class Plan:
         cells = (replace(cell, chain_budget=budget, target=name) for budget in axis.flops for name in targets)
         return sorted(map(self._intermediate, cells), key=lambda recipe: recipe.flops or 0.0)
 
-    def _run(self, lengths: tuple[Recipe, ...], recipe: Recipe, origin: Origin) -> Iterator[Phase]:
+    def _run(self, cell: Cell, recipe: Recipe, hyperparameters: Hyperparameters, origin: Origin) -> Iterator[Phase]:
         """A phase, before it the trunk segments that it shares with shorter runs and offers to longer ones."""
-        resumes = None
-        for length in lengths[: min(lengths.index(recipe) + 1, len(lengths) - 1)]:
-            segment = self._phase(length, origin, trunk=True, resumes=resumes)
+        own, lengths = self._recipe_at(recipe, hyperparameters), self._lengths(cell, recipe, hyperparameters)
+        same_data, resumes = recipe.flops is not None or recipe.length is not None, None
+        for length in lengths[: min(lengths.index(own) + 1, len(lengths) - 1)]:
+            segment = self._phase(length, origin, resumes, trunk=True, same_data=same_data)
             resumes = segment.key
             yield segment
-        yield self._phase(recipe, origin, resumes=resumes)
+        yield self._phase(own, origin, resumes)
 
-    def _phase(self, recipe: Recipe, origin: Origin, trunk: bool = False, resumes: str | None = None) -> Phase:
+    def _phase(
+        self, recipe: Recipe, origin: Origin, resumes: str | None, *, trunk: bool = False, same_data: bool = False
+    ) -> Phase:
         rate, seed, parent, encoder = origin
         # Neither key holds what it goes on from: that is only a way of getting there.
         memo = (recipe.digest, rate, seed, parent or encoder.name, trunk)
         if memo not in self._phases:
             weights = parent or _join(encoder.digest, encoder.pooling)
             key = _join(TRUNK if trunk else "phase", weights, recipe.digest, repr(rate), str(seed))
-            self._phases[memo] = Phase(key, recipe, rate, seed, parent, trunk, resumes)
+            self._phases[memo] = Phase(key, recipe, rate, seed, parent, trunk, same_data, resumes)
         return self._phases[memo]
 
     def _score_key(self, cell: Cell, weights: str) -> str:
@@ -294,6 +329,16 @@ class Plan:
         for name in self.retained(cell):
             task = self.tasks[name]
             yield from (name, self.rows[(name, *task.held_out)], task.normaliser)
+
+
+def _idle(settings: PhaseSettings, *, mixed: bool, has_text: bool) -> set[str]:
+    """Names of numbers that say nothing in a phase with these settings."""
+    used = {
+        "decay": settings.schedule == "wsd",
+        "sampling.temperature": mixed and settings.sampling.by == "temperature",
+        "text.temperature": has_text,
+    }
+    return {name for name, is_used in used.items() if not is_used}
 
 
 def _join(*parts: str) -> str:

@@ -64,13 +64,13 @@ def _shortened(settings: Phases) -> Phases:
         task: {name: value for name, value in changes.items() if name not in SHORT}
         for task, changes in settings.overrides.items()
     }
-    return settings.model_copy(update={**SHORT, "overrides": overrides})
+    return settings.at({**SHORT, "overrides": overrides})
 
 
 def previews(short: Plan) -> Iterator[Chain]:
     """One chain per cell of a short plan, without a target phase; under its score's key the store keeps the preview."""
     for cell in short.cells:
-        chain = short.chain(cell, short.planned_rates(cell, 0), short.study.axes.seed[0])
+        chain = short.chain(cell, short.planned(cell, 0), short.study.axes.seed[0])
         phases = tuple(phase for phase in chain.phases if phase.recipe.kind != TARGET)
         encoder = short.encoders[cell.encoder].of(chain.seed)
         weights = [phases[-1].key if phases else encoder.digest, encoder.pooling]

@@ -27,6 +27,7 @@ from sweep.plan.checks import (
     check_settings,
     check_splits,
     check_target_axes,
+    check_tuned,
     plan_flags,
     volume_flags,
 )
@@ -115,8 +116,9 @@ def make_plan(named: Named, facts: Facts, mistakes: Mistakes) -> Plan:
     if mistakes:
         return plan
     plan = informed(dataclasses.replace(plan, cells=_cells(study, tasks)), facts)
-    with mistakes.collect():
-        check_affordable(plan, path)
+    for check_plan in (check_tuned, check_affordable):
+        with mistakes.collect():
+            check_plan(plan, path)
     return plan
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import AMOUNTS, NONE, NOTHING, Arm, arm_columns, cell_columns
 from sweep.plan.facts import Reached
+from sweep.plan.recipe import in_columns
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.ledger import COLLAPSED, DONE, ELIMINATED, SUPERSEDED, ChainRow
@@ -36,7 +37,7 @@ _CELL |= {
 }
 _RUN = {
     "seed": "Seed of the run.",
-    "candidate": "Number of the tuning candidate, from 0; its learning rates stand in the report.",
+    "candidate": "Number of the tuning candidate, from 0; its hyperparameters stand in the report.",
     "role": "`candidate`: tried to be compared on dev; `replica`: the winner with another seed.",
     "selected": "Whether the run is one of the cell's winner. Means, gains and groups.csv are made of these.",
 }
@@ -212,7 +213,8 @@ def retries(phases: Iterable[PhaseRecord]) -> int:
 def scores_frame(study: str, results: Iterable[Result], unscored: Iterable[Unscored] = ()) -> pd.DataFrame:
     """Frame with one row per result and language; value and majority in the metric's unit, 1 the best.
 
-    A chain without scores has one row, without language and value.
+    A chain without scores has one row, without language and value. A study that tunes more than learning rates has a
+    further column per hyperparameter.
     """
     import pandas as pd
 
@@ -220,7 +222,12 @@ def scores_frame(study: str, results: Iterable[Result], unscored: Iterable[Unsco
     rows += [(run.chain, _row_without_scores(run)) for run in unscored]
     columns = cell_columns(dict.fromkeys(name for chain, _ in rows for name in chain.cell.columns()))
     named = ((dict.fromkeys(columns, NOTHING) | chain.cell.columns(), row) for chain, row in rows)
-    return pd.DataFrame([(study, *cell.values(), *row) for cell, row in named], columns=("study", *columns, *_OWN))
+    frame = pd.DataFrame([(study, *cell.values(), *row) for cell, row in named], columns=("study", *columns, *_OWN))
+    names = tuned_columns(chain for chain, _ in rows)
+    if all(name.startswith("lr.") for name in names):
+        return frame
+    tuned = pd.DataFrame([in_columns(chain.hyperparameters) for chain, _ in rows], columns=names, dtype=float)
+    return pd.concat([frame, tuned], axis=1)
 
 
 def _rows(result: Result) -> Iterable[tuple[object, ...]]:
@@ -298,7 +305,7 @@ def write_retention(frame: pd.DataFrame, folder: Path) -> None:
 def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
     """Frame with one row per tuning candidate.
 
-    Columns: those of the cell, candidate (its number), lr. and each kind of phase, dev (score), state, selected.
+    Columns: those of the cell, candidate (its number), one per hyperparameter, dev (score), state, selected.
     """
     import pandas as pd
 
@@ -308,7 +315,7 @@ def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
         {
             **chain.cell.columns(),
             "candidate": chain.candidate,
-            **{f"lr.{phase}": rate for phase, rate in sorted(chain.rates.items())},
+            **in_columns(chain.hyperparameters),
             "dev": chain.dev,
             "state": chain.message if chain.state == ELIMINATED else chain.state,
             "selected": chain.selected,
@@ -316,8 +323,13 @@ def tuning_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:
         for chain in candidates
     ]
     frame = pd.DataFrame(rows)
-    rates = sorted(str(name) for name in frame if str(name).startswith("lr."))
-    return frame[[*cell_columns(frame), "candidate", *rates, "dev", "state", "selected"]] if rows else frame
+    tuned = tuned_columns(candidates)
+    return frame[[*cell_columns(frame), "candidate", *tuned, "dev", "state", "selected"]] if rows else frame
+
+
+def tuned_columns(chains: Iterable[ChainRow]) -> list[str]:
+    """Columns of hyperparameters that these chains have."""
+    return list(in_columns({name: value for chain in chains for name, value in chain.hyperparameters.items()}))
 
 
 def chains_frame(chains: Sequence[ChainRow]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import AMOUNTS, NONE, Arm, Cell, arm_columns, cell_columns
+from sweep.config.spaces import value_text
 from sweep.report.gains import Estimates
 from sweep.report.results import Result, Unscored, arms_in, cells_text, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
@@ -149,9 +150,11 @@ def tuning_table(tuning: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFr
         return tuning
     shown = tuning.copy().astype(object)
     shown["intermediate"] = [arm.label for arm in arms_in(tuning)]
-    shown = shown.drop(columns=[name for name in arm_columns(tuning) if name not in ("encoder", "intermediate")])
-    for name in [name for name in tuning if str(name).startswith("lr.")]:
-        shown[name] = [_number(rate, ".3g") for rate in tuning[name]]
+    columns = arm_columns(tuning)
+    shown = shown.drop(columns=[name for name in columns if name not in ("encoder", "intermediate")])
+    for name in [name for name in map(str, tuning) if "." in name and name not in columns]:
+        form = ".3g" if name.startswith("lr.") else ".10g"
+        shown[name] = [_number(value, form) for value in tuning[name].astype(float)]
     shown["dev"] = [_number(100 * dev, ".1f") for dev in tuning["dev"].astype(float)]
     shown["selected"] = ["yes" if chosen else "" for chosen in tuning["selected"]]
     shown["encoder"] = [encoders[name] for name in tuning["encoder"]]
@@ -248,10 +251,12 @@ def phase_table(results: Sequence[Result], collapsed: Sequence[Unscored]) -> pd.
             chains.setdefault(key, []).append(run.chain)
     phases = {phase.key: phase for run in runs for phase in run.phases if phase.collapsed or _collapsed_tasks(phase)}
     phases |= {phase.key: phase for run in runs for phase in run.phases if len(phase.attempts) > 1}
+    tuned = {key: _tuned(chains[key][0], phase.kind) for key, phase in phases.items()}
     rows = [
         {
             **({"encoder": encoders[chains[key][0].cell.encoder]} if len(encoders) > 1 else {}),
             **_described(phase),
+            **({"tuned": tuned[key]} if any(tuned.values()) else {}),
             "cells": cells_text(chains[key], {}),
             "chains": len(chains[key]),
         }
@@ -275,6 +280,12 @@ def _described(phase: PhaseRecord) -> dict[str, object]:
         "chance level": "–" if phase.majority is None else f"{100 * phase.majority:.1f}",
         "outcome": outcome,
     }
+
+
+def _tuned(chain: ChainRow, kind: str) -> str:
+    """What a chain tunes in its phase of this kind, its learning rate apart."""
+    own = ((name.partition("."), value) for name, value in chain.hyperparameters.items())
+    return ", ".join(f"{key} {value_text(value)}" for (phase, _, key), value in own if phase == kind and key)
 
 
 def _collapsed_tasks(phase: PhaseRecord) -> list[str]:

@@ -4,7 +4,7 @@ Only weights and half-done phases go: records, curves, scores and predictions st
 after. What a later chain needs of that is trained again.
 
 A cell is over when all its candidates and seeds are. Of one that is not, all phases are kept that its chains may have,
-whatever learning rates it will choose.
+whatever hyperparameters it will choose of those that were tried anywhere: no others are in the store.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import contains
 from pathlib import Path
 
 from sweep.config.axes import Cell
 from sweep.config.load import load
 from sweep.plan.plan import Plan
 from sweep.plan.preview import previews, short_plan
-from sweep.plan.recipe import TARGET
+from sweep.plan.recipe import TARGET, Hyperparameters, Recipe, values_at
 from sweep.plan.resolve import resolve
 from sweep.run.study import prepared
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.index import superseded
 from sweep.store.ledger import OVER, ChainRow, no_study, opened_to_read, results_of
+from sweep.store.records import PhaseRecord
 from sweep.terminal import table
 
 
@@ -59,8 +61,9 @@ def collect(path: Path, *, delete: bool = False, finished: bool = False) -> Garb
 
 
 def _garbage(plan: Plan, rows: Sequence[ChainRow], store: Store) -> Garbage:
-    planned, needed = _phases(plan, plan.cells) | _previewed(plan), _phases(plan, _left(plan, rows))
     records = [record for key in store.keys(paths.PHASES) if (record := store.phase(key)) is not None]
+    tried = _Tried(rows, records)
+    planned, needed = _phases(plan, plan.cells, tried) | _previewed(plan), _phases(plan, _left(plan, rows), tried)
     held = {record.key: size for record in records if (size := store.bytes_held(record))}
     runtime = plan.study.runtime
     won = {key for row in rows if row.selected and runtime.keep_winners for key in row.phases[-1:]}
@@ -83,13 +86,31 @@ def _left(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Cell]:
             yield cell
 
 
-def _phases(plan: Plan, cells: Iterable[Cell]) -> set[str]:
-    """Keys of all phases that chains of these cells may have, whatever rates they take."""
+class _Tried:
+    """Points of search spaces at which chains and phases were begun."""
+
+    def __init__(self, rows: Sequence[ChainRow], records: Sequence[PhaseRecord]) -> None:
+        self._rows, self._records = rows, records
+        self._points: dict[str, list[Hyperparameters]] = {}  # by digest of a recipe
+
+    def of(self, recipe: Recipe) -> list[Hyperparameters]:
+        """Those of a phase's recipe, the one that tuning begins with among them."""
+        if recipe.digest not in self._points:
+            known: list[Hyperparameters] = [row.hyperparameters for row in self._rows]
+            known += [recipe.read(record.recipe) for record in self._records if record.recipe["kind"] == recipe.kind]
+            points = {tuple(tried.get(name) for name in recipe.grid) for tried in known}
+            of_grid = [point for point in points if all(map(contains, recipe.grid.values(), point))]
+            begun = tuple(values_at(recipe.grid, recipe.beginning).values())
+            self._points[recipe.digest] = [dict(zip(recipe.grid, point, strict=True)) for point in {begun, *of_grid}]
+        return self._points[recipe.digest]
+
+
+def _phases(plan: Plan, cells: Iterable[Cell], tried: _Tried) -> set[str]:
+    """Keys of all phases that chains of these cells may have at points that were tried."""
     keys = set[str]()
     for cell, seed in itertools.product(cells, plan.study.axes.seed):
-        grid = plan.grid(cell)
-        for point in itertools.product(*grid.values()):
-            chain = plan.chain(cell, dict(zip(grid, point, strict=True)), seed)
+        for points in itertools.product(*map(tried.of, plan.recipes(cell))):
+            chain = plan.chain(cell, {name: value for point in points for name, value in point.items()}, seed)
             keys.update(phase.key for phase in chain.phases)
     return keys
 

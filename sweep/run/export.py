@@ -136,7 +136,7 @@ def find_chain(
     for code in facts.plan.get("code", ()):
         add_folder((study.path.parent / code).resolve())
     plan = resolve(study, study.path, facts)
-    chain = plan.chain(row.cell, row.rates, row.seed, row.candidate, row.role)
+    chain = plan.chain(row.cell, row.hyperparameters, row.seed, row.candidate, row.role)
     if chain.key != row.key:
         expected = "the data and encoders of its run are expected, or a new run"
         raise StudyError(results, f"{chain.name}, which what it reads now would make another chain", expected)

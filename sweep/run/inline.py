@@ -58,7 +58,7 @@ def run_chain(
         ledger.supersede(superseded(plan, ledger.chains()))
         rows = [row for row in ledger.chains() if row.state != SUPERSEDED]
         chain = _found(plan, rows, asked)
-        _check_rates(plan, rows, chain)
+        _check_known(plan, rows, chain)
         costs = Costs(plan, ledger.facts().sizes)
         ledger.remember(NO_FACTS.with_plan(plan_facts(plan, costs)))
         spending = Spending(plan.study, ledger, costs, stored, time.time)
@@ -132,8 +132,8 @@ def _text(value: object) -> str:
     return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _check_rates(plan: Plan, rows: Sequence[ChainRow], chain: Chain) -> None:
-    """Raises StudyError for a chain whose learning rates depend on dev scores that are not there yet."""
+def _check_known(plan: Plan, rows: Sequence[ChainRow], chain: Chain) -> None:
+    """Raises StudyError for a chain whose hyperparameters depend on dev scores that are not there yet."""
     mine = [row for row in rows if row.cell.name == chain.cell.name and row.role == CANDIDATE]
     if chain.role == REPLICA:
         known = plan.candidates(chain.cell) == 1 or any(row.selected for row in mine)
@@ -141,7 +141,7 @@ def _check_rates(plan: Plan, rows: Sequence[ChainRow], chain: Chain) -> None:
         known = plan.is_fixed(chain.cell, chain.candidate) or any(row.candidate == chain.candidate for row in mine)
     if not known:
         expected = "the first candidate of the cell, or this one after 'sweep run' has come to it, is expected"
-        problem = f"{plan.chain_name(chain)}, whose learning rates are chosen by dev scores that are not known yet"
+        problem = f"{plan.chain_name(chain)}, whose hyperparameters are chosen by dev scores that are not known yet"
         raise StudyError("chain", problem, expected)
 
 

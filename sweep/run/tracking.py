@@ -30,10 +30,12 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from sweep.config.spaces import value_text
 from sweep.config.study import Study
 from sweep.errors import StudyError
 from sweep.keys import fingerprint
 from sweep.plan.languages import groups_of
+from sweep.plan.recipe import in_columns
 from sweep.store import paths
 from sweep.store.artifacts import Store, write_atomically
 from sweep.store.ledger import (
@@ -90,10 +92,10 @@ Point = tuple[str, float, int, int]  # metric, value, milliseconds since the epo
 
 
 def parameters(chain: ChainRow) -> dict[str, str]:
-    """Parameters of a chain's run, which never change: its cell, seed, candidate, role and learning rates."""
-    rates = {f"lr.{phase}": f"{rate:.6g}" for phase, rate in sorted(chain.rates.items())}
+    """Parameters of a chain's run, which never change: its cell, seed, candidate, role and hyperparameters."""
+    tuned = {name: value_text(value, ".6g") for name, value in in_columns(chain.hyperparameters).items()}
     run = {name: str(getattr(chain, name)) for name in ("seed", "candidate", "role")}
-    return chain.cell.columns() | run | rates
+    return chain.cell.columns() | run | tuned
 
 
 def metrics(

@@ -91,7 +91,7 @@ class ChainSearcher(Searcher):
         return {
             "chain": chain.key,
             "cell": self._admission.position(chain),
-            "rates": dict(chain.rates),
+            "hyperparameters": dict(chain.hyperparameters),
             "seed": chain.seed,
             "candidate": chain.candidate,
             "role": chain.role,
@@ -318,7 +318,8 @@ class Reports:
 
 def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Callable[[str], None]) -> None:
     plan = reports.plan
-    chain = plan.chain(plan.cells[config["cell"]], config["rates"], config["seed"], config["candidate"], config["role"])
+    cell, hyperparameters = plan.cells[config["cell"]], config["hyperparameters"]
+    chain = plan.chain(cell, hyperparameters, config["seed"], config["candidate"], config["role"])
     note(f"{chain.name}, candidate {chain.candidate}: on {worker_place()}")
     from sweep.run.chain import run  # loads torch, which may take long: the log has begun by now
 

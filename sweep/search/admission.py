@@ -109,7 +109,7 @@ class Admission:
         return self._pause_at(self._entries[key])
 
     def left(self) -> Iterator[tuple[Chain, Entry]]:
-        """Chains that run, and those that wait; where rates are not known yet, those that the plan has for them."""
+        """Chains that run, and those that wait; where those are not known yet, as the plan has them."""
         yield from ((running.chain, self._entries[key]) for key, running in self.running.items())
         yield from self.queue
 
@@ -229,7 +229,7 @@ class Admission:
             self.queue.put_first(entry)
         elif failure is not None and not cut:
             self.outcomes.fail(chain, failure)
-            self._compare(chain, entry, CandidateResult(chain.rates, None))
+            self._compare(chain, entry, CandidateResult(chain.hyperparameters, None))
         else:
             self.outcomes.stop(chain)
 
@@ -243,13 +243,13 @@ class Admission:
             self.outcomes.collapse(chain, dead_end)
             if cell.count == 1:  # nothing to choose: the cell's result, such as it is
                 self.ledger.select(chain.cell.name, chain.candidate)
-            self._compare(chain, entry, CandidateResult(chain.rates, None, collapsed=True))
+            self._compare(chain, entry, CandidateResult(chain.hyperparameters, None, collapsed=True))
             return
         else:
             self.outcomes.pause(chain, dev)
         before = cell.winning_chain
         # Where nothing is trained there is nothing to compare; any number will do.
-        self._compare(chain, entry, CandidateResult(chain.rates, dev if dev is not None else 0.0))
+        self._compare(chain, entry, CandidateResult(chain.hyperparameters, dev if dev is not None else 0.0))
         if self.stored.has_score(chain.score):
             self._keep_best(chain, before, cell.winning_chain)
 

@@ -42,12 +42,12 @@ class Queue:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[tuple[Chain, Entry]]:
-        """Chains that wait, in order; where rates are not known yet, with those that the plan has for them."""
+        """Chains that wait, in order; where their hyperparameters are not known yet, with the planned ones."""
         for entry in self._entries:
             yield self._chain(entry) or self._planned_chain(entry), entry
 
     def ready(self, position: int) -> tuple[int, Entry, Chain] | None:
-        """The first entry from a position on whose rates are known and whose phases nobody is training; None: none."""
+        """The first entry from a position on whose chain is known and whose phases nobody is training; None: none."""
         for index in range(position, len(self._entries)):
             chain = self._chain(self._entries[index])
             if chain is not None and not self._is_claimed(chain):
@@ -102,12 +102,13 @@ class Queue:
         return any(phase.key in self._claims for phase in self._stored.to_train(chain))
 
     def _chain(self, entry: Entry) -> Chain | None:
-        """The chain, or None while its rates depend on candidates that are not finished."""
+        """The chain, or None while its hyperparameters depend on candidates that are not finished."""
         cell = self.cells[entry.cell]
         if entry.role == REPLICA:
             candidate = cell.started.get(entry.candidate)
-            rates = self._plan.planned_rates(cell.cell, entry.candidate) if candidate is None else candidate.rates
-            return self._plan.chain(cell.cell, rates, entry.seed, entry.candidate, REPLICA)
+            planned = self._plan.planned(cell.cell, entry.candidate)
+            chosen = planned if candidate is None else candidate.hyperparameters
+            return self._plan.chain(cell.cell, chosen, entry.seed, entry.candidate, REPLICA)
         if entry.candidate not in cell.started:
             proposed = proposal(self._plan, self.cells, self.warm_starts[entry.cell], cell, entry.candidate)
             if proposed is None:
@@ -117,4 +118,4 @@ class Queue:
 
     def _planned_chain(self, entry: Entry) -> Chain:
         cell = self.cells[entry.cell].cell
-        return self._plan.chain(cell, self._plan.planned_rates(cell, entry.candidate), entry.seed, entry.candidate)
+        return self._plan.chain(cell, self._plan.planned(cell, entry.candidate), entry.seed, entry.candidate)

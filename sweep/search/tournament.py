@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sweep.config.axes import Cell
+from sweep.config.spaces import Value
 from sweep.plan.halving import SCORED, Stage
 from sweep.plan.order import WarmStarts
 from sweep.plan.plan import Plan
-from sweep.plan.recipe import Chain, Rates
-from sweep.search.suggestions import CandidateResult, ranked, rates_for, winner
+from sweep.plan.recipe import Chain, Hyperparameters
+from sweep.search.suggestions import CandidateResult, ranked, suggest, winner
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Tournament:
         """Whether all candidates up to a number, as far as the cell has so many, are through the first stage."""
         return all(earlier in self.first_results for earlier in range(min(number + 1, self.count)))
 
-    def best_rates(self, number: int) -> Rates:
-        """Rates of the best candidate up to a number at the first stage; none where all failed or collapsed."""
+    def best(self, number: int) -> Hyperparameters:
+        """Those of the best candidate up to a number at the first stage; none where all failed or collapsed."""
         reached = {earlier: result for earlier, result in self.first_results.items() if earlier <= number}
         best = winner(reached)
-        return reached[best].rates if best is not None else {}
+        return reached[best].hyperparameters if best is not None else {}
 
     @property
     def winner(self) -> int | None:
@@ -105,8 +106,8 @@ class Tournament:
 
 def proposal(
     plan: Plan, cells: Sequence[Tournament], warm_starts: WarmStarts, cell: Tournament, number: int
-) -> Rates | None:
-    """Rates of a cell's candidate; None while they depend on candidates that are not through the first stage.
+) -> Hyperparameters | None:
+    """Hyperparameters of a cell's candidate; None while they depend on candidates that are not through the first stage.
 
     The last start-up point waits for the candidates of its warm starts up to the same number, those of Optuna for all
     earlier ones of their own cell. So cells are tuned round by round, and no two wait for each other.
@@ -120,7 +121,11 @@ def proposal(
         return None
     if not all(source.have_passed_first(number) for source in sources.values()):
         return None
-    best = {kind: rates[kind] for kind, source in sources.items() if (rates := source.best_rates(number))}
-    unscored = {earlier: CandidateResult(cell.started[earlier].rates, None) for earlier in range(number)}
+    best = {name: value for kind, source in sources.items() for name, value in _of_phase(kind, source.best(number))}
+    unscored = {earlier: CandidateResult(cell.started[earlier].hyperparameters, None) for earlier in range(number)}
     before = unscored if startup else cell.first_results  # a start-up point waits for no dev score of its own cell
-    return rates_for(plan, cell.cell, number, [before[earlier] for earlier in range(number)], best)
+    return suggest(plan, cell.cell, number, [before[earlier] for earlier in range(number)], best)
+
+
+def _of_phase(kind: str, hyperparameters: Hyperparameters) -> Iterator[tuple[str, Value]]:
+    return ((name, value) for name, value in hyperparameters.items() if name.partition(".")[0] == kind)

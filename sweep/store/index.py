@@ -1,9 +1,9 @@
 """Index of what the store holds: what a chain still needs, and the status of a study in its results folder.
 
-A results folder outlives changes of its study file: an axis value or a seed is taken away, steps or rates are changed,
+A results folder outlives changes of its study file: an axis value or a seed is taken away, steps or spaces are changed,
 a data file is corrected. What was made before stays in the store and is used again where it is asked for, but a chain
-of an earlier version is no result of this one. A ledger's row is of this version where the plan makes the same key
-from the row's cell, rates, seed and candidate.
+of an earlier version is no result of this one. A ledger's row is of this version where the plan makes the same key from
+the row's cell, hyperparameters, seed and candidate.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class StudyStatus:
 
 
 def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store, costs: Costs, speed: Speed) -> StudyStatus:
-    """Status of a plan, its chains with the rates that they had when they ran; where none has run, those planned."""
+    """Status of a plan, its chains with the hyperparameters with which they ran; where none has run, as planned."""
     status, stored, earlier = StudyStatus(), StoreIndex(store), _Earlier(plan, rows, store)
     seen = set[str]()
     for chain in latest_chains(plan, rows):
@@ -342,7 +342,7 @@ def latest_chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None
         if row is None or not _are_proposed(plan, planned.cell, row):
             yield planned
             continue
-        chain = plan.chain(planned.cell, row.rates, planned.seed, row.candidate, planned.role)
+        chain = plan.chain(planned.cell, row.hyperparameters, planned.seed, row.candidate, planned.role)
         yield None if row.state == ELIMINATED and row.key == chain.key else chain
 
 
@@ -374,14 +374,13 @@ def _is_asked(plan: Plan, cell: Cell, row: ChainRow) -> bool:
         return False
     if row.candidate >= plan.candidates(cell) or not _are_proposed(plan, cell, row):
         return False
-    return plan.chain(cell, row.rates, row.seed, row.candidate).key == row.key
+    return plan.chain(cell, row.hyperparameters, row.seed, row.candidate).key == row.key
 
 
 def _are_proposed(plan: Plan, cell: Cell, row: ChainRow) -> bool:
-    """Whether a candidate of this number may have these rates: those that depend on scores may be any of the grid."""
-    grid = plan.grid(cell)
-    if grid.keys() != row.rates.keys():
+    """Whether a candidate of this number may have these hyperparameters: those that depend on scores may be any."""
+    if row.hyperparameters.keys() != plan.grid(cell).keys():
         return False
     if plan.is_fixed(cell, row.candidate):
-        return plan.planned_rates(cell, row.candidate) == row.rates
-    return all(rate in grid[kind] for kind, rate in row.rates.items())
+        return plan.planned(cell, row.candidate) == row.hyperparameters
+    return plan.is_point(cell, row.hyperparameters)

@@ -20,6 +20,7 @@ from typing import Any
 
 from sweep.config.axes import Cell, cell_columns
 from sweep.config.load import parse
+from sweep.config.spaces import Value
 from sweep.config.study import Study
 from sweep.errors import StoreError, StudyError
 from sweep.plan.cost import Speed
@@ -64,9 +65,9 @@ class ChainRow:
     cell: Cell
     seed: int
     candidate: int  # index among the candidates of its cell
-    role: str  # "candidate" (first seed, tuning) | "replica" (the winner's rates, another seed)
+    role: str  # "candidate" (first seed, tuning) | "replica" (the winner's hyperparameters, another seed)
     selected: bool  # the cell's winner or a replica of it: these rows make the tables
-    rates: dict[str, float]  # learning rate per kind of phase
+    hyperparameters: dict[str, Value]  # as sweep.plan.recipe names them
     phases: tuple[str, ...]  # keys, trunk segments left out
     score: str
     state: str  # running | done | failed | stopped | collapsed | paused | loser | superseded
@@ -80,8 +81,10 @@ class ChainRow:
 
 _NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain
 _SPENT = ("flops", "device_seconds")  # kept per attempt
-_OWN = tuple(field.name for field in fields(ChainRow) if field.name != "cell")  # columns that are no axis
-_WRITTEN = ("cell", *cell_columns(), "settings", *(name for name in _OWN if name not in (*_SPENT, "ended", "message")))
+# Columns that have a field's name; `rates` has the hyperparameters.
+_OWN = tuple(field.name for field in fields(ChainRow) if field.name not in ("cell", "hyperparameters"))
+_KEPT = (name for name in _OWN if name not in (*_SPENT, "ended", "message"))
+_WRITTEN = ("cell", *cell_columns(), "settings", "rates", *_KEPT)
 
 
 class Ledger:
@@ -121,7 +124,7 @@ class Ledger:
         It takes the place of any other with its cell, seed and candidate, and a replica that of any other replica.
         """
         values = {name: getattr(row, name) for name in _OWN} | row.cell.columns()
-        values.update(cell=row.cell.name, rates=json.dumps(row.rates), phases=json.dumps(row.phases))
+        values.update(cell=row.cell.name, rates=json.dumps(row.hyperparameters), phases=json.dumps(row.phases))
         values["settings"] = json.dumps(row.cell.settings)
         self._rows(
             f"insert into chains ({', '.join(_WRITTEN)}, changed)"
@@ -155,7 +158,7 @@ class Ledger:
         )
 
     def select(self, cell: str, candidate: int) -> None:
-        """Marks the winner of a cell's tuning, and the replicas that carry its rates."""
+        """Marks the winner of a cell's tuning, and the replicas that carry its hyperparameters."""
         self._rows(
             f"update chains set selected = (candidate = ?1), changed = {_NOW}"
             f" where cell = ?2 and selected != (candidate = ?1) and state != '{SUPERSEDED}'",
@@ -312,7 +315,7 @@ def row_of(chain: Chain, state: str, now: float) -> ChainRow:
     """A chain as it begins, or is found to be over."""
     return ChainRow(
         key=chain.key, cell=chain.cell, seed=chain.seed, candidate=chain.candidate, role=chain.role,
-        selected=chain.role == REPLICA, rates=dict(chain.rates),
+        selected=chain.role == REPLICA, hyperparameters=dict(chain.hyperparameters),
         phases=tuple(phase.key for phase in chain.phases if not phase.trunk), score=chain.score, state=state,
         dev=None, flops=0.0, device_seconds=0.0, started=now, ended=None,
     )  # fmt: skip
@@ -321,7 +324,9 @@ def row_of(chain: Chain, state: str, now: float) -> ChainRow:
 def _row(row: sqlite3.Row) -> ChainRow:
     values = {name: row[name] for name in _OWN}
     values.update(
-        rates=json.loads(row["rates"]), phases=tuple(json.loads(row["phases"])), selected=bool(row["selected"])
+        hyperparameters=json.loads(row["rates"]),
+        phases=tuple(json.loads(row["phases"])),
+        selected=bool(row["selected"]),
     )
     return ChainRow(cell=Cell.of({**dict(json.loads(row["settings"])), **dict(row)}), **values)
 

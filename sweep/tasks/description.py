@@ -396,6 +396,8 @@ def _add_settings_axes(definitions: dict[str, Any]) -> None:
         outer, _, inner = name.partition(".")
         key = definitions[outer.capitalize()]["properties"][inner] if inner else keys[outer]
         values = {word: value for word, value in key.items() if word != "default"}
+        options = [option for option in key.get("anyOf", ()) if option.get("$ref") != "#/$defs/Space"]
+        values |= {"anyOf": options} if options else {}
         axes["patternProperties"][rf"^({'|'.join(PHASES)})\.{re.escape(name)}$"] = {
             "type": "array", "items": values, "minItems": 1, "uniqueItems": True, "description": key["description"],
         }  # fmt: skip

@@ -70,8 +70,8 @@ def optimizer_steps(context: ChainContext, phase: Phase, mixture: Mixture) -> in
 
 
 def trunk_end(phase: Phase, settings: FitSettings, mixture: Mixture) -> int:
-    """Last step before the decay; of a trunk of volumes, at most the last one that larger volumes share."""
-    if not phase.trunk or phase.recipe.flops is not None:  # budgets go through the same data, however often
+    """Last step before the decay; of a trunk for larger volumes, at most the last one that they share."""
+    if not phase.trunk or phase.same_data:
         return settings.decay_start
     return min(settings.decay_start, mixture.shared_steps())
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sweep.config.load import load, parse
+from sweep.config.phases import PhaseSettings
 from sweep.errors import SweepError
 
 GOOD = """
@@ -52,7 +55,8 @@ MISTAKES = [
     ("epochs: 1, overrides", "epochs: 1, schedule: wsd, overrides", ["target", "warmup: {steps: 100}"]),
     ("{steps: 10}", "{schedule: wsd, warmup: 0.1}", ["target.overrides.topic", "warmup: {steps: 100}"]),
     ("learning_rate: 1e-5", "learning_rate: fast", ["target.learning_rate", "'fast'"]),
-    ("learning_rate: 1e-5", "learning_rate: -1", ["target.learning_rate: found -1", "a rate such as 1e-5"]),
+    ("learning_rate: 1e-5", "learning_rate: -1", ["target.learning_rate: found -1", "a number above 0"]),
+    ("learning_rate: 1e-5", "learning_rate: 10", ["target.learning_rate: found 10", "less than 10"]),
     ("learning_rate: 1e-5", "clip: .inf, learning_rate: 1e-5", ["target.clip: found inf", "a finite number"]),
     ("gpu: 0.5", "gpu: .inf", ["runtime.gpu: found inf", "0, 1, 1/k of a GPU"]),
     ("gpu: 0.5", "gpu: 2", ["runtime.gpu: found 2", "a chain trains on one GPU"]),
@@ -150,9 +154,34 @@ MISTAKES = [
         "seed: [1], chain_budget: {flops: [1e15]}, intermediate.epochs: [1]",
         ["axes.intermediate.epochs: found a length", "axes.chain_budget says how long this phase is"],
     ),
+    ("{steps: 10}", "{clip: {choices: [1, -1]}}", ["target.overrides.topic.clip.choices[1]: found -1", "above 0"]),
     (GOOD, "- a list", ["study.yaml: found ['a list']"]),
     (GOOD, "", ["study.yaml: found nothing", "a mapping"]),
 ]
+SPACE_MISTAKES = [
+    ("epochs: {choices: [1, 0]}", ["target.epochs.choices[1]: found 0", "above 0"]),
+    ("epochs: {choices: [1, null]}", ["target.epochs.choices[1]", "a number"]),
+    ("epochs: {choices: []}", ["target.epochs: found", "at least 2 choices"]),
+    ("epochs: {choices: [1, 1]}", ["target.epochs: found", "1.0 occurs twice"]),
+    ("epochs: {choices: [1, 2], first: 3}", ["target.epochs", "one of the choices"]),
+    ("epochs: {choices: [1, 2], points: 2}", ["target.epochs", "without 'points'"]),
+    ("epochs: {linear: [1], points: 2}", ["target.epochs.linear", "one more value"]),
+    ("epochs: {linear: [1, two], points: 2}", ["target.epochs.linear[1]: found 'two'"]),
+    ("epochs: {linear: [1, 2]}", ["target.epochs", "the key 'points'"]),
+    ("epochs: {linear: [1, 2], points: 1}", ["target.epochs", "at least 2 points"]),
+    ("epochs: {linear: [1, 2], points: 2000}", ["target.epochs.points", "a number up to 1000"]),
+    ("epochs: {liner: [1, 2], points: 2}", ["target.epochs.liner", "did you mean 'linear'"]),
+    ("epochs: {}", ["target.epochs", "exactly one of 'log', 'linear' and 'choices'"]),
+    ("steps: {linear: [8, 9], points: 3}", ["target.steps", "no more points than there are different values", "2"]),
+    ("steps: {linear: [10, 50], points: 5}, warmup: {steps: 11}", ["target", "no longer than the phase's steps"]),
+    ("epochs: 1, weight_decay: {log: [0, 1], points: 2}", ["target.weight_decay", "above 0, the lower first"]),
+    ("epochs: 1, dropout: {linear: [null, 1], points: 2}", ["target.dropout.linear[0]: found nothing", "a number"]),
+    ("epochs: 1, warmup: {choices: [0, 2]}", ["target.warmup.choices[1]: found 2", "a number up to 1"]),
+    ("epochs: 1, warmup: {linear: [0, 1], point: 2}", ["target.warmup.point", "did you mean 'points'"]),
+    ("epochs: 1, sampling: {temperature: {choices: [1, 0]}}", ["target.sampling.temperature.choices[1]: found 0"]),
+    ("epochs: 1, evaluations: {choices: [2, 4]}", ["target.evaluations: found {'choices'", "a whole number"]),
+]
+MISTAKES += [("epochs: 1, overrides", f"{written}, overrides", said) for written, said in SPACE_MISTAKES]
 
 
 @pytest.mark.parametrize(("good", "bad", "said"), MISTAKES, ids=[bad.strip()[:30] for _, bad, _ in MISTAKES])
@@ -175,7 +204,7 @@ def test_bytes_that_are_no_text_are_one_line(tmp_path):
 
 def test_numbers_and_norwegian_are_read_as_yaml_1_2_reads_them():
     study = parse(GOOD, "study.yaml")
-    assert study.target.learning_rate.values() == (1e-5,)
+    assert study.target.learning_rate == 1e-5
     assert study.axes.target == ("no", "topic")
 
 
@@ -183,8 +212,46 @@ def test_none_is_no_phase_a_name_is_one_task_and_a_list_is_one_phase_on_several(
     assert parse(GOOD, "study.yaml").axes.intermediate == ((), ("nli",), ("nli", "pos"))
 
 
-def test_a_grid_is_even_on_a_log_scale():
-    assert parse(GOOD, "study.yaml").intermediate.learning_rate.values() == (1e-5, 1e-4, 1e-3)
+SPACES = [
+    ("learning_rate: {log: [1e-5, 1e-3], points: 3}", (1e-5, 1e-4, 1e-3), 1e-4),
+    ("learning_rate: {log: [1e-5, 1e-3], points: 3, first: 2e-5}", (1e-5, 1e-4, 1e-3), 1e-5),
+    ("weight_decay: {linear: [0, 0.3], points: 4}", (0.0, 0.1, 0.2, 0.3), 0.1),
+    ("batch_tokens: {log: [256, 4096], points: 5}", (256, 512, 1024, 2048, 4096), 1024),
+    ("steps: {linear: [10, 25], points: 3}", (10, 18, 25), 18),
+    ("clip: {choices: [5, 1, 0.5], first: 5}", (0.5, 1.0, 5.0), 5.0),
+    ("dropout: {choices: [null, 0.2, 0.1]}", (None, 0.2, 0.1), None),
+    ("warmup: {choices: [0, 0.06, 0.1]}", (0.0, 0.06, 0.1), 0.06),
+    ("warmup: {steps: {linear: [0, 8], points: 5}}", (0, 2, 4, 6, 8), 4),
+    ("sampling: {temperature: {linear: [1, 5], points: 3}}", (1.0, 3.0, 5.0), 3.0),
+    ("text: {temperature: {choices: [1, 3]}}", (1.0, 3.0), 1.0),
+]
+
+
+@pytest.mark.parametrize(("written", "values", "first"), SPACES, ids=[written for written, *_ in SPACES])
+def test_a_number_may_be_a_space_of_values_of_its_own_type_and_stands_at_the_one_that_tuning_begins_with(
+    written, values, first
+):
+    settings = _phase(written)
+    ((name, space),) = settings.spaces.items()
+    assert (space.values, settings.possible(name)) == (values, values)
+    assert [type(value) for value in space.values] == [type(value) for value in values]
+    begun = settings
+    for part in name.split("."):
+        begun = getattr(begun, part)
+    assert begun == first
+    assert settings.at({name: values[-1]}) == _phase(written, values[-1])
+
+
+def _phase(written: str, value: object = None) -> PhaseSettings:
+    """Settings with a key as `written`, or with the value in place of its space."""
+    text = written if value is None else re.sub(r"\{(log|linear|choices)[^}]*\}", str(value), written)
+    needed = {"learning_rate: 1e-5", "batch_tokens: 100", "epochs: 1"}
+    named = {line for line in needed if line.partition(":")[0] == text.partition(":")[0]}
+    others = needed - named - ({"epochs: 1"} if text.startswith("steps") else set())
+    study = f"{GOOD[: GOOD.index('intermediate: {')]}target: {{{', '.join([text, *sorted(others)])}}}"
+    target = parse(study, "study.yaml").target
+    assert target is not None
+    return target.of(("topic",))
 
 
 def test_an_override_changes_its_task_alone_and_steps_replace_epochs():

@@ -16,7 +16,7 @@ from sweep.errors import Mistakes
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.resolve import look_up, resolve, resolve_revisions
 from sweep.run.chain import run
-from sweep.search.suggestions import CandidateResult, rates_for
+from sweep.search.suggestions import CandidateResult, suggest
 from sweep.store.artifacts import Store
 from sweep.tasks.table import TASKS
 
@@ -103,7 +103,7 @@ def test_cells_that_share_their_phases_are_tuned_alike(files):
     plan = plan_of(study_file(files, {"target": ["one", "two"]}, tasks=TWO, target=TUNED, pretrain=TUNED))
     tried: list[CandidateResult] = []
     for number in range(8):
-        proposed = [rates_for(plan, cell, number, tried, {}) for cell in plan.cells]
+        proposed = [suggest(plan, cell, number, tried, {}) for cell in plan.cells]
         assert proposed[0] == proposed[1]
         tried.append(CandidateResult(proposed[0], 0.1 * (number % 3)))
 

@@ -21,7 +21,7 @@ from sweep.plan.facts import NO_FACTS
 from sweep.plan.preview import previews, short_plan
 from sweep.plan.resolve import look_up, resolve, resolve_revisions, unchecked_encoders
 from sweep.run.inspection import check_encoders
-from sweep.search.suggestions import CandidateResult, rates_for
+from sweep.search.suggestions import CandidateResult, suggest
 
 MULTIBERTS = {"path": "google/multiberts-seed_{seed}"}
 
@@ -67,8 +67,8 @@ def test_a_seed_more_changes_nothing_of_those_before(tmp_path):
     tuned = {"target": {"learning_rate": {"log": [1e-4, 1e-2], "points": 5}}, "tuning": {"candidates": 3, "startup": 2}}
     few, more = (plan_of(per_seed(tmp_path, *seeds, **tuned)) for seeds in ((1,), (1, 2)))
     assert {chain.key for chain in few.planned_chains()} < {chain.key for chain in more.planned_chains()}
-    tried = [CandidateResult(few.planned_rates(few.cells[0], number), 0.5 + number / 10) for number in range(2)]
-    proposed = [rates_for(plan, plan.cells[0], 2, tried, {}) for plan in (few, more)]
+    tried = [CandidateResult(few.planned(few.cells[0], number), 0.5 + number / 10) for number in range(2)]
+    proposed = [suggest(plan, plan.cells[0], 2, tried, {}) for plan in (few, more)]
     assert proposed[0] == proposed[1]
 
 

@@ -197,8 +197,8 @@ def attempted(folder: Path, monkeypatch, fault: Exception, *, store: str = "stor
     monkeypatch.setattr("sweep.run.tune.tune.report", lambda result: told.append(report_of(result)))
     monkeypatch.setattr("sweep.run.chain.run", fails)
     config = {
-        "chain": chain.key, "cell": 0, "rates": dict(chain.rates), "seed": 1, "candidate": 0, "role": chain.role,
-        "pause_at": None, "devices": 1.0, "keep": False,
+        "chain": chain.key, "cell": 0, "hyperparameters": dict(chain.hyperparameters), "seed": 1, "candidate": 0,
+        "role": chain.role, "pause_at": None, "devices": 1.0, "keep": False,
     }  # fmt: skip
     with suppress(torch.AcceleratorError):
         chain_trial(config, plan, str(folder / store), Store(folder / "store").claim("small"))

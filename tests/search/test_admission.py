@@ -69,7 +69,7 @@ def test_other_seeds_carry_the_winners_rates(tmp_path):
     for row in lab.ledger.chains():
         if row.role == "replica":
             assert row.selected
-            assert (row.candidate, row.rates) == lab.winners()[row.cell.name]
+            assert (row.candidate, row.hyperparameters) == lab.winners()[row.cell.name]
 
 
 def test_a_failed_candidate_is_charged_and_lets_its_cell_go_on(tmp_path):

@@ -105,7 +105,7 @@ def test_other_seeds_of_the_winner_run_to_their_scores(tmp_path):
     lab = Lab(study(tmp_path, **BOTH), tmp_path, workers=2).run()
     replicas = [row for row in lab.ledger.chains() if row.role == "replica"]
     assert {row.state for row in replicas} == {"done"}
-    assert all((row.candidate, row.rates) == lab.winners()[row.cell.name] for row in replicas)
+    assert all((row.candidate, row.hyperparameters) == lab.winners()[row.cell.name] for row in replicas)
     assert len(replicas) == len(lab.admission.plan.cells)
 
 

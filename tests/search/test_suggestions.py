@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from instant_workers import study
 
-from sweep.search.suggestions import CandidateResult, rates_for, winner
+from sweep.search.suggestions import CandidateResult, suggest, winner
 
 
 def test_a_proposal_depends_on_the_finished_candidates_alone_and_repeats_none(tmp_path):
@@ -13,11 +13,11 @@ def test_a_proposal_depends_on_the_finished_candidates_alone_and_repeats_none(tm
     cell = next(cell for cell in plan.cells if not cell.intermediate and cell.target == "world/topic")
     tried: list[CandidateResult] = []
     for number in range(5):
-        rates = rates_for(plan, cell, number, tried, {})
-        assert rates == rates_for(plan, cell, number, list(tried), {})
-        assert rates not in [one.rates for one in tried]
+        rates = suggest(plan, cell, number, tried, {})
+        assert rates == suggest(plan, cell, number, list(tried), {})
+        assert rates not in [one.hyperparameters for one in tried]
         tried.append(CandidateResult(rates, 0.1 * number))
-    assert len({one.rates["target"] for one in tried}) == 5
+    assert len({one.hyperparameters["target"] for one in tried}) == 5
 
 
 def test_start_up_candidates_of_a_cell_that_follows_nobody_are_those_of_the_plan(tmp_path):
@@ -25,8 +25,8 @@ def test_start_up_candidates_of_a_cell_that_follows_nobody_are_those_of_the_plan
     for cell in plan.cells:
         tried: list[CandidateResult] = []
         for number in range(plan.candidates(cell)):
-            assert rates_for(plan, cell, number, tried, {}) == plan.planned_rates(cell, number)
-            tried.append(CandidateResult(plan.planned_rates(cell, number), None))
+            assert suggest(plan, cell, number, tried, {}) == plan.planned(cell, number)
+            tried.append(CandidateResult(plan.planned(cell, number), None))
 
 
 def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_nothing(tmp_path):
@@ -41,7 +41,7 @@ def test_a_collapsed_candidate_keeps_proposals_away_where_a_failed_one_says_noth
             for index, rate in enumerate(rates[:12])
         ]
         upper = [CandidateResult({"pretrain": 1e-3, "target": rate}, None, **fate) for rate in rates[28:]]
-        found = [rates_for(plan, cell, number, [*tried, *upper], {})["target"] for number in range(24, 30)]
+        found = [suggest(plan, cell, number, [*tried, *upper], {})["target"] for number in range(24, 30)]
         return float(np.mean([rates.index(rate) for rate in found]))
 
     assert proposed(collapsed=True) < proposed()

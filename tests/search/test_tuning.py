@@ -16,7 +16,7 @@ from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import stages
 from sweep.plan.order import coverage_order, summary, warm_starts
 from sweep.plan.plan import Plan
-from sweep.search.suggestions import CandidateResult, rates_for
+from sweep.search.suggestions import CandidateResult, suggest
 from sweep.search.tournament import Tournament, proposal
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 4}}
@@ -49,9 +49,9 @@ def names(plan: Plan) -> dict[tuple[str, str], dict[str, tuple[str, str]]]:
 
 
 def proposed(lab: Lab) -> dict[tuple[str, int], tuple[tuple[str, float], ...]]:
-    """Rates of all candidates that were made, by cell and number."""
+    """Hyperparameters of all candidates that were made, by cell and number."""
     return {
-        (state.cell.name, number): tuple(chain.rates.items())
+        (state.cell.name, number): tuple(chain.hyperparameters.items())
         for state in lab.admission.cells
         for number, chain in state.started.items()
     }
@@ -150,8 +150,10 @@ def start_up(plan: Plan, cell: Cell, known: Mapping[str, float]) -> list[tuple[i
     """Indices of the rates, intermediate and target, of a cell's start-up points."""
     rates, tried = plan.grid(cell)["target"], list[CandidateResult]()
     for number in range(plan.startup(cell)):
-        tried.append(CandidateResult(rates_for(plan, cell, number, tried, known), None))
-    return [(rates.index(one.rates["intermediate"]), rates.index(one.rates["target"])) for one in tried]
+        tried.append(CandidateResult(suggest(plan, cell, number, tried, known), None))
+    return [
+        (rates.index(one.hyperparameters["intermediate"]), rates.index(one.hyperparameters["target"])) for one in tried
+    ]
 
 
 def test_the_last_start_up_point_is_what_was_best_for_the_warm_starts_and_the_others_are_fixed(tmp_path):
@@ -273,7 +275,7 @@ def test_where_all_candidates_of_a_warm_start_fail_its_followers_spread_theirs_o
     follower = full_cell(plan)
     made = proposed(lab)
     for number in range(4):
-        assert dict(made[follower.name, number]) == plan.planned_rates(follower, number)
+        assert dict(made[follower.name, number]) == plan.planned(follower, number)
     assert len(lab.admission.outcomes.done) == 6
 
 
@@ -314,8 +316,8 @@ def test_tuning_begins_at_the_point_nearest_to_the_published_rate_or_in_the_midd
     rates = {**GRID["learning_rate"], **({"first": first} if first else {})}
     plan = tuned(tmp_path, target={"learning_rate": rates})
     for cell in plan.cells:
-        assert plan.planned_rates(cell, 0)["target"] == begun
-        points = [tuple(plan.planned_rates(cell, number).values()) for number in range(plan.candidates(cell))]
+        assert plan.planned(cell, 0)["target"] == begun
+        points = [tuple(plan.planned(cell, number).values()) for number in range(plan.candidates(cell))]
         assert len(set(points)) == len(points)
 
 
@@ -323,17 +325,17 @@ def test_where_tuning_begins_changes_no_key(tmp_path):
     first = {"target": {"learning_rate": {**GRID["learning_rate"], "first": 9e-3}}}
     one, other = tuned(tmp_path / "one"), tuned(tmp_path / "other", **first)
     for cell in one.cells:
-        rates = one.planned_rates(cell, 0)
+        rates = one.planned(cell, 0)
         assert one.chain(cell, rates, 1).key == other.chain(cell, rates, 1).key
 
 
 @pytest.mark.parametrize(
     ("rates", "place", "wanted"),
     [
-        ({"first": 2e-2}, "target.learning_rate", "'first' is expected to lie between the two rates of 'log'"),
-        ({"first": 9e-5}, "target.learning_rate", "'first' is expected to lie between the two rates of 'log'"),
+        ({"first": 2e-2}, "target.learning_rate", "'first' is expected to lie between the two numbers of 'log'"),
+        ({"first": 9e-5}, "target.learning_rate", "'first' is expected to lie between the two numbers of 'log'"),
         ({"first": "high"}, "target.learning_rate.first", "a number is expected"),
-        ({"frist": 1e-3}, "target.learning_rate.frist", "one of log, points, first is expected"),
+        ({"frist": 1e-3}, "target.learning_rate.frist", "one of log, linear, points, choices, first is expected"),
     ],
 )
 def test_a_rate_to_begin_with_that_will_not_do_is_said_in_one_line(rates, place, wanted, tmp_path):

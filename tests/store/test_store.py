@@ -168,7 +168,7 @@ def test_what_is_made_leaves_no_lock_behind(tmp_path):
 def row(key: str, role: str = "candidate", candidate: int = 0, seed: int = 1) -> ChainRow:
     return ChainRow(
         key=key, cell=CELL, seed=seed, candidate=candidate, role=role, selected=False,
-        rates={"target": 1e-3}, phases=("p",), score="s", state=RUNNING, dev=None, flops=0.0,
+        hyperparameters={"target": 1e-3}, phases=("p",), score="s", state=RUNNING, dev=None, flops=0.0,
         device_seconds=0.0, started=1.0, ended=None,
     )  # fmt: skip
 
@@ -184,7 +184,7 @@ def test_all_attempts_are_charged_and_the_file_says_the_same_when_opened_again(t
     ledger.close_chain("chain", DONE, 0.7, ended=2.0)
     again = Ledger(tmp_path / "ledger.sqlite")
     assert (again.spent(), again.held("flops")) == ((7.0, 3.5), 0.0)
-    assert [(c.state, c.dev, c.flops, c.rates, c.phases) for c in again.chains()] == [
+    assert [(c.state, c.dev, c.flops, c.hyperparameters, c.phases) for c in again.chains()] == [
         (DONE, 0.7, 7.0, {"target": 1e-3}, ("p",))
     ]
 
