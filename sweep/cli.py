@@ -280,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["gc"].add_argument("--delete", action="store_true", help="delete them; scores and records stay")
     text = "with --delete: also weights of finished phases, which a chain that you add later would train again"
     commands.choices["gc"].add_argument("--finished", action="store_true", help=text)
-    commands.choices["ui"].add_argument("--port", type=int, default=5000)
+    commands.choices["ui"].add_argument("--port", type=int, default=5000, help="port of this machine on which it is")
     _add_path(_command(commands, schema), "--out", help="write it into this file")
     shells = _command(commands, completion)
     text = "source <(sweep completion bash) in ~/.bashrc; zsh: as _sweep in $fpath"

@@ -105,7 +105,7 @@ class StoreIndex:
         assert record is not None
         tries = f"{len(record.attempts)} attempts" if len(record.attempts) > 1 else "its only attempt"
         best = max((attempt["dev"] for attempt in record.attempts), default=record.dev_score)
-        level = f"dev {best:.3f} at best, the best constant answer has {record.majority:.3f}"
+        level = f"dev {best:.3f} at best, chance level is {record.majority:.3f}"
         return f"the {record.kind} phase learned nothing in {tries} ({level})"
 
     def to_train(self, chain: Chain) -> tuple[Phase, ...]:
