@@ -465,6 +465,27 @@ class Results:
         report = self._report
         return curves_frame([*report.results, *report.collapsed, *report.eliminated])
 
+    def predictions(self, target: str | None = None, language: str | None = None) -> pd.DataFrame:
+        """Frame with one row per chain and test example, of the winners: what was asked, what is right, what was said.
+
+        `target` and `language` name one of each; by default all, which may be many rows. Columns: encoder,
+        intermediate, volume, source, chain_budget, target; language, seed, chain (key), number (in its language, from
+        0), id, the texts of the targets' examples (such as text and pair, or context and question; missing in other
+        targets), gold, prediction, probabilities (label -> probability; None without labels). Empty where nothing is
+        done.
+        """
+        from sweep.report.predictions import predictions_frame
+        from sweep.store import paths
+        from sweep.store.artifacts import Store
+
+        targets = {result.score.task for result in self._report.results}
+        languages = {name for result in self._report.results for name in result.score.languages}
+        for place, asked, known in (("target", target, targets), ("language", language, languages)):
+            if asked is not None and asked not in known:
+                expected = f"one of {', '.join(sorted(known))} is expected"
+                raise StudyError(place, repr(asked), expected, nearest(asked, known))
+        return predictions_frame(self._report.results, Store(self.folder / paths.STORE), target, language)
+
     def encoder(self, *, phase: str | None = None, **fields: object) -> tuple[PreTrainedModel, Any]:
         """Trained encoder of a finished chain, a transformers model in evaluation mode, and its tokenizer.
 

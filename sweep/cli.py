@@ -175,6 +175,18 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
+def predictions(options: argparse.Namespace) -> int:
+    """Writes predictions.parquet: what winners answer, beside texts and right answers; to read errors."""
+    from sweep.report.page import read_folder
+    from sweep.report.predictions import write_predictions
+    from sweep.store import paths
+    from sweep.store.artifacts import Store
+
+    report = read_folder(options.results)
+    print(write_predictions(options.results, report.results, Store(options.results / paths.STORE)))
+    return 0
+
+
 def gc(options: argparse.Namespace) -> int:
     """Lists weights that no chain of a study needs any more, with their sizes; deletes them with --delete."""
     from sweep.run.cleanup import collect, text
@@ -261,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (check, plan, preview, run, gc):
         _add_path(_command(commands, command), "file", help="the study file")
-    for command in (report, ui):
+    for command in (report, predictions, ui):
         _add_path(_command(commands, command), "results", help="the results folder of a study")
     _add_path(_command(commands, status), "study", help="the study file, or its results folder")
     _command(commands, tasks).add_argument("name", nargs="?", help="one of them, to see it in full")

@@ -39,6 +39,14 @@ class Source(Protocol):
     def rows(self, split: str, language: str) -> list[Row]:
         """Rows of a split in the family's columns, labels as integers. Raises DataError."""
 
+    def places(self, split: str, language: str) -> list[str]:
+        """Places of these rows, such as `file name:line`, by which a person finds them. Raises DataError."""
+
+
+def short_place(place: str) -> str:
+    """Place such as file:line without the folders of its file, which are others on another machine."""
+    return place.rpartition("/")[2]
+
 
 BYTES_PER_TOKEN = 4.2  # UTF-8 bytes per subword of English text; other scripts differ, and what is loaded corrects it
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from sweep.data import IGNORED, Row
+from sweep.data import IGNORED, Row, short_place
 from sweep.data.formats import LINES, UNIT, Raw
 from sweep.data.units import DRAW_VERSION, dev_size, drawn_as_dev
 from sweep.errors import DataError, nearest
@@ -247,6 +247,10 @@ class PartedSource(ABC, Generic[AnyPart]):
     def rows(self, split: str, language: str) -> list[Row]:
         """All rows of a split in one language. Raises DataError, also where there are none."""
         return [row for _, row in self.located(split, language)]
+
+    def places(self, split: str, language: str) -> list[str]:
+        """Places of all rows of a split in one language, without folders. Raises DataError."""
+        return [short_place(place) for place, _ in self.located(split, language)]
 
     def located(self, split: str, language: str) -> Located:
         """(place such as file:line, row) of a split in one language. Raises DataError, also where there are none."""

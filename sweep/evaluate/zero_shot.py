@@ -9,7 +9,7 @@ Shapes: N examples of a language that are scored, K statistics of an example, wh
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,7 @@ from sweep.tasks.task import Outputs, Prediction, Task
 from sweep.train.context import LOADING, ChainContext, encoded_flops, model_to_score
 from sweep.train.data import Reader, Sample, sample, sampled_units, size_facts
 from sweep.train.score import score
-from sweep.xtreme import description, packed, write_labels
+from sweep.xtreme import EXAMPLES, description, packed, write_labels
 
 POOL = "pool"  # name of the data of all languages together
 
@@ -44,6 +44,7 @@ class Judgements:
     predictions: dict[str, list[Prediction]]
     statistics: dict[str, NDArray[np.float64]]  # [N, K]
     thresholds: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, NDArray[np.float16]] = field(default_factory=dict)  # [N, C], of families that have them
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,22 @@ class ScoringSets:
             heartbeat.beat(f"judging {language}")
             statistics[language] = self._statistics(language, predictions[language])
         heartbeat.beat()
-        return Judgements({language: predictions[language] for language in self.task.languages}, statistics, thresholds)
+        shown = {language: predictions[language] for language in self.task.languages}
+        return Judgements(shown, statistics, thresholds, dict(self._probabilities(outputs)))
+
+    def places(self) -> dict[str, list[str]]:
+        """Places of `rows`, by which a person finds them; reads the data once more. Raises DataError."""
+        return {
+            language: self.tests[language].drawn(self.task.source.places("test", language))
+            for language in self.task.languages
+        }
+
+    def _probabilities(self, outputs: Mapping[str, Outputs]) -> Iterator[tuple[str, NDArray[np.float16]]]:
+        for language in self.task.languages if not self.task.family.vectors else ():
+            test = self.tests[language]
+            found = self.task.family.probabilities(outputs[language], test.encoded, test.rows, self.task.labels)
+            if found is not None:
+                yield language, found[test.scored(test.rows)].astype(np.float16)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
         """Statistics [N, K] of the rows that are scored: candidates of a search are no examples."""
@@ -177,7 +193,8 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
     )  # fmt: skip
     statistics = {**scored.statistics, **retention.statistics}
     units = {**sets.units(), **retention.units}
-    context.store.commit_score(record, statistics, packed(task, sets.rows, scored.predictions), units)
+    predictions = packed(task, sets.rows, scored.predictions)
+    context.store.commit_score(record, statistics, predictions, units, scored.probabilities)
     # Before the last report: a stop may come with it, and a scored chain is never run again.
     keep = keep or context.runtime.keep_target_weights
     if last is not None and last.recipe.kind == TARGET and not keep:
@@ -195,10 +212,10 @@ def _release(context: ChainContext, chain: Chain, key: str) -> None:
 def _labels(context: ChainContext, sets: ScoringSets, examples: int | None) -> str:
     """Key of the label files of these rows; the first chain that is scored on them writes the files."""
     task = sets.task
-    key = fingerprint([SCORE_VERSION, description(task), context.plan.tests[task.name], examples])
+    key = fingerprint([SCORE_VERSION, description(task), context.plan.tests[task.name], examples, EXAMPLES])
     with context.store.made_once(paths.LABELS, key, context.meter) as folder:
         if not folder.exists():
-            write_labels(folder, task, sets.rows)
+            write_labels(folder, task, sets.rows, sets.places())
     return key
 
 

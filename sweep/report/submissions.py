@@ -24,7 +24,7 @@ from sweep.report.results import Result
 from sweep.store import paths
 from sweep.store.artifacts import Store, write_atomically
 from sweep.store.records import ScoreRecord
-from sweep.xtreme import DESCRIPTION, LABELS, PREDICTIONS, family_with_files, test_file, unpack
+from sweep.xtreme import DESCRIPTION, EXAMPLES, LABELS, PREDICTIONS, family_with_files, test_file, unpack
 
 MARK = {"made by": "sweep"}
 SHOWN = 3  # files in a sentence
@@ -145,7 +145,7 @@ def _foreign(root: Path, ours: set[Path]) -> Iterator[str]:
 def _link_labels(labels: Path, folder: Path) -> None:
     """Puts the label files there, as links where the file system has them."""
     for file in labels.iterdir():
-        if file.name != DESCRIPTION:
+        if file.name not in (DESCRIPTION, EXAMPLES):
             try:
                 os.link(file, folder / file.name)
             except OSError:

@@ -161,6 +161,15 @@ class Store:
         record = self.score(score_key)
         return self._arrays(score_key, paths.UNITS) if record is None or paths.UNITS in record.files else {}
 
+    def probabilities(self, score_key: str) -> dict[str, NDArray[np.float16]]:
+        """language -> [examples, C] probabilities of labels, NaN of those an example has not. Raises StoreError.
+
+        {} of families without any, and of scores from before they were kept.
+        """
+        record = self.score(score_key)
+        kept = record is None or paths.PROBABILITIES in record.files
+        return self._arrays(score_key, paths.PROBABILITIES) if kept else {}
+
     def _arrays(self, score_key: str, name: str) -> dict[str, NDArray[Any]]:
         folder = self.root / paths.SCORES / score_key
         record = self.score(score_key)
@@ -221,15 +230,18 @@ class Store:
         statistics: Mapping[str, NDArray[np.float64]],
         predictions: bytes | None = None,
         units: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
+        probabilities: Mapping[str, NDArray[np.float16]] = MappingProxyType({}),
     ) -> ScoreRecord:
-        """Writes per-example statistics and units, by language and what else was scored, predictions, and the record.
+        """Writes per-example statistics and units, by language and what else was scored, predictions, probabilities of
+        labels by language, and the record.
 
         Raises ValueError where a language has units of other examples than its statistics.
         """
         if any(name in statistics and len(statistics[name]) != len(values) for name, values in units.items()):
             raise ValueError("every example has a unit")
         with self._new_folder(self.root / paths.SCORES / record.key) as folder:
-            for name, arrays in ((paths.STATISTICS, statistics), (paths.UNITS, units)):
+            kept: dict[str, Mapping[str, NDArray[Any]]] = {paths.STATISTICS: statistics, paths.UNITS: units}
+            for name, arrays in {**kept, paths.PROBABILITIES: probabilities}.items():
                 if arrays:
                     with (folder / name).open("wb") as stream:
                         np.savez_compressed(stream, **dict(arrays))  # type: ignore[arg-type]

@@ -4,9 +4,9 @@
     ledger.sqlite               chains, attempts, facts
     store/                      finished phases and scores, by key
         phases/<key>/           record.json, encoder.safetensors, heads.safetensors; checkpoint.safetensors of a trunk
-        scores/<key>/           record.json, statistics.npz, units.npz, predictions.zip
+        scores/<key>/           record.json, statistics.npz, units.npz, predictions.zip, probabilities.npz
         previews/<key>/         record.json
-        labels/<key>/           what is right in a test set, shared by all scores on it
+        labels/<key>/           what is right in a test set and its texts, shared by all scores on it
         scratch/<key>/          a phase that is half done, with its last checkpoint
         data/<key>.arrow        encoded rows
         encoders/<digest>/      tokenizers of encoders with random weights
@@ -14,6 +14,7 @@
     logs/<chain>.log            what a chain's worker printed, warned of and failed with
     mlflow.sqlite, artifacts/   MLflow's database, where the study names no server; tracking.json: what was sent
     report.html, report-*.svg, scores.csv, scores.parquet, groups.csv, retention.csv, submissions/
+    predictions.parquet         predictions of the same chains beside texts and right answers, by `sweep predictions`
 
 What stands in a submission is the official layout (sweep/xtreme/__init__.py).
 """
@@ -33,6 +34,7 @@ PAGE = "report.html"
 PICTURES = {"gains": "report-gains.svg", "profiles": "report-languages.svg"}  # that are files of their own too
 SCORES_CSV, SCORES_PARQUET, GROUPS_CSV, RETENTION_CSV = "scores.csv", "scores.parquet", "groups.csv", "retention.csv"
 SUBMISSIONS = "submissions"
+PREDICTIONS_PARQUET = "predictions.parquet"  # by a command of its own
 
 # In the store.
 OWNER = "study.json"
@@ -41,3 +43,4 @@ DATA, ENCODERS = "data", "encoders"  # made once by whoever comes first
 RECORD = "record.json"  # in the folder of a phase, of scores, of a preview: written last
 ENCODER_WEIGHTS, HEAD_WEIGHTS, CHECKPOINT = "encoder.safetensors", "heads.safetensors", "checkpoint.safetensors"
 STATISTICS, UNITS, PREDICTIONS = "statistics.npz", "units.npz", "predictions.zip"
+PROBABILITIES = "probabilities.npz"

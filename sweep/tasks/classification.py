@@ -173,6 +173,13 @@ def class_metrics(family: Family, labels: Sequence[str] | None) -> list[ClassMet
     return [ClassMetric(family, name) for name in VALUES if name != family.metric and (two or name != "binary_f1")]
 
 
+def softmax(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Softmax over the last axis of [..., C], in fp32; -inf has probability 0."""
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float32)
+    shares: NDArray[np.float32] = raised / raised.sum(axis=-1, keepdims=True, dtype=np.float32)
+    return shares
+
+
 class _OneOfAFew(Family):
     """Family whose answer is one of a few, judged by accuracy."""
 
@@ -248,6 +255,12 @@ class SequenceFamily(_OneOfAFew):
         """Class of the greatest logit [C] of each row; the lowest of equal ones."""
         classes: list[Prediction] = np.stack(outputs).argmax(axis=1).tolist() if outputs else []
         return classes
+
+    def probabilities(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.floating[Any]] | None:
+        """Probabilities [N, C] of the classes."""
+        return softmax(np.stack(outputs)) if outputs else None
 
 
 def one_sequence_each(
@@ -342,6 +355,22 @@ class ChoiceFamily(_OneOfAFew):
         order = np.lexsort((-np.concatenate(outputs), encoded.example))  # stable: equal scores keep their order
         options: list[Prediction] = (order[firsts] - firsts).tolist()
         return options
+
+    def probabilities(
+        self, outputs: Sequence[NDArray[Any]], encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.floating[Any]] | None:
+        """Probabilities [N, C] of the options, of which the row with most of them has C."""
+        if not outputs:
+            return None
+        firsts = encoded.example_bounds()[:-1]
+        places = np.arange(len(outputs)) - firsts[encoded.example]
+        scores = np.full((len(rows), int(places.max()) + 1), -np.inf, dtype=np.float32)
+        scores[encoded.example, places] = np.concatenate(outputs)
+        return np.where(np.isinf(scores), np.nan, softmax(scores))
+
+    def shown(self, row: Row, number: int, prediction: Prediction, task: Task) -> tuple[str, str]:
+        """Numbers of the options, counted from 0."""
+        return str(row["label"]), str(prediction)
 
 
 def _option(line: str, where: str) -> int:

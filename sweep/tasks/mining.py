@@ -61,6 +61,14 @@ class MiningFamily(Family):
         """Its sentence."""
         return (row["text"],)
 
+    def readable(self, row: Row) -> dict[str, str]:
+        """Its sentence."""
+        return {"text": row["text"]}
+
+    def shown(self, row: Row, number: int, prediction: Prediction, task: Task) -> tuple[str, str]:
+        """Ids of its translations and of those that were found, with spaces between them."""
+        return " ".join(row["links"]), " ".join(prediction)
+
     def is_scored(self, row: Row) -> bool:
         """Whether the sentence is foreign: those are the examples of a score."""
         return bool(row["side"] == "text")

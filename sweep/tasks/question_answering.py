@@ -15,14 +15,14 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.data import Row
+from sweep.data import Row, short_place
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords, subwords_with_offsets
 from sweep.data.files import coverage_notes, each_once, json_object, object_text
@@ -217,7 +217,7 @@ class SpanFamily(Family):
         if not isinstance(context, str):
             raise DataError(where, f"{type(context).__name__} as context", "text is expected")
         row: Row = {
-            "id": str(columns.value(raw, "id", where)) if "id" in columns.columns else where,
+            "id": str(columns.value(raw, "id", where)) if "id" in columns.columns else short_place(where),
             "context": context,  # never stripped: answers are offsets into it
             "question": columns.text(raw, "question", where),
             "answers": _read_answers(columns.value(raw, "answers", where), where),
@@ -353,14 +353,27 @@ class SpanFamily(Family):
         sums = np.stack([task.measure.judge(answer, sample, task, language).sum(axis=0) for answer in answers])
         return float(task.measure.value(sums).max())
 
+    def ids(self, rows: Sequence[Row]) -> Sequence[str]:
+        """Ids; one that occurs again gets a number, since a JSON object has each key once."""
+        occurrences: Counter[str] = Counter()
+        ids = []
+        for row in rows:
+            occurrences[row["id"]] += 1
+            ids.append(row["id"] if occurrences[row["id"]] == 1 else f"{row['id']}#{occurrences[row['id']]}")
+        return ids
+
+    def shown(self, row: Row, number: int, prediction: Prediction, task: Task) -> tuple[str, str]:
+        """Right answers, with ` | ` between them, and the predicted one; each is empty where there is none."""
+        return " | ".join(answer["text"] for answer in row["answers"]), prediction or ""
+
     def predictions_text(self, predictions: Sequence[Prediction], rows: Sequence[Row], task: Task) -> str:
         """JSON object {id: answer}."""
-        return object_text(zip(_ids(rows), predictions, strict=True))
+        return object_text(zip(self.ids(rows), predictions, strict=True))
 
     def labels_text(self, rows: Sequence[Row], task: Task) -> str:
         """SQuAD file without contexts and questions."""
         questions = []
-        for name, row in zip(_ids(rows), rows, strict=True):
+        for name, row in zip(self.ids(rows), rows, strict=True):
             answers = [{"text": gold["text"], "answer_start": gold["start"]} for gold in row["answers"]]
             questions.append({"id": name, "question": "", "answers": answers})
         document = {"version": "1.1", "data": [{"paragraphs": [{"context": "", "qas": questions}]}]}
@@ -384,16 +397,6 @@ class SpanFamily(Family):
             if not isinstance(answer, str):
                 raise DataError(predictions, f"{answer!r} for {name!r}", "the text of an answer is expected")
         return Pair(task, rows, [predicted.get(name) for name in ids], coverage_notes(predicted, ids, predictions))
-
-
-def _ids(rows: Iterable[Row]) -> list[str]:
-    """Ids of the rows; one that occurs again gets a number, since a JSON object has each key once."""
-    occurrences: Counter[str] = Counter()
-    ids = []
-    for row in rows:
-        occurrences[row["id"]] += 1
-        ids.append(row["id"] if occurrences[row["id"]] == 1 else f"{row['id']}#{occurrences[row['id']]}")
-    return ids
 
 
 def _misplaced(context: str, answer: Mapping[str, Any]) -> bool:

@@ -82,6 +82,14 @@ class RankingFamily(Family):
         """Its query, or else its candidate."""
         return (row["candidate"] if row["query"] is None else row["query"],)
 
+    def readable(self, row: Row) -> dict[str, str]:
+        """Its query."""
+        return {"query": row["query"]}
+
+    def shown(self, row: Row, number: int, prediction: Prediction, task: Task) -> tuple[str, str]:
+        """Ids of right candidates and of the best ones, with spaces between them."""
+        return " ".join(row["links"]), " ".join(prediction)
+
     def is_scored(self, row: Row) -> bool:
         """Whether it has a query."""
         return row["query"] is not None

@@ -291,6 +291,15 @@ class TokenFamily(Family):
         """Estimate from the bytes of its words, at least one token each."""
         return 2 + sum(max(1.0, len(word.encode()) / BYTES_PER_TOKEN) for word in row["words"])
 
+    def readable(self, row: Row) -> dict[str, str]:
+        """Its words, with spaces between them."""
+        return {"words": " ".join(row["words"])}
+
+    def shown(self, row: Row, number: int, prediction: Prediction, task: Task) -> tuple[str, str]:
+        """Tags of its words that have one, with spaces between them."""
+        gold, predicted = (" ".join([task.labels[tag] for tag in tags]) for tags in (tagged(row), prediction))
+        return gold, predicted
+
     def contents(self, row: Row) -> Iterable[str]:
         """Its sentence."""
         return (" ".join(row["words"]),)

@@ -10,6 +10,7 @@ Numpy only: nothing here or beside it imports torch, ray or mlflow.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -457,6 +458,31 @@ class Family(ABC):
     def labels_text(self, rows: Sequence[Row], task: Task) -> str:
         """Content of a language's label file: by default the prediction file of right answers."""
         return self.predictions_text([self.gold(row, number) for number, row in enumerate(rows)], rows, task)
+
+    def ids(self, rows: Sequence[Row]) -> Sequence[str | None]:
+        """Ids of rows, those by which files name them where they do: by default the column `id`, None without one."""
+        return [None if row.get("id") is None else str(row["id"]) for row in rows]
+
+    def readable(self, row: Row) -> dict[str, str]:
+        """Texts of an example by column, for a reader of its errors: by default all columns but ids and labels."""
+        texts = {}
+        for name in (*self.columns, *self.optional_columns):
+            value = row.get(name)
+            if name not in ("id", "unit", "label") and isinstance(value, str):
+                texts[name] = value
+            elif value and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+                texts[name] = json.dumps(list(value), ensure_ascii=False)
+        return texts
+
+    def shown(self, row: Row, number: int, prediction: Prediction, task: Task) -> tuple[str, str]:
+        """Right answer and prediction of a row as a person reads them: by default as they stand in a file."""
+        return self.line(self.gold(row, number), task), self.line(prediction, task)
+
+    def probabilities(
+        self, outputs: Outputs, encoded: Encoded, rows: Sequence[Row], labels: Sequence[str]
+    ) -> NDArray[np.floating[Any]] | None:
+        """Probabilities [N, C] of the labels of each row, NaN of those it has not; None of families without any."""
+        return None
 
     def read_files(self, predictions: Path, labels: Path, task: Task) -> Pair:
         """Predictions and gold rows of a language; what the official scorer accepts is noted. Raises DataError."""

@@ -241,6 +241,10 @@ class Sample:
             taken = np.isin(np.arange(len(scored)), self.chosen)
         return numbers[taken[scored]]
 
+    def drawn(self, values: Sequence[str]) -> list[str]:
+        """Values of the sample's rows, out of one per row of the whole split."""
+        return list(values) if self.chosen is None else [values[number] for number in self.chosen.tolist()]
+
     def predictions(self, outputs: Outputs) -> list[Prediction]:
         """Prediction of each row, from a model's outputs for `encoded`."""
         return self.task.family.predict(outputs, self.encoded, self.rows, self.task.labels)

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -31,6 +31,7 @@ from sweep.tasks.table import TASKS
 from sweep.tasks.task import Family, Prediction, Task
 
 PREDICTIONS, LABELS, DESCRIPTION = "predictions", "labels", "submission.json"
+EXAMPLES = "examples.zip"  # beside the label files of a test set in the store
 
 # Tasks of the benchmarks whose data no table names; their files say enough.
 UNLISTED = {"bucc2018": "mining", "lareqa": "ranking", "mewslix": "ranking"}
@@ -53,6 +54,9 @@ class NoRows:
         return Size(0, 0)
 
     def rows(self, split: str, language: str) -> list[Row]:
+        return []
+
+    def places(self, split: str, language: str) -> list[str]:
         return []
 
 
@@ -116,7 +120,7 @@ class Folder:
     def task(self, name: str) -> Task:
         """Task as the folder's description or the table of tasks has it. Raises DataError for an unknown one."""
         if name in self._described:
-            return _task(name, self._described[name], self.root / DESCRIPTION)
+            return described_task(name, self._described[name], self.root / DESCRIPTION)
         if name not in TASKS and name in UNLISTED:
             return Task(name, FAMILIES[UNLISTED[name]], NoRows(), ())
         if name not in TASKS or TASKS[name].family.suffix is None:
@@ -154,7 +158,8 @@ def family_with_files(name: object, where: object) -> Family:
     return chosen
 
 
-def _task(name: str, described: Mapping[str, Any], path: Path) -> Task:
+def described_task(name: str, described: Mapping[str, Any], path: Path) -> Task:
+    """Task of a description, without rows. Raises DataError where it lacks something; `path` is its file."""
     try:
         family_name, normaliser = str(described["family"]), str(described["normaliser"])
         labels = tuple(str(label) for label in described["labels"])
@@ -175,31 +180,69 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
 
 def packed(task: Task, rows: Mapping[str, Sequence[Row]], predictions: Mapping[str, Sequence[Prediction]]) -> bytes:
     """Bytes of a zip file with the prediction file of every language."""
+    texts = (
+        (test_file(task.family, language), task.family.predictions_text(answers, rows[language], task))
+        for language, answers in predictions.items()
+    )
+    return _zipped(texts)
+
+
+def _zipped(texts: Iterable[tuple[str, str]]) -> bytes:
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for language, answers in predictions.items():
-            entry = zipfile.ZipInfo(test_file(task.family, language), EPOCH)
-            archive.writestr(entry, task.family.predictions_text(answers, rows[language], task), zipfile.ZIP_DEFLATED)
+        for name, text in texts:
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), text, zipfile.ZIP_DEFLATED)
     return content.getvalue()
 
 
-def write_labels(folder: Path, task: Task, rows: Mapping[str, Sequence[Row]]) -> None:
-    """Writes the label file of every language and the task's description, all of them or nothing."""
+def _examples_text(family: Family, rows: Sequence[Row], places: Sequence[str]) -> str:
+    """Lines of JSON objects: the id of every example, or its place without one, and its readable columns."""
+    named = zip(family.ids(rows), rows, places, strict=True)
+    examples = ({"id": name or place, **family.readable(row)} for name, row, place in named if family.is_scored(row))
+    return "".join(f"{json.dumps(example, ensure_ascii=False)}\n" for example in examples)
+
+
+def read_examples(labels: Path, task: Task, language: str) -> list[dict[str, str]] | None:
+    """Examples of a test set in a language as a person reads them, with their ids; None where they were not kept."""
+    if not (labels / EXAMPLES).exists():
+        return None
+    with zipfile.ZipFile(labels / EXAMPLES) as archive:
+        text = archive.read(test_file(task.family, language)).decode("utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def write_labels(
+    folder: Path, task: Task, rows: Mapping[str, Sequence[Row]], places: Mapping[str, Sequence[str]]
+) -> None:
+    """Writes label files and examples of every language and the task's description, all of them or nothing.
+
+    `places` are those of the rows, which stand for the ids of those without one.
+    """
     unfinished = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for language, gold in rows.items():
         text = task.family.labels_text(gold, task)
         (unfinished / test_file(task.family, language)).write_text(text, encoding="utf-8")
+    texts = ((test_file(task.family, name), _examples_text(task.family, rows[name], places[name])) for name in rows)
+    (unfinished / EXAMPLES).write_bytes(_zipped(texts))
     described = description(task)
     (unfinished / DESCRIPTION).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
     unfinished.replace(folder)
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Extracts the prediction files of an archive into an existing folder. Raises StoreError for other entries."""
+def described_in(folder: Path, name: str) -> Task:
+    """Task of a name, as the folder of its label files in the store describes it. Raises DataError."""
+    return described_task(name, json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")), folder / DESCRIPTION)
+
+
+def unpack(archive: Path, folder: Path, only: str | None = None) -> None:
+    """Extracts the prediction files of an archive, or `only` one, into an existing folder.
+
+    Raises StoreError for other entries.
+    """
     with zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             if not re.fullmatch(r"test-[^/\\\0]+", name):
                 raise StoreError(archive, f"the entry {name!r}", "prediction files, test-<language>, are expected")
-        opened.extractall(folder)
+        opened.extractall(folder, None if only is None else [only])

@@ -121,6 +121,10 @@ class MissingSource:
         """Raises DataError."""
         self._refuse()
 
+    def places(self, split: str, language: str) -> list[str]:
+        """Raises DataError."""
+        self._refuse()
+
     def _refuse(self) -> NoReturn:
         raise DataError(self.where, f"no data, {self.why}", self.expected)
 

@@ -110,6 +110,10 @@ class EmbeddedSource:
             return [{"id": f"{self.task}-{split}-{number}", **row} for number, row in enumerate(made)]
         return made
 
+    def places(self, split: str, language: str) -> list[str]:
+        """Task, split and number of each row."""
+        return [f"{self.task} {split}:{number}" for number in range(self.examples(split, language))]
+
     def examples(self, split: str, language: str) -> int:
         """Number of rows of a split, without making them."""
         design = DESIGNS[self.task]
