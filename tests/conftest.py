@@ -33,11 +33,23 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Files that train, simulate or start processes, the longest first. All others are marked `fast`.
 SLOW = (
     *("run/test_study.py", "run/test_trial.py", "evaluate/test_retention.py", "run/test_table_chains.py"),
-    *("models/test_published.py", "store/test_superseded.py", "tasks/test_own_family.py", "run/test_preview.py"),
+    *(
+        "models/test_published.py",
+        "store/test_superseded.py",
+        "store/test_status.py",
+        "tasks/test_own_family.py",
+        "run/test_preview.py",
+    ),
     *("studies/test_tradeoff_studies.py", "studies/test_nine_tasks.py", "studies/test_english_vs_multilingual.py"),
     *("plan/test_trunk.py", "train/test_collapse.py", "store/test_garbage.py", "run/test_failures.py"),
     *("plan/test_chain_budget.py", "plan/test_shared_targets.py", "run/test_tracking.py", "run/test_ui.py"),
-    *("run/test_from_python.py", "report/test_submissions.py", "report/test_statistics.py", "store/test_winners.py"),
+    *(
+        "run/test_from_python.py",
+        "report/test_submissions.py",
+        "report/test_predictions.py",
+        "report/test_statistics.py",
+        "store/test_winners.py",
+    ),
     *("search/test_rungs.py", "search/test_admission.py", "search/test_devices.py", "search/test_tuning.py"),
     *("report/test_identity.py", "report/test_new_axis.py", "report/test_report.py", "report/test_gains.py"),
     *("tasks/test_retrieval.py", "tasks/test_regression.py", "tasks/test_synthetic.py", "train/test_train.py"),

@@ -32,15 +32,6 @@ if TYPE_CHECKING:
 
 ROWS = 500_000  # of a row group
 DICTIONARY_BYTES = 1 << 26  # of the distinct texts of a row group; beyond them it holds every one as it comes
-PREDICTION_MEANINGS = {
-    "language": "Language of the test data.",
-    "number": "Number of the example in its language, from 0: as in the files of submissions/.",
-    "id": "Its id in the data, or without one `file name:line`; empty where it was scored before these were kept.",
-    "gold": "Right answer. Tags of words and ids stand with spaces between them, several answers with ` | `; a choice"
-    " is the number of the option and a translation that of the row, from 0.",
-    "prediction": "Prediction, written alike.",
-    "probabilities": "Label -> probability, of families that have labels; empty elsewhere.",
-}
 
 
 @dataclass(frozen=True)
@@ -77,8 +68,7 @@ def predictions_frame(
 ) -> pd.DataFrame:
     """Frame with the rows of predictions.parquet, of one target or language alone if asked. Writes nothing.
 
-    Columns: those of the cell, language, seed and chain, then PREDICTION_MEANINGS, the texts of examples before gold.
-    Raises StoreError for a damaged store.
+    Columns: COLUMN_MEANINGS of the file. Raises StoreError for a damaged store.
     """
     import pyarrow as pa
 

@@ -97,6 +97,20 @@ COLUMN_MEANINGS: dict[str, dict[str, str]] = {
         "retention": "retention_saved_head divided by retention_before; empty where that is 0.",
         **_CHAIN,
     },
+    paths.PREDICTIONS_PARQUET: {
+        **_CELL,
+        "language": "Language of the test data.",
+        "seed": _RUN["seed"],
+        **_CHAIN,
+        "number": "Number of the example in its language, from 0, as in the files of `submissions/`.",
+        "id": "Its id in the data, or `file name:line` where it has none.",
+        "<text>": "A column for every text of the targets' examples, as it is written: `text` and `pair`, `prompt` and"
+        " `options` (a JSON list), `words`, `context` and `question`, `query`; empty in targets without it.",
+        "gold": "Right answer: the name of the label, the number of the option (from 0), tags of words or ids with"
+        " spaces between them, answers with ` | ` between them, the number of the translation's row.",
+        "prediction": "Prediction, written alike.",
+        "probabilities": "Label or option -> probability, in half precision; empty for families without labels.",
+    },
 }
 _OWN = [name for name in COLUMN_MEANINGS[paths.SCORES_CSV] if name not in ("study", *_CELL)]  # after the cell's
 SCORING = "scoring"

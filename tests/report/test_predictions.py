@@ -16,8 +16,8 @@ from small_tokenizers import small_tokenizer
 
 from sweep.data.encoded import from_sequences
 from sweep.plan.recipe import Chain
-from sweep.report.predictions import PREDICTION_MEANINGS, predictions_frame, write_predictions
-from sweep.report.results import Result, read_results
+from sweep.report.predictions import predictions_frame, write_predictions
+from sweep.report.results import COLUMN_MEANINGS, Result, read_results
 from sweep.report.submissions import publish_submissions
 from sweep.store.artifacts import Store
 from sweep.store.ledger import DONE, ChainRow, row_of
@@ -51,7 +51,8 @@ def finished(small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tu
 def test_every_prediction_stands_beside_its_texts_and_the_right_answer(finished, tmp_path):
     path, store, results = finished
     frame = pd.read_parquet(write_predictions(tmp_path, results, store))
-    assert set(PREDICTION_MEANINGS) <= set(frame)
+    meant = [name for name in COLUMN_MEANINGS["predictions.parquet"] if not name.startswith("<")]
+    assert [name for name in frame if name in meant] == meant
     plan = plan_of(path)
     for result in results:
         task = plan.tasks[result.score.task]
