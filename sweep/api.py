@@ -6,8 +6,10 @@
     results = study.run()                # runs what is missing, as `sweep run`
     results.answer()                     # the first sentence of the report, and what backs it
 
-Frames are pandas tables whose columns their methods name. A mistake of the user is a `sweep.SweepError` with one line;
-`check` lists them in place of raising. Nothing here needs a `__main__` guard, and all of it works in a thread.
+Frames are pandas tables whose columns their methods name. Those *of the cell* are encoder, intermediate, volume,
+source, chain_budget, the keys of phases that the study compares (such as target.weight_decay), and target, all of them
+text. A mistake of the user is a `sweep.SweepError` with one line; `check` lists them in place of raising. Nothing here
+needs a `__main__` guard, and all of it works in a thread.
 """
 
 from __future__ import annotations
@@ -134,6 +136,10 @@ class Study:
         Raises no SweepError: whatever the user can mend is in the list. A study with a mistake in its text is not
         looked at further, as its data may not be what is meant.
         """
+        with _process_as_found():
+            return self._check()
+
+    def _check(self) -> Check:
         from sweep.config.load import load
 
         mistakes = Mistakes()
@@ -272,7 +278,7 @@ class StudyPlan:
     def cells(self) -> pd.DataFrame:
         """Frame with one row per cell, in the order in which cells are first tried.
 
-        Columns: encoder, intermediate, volume, source, chain_budget, target; candidates, seeds (numbers of them);
+        Columns: those of the cell; candidates, seeds (numbers of them);
         flops (of the first candidate alone); covered (whether the budget pays at least the first candidate; True where
         there is no budget); amount (what that candidate adds to the covered cells before) and spent (with all of
         these), in the budget's unit, FLOPs where there is none, NaN where the cell is not covered.
@@ -296,10 +302,10 @@ class StudyPlan:
     def chains(self) -> pd.DataFrame:
         """Frame with one row per chain: candidates of a cell, then its winner with the other seeds.
 
-        Columns: name (for `run_chain`); encoder, intermediate, volume, source, chain_budget, target; seed, candidate,
-        role (candidate or replica); lr.<kind> of each kind of phase (NaN: without one), <kind>.<key> of each further
-        number that is tuned; flops (alone, its scoring included), flops_new (of what no row above has); phases (keys in
-        order, a tuple), chain (key). What dev scores will choose is as it is planned as long as none is known.
+        Columns: name (for `run_chain`); those of the cell; seed, candidate, role (candidate or replica); lr.<kind> of
+        each kind of phase (NaN: without one), <kind>.<key> of each further number that is tuned; flops (alone, its
+        scoring included), flops_new (of what no row above has); phases (keys in order, a tuple), chain (key). What dev
+        scores will choose is as it is planned as long as none is known.
         """
         import pandas as pd
 
@@ -400,7 +406,7 @@ class Results:
     def scores(self) -> pd.DataFrame:
         """Frame with one row per chain and language, as in scores.csv.
 
-        Columns: study; encoder, intermediate, volume, source, chain_budget, target; language, seed, metric, value (of
+        Columns: study; those of the cell; language, seed, metric, value (of
         which 1 is the best), is_source (whether the target phase was trained in it), flops and device_seconds (of the
         chain alone, whoever trained its phases), chain (key), candidate, role, selected (whether it counts in gains),
         collapsed, majority (value of the best constant answer), retries, retention_before, retention_saved_head,
@@ -411,7 +417,7 @@ class Results:
     def gains(self, per: Per = "target") -> pd.DataFrame:
         """Frame of gains over no intermediate phase in languages that the target phase has not seen.
 
-        One row per setting (encoder, intermediate, volume, source, chain_budget) and `per`: "target", "language" (and
+        One row per setting (the columns of the cell without the target) and `per`: "target", "language" (and
         target), "group" of languages (and target), or "mean" over targets. Columns: those, then gain, low and high (its
         95% interval), p, p_corrected (for the rows of the frame, Holm), verdict; per target, language and group also
         value with value_low and value_high. Values and gains are in the metric's unit, of which 1 is the best; NaN
@@ -444,7 +450,7 @@ class Results:
     def chains(self) -> pd.DataFrame:
         """Frame with one row per chain that has begun.
 
-        Columns: encoder, intermediate, volume, source, chain_budget, target; seed, candidate, role, selected; state
+        Columns: those of the cell; seed, candidate, role, selected; state
         (running, done, failed, collapsed, stopped, paused, or loser: eliminated by halving), dev (score of its last
         phase, 0..1), flops and device_seconds (really spent: a phase that the store had costs nothing), message (why it
         failed, stopped or collapsed), chain (key).
@@ -489,8 +495,8 @@ class Results:
     def encoder(self, *, phase: str | None = None, **fields: object) -> tuple[PreTrainedModel, Any]:
         """Trained encoder of a finished chain, a transformers model in evaluation mode, and its tokenizer.
 
-        The chain is named by its fields, as tables write them: encoder, intermediate (tasks as a list, or joined by +),
-        volume, source, chain_budget, target, seed; one in which the study has a single value may be left out. `phase`
+        The chain is named by its seed and columns of its cell, as tables write them (tasks as a list, or joined by +);
+        one in which the study has a single value may be left out. `phase`
         says after which phase: pretrain, intermediate or target; by default after the target phase, or after the
         intermediate one where no target is named. Of a cell's candidates the winner counts.
 
@@ -528,6 +534,7 @@ def _process_as_found() -> Iterator[None]:
     handlers = _handlers()
     loggers = {name: logger.level for name, logger in _loggers()}
     filters, faults = list(warnings.filters), faulthandler.is_enabled()
+    warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm in a notebook, where nothing here draws bars
     try:
         yield
     finally:

@@ -56,7 +56,7 @@ SLOW = (
     *("train/test_memory.py", "train/test_gpu.py", "models/test_model.py", "models/test_cpu_kernels.py"),
     *("models/test_waiting.py", "data/test_real_data.py", "data/test_real_rows.py", "data/test_hub_online.py"),
     *("report/test_terminal.py", "run/test_worker_environment.py", "test_fingerprint.py", "test_imports.py"),
-    *("config/test_study_fuzz.py", "test_cli.py", "plan/test_arms.py", "plan/test_large_plans.py"),
+    *("config/test_study_fuzz.py", "test_api.py", "test_cli.py", "plan/test_arms.py", "plan/test_large_plans.py"),
     *("report/test_contrasts.py", "plan/test_flops.py", "store/test_paths.py"),
     *("docs/test_pages.py", "docs/test_shown_studies.py"),
 )

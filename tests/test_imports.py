@@ -13,6 +13,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "ray", "mlflow", "datasets", "pandas", "transformers", "pyarrow", "optuna", "matplotlib"}
 
 
+def test_the_package_itself_imports_no_other():
+    code = "import json, sys; import sweep; print(json.dumps(sorted(sys.modules)))"
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name.split(".")[0] for name in json.loads(process.stdout)}
+    assert loaded & (HEAVY | {"numpy", "pydantic", "rich", "ruamel", "filelock"}) == set()
+
+
 def test_planning_loads_no_heavy_library():
     code = "import json, sys; from sweep.plan import cost, plan, resolve; print(json.dumps(sorted(sys.modules)))"
     process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -138,7 +138,8 @@ def _check_known(plan: Plan, rows: Sequence[ChainRow], chain: Chain) -> None:
     if chain.role == REPLICA:
         known = plan.candidates(chain.cell) == 1 or any(row.selected for row in mine)
     else:
-        known = plan.is_fixed(chain.cell, chain.candidate) or any(row.candidate == chain.candidate for row in mine)
+        fixed = plan.is_fixed(chain.cell, chain.candidate) or not plan.has_choice(chain.cell)
+        known = fixed or any(row.candidate == chain.candidate for row in mine)
     if not known:
         expected = "the first candidate of the cell, or this one after 'sweep run' has come to it, is expected"
         problem = f"{plan.chain_name(chain)}, whose hyperparameters are chosen by dev scores that are not known yet"

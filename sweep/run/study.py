@@ -284,6 +284,7 @@ def _tune(admission: Admission, first: Chain, results: Path, capacity: Capacity,
             ),
             run_config=tune.RunConfig(
                 name="chains", storage_path=str(capacity.folder / "tune"), verbose=0,
+                progress_reporter=tune.CLIReporter(),  # in a notebook Tune would draw its own, however silent
                 failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
             ),
         )  # fmt: skip
