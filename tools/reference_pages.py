@@ -115,7 +115,11 @@ def values_of(kind: Any, bounds: list[Any] | None = None) -> str:
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)
     if origin is tuple:
-        return f"list of {values_of(inner[0])}" if Ellipsis in inner else f"list of {len(inner)}: {values_of(inner[0])}"
+        return (
+            f"list of {values_of(inner[0])}"
+            if Ellipsis in inner
+            else f"list of {len(inner)}, each a {values_of(inner[0])}"
+        )
     if origin is dict:
         return f"mapping from {values_of(inner[0])} to {values_of(inner[1])}" if inner[1] is not Any else "mapping"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -137,7 +141,11 @@ def _limits(bounds: list[Any]) -> str:
         name: getattr(bound, name) for bound in bounds for name in ("gt", "ge", "lt", "le") if hasattr(bound, name)
     }
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "to"}
-    return "".join(f" {words[name]} {limit:g}" for name, limit in found.items() if abs(limit) < values.MOST)
+    return "".join(f" {words[name]} {_number(limit)}" for name, limit in found.items() if abs(limit) < values.MOST)
+
+
+def _number(limit: float) -> str:
+    return f"{limit:,.0f}" if limit >= 1000 else f"{limit:g}"
 
 
 def default_of(field: FieldInfo) -> str:
@@ -213,7 +221,7 @@ def _sections() -> dict[str, tuple[type[BaseModel], list[str]]]:
                 if issubclass(inner, PhaseSettings) and PHASES not in found:
                     found[PHASES] = PhaseSettings, list(PhaseSettings.model_fields)
                     found[SPACES] = Space, list(Space.model_fields)
-                    visit(PhaseSettings, "PHASE.")
+                    visit(PhaseSettings, "Phases: ")
                 if inner not in (known for known, _ in found.values()):
                     shown = PhaseSettings.model_fields if issubclass(inner, PhaseSettings) else {}
                     found[f"{path}{name}"] = inner, [key for key in inner.model_fields if key not in shown]

@@ -60,7 +60,8 @@ class Encoder(Model):
 
     path: Name | None = None
     """Hub id or local folder of a pretrained encoder; {seed} in it stands for the study's seed, for checkpoints that
-    differ by seed. Relative folders begin at the working directory."""
+    differ by seed. Relative folders begin at the
+    study file's."""
     revision: Name | None = None
     """Branch, tag or commit of a hub id. Left out, the main branch; a name is resolved to a commit once, which is
     recorded with the study."""
