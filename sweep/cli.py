@@ -28,6 +28,7 @@ from sweep.errors import StudyError, SweepError, nearest
 TRACKING_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 VERSIONS = ("xtreme", "xtreme-r")  # of sweep.tasks.catalog, which a command line that only plans need not load
+PHASES = ("pretrain", "intermediate", "target")  # of sweep.plan.recipe, for the same reason
 SHELLS = ("bash", "zsh")
 FILES = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # shtab.FILE, which need not be imported for it
 LIBRARIES = ("torch", "transformers", "ray", "mlflow-skinny", "optuna")  # that `sweep --version` names
@@ -196,6 +197,25 @@ def gc(options: argparse.Namespace) -> int:
     return 0
 
 
+def export(options: argparse.Namespace) -> int:
+    """Writes a trained chain as a model folder for transformers, with a model card."""
+    from sweep.run.export import FIELDS, check_push, find_chain, push
+    from sweep.run.export import export as export_chain
+
+    if options.push:
+        check_push(options.push)
+    fields = {name: text for name in FIELDS if (text := getattr(options, name)) is not None}
+    fields |= {name: text for name, _, text in (pair.partition("=") for pair in options.set or ())}
+    trained = find_chain(options.results, fields, options.phase, options.file)
+    if options.retrain:
+        trained.train_again()
+    for line in export_chain(trained, options.out, options.head):
+        print(line)
+    if options.push:
+        print(push(options.out, options.push))
+    return 0
+
+
 def score(options: argparse.Namespace) -> int:
     """Scores a folder of predictions and labels in the official layout of XTREME and XTREME-R."""
     from sweep.xtreme.score import score as score_folder
@@ -281,6 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["run"].add_argument("--chain", metavar="NAME", help=text)
     text = "in this process, without Ray: a breakpoint opens, a traceback is shown as it is"
     commands.choices["run"].add_argument("--inline", action="store_true", help=text)
+    _add_export(_command(commands, export))
     text = "list the cells that this budget covers, in their order, such as '40 device-hours'"
     commands.choices["plan"].add_argument("--budget", help=text)
     for name in ("plan", "status", "tasks"):
@@ -298,6 +319,26 @@ def _parser() -> argparse.ArgumentParser:
     text = "source <(sweep completion bash) in ~/.bashrc; zsh: as _sweep in $fpath"
     shells.add_argument("shell", choices=SHELLS, help=text)
     return parser
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    from sweep.config.axes import cell_columns
+
+    _add_path(parser, "results", help="the results folder of a study")
+    chosen = parser.add_argument_group("the chain, as tables write it; what the study does not vary may be left out")
+    for name in (*cell_columns(), "seed"):
+        text = f"its {name.replace('_', ' ')}"
+        text += "; without one the weights after the intermediate phase are meant" if name == "target" else ""
+        chosen.add_argument(f"--{name.replace('_', '-')}", help=text)
+    text = "a value of a settings axis, such as target.dropout=0.1; as often as there are"
+    chosen.add_argument("--set", metavar="KEY=VALUE", action="append", help=text)
+    parser.add_argument("--phase", choices=PHASES, help="weights after this phase, for the target where one is named")
+    parser.add_argument("--head", metavar="TASK", help="whose head it gets, where the phase has trained several tasks")
+    _add_path(parser, "--out", required=True, help="the folder to write: new, empty, or an earlier export")
+    text = "train weights again that were released after scoring, as their recipes say"
+    parser.add_argument("--retrain", action="store_true", help=text)
+    parser.add_argument("--push", metavar="USER/NAME", help="upload it to this repository of the hub, private if new")
+    _add_path(parser, "--file", help="the study file, where it has moved since the last run")
 
 
 def _add_path(parser: argparse.ArgumentParser, name: str, **rest: Any) -> None:

@@ -74,7 +74,7 @@ def load_encoder(
         # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
         encoder, report = auto_model.from_pretrained(
             source, revision=revision, config=config, dtype="float32", output_loading_info=True,
-            trust_remote_code=False, **_without_pooler(config),
+            trust_remote_code=False, **without_pooler(config),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         check_weights(source, revision)
@@ -258,7 +258,7 @@ def _refuse_others(config: PreTrainedConfig, where: str) -> None:
 def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel:
     """Encoder with random weights, drawn from torch's generator."""
     try:
-        options = {"dtype": torch.float32, "trust_remote_code": False, **_without_pooler(config)}
+        options = {"dtype": torch.float32, "trust_remote_code": False, **without_pooler(config)}
         return _checked(auto_model.from_config(config, **options))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise _mistake(where, _first_words(error)) from error
@@ -277,7 +277,7 @@ def _first_words(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+def without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
     """Argument that leaves out the pooling layer of BERT and its kin, which nothing here uses."""
     kind: Any = MODEL_MAPPING[type(config)]
     accepted = inspect.signature(kind).parameters
@@ -304,7 +304,7 @@ def load_published_head(head: MaskedHead, source: str, revision: str | None = No
     model, report = auto_masked_model.from_pretrained(
         source, revision=revision, dtype="float32", output_loading_info=True, trust_remote_code=False
     )
-    parts = _parts(model.eval(), missing=set(report["missing_keys"]))
+    parts = masked_parts(model.eval(), missing=set(report["missing_keys"]))
     fresh = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     if parts is None or any(parts[name].shape != tensor.shape for name, tensor in fresh.items()):
         return False
@@ -323,7 +323,7 @@ def load_parents_head(head: MaskedHead, heads: Path) -> None:
         head.load_state_dict({part: tensors[names[0] + part] for part in head.state_dict()})
 
 
-def _parts(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor] | None:
+def masked_parts(model: PreTrainedModel, missing: set[str]) -> dict[str, Tensor] | None:
     """State of a MaskedHead from a published model; None where its head has other parts or its checkpoint none."""
     base = f"{model.base_model_prefix}."
     outside = {name: module for name, module in model.named_modules() if not f"{name}.".startswith(base)}

@@ -62,7 +62,7 @@ class MultiTaskModel(nn.Module):
         if cpu_kernels == "auto":
             use_cpu_kernels(self)
         accepted = inspect.signature(encoder.forward).parameters
-        self._segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
+        self.reads_segments = "token_type_ids" in accepted and getattr(encoder.config, "type_vocab_size", 0) > 1
 
     @property
     def masked_heads(self) -> list[MaskedHead]:
@@ -116,7 +116,7 @@ class MultiTaskModel(nn.Module):
         Layer 0 is the embedding layer, n the output of block n; -1 is the last one, final norm included where there is
         one. Raises ValueError for a layer that the encoder does not have.
         """
-        segments = {"token_type_ids": batch.segments} if self._segments and batch.segments is not None else {}
+        segments = {"token_type_ids": batch.segments} if self.reads_segments and batch.segments is not None else {}
         inner = any(layer != -1 for layer in layers)
         mask = _attention_mask(batch, self.encoder.config)
         states = self.encoder(input_ids=batch.input_ids, attention_mask=mask, output_hidden_states=inner, **segments)

@@ -42,6 +42,7 @@ class ModelType:
     # "ready_by_kind": {full_attention, sliding_attention}, [S, 1, 1 or L, L] each. Given the padding alone,
     # transformers asks the device whether anything is masked, and so waits at every step for all that a GPU has to do.
     mask: Literal["padding", "ready", "ready_by_kind"] = "padding"
+    first_token: str = "cls"  # what its `classifier_pooling`, if it has one, calls the vector of the first token
 
 
 _BERT = ModelType(mask="ready")
@@ -63,7 +64,7 @@ MODEL_TYPES: Mapping[str, ModelType] = {
     "mpnet": _OFFSET,
     "longformer": _OFFSET,
     "modernbert": ModelType(gated=True, mask="ready_by_kind"),
-    "eurobert": _GATED,
+    "eurobert": ModelType(gated=True, first_token="bos"),
     "gte": _GATED,
     "nomic_bert": _GATED,
     "deberta": _DEBERTA,

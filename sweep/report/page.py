@@ -287,15 +287,9 @@ def _fill(
     `pictures` are SVG documents or "", `tables` frames whose cells are texts. `values` are the other names in the
     template; one that is missing raises jinja2.UndefinedError.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+    return filled(
+        TEMPLATE,
         autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(TEMPLATE).render(
         pictures={name: _inline(svg) for name, svg in pictures.items()},
         tables={name: _table(frame) for name, frame in tables.items()},
         sentences=sentences,
@@ -303,6 +297,19 @@ def _fill(
         level=f"{LEVEL:.0%}",
         **values,
     )
+
+
+def filled(template: str, *, autoescape: bool, **values: Any) -> str:
+    """Text of a template of this package filled with values; one that is missing raises jinja2.UndefinedError."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _inline(svg: str) -> str:

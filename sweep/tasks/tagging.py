@@ -210,13 +210,18 @@ def flat(tags: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.concatenate([np.zeros(0, np.int64), *tags]).astype(np.int64), np.repeat(np.arange(len(tags)), lengths)
 
 
-def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
-    """Subwords of each distinct word as it stands inside a sentence; at least one."""
+def word_reading(tokenizer: Any) -> tuple[str, int]:
+    """(text that a word inside a sentence begins with, token of a word that has no subword)."""
     together, first, second, spaced = subwords(tokenizer, ["a b", "a", "b", " b"])
     # Tokenizers that keep the space with the word (byte-level BPE) know a word inside a sentence by its leading space.
     space = " " if together != first + second and together == first + spaced else ""
+    return space, tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+
+
+def _word_subwords(tokenizer: Any, words: Sequence[str]) -> dict[str, list[int]]:
+    """Subwords of each distinct word as it stands inside a sentence; at least one."""
+    space, unknown = word_reading(tokenizer)
     distinct = list(dict.fromkeys(words))
-    unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     pieces = subwords(tokenizer, [space + word for word in distinct])
     return {word: piece or [unknown] for word, piece in zip(distinct, pieces, strict=True)}
 
