@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from sweep.config.axes import AMOUNTS, AXES, NONE, NOTHING, Arm
-from sweep.plan.recipe import PRETRAIN, TARGET
+from sweep.config.axes import AMOUNTS, AXES, NONE, NOTHING, Arm, phase_of
+from sweep.config.phases import PHASES
+from sweep.plan.recipe import INTERMEDIATE, PRETRAIN, TARGET
 from sweep.report.gains import ZERO_SHOT, Estimates
 from sweep.report.results import SCORING, STOPPED, Result, Unscored, arms_in, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
@@ -38,6 +39,7 @@ PAGE_WIDTH = 11.0  # inches
 CELL = (1.18, 0.56)  # inches
 MEAN, MEAN_GAP = "", 0.12  # the column of means; a target may be called "mean", none has no name
 CHARACTER = 0.085  # inches of a label's character at 9 points
+LEGEND_ROW = 0.19  # inches
 SHOWN_ARMS = 4  # per panel of the language profile, with no intermediate phase
 Block = dict[Arm, dict[str, Mapping[Any, Any]]]
 Styles = Mapping[Arm, Mapping[str, Any]]  # by arm without its encoder
@@ -301,7 +303,15 @@ def legend(
         handles.append(Line2D([], [], label="chance level", color=INK, linestyle=":", linewidth=1))
     for name, marker in (shapes or {}).items():
         handles.append(Line2D([], [], label=name, color=INK, marker=marker, linestyle="none"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), frameon=False)
+    _put_legend(figure, handles, 6)
+
+
+def _put_legend(figure: Figure, handles: Sequence[Line2D], most: int) -> None:
+    """A legend in as many columns as the page is wide enough for; one of many rows makes the figure higher."""
+    widest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = max(min(most, len(handles), int(PAGE_WIDTH / (widest * CHARACTER + 0.6))), 1)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(-(-len(handles) // columns) - 2, 0))
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False)
 
 
 # ---- score by volume or budget ---------------------------------------------------------------------------------------
@@ -388,7 +398,7 @@ def _tradeoff_legend(figure: Figure, lines: Styles, encoders: Sequence[str]) -> 
     handles = [Line2D([], [], label=arm.label, markersize=5, **look) for arm, look in lines.items()]
     for index, name in enumerate(encoders) if len(encoders) > 1 else ():
         handles.append(Line2D([], [], label=name, color=INK, marker="o", markersize=4, **_of_encoder(index)))
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), frameon=False)
+    _put_legend(figure, handles, 4)
 
 
 # ---- how results came about: curves, retention, spending -------------------------------------------------------------
@@ -401,10 +411,12 @@ def curves(runs: Sequence[Result | Unscored], styles: Styles) -> Figure | None:
     """
     encoders = labels(run.chain.cell.encoder for run in runs)
     panels: dict[tuple[str, str, str], dict[str, tuple[Arm, PhaseRecord]]] = {}  # by kind, target and encoder
+    shared = dict[Arm, None]()  # arms of phases that their settings of later phases share
     for run in runs:
         cell = run.chain.cell
-        arm = cell.arm.without("encoder", *AMOUNTS)
         for phase in run.phases:
+            arm = _trained(cell.arm.without("encoder", *AMOUNTS), phase)
+            shared |= {arm: None} if arm.settings != cell.arm.settings and not arm.baseline else {}
             target = cell.target if phase.kind == TARGET else ""
             lines = panels.setdefault((phase.kind, target, encoders[cell.encoder]), {})
             known = lines.get(phase.key, (arm, phase))[0]
@@ -415,6 +427,8 @@ def curves(runs: Sequence[Result | Unscored], styles: Styles) -> Figure | None:
         return None
     names.sort(key=lambda name: (name[0] == TARGET, name[0] != PRETRAIN, name))
     shown = styles_without(styles, *AMOUNTS)
+    compared = list(dict.fromkeys([*(arm for arm in shown if not arm.baseline), *shared]))
+    shown |= dict(zip(compared, looks(len(compared)), strict=True))
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     with matplotlib.rc_context(STYLE):
@@ -428,6 +442,12 @@ def curves(runs: Sequence[Result | Unscored], styles: Styles) -> Figure | None:
             axes.set_axis_off()
         legend(figure, list(shown), shown)
     return figure
+
+
+def _trained(arm: Arm, phase: PhaseRecord) -> Arm:
+    """The arm without the settings of phases after this one."""
+    own = PHASES.index(phase.kind) if phase.kind in PHASES else PHASES.index(INTERMEDIATE)
+    return arm.without(*(path for path, _ in arm.settings if PHASES.index(phase_of(path)) > own))
 
 
 def _points(phase: PhaseRecord) -> tuple[list[float], list[float], str]:
@@ -460,7 +480,7 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
     if estimated.empty:
         return None
     panels = list(estimated.groupby(["encoder", "task"], sort=True))
-    names, ticks = labels(estimated["encoder"]), [_trained(group) for _, group in panels]
+    names, ticks = labels(estimated["encoder"]), [_row_labels(group) for _, group in panels]
     widest = max(len(tick) for group in ticks for tick in group) * CHARACTER
     columns = max(min(3, len(panels), int(PAGE_WIDTH / (widest + 2.4))), 1)
     heights = [1.0 + 0.3 * max(map(len, ticks[start : start + columns])) for start in range(0, len(panels), columns)]
@@ -478,7 +498,7 @@ def retention(estimated: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _trained(group: pd.DataFrame) -> list[str]:
+def _row_labels(group: pd.DataFrame) -> list[str]:
     """Labels of rows: the arm and its target."""
     arms = [arm.label for arm in arms_in(group)]
     shown = arms if len(set(arms)) > 1 else [""] * len(arms)

@@ -2,10 +2,11 @@
 
 **Gains** are over no intermediate phase, and over an arm that differs in one thing. A translated or multilingual
 intermediate phase is measured against the same tasks in their own language, a phase with raw text mixed in against the
-same labelled tasks alone. Both sides have the same volume, and the means are over the same languages, those that the
-target phase has not seen; that some of them were seen in the intermediate phase is what is compared. A run whose target
-phase collapsed is counted, marked and kept, and the means without such runs stand beside it; one that ended before its
-target phase has no scores, and is counted.
+same labelled tasks alone, any phase under a further value of a settings axis against the same under the first. Both
+sides have the same volume, and the means are over the same languages, those that the target phase has not seen; that
+some of them were seen in the intermediate phase is what is compared. A run whose target phase collapsed is counted,
+marked and kept, and the means without such runs stand beside it; one that ended before its target phase has no scores,
+and is counted.
 
 **Retention** of an intermediate task is its score after the target phase, and the ratio to that before. All scores of a
 task are on the same examples, so the ratio is paired; how much a seed changes a score is learned from all cells of an
@@ -130,6 +131,8 @@ def estimate(
         if not cell.arm.baseline:
             means["overall"].append((cell.arm.columns(), cell.if_counted(counts)))
         for differs, reference in references(cell.arm, cell.scored.arms, asked.text):
+            if cell.scored.same(reference) == cell.scored.same(cell.arm):
+                continue
             beside, what = replace(cell, reference=reference), {"differs": differs, "against": reference.label}
             rows["contrasts"].append({**name, **what, **beside.contrast(), "overlap": overlap})
             means["arms"].append(({**cell.arm.columns(), **what}, beside.if_counted(counts)))
@@ -148,20 +151,29 @@ class _Scored:
         self.inequality: Floats | None = None
         self._by_language = _by_language(members, store)
         self._sound = {_run(result) for result in members if not result.collapsed}
+        self._same: dict[Arm, Arm] = {}
+        first: dict[frozenset[tuple[int, str]], Arm] = {}
+        for arm, own in grouped(members, lambda result: result.arm):
+            scored = frozenset((result.chain.seed, result.score.key) for result in own)
+            self._same[arm] = first.setdefault(scored, arm)
+        self._once = {_run(result) for result in members if self._same[result.arm] == result.arm}
         self._models: dict[tuple[tuple[str, ...], bool], Model] = {}
+
+    def same(self, arm: Arm) -> Arm:
+        """First arm with the very runs of this one: without a target phase, its settings and budgets are no others."""
+        return self._same.get(arm, arm)
 
     def scores(self, languages: Sequence[str]) -> Scores:
         """Scores averaged over languages."""
         return average([self._by_language[language] for language in languages], same_units=True)
 
     def model(self, languages: Sequence[str] | None = None, *, sound: bool = False) -> Model:
-        """Model of all runs, or of those that are `sound`, by default over the zero-shot languages."""
+        """Model of all runs, or of those that are `sound`, each once, by default over the zero-shot languages."""
         chosen = self.zero_shot if languages is None else tuple(languages)
         name = chosen, sound
         if name not in self._models:
             scores = self.scores(chosen or tuple(self._by_language))
-            kept = scores.only(self._sound) if sound else scores
-            self._models[name] = Model(kept, self.inequality)
+            self._models[name] = Model(scores.only(self._once & self._sound if sound else self._once), self.inequality)
         return self._models[name]
 
 
@@ -242,13 +254,14 @@ class _Cell:
 
     def value(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
         """Mean score over languages and seeds."""
-        return self.scored.model(languages, sound=sound).level(self.arm) if languages else None
+        return self.scored.model(languages, sound=sound).level(self.scored.same(self.arm)) if languages else None
 
     def gain(self, languages: Sequence[str], *, sound: bool = False) -> Estimate | None:
         """Mean difference to the reference, paired by seed."""
         if not languages or self.reference is None:
             return None
-        return self.scored.model(languages, sound=sound).gain(self.arm, self.reference)
+        arm, reference = map(self.scored.same, (self.arm, self.reference))
+        return self.scored.model(languages, sound=sound).gain(arm, reference)
 
     def summary(self) -> Row:
         collapsed = sum(result.collapsed for result in self.members)
@@ -353,13 +366,21 @@ def grouped(members: Iterable[Result], name: Callable[[Result], Name]) -> Iterat
 
 
 def references(arm: Arm, known: Collection[Arm], text: Set[str]) -> Iterator[tuple[str, Arm]]:
-    """Pairs (what differs, the arm without it), of the arms in `known`. `text` holds the masked tasks."""
+    """Pairs (what differs, the arm without it), of the arms in `known`. `text` holds the masked tasks.
+
+    Of settings axes the other arm has the first of the values that are known beside the rest of the arm.
+    """
     labelled = tuple(task for task in arm.intermediate if task not in text)
     without = []
     if arm.is_set("source"):
         without.append((SOURCE, arm.without("source")))
     if labelled and labelled != arm.intermediate:
         without.append((TEXT, replace(arm, intermediate=labelled)))
+    for path, _ in arm.settings:
+        beside = (one for one in known if one.without(path) == arm.without(path))
+        first = min(beside, key=lambda one: one.order, default=arm)
+        if first.text(path) != arm.text(path):
+            yield path, first
     for what, reference in without:
         yield from ((what, known_arm) for known_arm in known if _in_any_order(known_arm) == _in_any_order(reference))
 

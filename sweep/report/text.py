@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import Arm
-from sweep.report.gains import SOURCE, Estimates
+from sweep.report.gains import TEXT, Estimates
 from sweep.report.results import SCORING, STOPPED, Result, Unscored, cell_text, cells_text, chain_order, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, ONE_SEED
 from sweep.store.ledger import DONE, ELIMINATED, FAILED, SUPERSEDED, ChainRow
@@ -114,13 +114,13 @@ def _clearest(estimates: Estimates) -> str:
 
 
 def contrast_sentences(estimates: Estimates) -> Iterator[str]:
-    """Sentences on what another source language or mixed-in text changes: setting, gain, seeds."""
+    """Sentences on what another source language, mixed-in text or a setting changes: arm, gain, seeds."""
     for row in estimates.arms.to_dict("records"):
         subject = _setting(row, estimates.cells)
         if row["gain"] != row["gain"]:
             yield f"{subject} cannot be compared with {row['against']} yet."
             continue
-        other = f"instead of {row['against']}" + ("" if row["differs"] == SOURCE else " alone")
+        other = f"instead of {row['against']}" + (" alone" if row["differs"] == TEXT else "")
         seeds = "1 seed" if row["paired"] == 1 else f"{row['paired']} seeds"
         where = f"on average over {row['targets']} targets" if row["targets"] > 1 else "on one target"
         yield f"{subject} {other}: {gain_text(row)} points {where} ({seeds}; {row['verdict']})."

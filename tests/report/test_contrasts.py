@@ -58,6 +58,20 @@ def test_the_order_in_which_a_study_names_tasks_does_not_matter():
     assert list(references(Arm("tiny", ("nli", "raw", "qa")), known, TEXTS)) == [(TEXT, known[0])]
 
 
+def test_values_of_a_settings_axis_are_compared_with_its_first_one_whatever_the_others_are():
+    def arm(clip: str, decay: str, *tasks: str) -> Arm:
+        return Arm("tiny", tasks, settings=(("intermediate.clip", clip), ("target.weight_decay", decay)))
+
+    known = [arm(clip, decay, "nli") for clip in ("10", "2") for decay in ("0.1", "0")]
+    known += [arm("-", decay) for decay in ("0.1", "0")]
+    assert list(references(known[0], known, TEXTS)) == [
+        ("intermediate.clip", arm("2", "0.1", "nli")),
+        ("target.weight_decay", arm("10", "0", "nli")),
+    ]
+    assert list(references(arm("-", "0.1"), known, TEXTS)) == [("target.weight_decay", arm("-", "0"))]
+    assert list(references(arm("2", "0", "nli"), known, TEXTS)) == []
+
+
 def test_text_alone_is_compared_with_nothing_but_no_phase():
     assert list(references(Arm("tiny", ("raw",)), [Arm("tiny")], TEXTS)) == []
 
@@ -125,7 +139,7 @@ def html(study: FinishedStudy, overlapping: bool = False, **plan: object) -> str
 
 def test_the_page_has_a_section_on_arms_where_there_are_any(study: FinishedStudy, tmp_path: Path) -> None:
     text = html(study, text=["raw"])
-    assert "<h2>Source language and mixed-in text" in text
+    assert "<h2>Source language, mixed-in text and settings" in text
     assert "nli in de instead of nli" in text
     plain = FinishedStudy(tmp_path)
     for intermediate in ("none", "nli"):
