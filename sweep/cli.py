@@ -23,7 +23,7 @@ from typing import Any
 
 from sweep import __version__
 from sweep.api import Study
-from sweep.errors import StudyError, SweepError, nearest
+from sweep.errors import Mistakes, StudyError, SweepError, nearest
 
 TRACKING_SECONDS = 30.0  # that a report waits for MLflow
 FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
@@ -93,6 +93,28 @@ def _set_level(name: str) -> None:
     if name.lower() not in LEVELS:
         raise StudyError(LEVEL, repr(name), f"one of {', '.join(LEVELS)} is expected", nearest(name, LEVELS))
     LOG.setLevel(LEVELS[name.lower()])
+
+
+def new(options: argparse.Namespace) -> int:
+    """Writes a commented study on your own files, after looking at them. Never overwrites a file."""
+    from sweep.run.new import new_study
+    from sweep.tasks import family_of
+
+    out: Path = options.out
+    if out.exists():
+        raise StudyError("--out", f"{out}, which is there already", "another name is expected: no file is overwritten")
+    families = [family_of(name, "--family", out.absolute().parent) for name in options.family]
+    mistakes = Mistakes()
+    with mistakes.collect():
+        made = new_study(options.target, options.intermediate, options.encoder, out, families)
+    if mistakes:
+        for line in mistakes:
+            LOG.error(line)
+        return USER_ERROR
+    with out.open("x", encoding="utf-8") as file:
+        file.write(made.text)
+    print("\n".join([*made.lines, f"{out}: read its comments, then: sweep check {out}; sweep plan {out}"]))
+    return 0
 
 
 def check(options: argparse.Namespace) -> int:
@@ -291,6 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print versions of sweep and of its libraries")
     _add_levels(parser, None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_new(_command(commands, new))
     for command in (check, plan, preview, run, gc):
         _add_path(_command(commands, command), "file", help="the study file")
     for command in (report, predictions, ui):
@@ -321,6 +344,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_new(parser: argparse.ArgumentParser) -> None:
+    text = "files of one data set, of all its splits and languages; or names that `sweep tasks` lists; repeat for more"
+    for role in ("--target", "--intermediate"):
+        _add_path(parser, role, type=str, nargs="+", action="append", default=[], metavar="FILE", help=text)
+    parser.add_argument("--encoder", nargs="+", default=[], help="hub ids or model folders")
+    text = "a family to ask first whether columns are its own; or module:Class beside the study file"
+    parser.add_argument("--family", action="append", default=[], help=text)
+    text = "the study file to write; study.yaml where nothing is said"
+    _add_path(parser, "--out", default=Path("study.yaml"), help=text)
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     from sweep.config.axes import cell_columns
 
@@ -342,7 +376,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_path(parser: argparse.ArgumentParser, name: str, **rest: Any) -> None:
-    action = parser.add_argument(name, type=Path, **rest)
+    action = parser.add_argument(name, **{"type": Path, **rest})
     action.complete = FILES  # type: ignore[attr-defined]  # read by shtab
 
 

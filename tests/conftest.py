@@ -59,7 +59,7 @@ SLOW = (
     *("config/test_study_fuzz.py", "test_api.py", "test_cli.py", "plan/test_arms.py", "plan/test_large_plans.py"),
     *("report/test_contrasts.py", "plan/test_flops.py", "store/test_paths.py"),
     *("docs/test_pages.py", "docs/test_shown_studies.py"),
-    *("run/test_export.py", "models/test_export.py"),
+    *("run/test_export.py", "models/test_export.py", "run/test_new.py"),
 )
 
 

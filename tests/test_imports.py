@@ -26,11 +26,15 @@ def test_planning_loads_no_heavy_library():
     assert {name.split(".")[0] for name in json.loads(process.stdout)} & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", [["--version"], ["schema"], ["completion", "bash"], ["tasks", "--help"]])
-def test_a_command_that_runs_no_study_loads_no_heavy_library(command):
+@pytest.mark.parametrize(
+    "command",
+    [["--version"], ["schema"], ["completion", "bash"], ["tasks", "--help"], ["new", "--target", "world/topic"]],
+)
+def test_a_command_that_runs_no_study_loads_no_heavy_library(command, tmp_path):
     code = "import atexit, json, sys; from sweep.cli import main; "
     code += "atexit.register(lambda: print(json.dumps(sorted(sys.modules)))); main(sys.argv[1:])"
-    process = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
+    start = [sys.executable, "-c", code, *command]
+    process = subprocess.run(start, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert {name.split(".")[0] for name in json.loads(process.stdout.splitlines()[-1])} & HEAVY == set()
 
 

@@ -19,10 +19,19 @@ from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
 from sweep.data.files import numbered
+from sweep.data.sample import HIDDEN, Sample
 from sweep.errors import DataError
-from sweep.tasks.task import Family, HeadSpec, Measure, Metric, Prediction, Task
+from sweep.tasks.task import ALONE, NAMES, SHAPE, Family, Guess, HeadSpec, Measure, Metric, Prediction, Task
 
 MIN_OPTIONS = 2
+LABEL_NAMES = (
+    *("label", "gold_label", "labels", "category", "class", "topic", "sentiment", "intent", "entailment_judgment"),
+    *("judgment", "quality", "is_duplicate", "is_paraphrase", "gold", "tag", "target", "y"),
+)
+PROMPT_NAMES = ("premise", "prompt", "ctx", "context", "question", "query", "stem", "sentence", "text")
+OPTION_STEMS = ("choice", "option", "ending", "answer", "alternative", "candidate", "solution", "sol", "ans", "opt", "")
+OPTION_LISTS = ("options", "choices.text", "choices", "endings", "candidates", "answers")
+ANSWER_NAMES = ("label", "answer", "answerkey", "correct", "gold", "correct_answer", "answer_right_ending")
 Sums = NDArray[np.float64]
 
 
@@ -211,6 +220,17 @@ class SequenceFamily(_OneOfAFew):
     optional_columns = ("pair",)
     labels = "named"
 
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """A text or two, and a column of few values."""
+        texts, label = sample.text_or_pair(), sample.classes(*LABEL_NAMES)
+        if not texts or label is None or label in texts:
+            return None
+        named = [value for value in sample.columns[label].values or () if not HIDDEN.fullmatch(value)]
+        about = "two texts" if len(texts) > 1 else "a text"
+        why = f"{about} and {len(named)} labels in {sample.rows:,} rows"
+        sure = NAMES if sample.named(*LABEL_NAMES) == label else SHAPE
+        return Guess({**dict(zip(("text", "pair"), texts, strict=False)), "label": label}, sure, why, label)
+
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
         """Row of text, pair or None, and the label's integer. Raises DataError."""
         pair = columns.text(raw, "pair", where) if "pair" in columns.columns else None
@@ -297,6 +317,25 @@ class ChoiceFamily(_OneOfAFew):
     sequences = 3.0
     suffix = "jsonl"
 
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """Several options in columns of one series, or in a list, and a column that says which of them is right."""
+        options, count = _option_columns(sample)
+        answer = sample.named(*ANSWER_NAMES) or next(
+            (name for name in sample.columns if sample.form == "blocks" and sample.columns[name].numeric), None
+        )
+        if not options or answer is None or sample.columns[answer].values is None:
+            return None
+        marks = _marks([value for value in sample.columns[answer].values or () if value.strip()], count)
+        used = [options] if isinstance(options, str) else options
+        left = [name for name in sample.texts() if name not in used]
+        prompt = sample.named(*PROMPT_NAMES)
+        prompt = prompt if prompt and prompt not in used else next(iter(left), None)
+        if marks is None or prompt is None:
+            return None
+        columns: dict[str, Any] = {"prompt": _prompt(sample, prompt), "options": options, "label": answer}
+        why = f"{count or 'several'} options and the number of the right one"
+        return Guess(columns, ALONE, why, keys={"labels": marks} if marks else {})
+
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
         """Row of prompt, options and the index of the right one. Raises DataError."""
         options = columns.texts(raw, "options", where)
@@ -371,6 +410,47 @@ class ChoiceFamily(_OneOfAFew):
     def shown(self, row: Row, number: int, prediction: Prediction, task: Task) -> tuple[str, str]:
         """Numbers of the options, counted from 0."""
         return str(row["label"]), str(prediction)
+
+
+def _option_columns(sample: Sample) -> tuple[str | list[str] | None, int]:
+    """Column with a list of options, or their columns, and how many there are (0: not always the same number)."""
+    for name in OPTION_LISTS:
+        column = sample.named(name)
+        if column and sample.columns[column].lists and not sample.columns[column].mappings:
+            lengths = {len(value) for value in sample.columns[column].first if isinstance(value, (list, tuple))}
+            return column, lengths.pop() if len(lengths) == 1 else 0
+    if sample.form == "blocks":
+        texts = [name for name in sample.columns if not sample.columns[name].numeric]
+        return texts[1:], len(texts) - 1
+    for stem in OPTION_STEMS:
+        members = sample.series().get(stem, [])
+        if len(members) >= MIN_OPTIONS:
+            return members, len(members)
+    return None, 0
+
+
+def _marks(values: Sequence[str], count: int) -> list[str] | None:
+    """Marks of the options where they are not 0, 1, ...; [] where they are; None where values mark no options."""
+    numbers = [str(number) for number in range(max(count, len(values)) + 1)]
+    letters = "ABCDEFGHIJ"[: count or len(values)]
+    if values and set(values) <= set(numbers[:-1]):
+        return []
+    if values and set(values) <= set(numbers[1:]):
+        return numbers[1:]
+    for marks in (letters, letters.lower()):
+        if values and set(values) <= set(marks):
+            return list(marks)
+    return None
+
+
+def _prompt(sample: Sample, prompt: str) -> Any:
+    """Column of the prompt, with what is asked for if another column says so (COPA)."""
+    asks = sample.named("question")
+    if asks is None or asks == prompt:
+        return prompt
+    if set(sample.columns[asks].values or ()) == {"cause", "effect"}:
+        return {"by": asks, "cause": f"{{{prompt}}} This is because", "effect": f"{{{prompt}}} As a result"}
+    return f"{{{prompt}}} {{{asks}}}" if sample.columns[asks].reads_as_text else prompt
 
 
 def _option(line: str, where: str) -> int:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
+from sweep.data.sample import Sample
 from sweep.tasks.classification import accuracy
-from sweep.tasks.task import Family, HeadSpec, Prediction, Task
+from sweep.tasks.task import NAMES, SHAPE, Family, Guess, HeadSpec, Prediction, Task
 
 
 class MaskedFamily(Family):
@@ -31,6 +32,15 @@ class MaskedFamily(Family):
     columns = ("text",)
     raw_text = True
     suffix = None
+
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """Lines of text, or one text in a row and no label."""
+        if sample.form == "lines":
+            return Guess({}, NAMES, "lines of text")
+        texts = sample.texts()
+        if len(texts) != 1 or any(column.has_classes for column in sample.columns.values()):
+            return None
+        return Guess({"text": texts[0]}, SHAPE, "a text and no label")
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
         """Row of a line of text. Raises DataError."""

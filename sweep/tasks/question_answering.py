@@ -16,8 +16,9 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,9 @@ from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords, subwords_with_offsets
 from sweep.data.files import coverage_notes, each_once, json_object, object_text
 from sweep.data.formats import read
+from sweep.data.sample import Sample
 from sweep.errors import DataError
-from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
+from sweep.tasks.task import ALONE, Family, Guess, HeadSpec, Pair, Prediction, Task
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
@@ -206,10 +208,22 @@ class SpanFamily(Family):
     columns = ("context", "question", "answers")
     optional_columns = ("id",)
     reading_keys = ("skip_misplaced", "normal_form")
+    usual_names: ClassVar = {
+        "context": ("passage", "paragraph"),
+        "question": ("question_lang", "question_text", "question_translated"),
+        "answers": ("answer", "answer_pivot"),
+    }
     default_max_length = 384
     probe = "tokens"
     own_words = True
     suffix = "json"
+
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """A context, a question, and answers with their places in the context."""
+        guess = super().guess_columns(sample)
+        if guess is None or not sample.columns[guess.columns["answers"]].mappings:
+            return None
+        return replace(guess, sure=ALONE, why="a context, questions and where their answers stand")
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
         """Row of id, context, question and answers in the described normal form; None: misplaced. Raises DataError."""

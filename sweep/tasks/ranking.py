@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,11 @@ from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence
 from sweep.data.files import coverage_notes, json_object, object_text
+from sweep.data.sample import Sample
 from sweep.errors import DataError
 from sweep.tasks.classification import accuracy
 from sweep.tasks.retrieval import Text, Vectors, identity, text_sequences
-from sweep.tasks.task import Family, HeadSpec, Pair, Prediction, Task
+from sweep.tasks.task import ALONE, Family, Guess, HeadSpec, Pair, Prediction, Task
 
 DEPTH = 20
 
@@ -53,10 +55,18 @@ class RankingFamily(Family):
     metric = "map@20"
     columns = ("id",)
     optional_columns = ("query", "candidate", "links")
+    usual_names: ClassVar = {"id": ("qid", "query_id"), "candidate": ("positive", "passage", "document")}
     default_max_length = 256
     vectors = True
     pools = True
     suffix = "json"
+
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """An id, a query, and its candidate or the ids of candidates."""
+        guess = super().guess_columns(sample)
+        if guess is None or "query" not in guess.columns or len(guess.columns) < 3:
+            return None
+        return replace(guess, sure=ALONE, why="queries and candidates that answer them")
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
         """Row of a query, a candidate, or both, and linked ids. Raises DataError."""

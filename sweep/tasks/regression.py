@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from sweep.data import Row
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence
+from sweep.data.sample import Sample
 from sweep.errors import DataError
 from sweep.tasks.classification import one_sequence_each
-from sweep.tasks.task import Family, HeadSpec, Prediction, Task
+from sweep.tasks.task import NAMES, SHAPE, Family, Guess, HeadSpec, Prediction, Task
 
 Values = NDArray[np.float64]
+SCORE_NAMES = ("score", "similarity", "relatedness_score", "relatedness", "gold_score", "rating", "value", "label")
 
 
 def correlation(x: Values, y: Values) -> tuple[float, Values]:
@@ -95,6 +97,17 @@ class RegressionFamily(Family):
     lowest = -1.0
     further_metrics = ("pearson",)
     columns = ("text", "pair", "score")
+
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """Two texts and a column of numbers: fractions, or a scale."""
+        texts, named = sample.text_or_pair(), sample.named(*SCORE_NAMES)
+        numeric = [name for name, column in sample.columns.items() if column.numeric]
+        fractions = [name for name in numeric if sample.columns[name].fractions]
+        score = named if named in numeric else next(iter(fractions), None)
+        if score is None or len(texts) < 2:
+            return None
+        sure = NAMES if score in fractions else SHAPE
+        return Guess({**dict(zip(self.columns, texts, strict=False)), "score": score}, sure, "two texts and a number")
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
         """Row of both texts and the score. Raises DataError."""

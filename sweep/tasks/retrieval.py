@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from sweep.data import Row, guess_tokens
 from sweep.data.columns import Columns
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
+from sweep.data.sample import Sample
 from sweep.errors import DataError
 from sweep.tasks.classification import accuracy, right_or_wrong
-from sweep.tasks.task import Family, HeadSpec, Prediction, Task
+from sweep.tasks.task import ALONE, NAMES, SHAPE, Family, Guess, HeadSpec, Prediction, Task
 
 RowIds = NDArray[np.int64]
 
@@ -81,6 +82,18 @@ class EmbeddingFamily(Family):
     default_max_length = 512
     sequences = 2.0
     vectors = True
+
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """Two texts of a row, or two files of as many lines, and no label."""
+        if sample.form == "parallel":
+            return Guess({}, ALONE, "lines of two files that translate each other")
+        texts = sample.texts()
+        if len(texts) != 2 or any(column.has_classes for column in sample.columns.values()):
+            return None
+        pivot = sample.named("en", "eng", "english", "translation.en", "target", "tgt", "pair")
+        text, pair = texts if texts[1] == pivot or pivot not in texts else texts[::-1]
+        sure = NAMES if pivot in texts else SHAPE
+        return Guess({"text": text, "pair": pair}, sure, "two texts and no label: translations of each other")
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row:
         """Row of both sides. Raises DataError."""

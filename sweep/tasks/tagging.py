@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -36,9 +36,11 @@ from sweep.data.columns import Columns, spelling
 from sweep.data.encoded import Encoded, EncodedSequence, frame, slices, subwords
 from sweep.data.files import file_lines, numbered, same_length
 from sweep.data.formats import LINES
+from sweep.data.retrieval_formats import NUMBERED_COLUMNS
+from sweep.data.sample import Column, Sample
 from sweep.errors import DataError
 from sweep.tasks.classification import ClassMetric
-from sweep.tasks.task import Family, HeadSpec, Metric, Pair, Prediction, Task
+from sweep.tasks.task import ALONE, Family, Guess, HeadSpec, Metric, Pair, Prediction, Task
 
 OUTSIDE = -1
 RAW = "none"
@@ -237,6 +239,30 @@ def _split(lengths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
     yield start, len(lengths)
 
 
+WORD_NAMES = ("words", "tokens", "token", "form", "forms")
+TAG_NAMES = ("tags", "ner_tags", "ner", "upos", "pos_tags", "pos", "labels", "label")
+
+
+def _word_columns(sample: Sample) -> list[str]:
+    """Columns that may hold the words."""
+    if sample.form in NUMBERED_COLUMNS:
+        return [NUMBERED_COLUMNS[sample.form]["words"]]
+    return [name for name in [sample.named(*WORD_NAMES)] if name]
+
+
+def _tag_column(columns: Mapping[str, Column], sample: Sample) -> str | None:
+    """Column of the tags: the last one of entity tags; else by its name, or its place in the format; or None."""
+    few = [name for name, column in columns.items() if column.values is not None and len(column.values) > 1]
+    for name in reversed(few):
+        try:
+            if notation(tuple(columns[name].values or ())).scheme != RAW:
+                return name
+        except ValueError:
+            continue
+    usual = sample.named(*TAG_NAMES) or NUMBERED_COLUMNS.get(sample.form, {}).get("tags")
+    return usual if usual in few else few[-1] if few and sample.form == "conll" else None
+
+
 class TokenFamily(Family):
     """Tag of every word: [CLS] subwords of the words [SEP]; the tag is on a word's first subword, else IGNORED.
 
@@ -252,6 +278,19 @@ class TokenFamily(Family):
     labels = "named"
     classed = "word"
     probe = "tokens"
+
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """Lists of words and of tags: of a column format, or by their names."""
+        lists = {name: column for name, column in sample.columns.items() if column.lists and not column.mappings}
+        words = next((name for name in _word_columns(sample) if name in lists), None)
+        tags = _tag_column({name: column for name, column in lists.items() if name != words}, sample)
+        if words is None or tags is None:
+            return None
+        count = len(lists[tags].values or ())
+        why = f"{count} tags in {sample.rows:,} sentences"
+        if tags.isdecimal():
+            why += f", from column {tags}"
+        return Guess({"words": words, "tags": tags}, ALONE, why, tags)
 
     def row(self, columns: Columns, raw: Row, where: str) -> Row | None:
         """Row of words and their tags' integers, without those in `omit`. Raises DataError with the word's line."""

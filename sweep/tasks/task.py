@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sweep.data import Row, Source, guess_tokens
 from sweep.data.encoded import Encoded, EncodedSequence
 from sweep.data.files import file_lines, same_length
+from sweep.data.sample import Sample
 from sweep.errors import StudyError, nearest
 from sweep.tasks.plugins import digest_of, imported, is_reference, module_digest, module_folder, restored
 
@@ -79,6 +80,20 @@ class Task:
         """Meaning of its rows as plain data for a key: family, labels, and a metric other than the family's own."""
         own = {"metric": self.metric.identity} if self.metric else {}
         return {"family": self.family.identity, "labels": self.labels, **own}
+
+
+SHAPE, NAMES, ALONE = 1, 2, 3  # of a guess: from values; from names of columns; of a form that no other family has
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Columns of a data file that may be a family's, and how sure that is."""
+
+    columns: Mapping[str, Any]  # the family's column -> the file's, as a description has them
+    sure: int  # SHAPE, NAMES or ALONE
+    why: str  # in half a sentence
+    label: str | None = None  # column whose values are the labels' names
+    keys: Mapping[str, Any] = field(default_factory=dict)  # further keys of a description
 
 
 class Measure(Protocol):
@@ -230,6 +245,9 @@ class Family(ABC):
     columns: tuple[str, ...]
     optional_columns: tuple[str, ...] = ()
     reading_keys: tuple[str, ...] = ()
+    usual_names: ClassVar[
+        Mapping[str, tuple[str, ...]]
+    ] = {}  # column -> its names in published data sets, beside its own
     # Labels of a description: must be named, or are numbered unless they are named, or do not exist.
     labels: Literal["named", "numbered", "none"] = "none"
     classed: str = "row"  # unit that has a class: a row, a word
@@ -274,6 +292,16 @@ class Family(ABC):
         return [self.name, module_digest(type(self).__module__), *own_head]
 
     # Rows
+
+    def guess_columns(self, sample: Sample) -> Guess | None:
+        """Columns of a data file that may be this family's, or None; by default by its names and `usual_names`."""
+        asked = (*self.columns, *self.optional_columns)
+        found = {name: sample.named(name, *self.usual_names.get(name, ())) for name in asked}
+        if None in (found[name] for name in self.columns):
+            return None
+        columns = {name: raw for name, raw in found.items() if raw is not None}
+        label = columns.get("label") if self.labels == "named" else None
+        return Guess(columns, NAMES, f"columns named {', '.join(columns.values())}", label)
 
     @abstractmethod
     def check(self, row: Row, labels: Sequence[str]) -> str | None:
