@@ -93,6 +93,9 @@ def test_commands_can_be_parsed():
                 _parser().parse_args(words[1:])
             except SystemExit:
                 pytest.fail(f"{block}: {line}")
+        if words[:1] == ["python"] and words[1].endswith(".py"):
+            script = (REPOSITORY / words[1]).read_text(encoding="utf-8")
+            assert [name for name in re.findall(r"--([a-z-]+)", line) if f'{name}"' not in script] == [], block
         if words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE), f"{block}: {line}"
 
