@@ -30,18 +30,37 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+OWN = ("language", "seed", "chain", "number", "gold", "prediction", "probabilities")  # columns that are no axis
 ROWS = 500_000  # of a row group
 DICTIONARY_BYTES = 1 << 26  # of the distinct texts of a row group; beyond them it holds every one as it comes
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """Examples of a language and what one chain answered: lists of N texts, and probabilities [N, C] if there are."""
+class _Examples:
+    """Test set in a language as its label files describe it, read once for all chains."""
 
-    result: Result
+    labels: Path
     task: Task
-    ids: Sequence[str]
-    texts: Mapping[str, Sequence[str]]  # by column
+    ids: Sequence[str] | None  # None: they were not kept
+    columns: Mapping[str, pa.Array]  # ids and texts, as dictionaries
+
+    @classmethod
+    def read(cls, labels: Path, target: str, language: str) -> _Examples:
+        import pyarrow as pa
+
+        task = described_in(labels, target)
+        examples = read_examples(labels, task, language)
+        names = dict.fromkeys(name for example in examples or () for name in example)
+        texts = {name: [example.get(name, "") for example in examples or ()] for name in names}
+        columns = {_column(name): pa.array(values, pa.string()).dictionary_encode() for name, values in texts.items()}
+        return cls(labels, task, texts.get("id"), columns)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Answers of a chain in a language: N texts, and probabilities [N, C] where it has them."""
+
+    ids: Sequence[str]  # as the files have them; empty texts where they have none
     gold: Sequence[str]
     predictions: Sequence[str]
     probabilities: NDArray[np.float16] | None
@@ -81,6 +100,11 @@ def predictions_frame(
     return frame
 
 
+def _column(name: str) -> str:
+    """Column of a text: its name in the family, unless something else has it."""
+    return f"text.{name}" if name in (*cell_columns([name]), *OWN) else name
+
+
 def _kept(results: Iterable[Result]) -> list[Result]:
     return [result for result in results if result.chain.selected and paths.PREDICTIONS in result.score.files]
 
@@ -95,9 +119,13 @@ def _tables(
         chosen = [result for result in results if result.score.task == target]
         languages = dict.fromkeys(name for result in chosen for name in result.score.languages)
         for name in languages if language is None else [language]:
-            tables, rows = list[pa.Table](), 0
+            tables, rows, known = list[pa.Table](), 0, dict[Path, _Examples]()
             for result in (result for result in chosen if name in result.score.languages):
-                tables.append(_table(_answers(result, store, name), name, schema))
+                labels = store.labels(result.score.key)
+                if labels not in known:
+                    known[labels] = _Examples.read(labels, target, name)
+                answers = _answers(result, store, known[labels], name)
+                tables.append(_table(result, known[labels], answers, name, schema))
                 rows += len(tables[-1])
                 if rows >= ROWS:
                     yield _joined(tables)
@@ -124,7 +152,7 @@ def _schema(results: Sequence[Result], store: Store) -> pa.Schema:
         for example in itertools.chain.from_iterable(
             read_examples(labels, task, name) or () for name in score.languages
         ):
-            texts |= dict.fromkeys(name for name in example if name != "id")
+            texts |= dict.fromkeys(_column(name) for name in example if name != "id")
     shared = pa.dictionary(pa.int32(), pa.string())
     first = [*((column, shared) for column in (*cells, "language")), ("seed", pa.int64()), ("chain", shared)]
     own = [("number", pa.int64()), ("id", shared), *((column, shared) for column in texts), ("gold", shared)]
@@ -139,66 +167,55 @@ def _without_dictionaries(schema: pa.Schema) -> pa.Schema:
     return pa.schema(list(plain))
 
 
-def _answers(result: Result, store: Store, language: str) -> _Answers:
-    """Answers of a chain in a language. Raises StoreError."""
-    labels = store.labels(result.score.key)
-    task = described_in(labels, result.score.task)
-    family, name = task.family, test_file(task.family, language)
+def _answers(result: Result, store: Store, examples: _Examples, language: str) -> _Answers:
+    """Answers of a chain in a language, one per example. Raises StoreError."""
+    family, name = examples.task.family, test_file(examples.task.family, language)
     with tempfile.TemporaryDirectory(prefix="sweep-predictions-") as folder:
         unpack(store.predictions(result.score.key), Path(folder), name)
-        pair = family.read_files(Path(folder) / name, labels / name, task)
-    examples = read_examples(labels, task, language)
+        pair = family.read_files(Path(folder) / name, examples.labels / name, examples.task)
     answered = [
         family.shown(row, number, prediction, pair.task)
         for number, (row, prediction) in enumerate(zip(pair.rows, pair.predictions, strict=True))
     ]
-    ids = [str(row.get("id", "")) for row in pair.rows]
-    if examples is not None and pair.rows and "id" in pair.rows[0]:  # the files name examples, perhaps not all of them
+    ids: Sequence[str] = [str(row.get("id", "")) for row in pair.rows]
+    if examples.ids is not None and "id" in next(iter(pair.rows), {"id": ""}):  # the files name some, or all, of them
         by_id = dict(zip(ids, answered, strict=True))
-        answered = [by_id.get(example["id"], ("", "")) for example in examples]
-    if examples is not None and len(answered) != len(examples):
-        problem = f"{len(examples)} examples and {len(answered)} right answers in {language}"
-        raise StoreError(labels, problem, "files as they were written are expected")
-    columns = dict.fromkeys(column for example in examples or () for column in example if column != "id")
-    return _Answers(
-        result=result, task=task, ids=ids if examples is None else [example["id"] for example in examples],
-        texts={column: [example.get(column, "") for example in examples or ()] for column in columns},
-        gold=[gold for gold, _ in answered], predictions=[prediction for _, prediction in answered],
-        probabilities=store.probabilities(result.score.key).get(language),
-    )  # fmt: skip
+        answered, ids = [by_id.get(name, ("", "")) for name in examples.ids], examples.ids
+    if examples.ids is not None and len(answered) != len(examples.ids):
+        problem = f"{len(examples.ids)} examples and {len(answered)} right answers in {language}"
+        raise StoreError(examples.labels, problem, "files as they were written are expected")
+    gold, predictions = ([pair[side] for pair in answered] for side in (0, 1))
+    return _Answers(ids, gold, predictions, store.probabilities(result.score.key).get(language))
 
 
-def _table(answers: _Answers, language: str, schema: pa.Schema) -> pa.Table:
+def _table(result: Result, examples: _Examples, answers: _Answers, language: str, schema: pa.Schema) -> pa.Table:
+    """Rows of a chain in a language."""
     import pyarrow as pa
 
-    chain, count = answers.result.chain, len(answers.gold)
+    chain, count = result.chain, len(answers.gold)
     same = {**chain.cell.columns(), "language": language, "chain": chain.key}
-    own: dict[str, Sequence[str]] = {**answers.texts, "id": answers.ids}
-    own |= {"gold": answers.gold, "prediction": answers.predictions}
     arrays: dict[str, Any] = {
         "seed": pa.array(np.full(count, chain.seed)), "number": pa.array(np.arange(count)),
-        "probabilities": _map(answers, count),
+        "probabilities": _map(answers.probabilities, examples.task, count),
     }  # fmt: skip
-    for field in schema:
-        if field.name in own:
-            arrays[field.name] = pa.array(own[field.name], pa.string()).dictionary_encode()
-        elif field.name not in arrays:
-            value = same.get(field.name, NOTHING if field.name in cell_columns([field.name]) else None)
-            one = pa.array([value] if value is not None else [], pa.string())
-            numbers = pa.array(np.zeros(count, np.int32), mask=np.full(count, value is None))
-            arrays[field.name] = pa.DictionaryArray.from_arrays(numbers, one)
+    for name, texts in (("id", answers.ids), ("gold", answers.gold), ("prediction", answers.predictions)):
+        arrays[name] = pa.array(texts, pa.string()).dictionary_encode()
+    arrays |= examples.columns
+    for name in (name for name in schema.names if name not in arrays):
+        value = same.get(name, NOTHING if name in cell_columns([name]) else None)  # None: a text of other targets
+        numbers = pa.array(np.zeros(count, np.int32), mask=np.full(count, value is None))
+        arrays[name] = pa.DictionaryArray.from_arrays(numbers, pa.array([value or ""], pa.string()))
     return pa.table([arrays[name] for name in schema.names], schema=schema)
 
 
-def _map(answers: _Answers, count: int) -> Any:
+def _map(values: NDArray[np.float16] | None, task: Task, count: int) -> Any:
     """Label -> probability of each example; null where there are none."""
     import pyarrow as pa
 
-    values = answers.probabilities
     if values is None:
         return pa.nulls(count, pa.map_(pa.string(), pa.float32()))
     known = ~np.isnan(values)
-    names = answers.task.labels if len(answers.task.labels) == values.shape[1] else map(str, range(values.shape[1]))
+    names = task.labels if len(task.labels) == values.shape[1] else map(str, range(values.shape[1]))
     labels = pa.array(list(names), pa.string()).take(pa.array(np.nonzero(known)[1]))
     bounds = np.concatenate([[0], known.sum(axis=1).cumsum()]).astype(np.int32)
     return pa.MapArray.from_arrays(bounds, labels, pa.array(values[known].astype(np.float32)))

@@ -8,6 +8,7 @@ the row's cell, hyperparameters, seed and candidate.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -264,7 +265,8 @@ class _Earlier:
         rows = self._rows.get(_alike(phase.recipe.kind, chain.cell, chain.seed), ())
         records = [self._store.phase(key) for key in dict.fromkeys(key for row in rows for key in row.phases)]
         known = [record for record in records if record is not None and record.kind == phase.recipe.kind]
-        differences = (list(_differences(phase, record)) for record in known)
+        grid = self._plan.grid(chain.cell)
+        differences = (list(_differences(phase, record, grid)) for record in known)
         return min(differences, key=len, default=None)
 
     def why_scored(self, chain: Chain) -> str:
@@ -275,7 +277,7 @@ class _Earlier:
             if record is not None and record.phase == weights:
                 encoder = self._plan.encoders[chain.cell.encoder].of(chain.seed)
                 now = scoring_settings(self._plan.study, self._plan.tasks[chain.cell.target], encoder)
-                return " and ".join(_changes("scoring", record.settings, _plain(now)))
+                return " and ".join(itertools.starmap(_sentence, _changes("scoring", record.settings, _plain(now))))
         return ""
 
 
@@ -290,33 +292,37 @@ def _alike(kind: str, cell: Cell, seed: int) -> tuple[object, ...]:
 OTHERS = ("kind", "tasks", "seed", "learning_rate", "data", "languages", "examples", "flops", "precision")
 
 
-def _differences(phase: Phase, record: PhaseRecord) -> Iterator[str]:
-    """What a phase has other than a record of its kind; nothing where its parent or its candidate alone is another."""
+def _differences(phase: Phase, record: PhaseRecord, grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """What a phase has other than a record of its kind; nothing where its parent or its candidate alone is another.
+
+    `grid` has the values that a candidate may have by name.
+    """
     kind, before, now = phase.recipe.kind, record.recipe, _plain(phase.record())
     data = zip(phase.recipe.tasks, before.get("data", ()), now["data"], strict=False)
     found = [f"the data of {task}" for task, old, new in data if old != new]
     settings = ({name: value for name, value in each.items() if name not in OTHERS} for each in (before, now))
-    found += _changes(kind, *settings)
+    changes = list(_changes(kind, *settings))
+    found += [_sentence(place, old, new) for place, old, new in changes if old not in grid.get(place, ())]
     amounts = {} if phase.trunk else {"examples": f"{kind}.examples", "flops": "axes.chain_budget"}
     for name, place in {"precision": "runtime.precision", **amounts}.items():
         if name in before and before[name] != now.get(name):
-            found.append(f"{place} {_value(before[name])} -> {_value(now.get(name))}")
+            found.append(_sentence(place, before[name], now.get(name)))
     rate = before.get("learning_rate")
     if rate is not None and rate not in phase.recipe.rates:
         found.append(f"{kind}.learning_rate {rate:g} -> {', '.join(f'{each:g}' for each in phase.recipe.rates)}")
-    if not found and (record.parent, rate) == (phase.parent, phase.learning_rate):
+    if not found and not changes and (record.parent, rate) == (phase.parent, phase.learning_rate):
         found.append("another version of the encoder or of sweep")
     yield from found
 
 
-def _changes(place: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Settings below a place of the study file that are other than before; those that both have."""
+def _changes(place: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """(place in the study file, before, now) of settings below a place that are other than before, and in both."""
     for name, old in before.items():
         new = now.get(name, old)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _changes(f"{place}.{name}", old, new)
         elif old != new:
-            yield f"{place}.{name} {_value(old)} -> {_value(new)}"
+            yield f"{place}.{name}", old, new
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,8 +331,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _value(value: object) -> str:
-    return "none" if value is None else str(value)
+def _sentence(place: str, before: object, now: object) -> str:
+    old, new = ("none" if value is None else str(value) for value in (before, now))
+    return f"{place} {old} -> {new}"
 
 
 def latest_chains(plan: Plan, rows: Sequence[ChainRow]) -> Iterator[Chain | None]:

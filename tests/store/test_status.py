@@ -53,6 +53,14 @@ def test_a_plan_says_which_key_makes_how_many_phases_be_trained_again(change, ex
     assert "first time" not in "\n".join(lines)
 
 
+def test_another_candidate_is_no_change(tmp_path, capsys):
+    tuned = {"target": {"weight_decay": {"choices": [0.0, 0.1, 0.2]}}}
+    lab_of(tmp_path, **tuned, tuning={"candidates": 2}).run()
+    study_file(tmp_path, AXES, results="results", **tuned, tuning={"candidates": 3})
+    found = json.loads(said("plan", tmp_path, capsys, "--json"))["standing"]
+    assert (found["changed"], found["first"]) == ({}, {"target": 4})
+
+
 def test_what_was_never_asked_for_is_no_change(tmp_path, capsys):
     lab_of(tmp_path).run()
     study_file(tmp_path, {**AXES, "intermediate": ["none", "world/nli", "world/pos"]}, results="results")
