@@ -188,6 +188,26 @@ def test_volumes_of_several_epochs_share_their_first_pass(fresh, prepared, tmp_p
     assert_equal_in_all_but_cost(large, fresh, one)
 
 
+def test_tuned_lengths_share_all_that_lies_before_their_decays(fresh, prepared, tmp_path):
+    """More than one pass over 200 examples, and each length is the study that has no other."""
+    one = Store(tmp_path / "one")
+    shutil.copytree(prepared.root, one.root)
+    settings, runtime = {**WSD, "epochs": {"choices": [1, 3]}}, {"keep_target_weights": True}
+    tuning = {"tuning": {"candidates": 2}, "runtime": runtime}
+    long, short = sorted(finish(study(tmp_path / "a", [200], settings=settings, **tuning), fresh), key=epochs)[::-1]
+    for number in (1, 3):
+        finish(study(tmp_path / f"b{number}", [200], settings={**WSD, "epochs": number}, runtime=runtime), one)
+    trunk, whole = fresh.phase(trunks(long)[0].key), fresh.phase(branch(short).key)
+    assert trunks(short) == trunks(long)
+    assert (trunk.steps, fresh.phase(branch(long).key).resumes) == (round(0.8 * whole.steps), trunk.key)
+    for chain in (short, long):
+        assert_equal_in_all_but_cost(chain, fresh, one)
+
+
+def epochs(chain):
+    return chain.hyperparameters["intermediate.epochs"]
+
+
 def test_a_trunk_that_lies_beyond_the_decay_of_a_run_is_not_taken(fresh, tmp_path):
     """One example more may make a batch fewer. Here the trunk of a longer run lies where a short one's is expected."""
     path = study(tmp_path, [200, 400], runtime={"keep_target_weights": True})

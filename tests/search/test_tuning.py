@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from instant_workers import Lab
-from small_studies import plan_of, study_file
+from small_studies import plan_of, reported, study_file, with_data_of
 
 from sweep.config.axes import Cell
 from sweep.errors import StudyError
@@ -16,8 +16,12 @@ from sweep.plan.cost import Costs, Speed
 from sweep.plan.halving import stages
 from sweep.plan.order import coverage_order, summary, warm_starts
 from sweep.plan.plan import Plan
+from sweep.report.results import tuning_frame, write_scores
+from sweep.report.tables import tuning_table
+from sweep.run.tracking import parameters
 from sweep.search.suggestions import CandidateResult, suggest
 from sweep.search.tournament import Tournament, proposal
+from sweep.store.artifacts import Store
 
 GRID = {"learning_rate": {"log": [1e-4, 1e-2], "points": 4}}
 AXES = {
@@ -351,3 +355,41 @@ def test_the_plan_says_how_many_cells_are_planned_without_the_scores_that_choose
     assert summary(plan, Costs(plan), Speed())["cells_tuned_by_scores"] == 6
     plan = tuned(tmp_path, tuning={"candidates": 16})
     assert summary(plan, Costs(plan), Speed())["cells_tuned_by_scores"] == 0
+
+
+# A real study
+
+
+def test_a_study_trains_its_candidates_with_their_own_numbers_and_shows_them_wherever_it_shows_a_chain(
+    small_store, tmp_path
+):
+    target = {
+        "steps": None,
+        "examples": 60,
+        "epochs": {"choices": [1, 2]},
+        "weight_decay": {"log": [0.01, 1], "points": 3},
+    }
+    path = study_file(tmp_path, target=target, tuning={"candidates": 4, "startup": 3})
+    with_data_of(small_store, tmp_path / "results" / "store")
+    report, done = reported(path, tmp_path / "results")
+    store = Store(tmp_path / "results" / "store")
+    assert done == 4
+    steps: dict[float, set[int]] = {}
+    for chain in report.chains:
+        record = store.phase(chain.phases[-1])
+        assert record is not None
+        point = {name: chain.hyperparameters[f"target.{name}"] for name in ("epochs", "weight_decay")}
+        assert {name: record.recipe[name] for name in point} == point
+        steps.setdefault(record.recipe["epochs"], set()).add(record.steps)
+        assert parameters(chain)["target.weight_decay"] == f"{point['weight_decay']:g}"
+        assert parameters(chain)["lr.target"] == "0.001"
+    ((one,), (two,)) = (steps[epochs] for epochs in (1, 2))
+    assert two == 2 * one
+    columns = ["lr.pretrain", "lr.target", "target.epochs", "target.weight_decay"]
+    assert list(report.scores.columns[-4:]) == columns
+    write_scores(report.scores, tmp_path)
+    shown = tuning_table(tuning_frame(report.chains), {"tiny": "tiny"}).set_index("candidate")
+    assert shown.loc[0, columns].tolist() == ["0.001", "0.001", "1", "0.1"]
+    (winner,) = report.scores[report.scores["selected"]].groupby("candidate")["target.weight_decay"].first().items()
+    best = max(report.chains, key=lambda chain: (chain.dev, -chain.candidate))
+    assert winner == (best.candidate, best.hyperparameters["target.weight_decay"])
