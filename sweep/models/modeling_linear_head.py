@@ -1,7 +1,7 @@
 """Encoder of transformers with one linear layer on top: classes of texts, options or tokens, or an answer's span.
 
 Beside the weights of a model whose architecture has no such head of its own, this file is what loads them:
-`from_pretrained(folder, trust_remote_code=True)`. It needs nothing but torch and transformers.
+`from_pretrained(folder, trust_remote_code=True)`, of the tokenizer too. It needs nothing but torch and transformers.
 
 Shapes: E examples, N options, L tokens, H hidden size, C labels.
 """

@@ -21,6 +21,7 @@ REACHED = Reached(0.1 + 0.2, 1e12, 1.5)
 # What ledgers of this and of earlier versions hold.
 STORED = {
     "study": "nine_tasks",
+    "study:file": "../nine_tasks.yaml",
     "plan": '{"cells": 3}',
     "previews": '[{"target": "xnli", "key": "abc"}]',
     "data:facebook/xnli@main or refs/convert/parquet": "c0ffee",
@@ -46,6 +47,7 @@ STORED = {
 WORK = "tiny, target sequence, 512 of usual, 8192, auto"
 ALL = (
     NO_FACTS.with_study("nine_tasks")
+    .with_study_file("../nine_tasks.yaml")
     .with_plan({"cells": 3})
     .with_previews([{"target": "xnli", "key": "abc"}])
     .with_data_commit("facebook/xnli@main or refs/convert/parquet", "c0ffee")
@@ -74,6 +76,7 @@ def test_every_fact_is_read_from_a_ledger_as_it_was_written(tmp_path: Path):
     with opened_to_read(tmp_path / LEDGER) as read:
         facts = read.facts()
     assert (facts.study, facts.plan, facts.previews) == ("nine_tasks", {"cells": 3}, [{"target": "xnli", "key": "abc"}])
+    assert facts.study_file == "../nine_tasks.yaml"
     assert facts.data_commit("facebook/xnli@main or refs/convert/parquet") == "c0ffee"
     assert facts.encoder_commit("FacebookAI/xlm-roberta-base") == "e70d"
     assert facts.shape("FacebookAI/xlm-roberta-base", "e70d") == SHAPE

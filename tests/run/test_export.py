@@ -20,6 +20,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import torch
+from documentation import blocks
 from huggingface_hub import ModelCard, constants
 from published_encoders import save_published
 from retrieval_files import BUCC, LAREQA, write_all
@@ -169,6 +170,7 @@ def answers_to(asked: Sequence[tuple[str, list[Any]]], folder: Path) -> list[Any
         text=True, check=False, env=environment, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("answers"), "nothing was asked back"
     return list(json.loads(done.stdout.partition("answers")[2]))
 
 
@@ -237,6 +239,34 @@ def test_an_intermediate_phase_is_exported_with_the_head_of_a_task_that_it_has_t
             logits, tokens = model.head("world/rte")(of_pair.mean(dim=1)), model.head("world/raw")(of_text)
         assert label == trained.tasks[0].labels[int(logits.argmax())]
         assert words == tokenizer.convert_ids_to_tokens(tokens[ids[1] == tokenizer.mask_token_id].argmax(dim=-1))
+
+
+REFUSED = """
+from transformers import AutoModelForSequenceClassification
+try:
+    AutoModelForSequenceClassification.from_pretrained("nli")
+except ValueError as refused:
+    print("refused:", refused)
+"""
+
+
+def test_what_the_documentation_shows_runs_and_code_of_a_folder_is_not_run_unasked(
+    with_raw_text: Path, tmp_path: Path
+) -> None:
+    """Nor are the weights loaded without it, into a head that was never trained."""
+    export(find_chain(with_raw_text, {}), tmp_path / "nli")
+    [shown] = [block for block in blocks("docs/export.md") if block.name == "predict.py"]
+    (tmp_path / "predict.py").write_text(f"{shown.text}{REFUSED}")
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "predict.py"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    label, *rest = done.stdout.splitlines()
+    assert label in TASKS["world/rte"].labels
+    assert "refused: " in "".join(rest)
+    assert "trust_remote_code=True" in rest[-1]
 
 
 def test_without_a_named_head_a_phase_on_several_tasks_is_exported_as_its_encoder(
