@@ -7,6 +7,7 @@ that its commands name.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,9 +63,9 @@ def blocks_in(*languages: str) -> list[Block]:
     return [block for page in PAGES for block in blocks(page) if block.language in languages]
 
 
-def write_files(page: str, folder: Path) -> None:
-    """Writes the files that a page shows."""
-    for block in blocks(page):
+def write_files(page: str, folder: Path, before: Block | None = None) -> None:
+    """Writes the files that a page shows, or those before a block."""
+    for block in itertools.takewhile(lambda block: block is not before, blocks(page)):
         if block.name is not None and block.language not in ("sh", "console"):
             path = folder / block.name
             path.parent.mkdir(parents=True, exist_ok=True)

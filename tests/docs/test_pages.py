@@ -72,7 +72,7 @@ def test_a_part_of_a_study_fits_into_one(block, tmp_path):
 
 @all_of(blocks_in("console"))
 def test_a_dialogue_is_what_the_program_says(block, tmp_path, monkeypatch, capsys):
-    write_files(block.page, tmp_path)
+    write_files(block.page, tmp_path, before=block)
     monkeypatch.chdir(tmp_path)
     command, expected = block.text.split("\n", 1)
     arguments = shlex.split(command.removeprefix("$ sweep "))
