@@ -425,6 +425,19 @@ def test_the_encoder_of_a_chain_has_the_weights_that_were_kept(done):
         done.encoder(intermediate="world/nly")
 
 
+def test_predictions_are_those_of_the_winners_and_of_what_is_asked_for(done):
+    found, scores = done.predictions(), done.scores()
+    assert set(found["chain"]) == set(scores["chain"])
+    language = scores["language"].iloc[0]
+    asked = done.predictions("world/topic", language)
+    assert len(asked) == 50 * 2
+    for chain, part in asked.groupby("chain"):
+        value = scores[(scores["chain"] == chain) & (scores["language"] == language)]["value"].iloc[0]
+        assert (part["gold"] == part["prediction"]).mean() == pytest.approx(value)
+    with pytest.raises(StudyError, match="did you mean 'world/topic'"):
+        done.predictions("world/topics")
+
+
 def test_results_stay_as_they_were_read_and_do_not_change_with_their_frames(done):
     for frame in (done.scores(), done.gains()):
         frame["value"] = 7.0

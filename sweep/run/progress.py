@@ -479,5 +479,5 @@ def _work(status: Status) -> str:
 
 def _running_cells(chain: ChainStatus) -> tuple[str, ...]:
     silent = chain.silent_seconds
-    heard = "not heard of yet" if silent is None else f"last heard of {duration(silent)} ago"
+    heard = "not heard yet" if silent is None else f"heard {duration(silent)} ago"
     return f"{chain.cell} | seed {chain.seed}", chain.doing, f"for {duration(chain.seconds or 0.0)}", heard
