@@ -12,7 +12,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec
@@ -94,6 +94,7 @@ def reported(folder: Path, axis: str) -> Iterator[tuple[str, object]]:
     yield "table of previews", preview_table(found.previews, encoders).to_csv()
     publish_submissions(folder, found.results, study.store)
     yield "folders of submissions", [path.name for path in (folder / "submissions").iterdir()]
+    yield "flags of an export", flags_of_an_export(folder, axis)
     yield "parameters in MLflow", [list(parameters(chain).items()) for chain in found.chains]
     yield "names in MLflow", [chain_tags(chain, ())["mlflow.runName"] for chain in found.chains]
     yield "cells in MLflow", [chain_tags(chain, ())["sweep.cell"] for chain in found.chains]
@@ -114,6 +115,25 @@ def reported(folder: Path, axis: str) -> Iterator[tuple[str, object]]:
     one = Arm("tiny", ("nli",), **value)
     assert one.reference == Arm("tiny", **(value if axis == NEW else {"settings": ((axis, "-"),)}))
     assert replace(one, intermediate=("qa",)).without(axis) == Arm("tiny", ("qa",))
+
+
+def flags_of_an_export(folder: Path, axis: str) -> str:
+    """What an export says of a folder with many chains; a flag of the new axis stands in its help."""
+    from small_studies import study_file
+
+    from sweep.cli import main
+    from sweep.errors import StudyError
+    from sweep.run.export import find_chain
+
+    with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
+        main(["export", "--help"])
+    assert ("--set" if axis == SETTING else f"--{axis}") in printed.getvalue()
+    study_file(folder)  # a results folder has its file
+    try:
+        find_chain(folder, {}, "target")
+    except StudyError as several:
+        return str(several)
+    raise AssertionError("one of many chains was taken")
 
 
 def planned(folder: Path, axis: str) -> Iterator[tuple[str, object]]:

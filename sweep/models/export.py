@@ -90,7 +90,8 @@ def save_tokenizer(model: MultiTaskModel, tokenizer: Any, max_length: int, folde
 def _labels(head: Head, task: Task) -> dict[str, Any]:
     """Settings of a configuration that say what the head's outputs mean."""
     if isinstance(head, TextHead) and not task.labels:
-        return {"num_labels": head.linear.out_features, "problem_type": "regression"}
+        outputs = head.linear.out_features
+        return {"num_labels": outputs, **({"problem_type": "regression"} if outputs == 1 else {})}
     if isinstance(head, (TextHead, TokenHead)):
         names = dict(enumerate(task.labels))
         kind = {"problem_type": "single_label_classification"} if isinstance(head, TextHead) else {}

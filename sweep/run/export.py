@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,8 +41,9 @@ from sweep.store import paths
 from sweep.store.artifacts import Store, put
 from sweep.store.ledger import DONE, ChainRow, Ledger, opened_to_read, study_in
 from sweep.store.records import PhaseRecord, ScoreRecord
-from sweep.tasks.plugins import add_folder
+from sweep.tasks.plugins import add_folder, is_reference
 from sweep.tasks.question_answering import ANSWER_TOKENS, N_BEST, QUESTION_TOKENS, STRIDE
+from sweep.tasks.regression import REGRESSION
 from sweep.tasks.synthetic import TASKS as EMBEDDED
 from sweep.tasks.tagging import word_reading
 from sweep.tasks.task import Task
@@ -279,13 +281,12 @@ def export(trained: TrainedChain, folder: Path, head: str | None = None) -> list
     `head` is the task whose head it gets, where the phase has trained several. Raises SweepError, also for a folder
     with files that no earlier export has written.
     """
-    replaced = _ours(folder)
-    task = _chosen(trained, head)
+    replaced, task = _ours(folder), _chosen(trained, head)
     model, context = trained.load()
-    unfinished = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished, place = None, folder.resolve()
     try:
-        unfinished.mkdir(parents=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         saved = save_model(model, task, unfinished)
         length = _max_length(trained, task, context)
         save_tokenizer(model, context.reader.tokenizer, length, unfinished)
@@ -293,16 +294,17 @@ def export(trained: TrainedChain, folder: Path, head: str | None = None) -> list
         (unfinished / CARD).write_text(shown.text(), encoding="utf-8")
         _mark(unfinished, trained, saved, length)
         for name in replaced:
-            (folder / name).unlink(missing_ok=True)
-        folder.mkdir(exist_ok=True)
+            (place / name).unlink(missing_ok=True)
+        place.mkdir(exist_ok=True)
         for path in unfinished.iterdir():
-            put(path, folder / path.name)
+            put(path, place / path.name)
     except OSError as failure:
         raise StudyError(
             folder, f"no folder that can be written ({failure.strerror})", "another one is expected"
         ) from failure
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return shown.lines(folder)
 
 
@@ -385,6 +387,7 @@ class _Card:
             question=trained.plan.study.question, code=self.code().strip(), max_length=self.max_length,
             regression=self.regression, phases=[_phase_row(record) for record in records], origin=self._origin(),
             data=list(self._data()), encoder_licence=entry.licence, scores=list(_score_rows(score)),
+            thresholds=_thresholds(score),
             metric=score.metric if score else "", train_language=score.train_language if score else "",
             distrust=list(self._doubts(records, score)), command=self._command(), chain=trained.row.key,
             versions=", ".join(f"{name} {version}" for name, version in self.context.provenance["versions"].items()),
@@ -414,7 +417,7 @@ class _Card:
     @property
     def regression(self) -> bool:
         """Whether its output is a number."""
-        return self.kind == "text" and self.task is not None and not self.task.labels
+        return self.kind == "text" and self.task is not None and self.task.family == REGRESSION
 
     @property
     def _own_head(self) -> str:
@@ -521,6 +524,8 @@ class _Card:
         for name in row.cell.intermediate:
             if reason := trained.plan.overlaps.get((name, row.cell.target)):
                 yield f"{name} and {row.cell.target} overlap: {reason}."
+        if self.task is not None and is_reference(self.task.family.name):
+            yield f"What its own family, `{self.task.family.name}`, makes of the outputs is not in this folder."
         if self.kind == "vector":
             yield "`pooler_output`, where the architecture has one, was never trained; heads read the hidden states."
 
@@ -564,6 +569,12 @@ def _phase_row(record: PhaseRecord) -> tuple[str, ...]:
 def _score_rows(score: ScoreRecord | None) -> Iterator[tuple[str, ...]]:
     for language, entry in sorted(score.languages.items()) if score else ():
         yield language, f"{entry['value']:.4f}", f"{entry['examples']:,}", f"{entry['majority']:.4f}"
+
+
+def _thresholds(score: ScoreRecord | None) -> str:
+    """Thresholds of a mining task's margins, by language; empty of other tasks."""
+    entries = score.languages.items() if score else ()
+    return ", ".join(f"{name} {entry['threshold']:.4f}" for name, entry in entries if "threshold" in entry)
 
 
 def _eval_results(score: ScoreRecord | None, pipeline: str) -> Iterator[EvalResult]:

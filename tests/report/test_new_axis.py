@@ -14,6 +14,7 @@ import pytest
 COLUMNS = (
     "scores.csv", "groups.csv", "retention.csv", "frame of cells", "frame of languages", "frame of groups",
     "frame of overall", "frame of contrasts", "frame of arms", "tuning", "preview", "parameters in MLflow", "plan",
+    "flags of an export",
 )  # fmt: skip
 LABELS = (
     "page", "table of cells", "table of contrasts", "table of previews", "table of languages",

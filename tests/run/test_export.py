@@ -296,6 +296,7 @@ def test_a_card_says_what_the_model_is_how_it_scored_and_what_to_distrust(result
         "only seed of its chain (1)",
         "sample of at most 6 test examples",
         "hidden_states[1]",
+        f"which dev data gave: de {score.languages['de']['threshold']:.4f}",
         "not stated: ask its owner",
         f"sweep export RESULTS {flags} --out FOLDER",
     ):
