@@ -366,6 +366,10 @@ class Arm:
         settings = ((path, NOTHING if phase_of(path) == phase else text) for path, text in self.settings)
         return replace(self, settings=tuple(settings))
 
+    def with_setting(self, path: str, text: str) -> Self:
+        """Arm with another value of a settings axis."""
+        return replace(self, settings=tuple((name, text if name == path else own) for name, own in self.settings))
+
     def without(self, *names: str) -> Self:
         """Arm with these axes at their default values, and without these settings axes."""
         settings = tuple(pair for pair in self.settings if pair[0] not in names)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sweep.config.axes import OWN, Cell, Settings, phase_of
-from sweep.config.phases import Phases, PhaseSettings, Text
+from sweep.config.phases import LENGTHS, Phases, PhaseSettings, Text
 from sweep.config.spaces import Value
 from sweep.config.study import Study
 from sweep.data.encoded import ENCODING_VERSION
@@ -255,6 +255,11 @@ class Plan:
         elif recipe.length is not None:
             tuned = ({**hyperparameters, recipe.length: length} for length in recipe.grid[recipe.length])
             lengths = [self._recipe_at(recipe, values) for values in tuned]
+        elif (axis := self._length_axis(recipe.kind)) is not None:
+            others = (cell.with_setting(axis, text) for text in self.study.axes.values(axis))
+            recipes = [one for other in others for one in self.recipes(other) if one.kind == recipe.kind]
+            longer = sorted(recipes, key=lambda one: one.settings.steps or one.settings.epochs or 0)
+            lengths = [self._recipe_at(one, hyperparameters) for one in longer]
         elif recipe.kind == PRETRAIN:
             lengths = [self._recipe_at(recipe, hyperparameters)]
         else:
@@ -265,6 +270,10 @@ class Plan:
                 recipes = self._volumes(cell)
             lengths = [self._recipe_at(one, hyperparameters) for one in recipes]
         return tuple({recipe.digest: recipe for recipe in lengths}.values())
+
+    def _length_axis(self, kind: str) -> str | None:
+        """The settings axis that compares lengths of phases of this kind."""
+        return next((path for path in self.study.axes.settings if path in (f"{kind}.{name}" for name in LENGTHS)), None)
 
     def _recipe_at(self, recipe: Recipe, hyperparameters: Hyperparameters) -> Recipe:
         if not recipe.is_tuned:
@@ -296,7 +305,8 @@ class Plan:
     def _run(self, cell: Cell, recipe: Recipe, hyperparameters: Hyperparameters, origin: Origin) -> Iterator[Phase]:
         """A phase, before it the trunk segments that it shares with shorter runs and offers to longer ones."""
         own, lengths = self._recipe_at(recipe, hyperparameters), self._lengths(cell, recipe, hyperparameters)
-        same_data, resumes = recipe.flops is not None or recipe.length is not None, None
+        same_data = recipe.flops is not None or recipe.length is not None or self._length_axis(recipe.kind) is not None
+        resumes = None
         for length in lengths[: min(lengths.index(own) + 1, len(lengths) - 1)]:
             segment = self._phase(length, origin, resumes, trunk=True, same_data=same_data)
             resumes = segment.key
@@ -308,10 +318,13 @@ class Plan:
     ) -> Phase:
         rate, seed, parent, encoder = origin
         # Neither key holds what it goes on from: that is only a way of getting there.
-        memo = (recipe.digest, rate, seed, parent or encoder.name, trunk)
+        memo = (recipe.digest, rate, seed, parent or encoder.name, trunk, same_data)
         if memo not in self._phases:
             weights = parent or _join(encoder.digest, encoder.pooling)
-            key = _join(TRUNK if trunk else "phase", weights, recipe.digest, repr(rate), str(seed))
+            what = TRUNK if trunk else "phase"
+            # It goes on where that of the same phase ends from which larger volumes go on.
+            what += " of lengths" if same_data and recipe.flops is None else ""
+            key = _join(what, weights, recipe.digest, repr(rate), str(seed))
             self._phases[memo] = Phase(key, recipe, rate, seed, parent, trunk, same_data, resumes)
         return self._phases[memo]
 

@@ -130,6 +130,28 @@ def test_lengths_that_are_compared_cost_what_they_are(tmp_path):
     assert costs._training(long, planned.recipes(long)[-1]) == 2 * costs._training(short, planned.recipes(short)[-1])
 
 
+WSD = {"schedule": "wsd", "warmup": {"steps": 2}}
+
+
+def test_lengths_of_a_phase_are_branches_of_one_trunk_and_those_of_volumes_are_others(tmp_path):
+    axes = {"intermediate": ["none"], "target": ["world/topic"], "target.steps": [160, 40, 80]}
+    planned = plan(tmp_path / "a", axes, target={**WSD, "decay": 0.2, "dev_examples": 1})
+    costs, whole, parts = Costs(planned), {}, {}
+    for chain in planned.planned_chains():
+        steps = int(chain.cell.text("target.steps"))
+        lengths = [phase.recipe.settings.steps for phase in chain.phases if phase.trunk]
+        assert lengths == [length for length in (40, 80) if length <= steps]
+        whole[steps] = costs.phase(chain.cell, chain.phases[-1].recipe)
+        parts |= {key: cost for key, cost in costs.parts(chain).items() if key != chain.score}
+    parts.pop(chain.phases[0].key)  # pretraining
+    assert sum(parts.values()) == pytest.approx(whole[160] + 0.2 * (whole[40] + whole[80]), rel=0.01)
+    volumes = {"volume": [100, 200], "intermediate": ["world/nli"]}
+    by_volume = plan(tmp_path / "b", volumes, intermediate={**WSD, "steps": 8})
+    by_length = plan(tmp_path / "c", {**volumes, "intermediate.steps": [8, 16]}, intermediate=WSD)
+    assert not phases(by_volume, "trunk").keys() & phases(by_length, "trunk").keys()
+    assert phases(by_volume, "intermediate").keys() <= phases(by_length, "intermediate").keys()
+
+
 def test_every_value_is_tried_about_equally_often_whatever_the_budget_pays(tmp_path):
     axes = {DECAY: [0, 0.01, 0.1], CLIP: [0.5, 2], "target.schedule": ["linear", "constant"]}
     planned = plan(tmp_path, axes)

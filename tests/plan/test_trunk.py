@@ -208,6 +208,21 @@ def epochs(chain):
     return chain.hyperparameters["intermediate.epochs"]
 
 
+def test_lengths_on_an_axis_go_on_from_one_trunk_however_often_they_see_the_data(fresh, prepared, tmp_path):
+    one = Store(tmp_path / "one")
+    shutil.copytree(prepared.root, one.root)
+    runtime = {"keep_target_weights": True}
+    axes = {"intermediate": ["world/nli"], "volume": [200], "intermediate.epochs": [3, 1, 2]}
+    chains = finish(study_file(tmp_path, axes, intermediate=WSD, runtime=runtime), fresh)
+    finish(study(tmp_path / "b", [200], settings={**WSD, "epochs": 3}, runtime=runtime), one)
+    long = next(chain for chain in chains if chain.cell.text("intermediate.epochs") == "3")
+    first, second = (fresh.phase(phase.key) for phase in trunks(long))
+    whole = fresh.phase(branch(long).key)
+    assert (second.resumes, whole.resumes) == (first.key, second.key)
+    assert first.steps < whole.steps / 3 < second.steps
+    assert_equal_in_all_but_cost(long, fresh, one)
+
+
 def test_a_trunk_that_lies_beyond_the_decay_of_a_run_is_not_taken(fresh, tmp_path):
     """One example more may make a batch fewer. Here the trunk of a longer run lies where a short one's is expected."""
     path = study(tmp_path, [200, 400], runtime={"keep_target_weights": True})
