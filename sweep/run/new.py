@@ -296,7 +296,9 @@ def _draft(
     trained = [piece for piece in splits["train"] if piece.language in _used(splits, family, "train")]
     rows = sum(by_path[name].rows for name in {piece.path for piece in trained})
     named = [root / piece.path for piece in splits["test" if target else "train"]]
-    return _with_flags(Draft(_name(named, taken), family, keys | where, reasons | about, others, rows), root)
+    return _with_flags(
+        Draft(_name(list(paths), named, taken), family, keys | where, reasons | about, others, rows), root
+    )
 
 
 def _alike(paths: Sequence[Path], samples: Sequence[Sample]) -> Sample:
@@ -495,18 +497,20 @@ def _alternative(family: Family, guess: Guess) -> str:
     return f"or family: {family} ({guess.why}), columns: {_yaml(guess.columns)}"
 
 
-def _name(paths: Sequence[Path], taken: Collection[str]) -> str:
-    """Name of a data set: what its files' names, or else their folders', have in common beside splits and languages."""
-    names = [path.as_posix().strip("/") for path in paths]
-    codes = _codes(names)
-    for depth in range(1, 5):
-        common = [_words("/".join(name.split("/")[-depth:]), code) for name, code in zip(names, codes, strict=True)]
-        shared = [word for word in common[0] if all(word in other for other in common)]
-        if shared:
-            break
-    name = "_".join(dict.fromkeys(shared)) or "task"
+def _name(paths: Sequence[Path], read: Sequence[Path], taken: Collection[str]) -> str:
+    """Name of a data set: what the names of all its files, or of those that are read, or folders, have in common."""
+    tried = (_common(chosen, depth) for depth in range(1, 5) for chosen in (paths, read))
+    words = next(filter(None, tried), ["task"])
+    name = "_".join(dict.fromkeys(words))
     others = (f"{name}{number}" for number in count(2))
     return name if name not in taken else next(other for other in others if other not in taken)
+
+
+def _common(paths: Sequence[Path], depth: int) -> list[str]:
+    """Words that all paths have among their last parts, without splits and languages."""
+    names = [path.as_posix().strip("/") for path in paths]
+    found = [_words("/".join(name.split("/")[-depth:]), code) for name, code in zip(names, _codes(names), strict=True)]
+    return [word for word in found[0] if all(word in other for other in found)]
 
 
 def _words(name: str, code: str) -> list[str]:
@@ -574,7 +578,8 @@ def new_study(
             continue
         with mistakes.collect():
             taken = {*(draft.name for draft in drafts), *names[True], *names[False]}
-            drafts.append(_draft([Path(path).absolute() for path in paths], root, target, families, taken))
+            chosen = [Path(path).absolute() for path in dict.fromkeys(paths)]
+            drafts.append(_draft(chosen, root, target, families, taken))
             names[target].append(drafts[-1].name)
     mistakes.raise_first()
     study = _Text(drafts, names[True], names[False], encoders or [DEFAULT_ENCODER], out.absolute(), root)

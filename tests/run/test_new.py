@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
+from documentation import blocks, write_files
 from ruamel.yaml import YAML
 
 from sweep.cli import main
@@ -240,3 +242,60 @@ def test_a_family_of_ones_own_recognises_its_columns(tmp_path, sweep):
     assert (code, errors) == (0, [])
     (task,) = made()["tasks"].values()
     assert (task["family"], task["columns"]) == ("verses_family:Verses", {"verse": "Verse"})
+
+
+def test_the_page_on_new_studies_shows_what_is_written(tmp_path, sweep):
+    """Without the lines that depend on where the program lies and on the machine."""
+    page = "docs/new-study.md"
+    write_files(page, tmp_path)
+    (shown,) = (block.text.splitlines() for block in blocks(page) if block.language == "text" and block.name is None)
+    (dialogue,) = (block.text for block in blocks(page) if block.language == "console")
+    assert sweep(*shlex.split(dialogue.splitlines()[0].removeprefix("$ sweep ")))[::2] == (0, [])
+    written = (tmp_path / "topics.yaml").read_text(encoding="utf-8").splitlines()
+    assert [line for line in written if not line.startswith(("# yaml-", "runtime:"))] == [
+        line for line in shown if not line.startswith("runtime:")
+    ]
+
+
+REAL = {
+    "topics": (["--target", "sib200/*/test.tsv", "sib200/eng_Latn/*.tsv"], ["sequence"], 18),
+    "entities": (["--target", "masakhaner2/pcm/*.txt", "masakhaner2/*/test.txt"], ["token"], 7),
+    "answers": (["--target", "xquad/xquad.[dh]*.json", "squad/train-v1.1.json"], ["span"], 2),
+    "translations": (["--target", "tatoeba/v1/tatoeba.[ab]*"], ["embedding"], 4),
+    "passages in English": (["--target", "afriqa/gold_passages/*/*.json"], ["span"], 4),
+    "pairs": (["--target", "sick/SICK_*.txt", "--intermediate", "ocnli/dev.json", "--intermediate", "msrp/*.tsv"],
+              ["sequence"] * 3, 1),
+    "entities of two sources": (
+        ["--target", "sick/SICK_*.txt", "--intermediate", "wnut17/*", "--intermediate", "uner/UNER_E*/*dev.iob2"],
+        ["sequence", "token", "token"], 1,
+    ),
+    "raw text": (["--target", "sick/SICK_*.txt", "--intermediate", "raw/[de][eu].txt"], ["sequence", "masked"], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REAL)
+def test_a_study_on_published_files_passes_the_check(case, shared_data, sweep):
+    arguments, families, languages = REAL[case]
+    given = [str(path) for word in arguments for path in (sorted(shared_data.glob(word)) if "/" in word else [word])]
+    code, _, errors = sweep("new", *given, "--encoder", "world/tiny")
+    assert (code, errors) == (0, [])
+    tasks = list(made()["tasks"].values())
+    assert [task["family"] for task in tasks] == families
+    assert len(tasks[0]["languages"]) == languages
+    assert sweep("check", "study.yaml")[::2] == (0, [])
+
+
+UNUSABLE = {
+    "test data alone": (["--target", "xcopa/*/*.jsonl"], "found no English training and dev data; give its training"),
+    "labels in a second file": (["--target", "comve/*/subtaskB*.csv"], "are read alike"),
+    "text that nothing scores": (["--target", "sick/readme.txt"], "found lines of text; give it as --intermediate"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_published_files_that_make_no_target_are_one_line(case, shared_data, sweep):
+    arguments, said = UNUSABLE[case]
+    given = [str(path) for word in arguments for path in (sorted(shared_data.glob(word)) if "/" in word else [word])]
+    code, _, errors = sweep("new", *given)
+    assert (code, len(errors)) == (2, 1)
+    assert said in errors[0]
