@@ -7,7 +7,6 @@ exclude_patterns = ["_build"]
 # A link to a page, a heading or a file of the repository that is not there is a warning, and warnings are errors.
 nitpicky = True
 myst_heading_anchors = 4
-suppress_warnings = ["toc.not_included"]
 
 html_theme = "furo"
 html_title = "sweep"
