@@ -50,7 +50,9 @@ publishers' files; all others lie in local files.
 """
 FILES_TEXT = """\
 The folder is `runs/<study>`, or what `results:` names. Tables are CSV files in UTF-8 with a header;
-`scores.parquet` is the same table as `scores.csv`. Numbers have ten digits; an empty cell has no value.
+`scores.parquet` is the same table as `scores.csv`. Where more than learning rates are tuned, they have a further column
+for each hyperparameter at the end, such as `lr.target` and `target.weight_decay`. Numbers have ten digits; an empty
+cell has no value.
 """
 
 LEVELS_TEXT = """\

@@ -18,6 +18,7 @@ from sweep.plan.order import coverage_order, summary, warm_starts
 from sweep.plan.plan import Plan
 from sweep.report.results import tuning_frame, write_scores
 from sweep.report.tables import tuning_table
+from sweep.run.cleanup import collect
 from sweep.run.tracking import parameters
 from sweep.search.suggestions import CandidateResult, suggest
 from sweep.search.tournament import Tournament, proposal
@@ -369,7 +370,8 @@ def test_a_study_trains_its_candidates_with_their_own_numbers_and_shows_them_whe
         "epochs": {"choices": [1, 2]},
         "weight_decay": {"log": [0.01, 1], "points": 3},
     }
-    path = study_file(tmp_path, target=target, tuning={"candidates": 4, "startup": 3})
+    kept = {"results": "results", "runtime": {"keep_target_weights": True}}
+    path = study_file(tmp_path, target=target, tuning={"candidates": 4, "startup": 3}, **kept)
     with_data_of(small_store, tmp_path / "results" / "store")
     report, done = reported(path, tmp_path / "results")
     store = Store(tmp_path / "results" / "store")
@@ -393,3 +395,6 @@ def test_a_study_trains_its_candidates_with_their_own_numbers_and_shows_them_whe
     (winner,) = report.scores[report.scores["selected"]].groupby("candidate")["target.weight_decay"].first().items()
     best = max(report.chains, key=lambda chain: (chain.dev, -chain.candidate))
     assert winner == (best.candidate, best.hyperparameters["target.weight_decay"])
+    assert not collect(path).outdated
+    path = study_file(tmp_path, target={**target, "weight_decay": {"choices": [7, 8]}}, **kept)
+    assert set(collect(path).outdated) == {chain.phases[-1] for chain in report.chains}
