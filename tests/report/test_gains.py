@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from finished_study import BASE, GAINS, FinishedStudy, estimated, scores, the_row, usual
 
-from sweep.report.gains import verdict
+from sweep.report.gains import estimate, verdict
+from sweep.report.results import Result, read_results
 from sweep.report.statistics import HELPS, HURTS, MISSING, ONE_SEED, UNDECIDED
 from sweep.report.tables import leading_table
 from sweep.report.text import first_sentence
@@ -161,3 +163,20 @@ def test_groups_of_languages_have_their_own_gains(study: FinishedStudy) -> None:
     assert row["languages"] == 1
     assert row["gain"] == pytest.approx(GAINS["nli"], abs=0.003)
     assert set(groups["group"]) == {"zero_shot", "far"}
+
+
+def test_a_run_that_is_the_same_under_several_values_of_an_axis_is_counted_once(study: FinishedStudy) -> None:
+    """A target without a target phase: its settings change nothing."""
+    results = [one for one in read_results(study.chains(), study.store) if one.chain.cell.target == "bitext"]
+
+    def under(clip: str) -> list[Result]:
+        cells = [replace(one.chain.cell, settings=(("target.clip", clip),)) for one in results]
+        return [replace(one, chain=replace(one.chain, cell=cell)) for one, cell in zip(results, cells, strict=True)]
+
+    once, twice = estimate(under("1"), study.store), estimate([*under("1"), *under("2")], study.store)
+    numbers = ["value", "value_low", "value_high", "gain", "low", "high", "p"]
+    assert len(twice.cells) == 2 * len(once.cells)
+    for clip in ("1", "2"):
+        part = twice.cells[twice.cells["target.clip"] == clip]
+        assert part[numbers].reset_index(drop=True).equals(once.cells[numbers].reset_index(drop=True))
+    assert twice.contrasts.empty
