@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 from pathlib import Path
 
+import pyarrow
 import pytest
 from documentation import blocks, write_files
+from pyarrow import parquet
 from ruamel.yaml import YAML
 
 from sweep.cli import main
@@ -172,6 +175,20 @@ def test_a_study_on_an_intermediate_task_passes_the_check(case, tmp_path, sweep)
     assert (code, errors) == (0, [])
     (task,) = made()["tasks"].values()
     assert task["family"] == family
+    assert sweep("check", "study.yaml")[::2] == (0, [])
+
+
+def test_tables_of_parquet_and_compressed_files_are_looked_into(tmp_path, sweep):
+    rows = [{"text": text, "label": label} for text, label in repeated(TOPICS)]
+    for name in ("train.en", "validation.en", "test.sw"):
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    (tmp_path / "nli.tsv.gz").write_bytes(gzip.compress(PAIRS.encode()))
+    files = [path.name for path in sorted(tmp_path.glob("*.parquet"))]
+    code, _, errors = sweep("new", "--target", *files, "--intermediate", "nli.tsv.gz", "--encoder", "world/tiny")
+    assert (code, errors) == (0, [])
+    target, intermediate = made()["tasks"].values()
+    assert (target["format"], target["dev"], target["languages"]) == ("parquet", "validation.en.parquet", ["sw"])
+    assert (intermediate["format"], intermediate["train"]) == ("tsv", "nli.tsv.gz")
     assert sweep("check", "study.yaml")[::2] == (0, [])
 
 
