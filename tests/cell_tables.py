@@ -96,7 +96,7 @@ def tables(found: page.Report) -> Iterator[tuple[str, Names, int]]:
     yield "page", named(cell_table(estimates.cells, encoders), *shown), len(cells)
     languages = language_table(estimates.languages, encoders)
     yield "languages", named(languages, *shown, "language"), len(found.scores)
-    yield "contrasts", named(contrast_table(estimates.contrasts, encoders), *shown), len(estimates.contrasts)
+    yield "contrasts", named(contrast_table(estimates.contrasts, encoders), *shown, "against"), len(estimates.contrasts)
     yield "tuning", named(tuning_table(tuning_frame(found.chains), encoders), *shown), len(cells)
     tasks = sum(1 + cell[1].count("+") for cell in compared)
     kept = retention_table(found.retention, encoders)
