@@ -97,7 +97,8 @@ class _Tried:
         """Those of a phase's recipe, the one that tuning begins with among them."""
         if recipe.digest not in self._points:
             known: list[Hyperparameters] = [row.hyperparameters for row in self._rows]
-            known += [recipe.read(record.recipe) for record in self._records if record.recipe["kind"] == recipe.kind]
+            recorded = (record.recipe for record in self._records)
+            known += [recipe.read(one) for one in recorded if one.get("kind") == recipe.kind]
             points = {tuple(tried.get(name) for name in recipe.grid) for tried in known}
             of_grid = [point for point in points if all(map(contains, recipe.grid.values(), point))]
             begun = tuple(values_at(recipe.grid, recipe.beginning).values())
