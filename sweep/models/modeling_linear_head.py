@@ -95,7 +95,7 @@ class LinearHeadForSequenceClassification(LinearHeadModel):
         hidden = self.hidden(input_ids, attention_mask, token_type_ids)
         logits = self.logits(self.pooled(hidden, attention_mask))
         loss = None
-        if labels is not None and self.config.problem_type == "regression":
+        if labels is not None and logits.shape[-1] == 1:  # a number, as in transformers' own classes
             loss = functional.mse_loss(logits[:, 0], labels.to(logits.dtype))
         elif labels is not None:
             loss = functional.cross_entropy(logits, labels)

@@ -483,7 +483,7 @@ class _Card:
     def _may_lack(self) -> bool:
         """Whether a question of the scored set has no answer: then no answer may be given."""
         task = self.task
-        if self.kind != "span" or task is None:
+        if task is None or PIPELINES[self.kind] != "question-answering":
             return False
         read = (
             [("test", name) for name in task.languages]

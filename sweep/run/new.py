@@ -717,8 +717,8 @@ class _Text:
                 lines += _filled(f"    {key}", value, draft.reasons.get(key, ""))
             for other in draft.others:
                 lines += textwrap.wrap(other, WIDTH, initial_indent="    # ", subsequent_indent="    #   ")
-            if draft.family.name == "sequence":
-                lines.append("    # metric: macro_f1  # accuracy where nothing is said")
+            if further := [metric.name for metric in draft.family.metrics()]:
+                lines.append(f"    # metric: {draft.family.metric}  # or {', '.join(further)}")
             lines.append(
                 f"    # corpora: [{draft.name}]  # corpora inside, where tasks overlap without a row in common"
             )
