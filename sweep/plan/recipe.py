@@ -140,9 +140,8 @@ class Phase:
     seed: int
     parent: str | None  # key of the parent phase; None: the encoder as published
     trunk: bool = False  # stops before the decay, for longer runs to go on from
-    same_data: bool = (
-        False  # they read what it reads; else more of the data, and no step after its first pass is theirs
-    )
+    # Whether those longer runs read what it reads; else they read more, and no step after its first pass is theirs.
+    same_data: bool = False
     resumes: str | None = None  # key of the trunk segment whose weights and optimizer state it goes on from
 
     @property
