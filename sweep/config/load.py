@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 
 from sweep import __version__
+from sweep.config.axes import KEYS
 from sweep.config.phases import PhaseSettings
 from sweep.config.spaces import TUNED, Space
 from sweep.config.study import Budget, Study
@@ -128,6 +129,8 @@ def _mistake(error: ErrorDetails, content: Mapping[str, Any], kind: Any, where: 
     if error["type"] == "extra_forbidden":
         known = list(_known_keys(kind, loc[:-1]))
         expected, hint = f"one of {', '.join(known)} is expected", nearest(str(loc[-1]), known)
+        if hint is None and path[:-1] == ["axes"] and loc[-1] in KEYS:
+            hint = f"target.{loc[-1]}"
         if hint is None:
             expected += f"; this is version {__version__}, and a later one may know it"
         return StudyError(place, f"the unknown key {loc[-1]!r}", expected, hint)

@@ -156,9 +156,16 @@ def _among(value: object, values: Iterable[str]) -> bool:
 
 
 def _column(raw: Raw, name: str, where: str) -> Any:
-    """Value of a column; if none has that very name, `a.b` is b inside a, and `a.0` the first item of a."""
+    """Value of a column; if none has that very name, that of a path.
+
+    `a.b` is b inside a, `a.0` the first item of a, and `a.*.b` the list of the b of every item of a.
+    """
     if name in raw:
         return raw[name]
+    before, star, after = name.partition(".*.")
+    items = _column(raw, before, where) if star else None
+    if isinstance(items, (list, tuple)) and all(isinstance(item, Mapping) for item in items):
+        return [_column(item, after, where) for item in items]
     value: Any = raw
     for step in name.split("."):
         if isinstance(value, (list, tuple)) and step.isdecimal() and int(step) < len(value):

@@ -222,15 +222,18 @@ def _gathered(form: str, keys: Mapping[str, Any], rows: Iterator[Raw]) -> Sample
     return Sample(form, keys, count, tuple(first), columns)
 
 
-def _flat(row: Raw) -> Iterator[tuple[str, Any]]:
-    """Columns of a row; of a mapping also its entries, as a description names them."""
-    for name, value in row.items():
-        if name in (LINES, UNIT):
+def _flat(row: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
+    """Columns of a row; of a mapping, or a list of them, also the entries, as a description names them."""
+    for key, value in row.items():
+        if key in (LINES, UNIT):
             continue
+        name = f"{inside}{key}"
         yield name, value
         if isinstance(value, Mapping):
-            for inner, item in value.items():
-                yield f"{name}.{inner}", item
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
+            shared = set.intersection(*map(set, value))
+            yield from ((f"{name}.*.{inner}", [item[inner] for item in value]) for inner in value[0] if inner in shared)
 
 
 def merged(samples: Sequence[Sample]) -> Sample:

@@ -22,6 +22,7 @@ from typing import Any
 
 import sweep
 from sweep.config.load import parse
+from sweep.data.files import text_lines
 from sweep.data.formats import Layout, read
 from sweep.data.local import LocalSource
 from sweep.data.retrieval_formats import FIXED_COLUMNS, NUMBERED_COLUMNS
@@ -224,8 +225,8 @@ def _are_languages(found: Sample, column: str) -> bool:
     return bool(values) and all(re.fullmatch(r"[A-Za-z]{2,3}([-_]\w+)?|[A-Z][a-z]+", value) for value in values or ())
 
 
-def _translations(paths: Sequence[str], samples: Sequence[Sample]) -> list[Piece]:
-    """Pieces of files of lines that translate an English one: alike but for the last code, with as many lines."""
+def _translations(paths: Sequence[str], samples: Sequence[Sample], root: Path) -> list[Piece]:
+    """Pieces of files of lines that translate an English one: alike but for the last code, as many, none blank."""
     known = [[token for token in TOKEN.findall(path) if _is_known(token)] for path in paths]
     if not all(known):
         return []
@@ -239,7 +240,7 @@ def _translations(paths: Sequence[str], samples: Sequence[Sample]) -> list[Piece
     for path, code, found in zip(paths, codes, samples, strict=True):
         if language_of(code) != SOURCE:
             partner, rows = english.get(_without_last(path, code), ("", -1))
-            if rows != found.rows:
+            if rows != found.rows or any(not line.strip() for _, line in text_lines(root / path)):
                 return []
             pieces.append(Piece(path, _split_in(path), code, language_of(code), pair=partner))
     return pieces
@@ -275,7 +276,9 @@ def _draft(
             samples.append(sample(path))
     mistakes.raise_first()
     names = [Path(os.path.relpath(path, root)).as_posix() for path in paths]
-    pieces = _translations(names, samples) if {found.form for found in samples} == {"lines"} else []
+    raw_text = {found.form for found in samples} == {"lines"}
+    translated = raw_text and not any(family.raw_text for family in families)
+    pieces = _translations(names, samples, root) if translated else []
     whole = replace(samples[0], form="parallel", columns={}) if pieces else _alike(paths, samples)
     guesses = _guesses(whole, families, target)
     if not guesses:
@@ -286,6 +289,8 @@ def _draft(
     splits = _splits(pieces, family, target, paths[0])
     where, about = _where(splits, family)
     others = [_alternative(other, second) for other, second in guesses[1:] if second.sure >= guess.sure - 1]
+    if whole.form == "parallel" and not target:
+        others.append("lines of text that do not translate each other are of the family masked: --family masked")
     read = {*_used(splits, family, "train"), *_used(splits, family, "dev")}
     if left := sorted({piece.language for piece in splits["dev"] + splits["train"]} - read):
         others.append(f"not read: train and dev data in {', '.join(left[:5])}{', ...' if len(left) > 5 else ''};"
@@ -309,13 +314,17 @@ def _alike(paths: Sequence[Path], samples: Sequence[Sample]) -> Sample:
         expected = "files of one --target or --intermediate are read alike: leave this one out, or rename its columns"
         if (other.form, other.keys) != (first.form, first.keys) or not set(first.columns) & set(other.columns):
             raise DataError(path, apart, expected)
+        if first.form == "conll" and first.columns.keys() != other.columns.keys():
+            apart = f"{len(other.columns)} columns, while {paths[0]} has {len(first.columns)}"
+            expected = "parts with columns of their own are described by hand (docs/data/tagging.md shows how)"
+            raise DataError(path, apart, expected)
     common = [name for name in first.columns if all(name in other.columns for other in samples)]
     joined = merged(samples)
     return replace(joined, columns={name: joined.columns[name] for name in common})
 
 
 def _shape(found: Sample) -> str:
-    return f"{found.form} with the columns {', '.join(list(found.columns)[:8])}"
+    return f"{found.form} with the columns {', '.join([name for name in found.columns if '*' not in name][:8])}"
 
 
 def _guesses(whole: Sample, families: Sequence[Family], target: bool) -> list[tuple[Family, Guess]]:
@@ -333,6 +342,9 @@ def _unrecognised(whole: Sample, target: bool) -> tuple[str, str]:
     if whole.form == "lines" and target:
         expected = "give it as --intermediate (raw text is trained on, not scored), or with a translation of each line"
         return "lines of text", expected
+    if [*whole.columns] == ["column1", "column2"] == [*whole.keys.get("header", ())] and whole.texts() == ["column2"]:
+        expected = "comparable corpora (`family: mining`) are described by hand: docs/data/mining.md shows how"
+        return "an id and a text on each line", expected
     columns = ", ".join(f"{name} ({_content(whole, name)})" for name in list(whole.columns)[:8])
     expected = "columns of a family are expected (docs/own-data.md shows them); --family NAME asks one by its own names"
     return f"columns that no family knows: {columns}", expected
@@ -527,7 +539,7 @@ def _with_flags(made: Draft, root: Path) -> Draft:
     for key in (None, *flags) if flags else ():
         tried = made
         if key is not None and first is not None:
-            reason = f"without it {Path(first.where).name}: {first.found}"
+            reason = f"without it {Path(first.where).name}: {first.found.partition(';')[0]}"
             tried = replace(made, keys=made.keys | {key: True}, reasons=made.reasons | {key: reason})
         try:
             _read_through(tried, root)

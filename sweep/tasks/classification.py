@@ -30,7 +30,16 @@ LABEL_NAMES = (
 )
 PROMPT_NAMES = ("premise", "prompt", "ctx", "context", "question", "query", "stem", "sentence", "text")
 OPTION_STEMS = ("choice", "option", "ending", "answer", "alternative", "candidate", "solution", "sol", "ans", "opt", "")
-OPTION_LISTS = ("options", "choices.text", "choices", "endings", "candidates", "answers")
+OPTION_LISTS = (
+    "options",
+    "options.text",
+    "choices.text",
+    "question.choices.text",
+    "choices",
+    "endings",
+    "candidates",
+    "answers",
+)
 ANSWER_NAMES = ("label", "answer", "answerkey", "correct", "gold", "correct_answer", "answer_right_ending")
 Sums = NDArray[np.float64]
 
@@ -329,7 +338,8 @@ class ChoiceFamily(_OneOfAFew):
         used = [options] if isinstance(options, str) else options
         left = [name for name in sample.texts() if name not in used]
         prompt = sample.named(*PROMPT_NAMES)
-        prompt = prompt if prompt and prompt not in used else next(iter(left), None)
+        usable = prompt is not None and prompt not in used and not sample.columns[prompt].mappings
+        prompt = prompt if usable else next(iter(left), None)
         if marks is None or prompt is None:
             return None
         columns: dict[str, Any] = {"prompt": _prompt(sample, prompt), "options": options, "label": answer}

@@ -153,7 +153,8 @@ class Reading(Described):
         description=(
             "{column of the family, or unit: column of the data}. A column of the data is a name; a number in "
             "CoNLL files; a text with {names} in it, which are filled in; a list of these; or {by: column, "
-            "value: text}, where the value of a column chooses. `a.b` is b inside of a. `unit` names rows "
+            "value: text}, where the value of a column chooses. `a.b` is b inside of a, `a.0` its first item and "
+            "`a.*.b` a list, the b of each item. `unit` names rows "
             "that are no independent evidence, such as questions of one passage. Left out, columns have the "
             "family's names."
         ),

@@ -281,7 +281,7 @@ class SpanFamily(Family):
             if not text:
                 return "empty answer text; an unanswerable question has no answers at all"
             if start < 0 or row["context"][start : start + len(text)] != text:
-                return f"answer {text!r} is not at character {start} of the context{_apart(row['context'], answer)}"
+                return f"answer {text!r} is not at character {start} of the context{_mended(row['context'], answer)}"
         return None
 
     def encode(self, rows: Sequence[Row], tokenizer: Any, max_length: int) -> Iterator[EncodedSequence]:
@@ -432,10 +432,10 @@ def _read_answers(value: Any, where: str) -> list[dict[str, Any]]:
         raise DataError(where, f"answers that cannot be read ({error})", expected) from error
 
 
-def _apart(context: str, answer: Mapping[str, Any]) -> str:
-    """Hint for a misplaced answer that is at its offset once both texts are in one normal form; else empty."""
+def _mended(context: str, answer: Mapping[str, Any]) -> str:
+    """Key that reads a misplaced answer at its offset, as it does in one normal form, or else leaves its row out."""
     if (forms := forms_apart(context, answer)) is None:
-        return ""
+        return "; `skip_misplaced: true` beside `columns` leaves out such rows"
     of_context, of_answer, form = forms
     escaped = ascii(answer["text"])
     return (

@@ -109,6 +109,7 @@ MISTAKES = [
     ),
     ("budget: 2", "encoders: {a: {random_init: {model_type: bert, x: .inf}}}\nbudget: 2", ["value.x is inf"]),
     ("seed: [1, 2]", "seed: [1], targt.clip: [1]", ["axes.targt.clip: found the unknown phase", "mean 'target.clip'"]),
+    ("seed: [1, 2]", "seed: [1], warmup: [0, 0.1]", ["axes.warmup: found the unknown key", "mean 'target.warmup'"]),
     ("seed: [1, 2]", "seed: [1], target.clp: [1]", ["axes.target.clp: found the unknown key", "mean 'target.clip'"]),
     ("seed: [1, 2]", "seed: [1], target.overrides: [1]", ["unknown key 'overrides'", "one of learning_rate, batch"]),
     ("seed: [1, 2]", "seed: [1], target.sampling.bye: [1]", ["key 'sampling.bye'", "mean 'target.sampling.by'"]),

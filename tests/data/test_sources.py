@@ -198,6 +198,24 @@ def test_options_can_be_one_column_and_lie_inside_another(tmp_path):
     assert made.source.rows("test", "en") == [{"prompt": "?", "options": ["x", "y"], "label": 1}]
 
 
+def test_options_can_be_the_same_entry_of_each_item_of_a_list(tmp_path):
+    choices = [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}]
+    rows = [{"q": {"stem": "?", "choices": choices[:count]}, "key": "B"} for count in (2, 1)]
+    write(tmp_path / "x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"prompt": "q.stem", "options": "q.choices.*.text", "label": "key"}
+    made = only(tmp_path, family="choice", format="jsonl", columns=columns, labels=["A", "B"], test="x.jsonl")
+    assert [row["options"] for row in made.source.rows("test", "en")] == [["x", "y"], ["x"]]
+
+
+def test_an_entry_that_an_item_lacks_or_that_is_in_no_list_is_no_column(tmp_path):
+    for row in ({"choices": [{"text": "x"}, {"txt": "y"}]}, {"choices": {"text": ["x", "y"]}}):
+        write(tmp_path / "x.jsonl", json.dumps(row | {"q": "?", "key": "A"}))
+        columns = {"prompt": "q", "options": "choices.*.text", "label": "key"}
+        made = only(tmp_path, family="choice", format="jsonl", columns=columns, labels=["A", "B"], test="x.jsonl")
+        with pytest.raises(DataError, match=r"x\.jsonl:1: found no column"):
+            made.source.rows("test", "en")
+
+
 def test_gold_labels_of_another_file_are_joined_by_id(tmp_path):
     write(tmp_path / "data.csv", "id,text\n7,seven\n3,three\n")
     write(tmp_path / "gold.csv", "3,no\n7,yes\n")

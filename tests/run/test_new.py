@@ -96,6 +96,10 @@ TARGETS = {
     "lettered options": (by_split("{split}.{language}.csv", table(
         [(f"it rains {n}", f"it is wet {n}", f"it is dry {n}", f"it is hot {n}", "ABC"[n % 3]) for n in range(6)],
         "question", "OptionA", "OptionB", "OptionC", "answer", by=",")), "choice", "csv"),
+    "options in mappings": (by_split("{split}.{language}.jsonl", lines(
+        {"id": n, "question": {"stem": f"why does it rain {n}", "choices": [
+            {"label": mark, "text": f"it is {mark} {n}"} for mark in "ABC"]}, "answerKey": "ABC"[n % 3]}
+        for n in range(6))), "choice", "jsonl"),
     "records": (by_split("{split}.{language}.txt", BLOCKS), "choice", "blocks"),
     "translations": ({f"news.sw-en.{code}": "".join(f"line {code} {n}\n" for n in range(5)) for code in ("sw", "en")},
                      "embedding", "parallel"),
@@ -115,6 +119,11 @@ INTERMEDIATES = {
     "raw text": (
         {f"raw/{code}.txt": "".join(f"a line of {code}, {n}\n" for n in range(count))
          for code, count in (("en", 12), ("sw", 10), ("yo", 11))}, "masked",
+    ),
+    "raw text with as many lines in each language, some blank": (
+        {f"raw/{code}.txt": "".join(f"a line of {code}{' more' * n}\n\n" for n in range(12))
+         for code in ("en", "sw", "yo")},
+        "masked",
     ),
     "fractions without a header": ({"sts.csv": table(
         [(f"a cat sat {n}", f"a dog ran {n}", n % 5 + 0.5) for n in range(9)], by=",")}, "regression"),
@@ -208,6 +217,14 @@ MISTAKES = {
     "json list": ({"a.json": '[{"text": "x"}]'}, ["--target", "a.json"], "found a JSON list; one JSON object per line"),
     "two shapes": ({"train.tsv": HEADED, "test.sw.tsv": SCORED}, ["--target", "train.tsv", "test.sw.tsv"],
                    "are read alike"),
+    "tags in another column": ({"train.txt": TAGGED.replace(" ", " NN ") * 3, "test.sw.txt": TAGGED * 3},
+                               ["--target", "train.txt", "test.sw.txt"],
+                               "test.sw.txt: found 2 columns, while"),
+    "comparable corpora": (
+        {f"{split}.{side}": "".join(f"{side}-{split}-{n}\ta sentence of {side} {n}\n" for n in range(5))
+         for split in ("dev", "test") for side in ("de", "en")},
+        ["--target", "dev.de", "dev.en", "test.de", "test.en"], "an id and a text on each line; comparable corpora",
+    ),
     "no english": ({"test.sw.tsv": HEADED}, ["--target", "test.sw.tsv"], "found no English training and dev data"),
     "no test": ({"train.tsv": HEADED}, ["--target", "train.tsv"], "found no test data"),
     "raw target": ({"sw.txt": "a line\n"}, ["--target", "sw.txt"], "found lines of text; give it as --intermediate"),

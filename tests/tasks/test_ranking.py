@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
+from documentation import write_files
 from family_cases import task_of
 
 from sweep.data import Row
@@ -97,3 +102,23 @@ def test_rows_with_both_sides_and_the_same_candidate_answer_each_other():
         {"id": n, "query": n, "candidate": c, "links": []} for n, c in (("1", "x"), ("2", "y"), ("3", "x"))
     ]
     assert [row["links"] for row in RANKING.pool(rows)] == [["1", "3"], ["2"], ["1", "3"]]
+
+
+def test_the_script_of_the_page_writes_beirs_files_as_rows_of_the_family(tmp_path):
+    write_files("docs/data/ranking.md", tmp_path)
+    lines = {
+        "queries.jsonl": ['{"_id": "q", "text": "who?"}', '{"_id": "unjudged", "text": "when?"}'],
+        "corpus.jsonl": ['{"_id": "c", "title": "T", "text": "she"}', '{"_id": "d", "text": "he"}'],
+        "qrels/test.tsv": ["query-id\tcorpus-id\tscore", "q\tc\t2", "q\td\t0"],
+    }
+    (tmp_path / "qrels").mkdir()
+    for name, content in {**lines, "qrels/train.tsv": lines["qrels/test.tsv"]}.items():
+        (tmp_path / name).write_text("\n".join(content), encoding="utf-8")
+    for split, rows in {
+        "test": [query("q", "c") | {"query": "who?"}, candidate("c") | {"candidate": "T she"},
+                 candidate("d") | {"candidate": "he"}],
+        "train": [{"id": "q-c", "query": "who?", "candidate": "T she", "links": []}],
+    }.items():  # fmt: skip
+        command = [sys.executable, "from_beir.py", ".", split]
+        written = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, encoding="utf-8")
+        assert [json.loads(line) for line in written.stdout.splitlines()] == rows
