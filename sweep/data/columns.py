@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Located = Iterator[tuple[str, Row]]  # (place such as file:line, row)
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+LONGEST_NAME = 60  # characters of a column's name; what is longer was no name
 WHOLE = re.compile(r"(-?\d+)\.0+")  # an integer as tables write it that had gaps
 
 
@@ -174,9 +175,10 @@ def _column(raw: Raw, name: str, where: str) -> Any:
             value = value[step]
         else:
             columns = [column for column in raw if column not in (LINES, UNIT)]
-            raise DataError(
-                where, f"no column {name!r}", f"the columns are {', '.join(columns)}", nearest(name, columns)
-            )
+            expected = f"the columns are {', '.join(columns)}"
+            if any(len(column) > LONGEST_NAME for column in columns):
+                expected += "; `header: [...]` names them where the first line of the file does not"
+            raise DataError(where, f"no column {name!r}", expected, nearest(name, columns))
     return value
 
 

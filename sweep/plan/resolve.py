@@ -209,6 +209,9 @@ def _check_use(task: Task, where: str, study: Study) -> None:
             raise StudyError(
                 where, f"{task.name}, a {task.family} task", "a task with labels or sentence pairs is expected"
             )
+        if not task.trained_in and not task.family.vectors:
+            expected = f"a {task.family} task has a head to train: `train` and `dev` in its description are expected"
+            raise StudyError(where, f"{task.name}, which has no training data", expected)
         if task.trained_in and study.target is None:
             raise StudyError(
                 f"{where.partition(': ')[0]}: target", "nothing", "the settings of the target phase are expected"

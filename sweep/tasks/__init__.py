@@ -36,7 +36,9 @@ def family_of(name: str, where: object = "", folder: Path | None = None) -> Fami
         return own_family(name, folder, where=where)
     if name not in FAMILIES:
         expected = f"one of {', '.join(FAMILIES)} is expected, or module:Class"
-        raise StudyError(where or f"family {name}", repr(name), expected, nearest(name, FAMILIES))
+        asked = name.lower().replace("-", "_").replace(" ", "_")
+        meant = next((family.name for family in FAMILIES.values() if asked in family.also_called), None)
+        raise StudyError(where or f"family {name}", repr(name), expected, meant or nearest(name, FAMILIES))
     return FAMILIES[name]
 
 

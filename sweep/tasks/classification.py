@@ -225,6 +225,7 @@ class SequenceFamily(_OneOfAFew):
     """
 
     name = "sequence"
+    also_called = ("classification", "text_classification", "nli", "pair", "topic", "sentiment")
     columns = ("text", "label")
     optional_columns = ("pair",)
     labels = "named"
@@ -321,6 +322,7 @@ class ChoiceFamily(_OneOfAFew):
     """
 
     name = "choice"
+    also_called = ("multiple_choice", "copa")
     columns = ("prompt", "options", "label")
     labels = "numbered"
     sequences = 3.0

@@ -28,6 +28,7 @@ class MaskedFamily(Family):
     """
 
     name = "masked"
+    also_called = ("mlm", "masked_lm", "raw_text", "text", "fill_mask")
     metric = "masked_accuracy"
     columns = ("text",)
     raw_text = True

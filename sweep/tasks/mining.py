@@ -42,6 +42,7 @@ class MiningFamily(Family):
     """
 
     name = "mining"
+    also_called = ("bitext_mining", "bitext", "bucc")
     metric = "f1"
     columns = ("id", "side", "text", "links")
     default_max_length = 512

@@ -203,6 +203,7 @@ class SpanFamily(Family):
     """
 
     name = "span"
+    also_called = ("qa", "question_answering", "extractive_qa", "squad")
     metric = "f1"
     further_metrics = ("exact_match",)
     columns = ("context", "question", "answers")

@@ -52,6 +52,7 @@ class RankingFamily(Family):
     """
 
     name = "ranking"
+    also_called = ("reranking", "beir", "information_retrieval")
     metric = "map@20"
     columns = ("id",)
     optional_columns = ("query", "candidate", "links")

@@ -93,6 +93,7 @@ class RegressionFamily(Family):
     """
 
     name = "regression"
+    also_called = ("sts", "similarity")
     metric = "spearman"
     lowest = -1.0
     further_metrics = ("pearson",)

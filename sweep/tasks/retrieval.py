@@ -78,6 +78,7 @@ class EmbeddingFamily(Family):
     """
 
     name = "embedding"
+    also_called = ("retrieval", "sentence_retrieval", "parallel", "translation")
     columns = ("text", "pair")
     default_max_length = 512
     sequences = 2.0

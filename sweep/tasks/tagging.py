@@ -271,6 +271,7 @@ class TokenFamily(Family):
     """
 
     name = "token"
+    also_called = ("tagging", "ner", "pos", "token_classification", "sequence_labelling", "sequence_labeling")
     metric = "f1"
     further_metrics = ("precision", "recall")
     columns = ("words", "tags")

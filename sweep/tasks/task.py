@@ -236,6 +236,7 @@ class Family(ABC):
     """
 
     name: str = ""  # in the table of families; module:Class of a user's own, set when it is imported
+    also_called: tuple[str, ...] = ()  # words by which others know such tasks, for hints
     version: int | str | None = None  # of a user's own, part of keys; None: the digest of its file stands for it
     metric: str = "accuracy"
     lowest: float = 0.0  # smallest value of its metrics; -1 of correlations

@@ -216,6 +216,15 @@ def test_an_entry_that_an_item_lacks_or_that_is_in_no_list_is_no_column(tmp_path
             made.source.rows("test", "en")
 
 
+def test_a_row_that_was_taken_for_a_header_is_named_as_one(tmp_path):
+    write(
+        tmp_path / "x.tsv",
+        "".join(f"x\ta sentence of so many words that nobody would name a column so {n}\n" for n in "12"),
+    )
+    with pytest.raises(DataError, match=r"`header: \[\.{3}\]` names them where the first line of the file does not"):
+        only(tmp_path, family="sequence", format="tsv", labels=["x"], test="x.tsv").source.rows("test", "en")
+
+
 def test_gold_labels_of_another_file_are_joined_by_id(tmp_path):
     write(tmp_path / "data.csv", "id,text\n7,seven\n3,three\n")
     write(tmp_path / "gold.csv", "3,no\n7,yes\n")
