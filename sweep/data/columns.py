@@ -26,6 +26,12 @@ Located = Iterator[tuple[str, Row]]  # (place such as file:line, row)
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 LONGEST_NAME = 60  # characters of a column's name; what is longer was no name
+# What stands in the name of the only column where a table was divided at something else, and what would do.
+SEPARATORS = {
+    "\t": "`format: tsv` divides at tabs",
+    ";": "no format divides at semicolons; write the file with tabs or commas",
+    ",": "`format: csv` divides at commas",
+}
 WHOLE = re.compile(r"(-?\d+)\.0+")  # an integer as tables write it that had gaps
 
 
@@ -178,6 +184,9 @@ def _column(raw: Raw, name: str, where: str) -> Any:
             expected = f"the columns are {', '.join(columns)}"
             if any(len(column) > LONGEST_NAME for column in columns):
                 expected += "; `header: [...]` names them where the first line of the file does not"
+            if joined := [mark for mark in SEPARATORS if len(columns) == 1 and mark in columns[0]]:
+                expected = f"the only column is {columns[0]!r}: {SEPARATORS[joined[0]]}"
+                raise DataError(where, f"no column {name!r}", expected)
             raise DataError(where, f"no column {name!r}", expected, nearest(name, columns))
     return value
 

@@ -6,6 +6,7 @@ import bz2
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,16 @@ def test_a_row_that_was_taken_for_a_header_is_named_as_one(tmp_path):
     )
     with pytest.raises(DataError, match=r"`header: \[\.{3}\]` names them where the first line of the file does not"):
         only(tmp_path, family="sequence", format="tsv", labels=["x"], test="x.tsv").source.rows("test", "en")
+
+
+@pytest.mark.parametrize(
+    ("mark", "form", "said"),
+    [("\t", "csv", "`format: tsv`"), (",", "tsv", "`format: csv`"), (";", "csv", "with tabs or commas")],
+)
+def test_a_table_divided_at_something_else_is_said(mark, form, said, tmp_path):
+    write(tmp_path / "x", f"text{mark}label\na{mark}x\n")
+    with pytest.raises(DataError, match=re.escape(said)):
+        only(tmp_path, family="sequence", format=form, labels=["x"], test="x").source.rows("test", "en")
 
 
 def test_gold_labels_of_another_file_are_joined_by_id(tmp_path):
