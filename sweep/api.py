@@ -508,7 +508,7 @@ class Results:
         texts = {
             name: "+".join(value) if isinstance(value, list | tuple) else str(value) for name, value in fields.items()
         }
-        model, context = find_chain(self.folder, texts, phase).load()
+        model, context = find_chain(self.folder, texts, phase, shown=str).load()
         return model.encoder.train(False), context.reader.tokenizer
 
     def report(self) -> Path:

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,21 +154,30 @@ def _locked(results: Path) -> Iterator[Ledger]:
         lock.release()
 
 
+def flag(name: str) -> str:
+    """Option of the command line that names a field."""
+    return f"--{name.replace('_', '-')}" if name in FIELDS else f"--set {name}"
+
+
 def find_chain(
-    results: Path, fields: Mapping[str, str], phase: str | None = None, file: Path | None = None
+    results: Path,
+    fields: Mapping[str, str],
+    phase: str | None = None,
+    file: Path | None = None,
+    shown: Callable[[str], str] = flag,
 ) -> TrainedChain:
     """Chain of a results folder whose `fields`, some of FIELDS, have these texts.
 
     `phase` is the kind of phase that is meant: by default the target phase, or without a target the intermediate one.
-    `file` is the study file, where it has moved since its last run. Raises SweepError: an unknown text, several chains,
-    or none.
+    `file` is the study file, where it has moved since its last run; `shown` gives a field's name in
+    messages. Raises SweepError: an unknown text, several chains, or none.
     """
     study = study_in(results, file)
     with opened_to_read(results / paths.LEDGER) as ledger:
         facts, rows = ledger.facts(), ledger.chains()
     asked = phase or (TARGET if "target" in fields else INTERMEDIATE)
     rows = [row for row in rows if row.selected and row.state == DONE]
-    row = _only(rows, fields, asked, results, Store(results / paths.STORE))
+    row = _only(rows, fields, asked, results, Store(results / paths.STORE), shown)
     for code in facts.plan.get("code", ()):
         add_folder((study.path.parent / code).resolve())
     plan = resolve(study, study.path, facts)
@@ -191,7 +200,14 @@ def _phase(chain: Chain, asked: str, results: Path) -> Phase | None:
     return phases[asked]
 
 
-def _only(rows: Sequence[ChainRow], fields: Mapping[str, str], asked: str, results: Path, store: Store) -> ChainRow:
+def _only(
+    rows: Sequence[ChainRow],
+    fields: Mapping[str, str],
+    asked: str,
+    results: Path,
+    store: Store,
+    shown: Callable[[str], str],
+) -> ChainRow:
     """The one row with these texts; of a phase before the target's, one of those that share it."""
     if not rows:
         raise StudyError(results, "no finished chain", "run the study until its first chain is done")
@@ -203,12 +219,12 @@ def _only(rows: Sequence[ChainRow], fields: Mapping[str, str], asked: str, resul
             raise StudyError(name, "no field of a chain", expected, nearest(name, fields_of_all))
         known = _texts(rows, name)
         if not any(_same(name, text, value, known) for value in known):
-            raise StudyError(_flag(name), repr(text), f"one of {', '.join(known)} is expected", nearest(text, known))
+            raise StudyError(shown(name), repr(text), f"one of {', '.join(known)} is expected", nearest(text, known))
         among = _texts(left, name)
         left = [row for row in left if _same(name, text, _text(row, name), known)]
         if not left:
             raise StudyError(
-                _flag(name), f"no finished chain with {text!r}", f"beside the others it is {' or '.join(among)}"
+                shown(name), f"no finished chain with {text!r}", f"beside the others it is {' or '.join(among)}"
             )
     distinct = dict[str, ChainRow]()
     for row in left:
@@ -217,7 +233,7 @@ def _only(rows: Sequence[ChainRow], fields: Mapping[str, str], asked: str, resul
         distinct.pop("", None)  # without such a phase
     if len(distinct) > 1:
         raise StudyError(
-            results, f"{len(distinct)} chains", f"say which one is meant: {_choices([*distinct.values()])}"
+            results, f"{len(distinct)} chains", f"say which one is meant: {_choices([*distinct.values()], shown)}"
         )
     return next(iter(distinct.values()))
 
@@ -227,13 +243,13 @@ def _fields(rows: Sequence[ChainRow]) -> list[str]:
     return list(dict.fromkeys([*FIELDS, *(name for row in rows for name in row.cell.columns())]))
 
 
-def _choices(rows: Sequence[ChainRow]) -> str:
-    """Flags that tell the rows apart, with the texts that they may have; the target's only where the others do not."""
+def _choices(rows: Sequence[ChainRow], shown: Callable[[str], str]) -> str:
+    """Fields that tell the rows apart, with the texts that they may have; the target's only where the others do not."""
     known = _fields(rows)
     others = [name for name in known if name != "target"]
     alike = len({tuple(_text(row, name) for name in others) for row in rows}) < len(rows)
     texts = {name: [text for text in _texts(rows, name) if text != NOTHING] for name in (known if alike else others)}
-    return "; ".join(f"{_flag(name)} {' or '.join(values)}" for name, values in texts.items() if len(values) > 1)
+    return "; ".join(f"{shown(name)} {' or '.join(values)}" for name, values in texts.items() if len(values) > 1)
 
 
 def _key(row: ChainRow, asked: str, store: Store) -> str:
@@ -242,10 +258,6 @@ def _key(row: ChainRow, asked: str, store: Store) -> str:
         return row.key
     records = (store.phase(key) for key in row.phases)
     return next((record.key for record in records if record is not None and record.kind == asked), "")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}" if name in FIELDS else f"--set {name}"
 
 
 def _text(row: ChainRow, name: str) -> str:
@@ -545,7 +557,7 @@ class _Card:
         flags = [
             part
             for name, text in fields.items()
-            for part in ((_flag(name), text) if name in FIELDS else ("--set", f"{name}={text}"))
+            for part in ((flag(name), text) if name in FIELDS else ("--set", f"{name}={text}"))
         ]
         flags += ["--phase", trained.asked] if trained.asked != TARGET else []
         flags += ["--head", self.task.name] if self.task and len(trained.tasks) > 1 else []
