@@ -4,7 +4,8 @@
 USABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c '$(USABLE)' 2>/dev/null && { echo $$p; break; }; done)
-JOBS ?= 2
+# More than two cores: while a study with Ray waits for its workers, a core is idle.
+JOBS ?= 3
 BIN = .venv/bin
 READY = .venv/.ready
 TEST_READY = .venv/.ready-test
@@ -18,7 +19,7 @@ SHIPPED = sweep/encoders/world-tiny/pretraining.yaml
 
 help:
 	@echo 'make demo    the embedded benchmark, offline, a few minutes on two cores'
-	@echo 'make test    linters, types and tests (JOBS=2 test processes)'
+	@echo 'make test    linters, types and tests (JOBS=3 test processes)'
 	@echo 'make fast    the tests of a minute or two, for while one writes'
 	@echo 'make long    whole studies that make test leaves out'
 	@echo 'make lint    linters, types and links of the documentation alone'

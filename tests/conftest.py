@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sweep.store.artifacts import Store
 
@@ -32,22 +34,23 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Files that train, simulate or start processes, the longest first. All others are marked `fast`.
 SLOW = (
-    *("run/test_study.py", "run/test_trial.py", "evaluate/test_retention.py", "run/test_table_chains.py"),
-    *("models/test_published.py", "store/test_superseded.py", "store/test_status.py", "tasks/test_own_family.py"),
-    *("run/test_preview.py", "studies/test_tradeoff_studies.py", "studies/test_nine_tasks.py"),
-    *("studies/test_english_vs_multilingual.py", "plan/test_trunk.py", "train/test_collapse.py"),
-    *("store/test_garbage.py", "run/test_failures.py", "plan/test_chain_budget.py", "plan/test_shared_targets.py"),
-    *("run/test_tracking.py", "run/test_ui.py", "run/test_from_python.py", "report/test_submissions.py"),
-    *("report/test_predictions.py", "report/test_statistics.py", "store/test_winners.py", "search/test_rungs.py"),
-    *("search/test_admission.py", "search/test_devices.py", "search/test_tuning.py", "report/test_identity.py"),
-    *("report/test_new_axis.py", "report/test_report.py", "report/test_gains.py", "tasks/test_retrieval.py"),
-    *("tasks/test_regression.py", "tasks/test_synthetic.py", "train/test_train.py", "train/test_memory.py"),
-    *("train/test_gpu.py", "models/test_model.py", "models/test_cpu_kernels.py", "models/test_waiting.py"),
-    *("data/test_real_data.py", "data/test_real_rows.py", "data/test_hub_online.py", "report/test_terminal.py"),
-    *("run/test_worker_environment.py", "test_fingerprint.py", "test_imports.py", "config/test_study_fuzz.py"),
-    *("test_api.py", "test_cli.py", "plan/test_arms.py", "plan/test_large_plans.py", "report/test_contrasts.py"),
-    *("plan/test_flops.py", "store/test_paths.py", "docs/test_pages.py", "docs/test_shown_studies.py"),
-    *("run/test_export.py", "models/test_export.py", "run/test_new.py"),
+    *("run/test_study.py", "run/test_study_ends.py", "evaluate/test_retention.py", "run/test_trial.py"),
+    *("models/test_published.py", "run/test_from_python.py", "run/test_table_chains.py"),
+    *("store/test_superseded.py", "plan/test_trunk.py", "run/test_export.py", "train/test_collapse.py"),
+    *("tasks/test_own_family.py", "search/test_tuning.py", "store/test_garbage.py", "plan/test_chain_budget.py"),
+    *("data/test_real_data.py", "report/test_new_axis.py", "train/test_train.py", "run/test_new.py"),
+    *("plan/test_shared_targets.py", "run/test_tracking.py", "train/test_memory.py", "data/test_real_rows.py"),
+    *("search/test_rungs.py", "studies/test_tradeoff_studies.py", "test_api.py", "run/test_preview.py"),
+    *("plan/test_large_plans.py", "studies/test_nine_tasks.py", "studies/test_english_vs_multilingual.py"),
+    *("data/test_hub_online.py", "models/test_waiting.py", "run/test_ui.py", "report/test_predictions.py"),
+    *("search/test_devices.py", "run/test_failures.py", "report/test_submissions.py", "plan/test_arms.py"),
+    *("models/test_cpu_kernels.py", "report/test_report.py", "tasks/test_synthetic.py"),
+    *("config/test_study_fuzz.py", "report/test_identity.py", "report/test_contrasts.py", "test_imports.py"),
+    *("report/test_statistics.py", "search/test_admission.py", "run/test_worker_environment.py"),
+    *("tasks/test_regression.py", "models/test_export.py", "docs/test_pages.py", "test_cli.py"),
+    *("store/test_paths.py", "models/test_model.py", "plan/test_flops.py", "store/test_status.py"),
+    *("store/test_winners.py", "report/test_gains.py", "tasks/test_retrieval.py", "train/test_gpu.py"),
+    *("report/test_terminal.py", "test_fingerprint.py", "docs/test_shown_studies.py"),
 )
 
 
@@ -95,6 +98,29 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.sqlite"
     MlflowClient(f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture(scope="session")
+def ready(empty_mlflow: Path, small_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Gives a study's results what a run makes before its first phase, so that not every run makes it again.
+
+    The encoder is checked, tokenizer and data are encoded, MLflow has its tables.
+    """
+    from small_studies import finish, study_file, with_data_of
+
+    from sweep.run.study import prepared
+
+    made, targets = tmp_path_factory.mktemp("made"), ["world/topic", "world/retrieval", "world/ner"]
+    axes = {"intermediate": [["world/rte", "world/pos"]], "target": targets}
+    store = with_data_of(small_store, made / "store")
+    finish(study_file(made, axes), store)
+
+    def give(folder: Path) -> None:
+        with chdir(folder), prepared(folder / "study.yaml") as (_, _, results):
+            with_data_of(store, results / "store")
+            shutil.copy(empty_mlflow, results)
+
+    return give
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,12 @@ def finished(folder: Path, cores: int = 2, code: int = 0) -> str:
         return run.text
 
 
+def ended(text: str) -> tuple[int, int]:
+    """(chains done, chains) by the last lines of a run, which progress lines resemble."""
+    ((done, chains),) = re.findall(r"^(\d+) of (\d+) chains done, \d+ phases trained now", text, re.MULTILINE)
+    return int(done), int(chains)
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
