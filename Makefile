@@ -4,7 +4,7 @@
 USABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c '$(USABLE)' 2>/dev/null && { echo $$p; break; }; done)
-# More than two cores: while a study with Ray waits for its workers, a core is idle.
+# One more than cores of the smallest machines: while a study with Ray waits for its workers, a core is idle.
 JOBS ?= 3
 BIN = .venv/bin
 READY = .venv/.ready

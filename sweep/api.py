@@ -100,7 +100,7 @@ class Check:
     mistakes: tuple[str, ...]
     """One line each, with the place in the study, what was found and what would do; in the order of discovery."""
     notes: tuple[str, ...] = ()
-    """What to know before a run, such as data that overlaps; () where there are mistakes."""
+    """Notes to know before a run, such as data that overlaps; () where there are mistakes."""
     cells: int = 0
     """Cells of the study; 0 where there are mistakes."""
     data_sets: int = 0
@@ -243,7 +243,7 @@ class StudyPlan:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What `sweep plan --json` prints: counts, FLOPs, what the budget covers, flags; `standing` of what is done."""
+        """Summary that `sweep plan --json` prints: counts, FLOPs, flags; `standing` of what is done."""
         from sweep.plan.order import coverage, summary
 
         outline = summary(self.plan, self.costs, self.speed)
@@ -255,7 +255,7 @@ class StudyPlan:
 
     @cached_property
     def standing(self) -> StudyStatus | None:
-        """What of the plan is done in the results folder, and what is left; None where nothing has been run."""
+        """State of the plan in the results folder, done and left; None where nothing has been run."""
         from sweep.store import paths
         from sweep.store.ledger import opened_to_read
 

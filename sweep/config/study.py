@@ -256,7 +256,7 @@ class Study(Model):
     """Folder that paths of data files begin at; itself relative to the folder of the study file, which it is if left
     out."""
     axes: Axes
-    """What is compared: every combination of the axes is a cell."""
+    """Axes of the comparison: every combination of their values is a cell."""
     encoders: dict[Name, Encoder] = {}
     """Encoders with options of their own, by the names that `axes.encoder` uses; hub ids need no entry."""
     tasks: dict[Name, dict[str, Any]] = {}
@@ -272,7 +272,7 @@ class Study(Model):
     tuning: Tuning = Tuning()
     """How the numbers that have search spaces are tuned."""
     report: Reporting = Reporting()
-    """What the report shows beyond scores and gains."""
+    """Contents of the report beyond scores and gains."""
     language_groups: dict[Name, Annotated[tuple[Name, ...], AfterValidator(values_once), ONCE]] = {}
     """Groups of languages of your own, by name, such as {andean: [quy, aym]}; the report has means for each."""
     budget: Annotated[Budget | None, BeforeValidator(as_budget, Amount | None)] = None

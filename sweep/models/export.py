@@ -45,7 +45,7 @@ CHECKED = (7, 12)  # tokens of the two sequences whose logits are compared
 
 @dataclass(frozen=True)
 class Saved:
-    """What a folder holds: the class that loads it, and whether that is code of the folder's own."""
+    """Contents of an exported folder: the class that loads it, and whether that is code of the folder's own."""
 
     auto_class: str
     own_code: bool

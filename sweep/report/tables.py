@@ -283,7 +283,7 @@ def _described(phase: PhaseRecord) -> dict[str, object]:
 
 
 def _tuned(chain: ChainRow, kind: str) -> str:
-    """What a chain tunes in its phase of this kind, its learning rate apart."""
+    """Tuned values of a chain's phase of this kind, its learning rate apart."""
     own = ((name.partition("."), value) for name, value in chain.hyperparameters.items())
     return ", ".join(f"{key} {value_text(value)}" for (phase, _, key), value in own if phase == kind and key)
 

@@ -110,7 +110,7 @@ def chain_cells(running: Running, now: float, rate: float | None = None) -> tupl
 
 
 def _doing(latest: Mapping[str, Any], taken: str, rate: float | None = None) -> tuple[str, str, str]:
-    """What a chain does, by its last report: phase with step and rate, loss and dev score, time."""
+    """Work of a chain, by its last report: phase with step and rate, loss and dev score, time."""
     if latest.get("waiting_for"):
         return latest["waiting_for"], "", duration(latest.get("waited", 0.0))
     if not latest.get("phase"):

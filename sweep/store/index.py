@@ -165,7 +165,7 @@ class StoreIndex:
 
 @dataclass
 class Change:
-    """What a change of the study file makes to be done again."""
+    """Work that a change of the study file makes to be done again."""
 
     phases: int = 0  # to be trained
     scores: int = 0  # to be scored, where all weights are there
@@ -242,7 +242,7 @@ def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store, costs: Cost
 
 
 class _Earlier:
-    """What a ledger's chains had where a plan has other phases: what of the study file is another now."""
+    """Differences between a ledger's chains and a plan: what of the study file is another now."""
 
     def __init__(self, plan: Plan, rows: Sequence[ChainRow], store: Store) -> None:
         self._plan, self._store = plan, store
@@ -253,7 +253,7 @@ class _Earlier:
         self._why = dict[str, tuple[str, ...]]()  # key of a phase -> what is another, what its parents have included
 
     def why_trained(self, chain: Chain, phase: Phase) -> str:
-        """What makes a phase be trained that an earlier one stood for, as in the study file; "" where none did."""
+        """Change for which a phase is trained where an earlier one stood, as in the study file; "" where none did."""
         if phase.key not in self._why:
             before = [*self._why.get(phase.parent or "", ()), *self._why.get(phase.resumes or "", ())]
             found = self._own(chain, phase)
@@ -270,7 +270,7 @@ class _Earlier:
         return min(differences, key=len, default=None)
 
     def why_scored(self, chain: Chain) -> str:
-        """What makes weights be scored that were scored before; "" where they never were, or no setting says it."""
+        """Change for which weights are scored again; "" where they never were, or no setting says it."""
         weights = chain.phases[-1].key if chain.phases else None
         for row in self._rows.get(_alike(TARGET, chain.cell, chain.seed), ()):
             record = self._store.score(row.score)
@@ -293,7 +293,7 @@ OTHERS = ("kind", "tasks", "seed", "learning_rate", "data", "languages", "exampl
 
 
 def _differences(phase: Phase, record: PhaseRecord, grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """What a phase has other than a record of its kind; nothing where its parent or its candidate alone is another.
+    """Differences of a phase from a record of its kind; none where its parent or its candidate alone is another.
 
     `grid` has the values that a candidate may have by name.
     """

@@ -333,7 +333,7 @@ def _row(row: sqlite3.Row) -> ChainRow:
 
 @dataclass(frozen=True)
 class Measured:
-    """What runs of a study have measured; nothing before it has begun."""
+    """Measurements of a study's runs; nothing before it has begun."""
 
     facts: Facts = NO_FACTS  # of the ledger
     work: tuple[tuple[str, float, float], ...] = ()  # (encoder, FLOPs, device-seconds) of each chain
