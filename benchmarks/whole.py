@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.config.load import load
-from sweep.models.encoders import load_weights, random_encoder
+from sweep.models.encoders import Weights, load_weights, random_encoder
 from sweep.models.tokenizers import load_tokenizer
 from sweep.plan.cost import Costs, Speed
 from sweep.plan.order import summary
@@ -136,7 +136,7 @@ def _pretrain(folder: Path, encoders: list[str], cores: int) -> None:
         run(chain, plan, store)
         tokens = load_tokenizer(str(store.root / "encoders" / plan.encoders[name].digest), None)
         model = random_encoder(random_init[name], len(tokens), tokens.pad_token_id, 0)
-        load_weights(model, store.weights(chain.phases[-1].key) / ENCODER_WEIGHTS)
+        load_weights(model, Weights.read(store.weights(chain.phases[-1].key) / ENCODER_WEIGHTS))
         model.save_pretrained(folder / name)
         tokens.model_max_length = 64
         tokens.save_pretrained(folder / name)

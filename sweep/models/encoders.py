@@ -15,6 +15,7 @@ import errno
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -51,6 +52,7 @@ WEIGHTS = (
     *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 LFS_POINTER = b"version https://git-lfs"
+TRAIN_AGAIN = "delete the folder of this phase and run again"
 MISTYPED = 0.85  # likeness (difflib) from which an unknown name counts as a known one mistyped
 hub_logging: Any = logging  # these three have no type annotations
 auto_model: Any = AutoModel
@@ -58,11 +60,11 @@ auto_masked_model: Any = AutoModelForMaskedLM
 
 
 def load_encoder(
-    source: str, revision: str | None = None, weights: Path | None = None, dropout: float | None = None
+    source: str, revision: str | None = None, weights: Weights | None = None, dropout: float | None = None
 ) -> PreTrainedModel:
     """Encoder of a hub id or a local folder, without a pooling layer, in fp32.
 
-    With `weights` (a safetensors file of a finished phase) only the configuration of `source` is read; `dropout`
+    With the `weights` of a finished phase only the configuration of `source` is read; `dropout`
     replaces its own. Raises StudyError where there is no such encoder, StoreError where the weights do not fit it.
     """
     config, where = load_configuration(source, revision), f"encoder {source!r}"
@@ -160,12 +162,12 @@ def random_encoder(
     pad_id: int,
     seed: int,
     dropout: float | None = None,
-    weights: Path | None = None,
+    weights: Weights | None = None,
 ) -> PreTrainedModel:
     """Encoder with random weights from a configuration with `model_type`; a function of (config, seed).
 
-    With `weights` (a safetensors file of a finished phase) it has those. Raises StudyError for an unknown model type or
-    a shape that its model refuses, StoreError where the weights do not fit it.
+    With the `weights` of a finished phase it has those. Raises StudyError for an unknown model type or a shape that its
+    model refuses, StoreError where the weights do not fit it.
     """
     complete = configuration(config, vocab_size, pad_id)
     where = f"encoder of type {complete.model_type!r}"
@@ -235,12 +237,28 @@ def cpu_copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a module's weights from a safetensors file. Raises StoreError where they do not fit."""
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a finished phase, of its encoder or of its heads: tensors by name, and the file that they are from."""
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> Weights:
+        """Weights of a safetensors file. Raises StoreError where it is damaged."""
+        try:
+            return cls(path, load_file(path))
+        except (OSError, SafetensorError) as damage:
+            raise StoreError(path, str(damage), TRAIN_AGAIN) from damage
+
+
+def load_weights(module: nn.Module, weights: Weights) -> None:
+    """Copies weights into a module. Raises StoreError where they do not fit."""
     try:
-        module.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise StoreError(path, str(error), "delete the folder of this phase and run again") from error
+        module.load_state_dict(weights.tensors)
+    except RuntimeError as misfit:
+        raise StoreError(weights.path, str(misfit), TRAIN_AGAIN) from misfit
 
 
 def _refuse_others(config: PreTrainedConfig, where: str) -> None:
@@ -264,8 +282,8 @@ def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel
         raise _mistake(where, _first_words(error)) from error
 
 
-def _with_weights(config: PreTrainedConfig, where: str, weights: Path) -> PreTrainedModel:
-    """Encoder with the weights of a file; none are drawn before, which for XLM-R base takes seconds."""
+def _with_weights(config: PreTrainedConfig, where: str, weights: Weights) -> PreTrainedModel:
+    """Encoder with the weights of a finished phase; none are drawn before, which for XLM-R base takes seconds."""
     with no_init_weights():
         encoder = _from_configuration(config, where)
     load_weights(encoder, weights)
@@ -315,9 +333,9 @@ def load_published_head(head: MaskedHead, source: str, revision: str | None = No
     return False
 
 
-def load_parents_head(head: MaskedHead, heads: Path) -> None:
-    """Loads the masked-token head of a finished phase's `heads` (a safetensors file) into `head`, if it has one."""
-    tensors = load_file(heads)
+def load_parents_head(head: MaskedHead, heads: Weights) -> None:
+    """Loads the masked-token head of a finished phase's `heads` into `head`, if it has one."""
+    tensors = heads.tensors
     names = sorted(name.removesuffix("transform.weight") for name in tensors if name.endswith(".transform.weight"))
     if names:
         head.load_state_dict({part: tensors[names[0] + part] for part in head.state_dict()})

@@ -24,7 +24,14 @@ from sweep.data.encoded import Encoded
 from sweep.heartbeat import Heartbeat
 from sweep.models.batches import limit_gpu_memory
 from sweep.models.cpu_kernels import kernels_in_use
-from sweep.models.encoders import load_encoder, load_parents_head, load_published_head, load_weights, random_encoder
+from sweep.models.encoders import (
+    Weights,
+    load_encoder,
+    load_parents_head,
+    load_published_head,
+    load_weights,
+    random_encoder,
+)
 from sweep.models.model import MultiTaskModel, Precision, has_bf16
 from sweep.models.registry import EncoderSource, Shape
 from sweep.models.tokenizers import Algorithm, load_tokenizer, train_tokenizer
@@ -166,6 +173,10 @@ class ChainContext:
     def runtime(self) -> Runtime:
         return self.plan.study.runtime
 
+    def weights(self, key: str, file: str) -> Weights:
+        """Weights of a finished phase, verified: paths.ENCODER_WEIGHTS or HEAD_WEIGHTS. Raises StoreError."""
+        return Weights.read(self.store.weights(key) / file)
+
     @property
     def precision(self) -> Precision:
         """Precision in use: bf16 if the study asks for it, or for `auto` on a GPU, and the device has it; else fp32."""
@@ -218,7 +229,7 @@ def model_to_train(context: ChainContext, tasks: Sequence[Task], phase: Phase, s
     model = _model(context, tasks, phase.parent, seed, phase.recipe.settings.dropout)
     for head in model.masked_heads:
         if phase.parent is not None:
-            load_parents_head(head, context.store.weights(phase.parent) / paths.HEAD_WEIGHTS)
+            load_parents_head(head, context.weights(phase.parent, paths.HEAD_WEIGHTS))
         elif context.encoder.location is not None:
             load_published_head(head.cpu(), context.encoder.location, context.encoder.revision)
     return model.to(context.device)
@@ -231,7 +242,7 @@ def model_to_score(context: ChainContext, task: Task, last: Phase | None) -> Mul
     """
     model = _model(context, [task], last.key if last is not None else None, seed=0)
     if last is not None and last.recipe.kind == TARGET:
-        load_weights(model.heads, context.store.weights(last.key) / paths.HEAD_WEIGHTS)
+        load_weights(model.heads, context.weights(last.key, paths.HEAD_WEIGHTS))
     return model
 
 
@@ -241,7 +252,7 @@ def model_with_heads(context: ChainContext, tasks: Sequence[Task], encoder: Phas
     `tasks` are all tasks of the phase that trained the heads, in its order.
     """
     model = _model(context, tasks, encoder.key, seed=0)
-    load_weights(model.heads, context.store.weights(heads.key) / paths.HEAD_WEIGHTS)
+    load_weights(model.heads, context.weights(heads.key, paths.HEAD_WEIGHTS))
     return model
 
 
@@ -249,7 +260,7 @@ def _model(
     context: ChainContext, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float | None = None
 ) -> MultiTaskModel:
     source, tokenizer = context.encoder, context.reader.tokenizer
-    weights = context.store.weights(parent) / paths.ENCODER_WEIGHTS if parent is not None else None
+    weights = context.weights(parent, paths.ENCODER_WEIGHTS) if parent is not None else None
     if source.location is not None:
         encoder = load_encoder(source.location, source.revision, weights, dropout)
     else:

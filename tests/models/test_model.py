@@ -15,7 +15,7 @@ from sweep.data import IGNORED
 from sweep.data.encoded import concatenate
 from sweep.errors import StoreError, StudyError
 from sweep.models.batches import DeviceData
-from sweep.models.encoders import cpu_weights, load_encoder, load_weights, random_encoder
+from sweep.models.encoders import Weights, cpu_weights, load_encoder, load_weights, random_encoder
 from sweep.models.heads import mask_tokens
 from sweep.models.model import MultiTaskModel
 from sweep.models.tokenizers import load_tokenizer, train_tokenizer
@@ -83,7 +83,7 @@ def test_dropout_is_that_of_all_layers_of_the_encoder_and_of_its_heads_or_the_en
 def test_dropout_of_a_published_encoder_is_replaced_too(tmp_path):
     random_encoder(SHAPES["bert"], VOCABULARY, PAD, 0).save_pretrained(tmp_path)
     assert set(shares_dropped(load_encoder(str(tmp_path), dropout=0.25)).values()) == {0.25}
-    weights = tmp_path / "model.safetensors"
+    weights = Weights.read(tmp_path / "model.safetensors")
     assert set(shares_dropped(load_encoder(str(tmp_path), weights=weights, dropout=0.25)).values()) == {0.25}
     assert set(shares_dropped(load_encoder(str(tmp_path))).values()) == {0.1}
 
@@ -301,9 +301,10 @@ def test_weights_travel_in_safetensors(kind, tmp_path):
     source, fresh = tiny_model(kind, seed=1), tiny_model(kind, seed=2)
     fresh.encoder.save_pretrained(tmp_path / "base")
     save_file(cpu_weights(source.encoder), tmp_path / "encoder.safetensors")
-    load_weights(fresh.encoder, tmp_path / "encoder.safetensors")
-    loaded = load_encoder(str(tmp_path / "base"), weights=tmp_path / "encoder.safetensors")
-    drawn = random_encoder(SHAPES[kind], VOCABULARY, PAD, 3, weights=tmp_path / "encoder.safetensors")
+    weights = Weights.read(tmp_path / "encoder.safetensors")
+    load_weights(fresh.encoder, weights)
+    loaded = load_encoder(str(tmp_path / "base"), weights=weights)
+    drawn = random_encoder(SHAPES[kind], VOCABULARY, PAD, 3, weights=weights)
     whole = {**dict(source.encoder.named_parameters()), **dict(source.encoder.named_buffers())}
     for encoder in (fresh.encoder, loaded, drawn):
         own = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
@@ -324,10 +325,10 @@ def test_a_local_folder_is_an_encoder(kind, tmp_path):
 def test_weights_of_another_shape_are_a_damaged_store(tmp_path):
     save_file(cpu_weights(tiny_model(hidden_size=32).encoder), tmp_path / "encoder.safetensors")
     with pytest.raises(StoreError, match=r"encoder\.safetensors.*run again"):
-        load_weights(tiny_model().encoder, tmp_path / "encoder.safetensors")
+        load_weights(tiny_model().encoder, Weights.read(tmp_path / "encoder.safetensors"))
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "encoder.safetensors").read_bytes()[:100])
     with pytest.raises(StoreError, match=r"cut\.safetensors"):
-        load_weights(tiny_model().encoder, tmp_path / "cut.safetensors")
+        Weights.read(tmp_path / "cut.safetensors")
 
 
 def test_an_unknown_encoder_is_the_users_mistake(tmp_path):
