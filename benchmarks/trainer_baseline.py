@@ -191,7 +191,7 @@ def trained(  # noqa: PLR0917
     if kernels:
         use_cpu_kernels(model)
     count_flops(model, task, clock)
-    batch_tokens, epochs = int(float(settings.batch_tokens)), float(settings.epochs or 1)  # type: ignore[arg-type]
+    batch_tokens, epochs = int(float(settings.batch_tokens)), float(settings.epochs or 1)
     steps = Mixture((Stream(task.name, data.encoded),), batch_tokens, seed).steps_for(1)
     trainer = _trainer(model, data, recipe, settings, seed, math.ceil(len(data.encoded.example) / steps), options)
     optimizer = trainer.create_optimizer()
@@ -219,7 +219,7 @@ def _trainer(  # noqa: PLR0917
         per_device_train_batch_size=batch, per_device_eval_batch_size=SCORED_AT_ONCE, **options,
     )  # fmt: skip
     collate = collator(data.task, recipe.tokenizer)
-    return Trainer(model, arguments, train_dataset=data.examples(), data_collator=collate)  # type: ignore[arg-type]
+    return Trainer(model, arguments, train_dataset=data.examples(), data_collator=collate)
 
 
 def load_model(weights: str, task: Task, pooling: str | None, dropout: float | None) -> Any:

@@ -84,8 +84,11 @@ def _checkpoint(chain: dict[str, Any], folder: str) -> str:
 def _trained(  # noqa: PLR0917
     weights: str, data: tuple[Data, Data], recipe: Recipe, phase: str, seed: int, clock: Clock, kernels: bool
 ) -> Any:
-    options = {"train_sampling_strategy": "group_by_length"}
-    return trained(weights, *data, recipe, phase, seed, clock, kernels=kernels, **options)
+    rows, dev = data
+    grouped = "group_by_length"
+    return trained(
+        weights, rows, dev, recipe, phase, seed, clock, kernels=kernels, train_sampling_strategy=grouped
+    )  # fmt: skip
 
 
 def _scores(trainer: Any, tests: list[Data]) -> dict[str, float]:

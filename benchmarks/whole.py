@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -285,7 +285,7 @@ def _ours(study: Path, cores: int) -> Side:
 
 
 def _peer(
-    name: str, grid: Grid, tasks: dict[str, Task], of: tuple[Sequence[Any], Sequence[Any]], arguments: Any
+    name: str, grid: Grid, tasks: Mapping[str, Task], of: tuple[Sequence[Any], Sequence[Any]], arguments: Any
 ) -> Side:  # fmt: skip
     """A peer's figures for all chains, from those that it ran; `of` are these and all."""
     (chosen, chains), folder = of, grid.folder / f"{name}-{uuid.uuid4().hex[:6]}"
@@ -329,7 +329,7 @@ def _cell(chain: dict[str, Any]) -> Cell:
     return chain["name"], chain["intermediate"] or "none", str(chain["volume"] or "-"), chain["target"]
 
 
-def _zero_shot(trial: dict[str, Any], tasks: dict[str, Task]) -> float:
+def _zero_shot(trial: dict[str, Any], tasks: Mapping[str, Task]) -> float:
     trained = tasks[trial["chain"]["target"]].train_language
     return float(np.mean([score for language, score in trial["scores"].items() if language != trained]))
 
