@@ -211,6 +211,10 @@ class Runtime(Model):
     """Linear layers and dropout on a CPU: `auto` takes faster kernels where they work, `torch` torch's own. Weights
     then differ as they do between two machines, in last digits and in the noise of dropout; like the machine, this
     is in no key but in the records, and the report says where a study mixes them."""
+    vocabulary: Literal["auto", "in_use", "full"] = "auto"
+    """Embeddings that a phase holds. `auto`: those of the words in its texts and in those of the phases before it,
+    all where it or one of these guesses words of raw text. `in_use` refuses a study with such a phase, `full` holds all
+    everywhere. Scores and weights are the same."""
     micro_batch_tokens: Positive | None = None
     """Largest batch in subword tokens, padding included, that is computed at once; larger ones are accumulated to
     the same gradient, with other noise of dropout. Left out, as much as fits."""

@@ -63,18 +63,20 @@ def measure_retention(context: ChainContext, chain: Chain) -> Retention:
     for task in tasks:
         samples.append(_held_out(context, task, phase))
         retention.units[units_name(task.name)] = sampled_units({"": samples[-1]})[""]
+    texts = [held_out.encoded for held_out in samples]
     context.meter.beat(LOADING)
-    before = model_with_heads(context, tasks, phase, phase)
+    before = model_with_heads(context, tasks, phase, phase, texts)
     context.meter.beat()
     _score(context, retention, before, samples, BEFORE)
     del before
+    linear = [held_out for held_out in samples if held_out.task.family.probe]
+    trains = [_probe_data(context, held_out.task, phase) for held_out in linear]
     context.meter.beat(LOADING)
-    after = model_with_heads(context, tasks, last, phase)
+    after = model_with_heads(context, tasks, last, phase, [*texts, *trains])
     context.meter.beat()
     _score(context, retention, after, samples, SAVED_HEAD)
-    linear = [held_out for held_out in samples if held_out.task.family.probe]
-    for held_out in linear:
-        _fit(context, retention, after, held_out.task, phase)
+    for held_out, train in zip(linear, trains, strict=True):
+        _fit(context, retention, after, held_out.task, train)
         context.meter.beat()
     _score(context, retention, after, linear, FRESH_HEAD)
     return retention
@@ -112,13 +114,17 @@ def _held_out(context: ChainContext, task: Task, phase: Phase) -> Sample:
     return sample(encoded, task, split, language, plan.study.scoring.examples)
 
 
-def _fit(context: ChainContext, retention: Retention, model: MultiTaskModel, task: Task, phase: Phase) -> None:
-    """Fits a fresh head on train examples that depend on no chain: a volume of the phase does not cut them."""
+def _probe_data(context: ChainContext, task: Task, phase: Phase) -> Encoded:
+    """Train examples of a fresh head, which depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
     digest = context.plan.rows[task.name, "train", language]
     whole = context.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
-    train = training_data({language: whole}, examples, SAMPLE_SEED)
+    return training_data({language: whole}, examples, SAMPLE_SEED)
+
+
+def _fit(context: ChainContext, retention: Retention, model: MultiTaskModel, task: Task, train: Encoded) -> None:
+    """Fits a fresh head, and adds the FLOPs of it."""
     context.meter.beat(f"fitting a head for {task.name}")
     fit_head(model, task.name, train, batch_tokens=context.runtime.score_batch_tokens, precision=context.precision)
     context.meter.flops += _flops(context, train)

@@ -74,7 +74,7 @@ def _score(context: ChainContext, chain: Chain) -> None:
     begun, spent = time.time(), context.meter.device_seconds
     task, last = context.plan.tasks[chain.cell.target], chain.phases[-1] if chain.phases else None
     encoded = _examples(context, task, chain)
-    total = _moments(context, model_to_score(context, task, last), task, encoded)
+    total = _moments(context, model_to_score(context, task, last, [encoded]), task, encoded)
     flops = encoded_flops(context.encoder.shape, [encoded], context.runtime.score_batch_tokens)
     context.meter.flops += flops
     record = PreviewRecord(

@@ -164,12 +164,11 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
     task = context.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
     meter.enter("score", chain.score)
-    meter.beat(LOADING)
-    model = model_to_score(context, task, last)
-    meter.beat()
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
     settings = scoring_settings(context.plan.study, task, context.encoder)
     sets = ScoringSets.read(context.reader, task, context.plan.rows, length, settings["examples"])
+    meter.beat(LOADING)
+    model = model_to_score(context, task, last, sets.encoded.values())
     meter.beat()
     flops = encoded_flops(context.encoder.shape, sets.encoded.values(), context.runtime.score_batch_tokens)
     run = score(

@@ -14,14 +14,16 @@ from __future__ import annotations
 import errno
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
+import numpy as np
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
@@ -45,6 +47,16 @@ from sweep.errors import StoreError, StudyError, nearest
 from sweep.models.heads import MaskedHead
 from sweep.models.registry import DROPOUTS
 from sweep.models.tokenizers import refuse_own_code
+from sweep.models.vocabulary import (
+    Rows,
+    TokenIds,
+    can_hold_rows,
+    decayed,
+    embedding_name,
+    hold,
+    placed,
+    without_rows,
+)
 
 # Files of weights, in the order in which transformers looks for them.
 WEIGHTS = (
@@ -60,17 +72,30 @@ auto_masked_model: Any = AutoModelForMaskedLM
 
 
 def load_encoder(
-    source: str, revision: str | None = None, weights: Weights | None = None, dropout: float | None = None
+    source: str,
+    revision: str | None = None,
+    weights: Weights | None = None,
+    dropout: float | None = None,
+    rows: TokenIds | None = None,
 ) -> PreTrainedModel:
     """Encoder of a hub id or a local folder, without a pooling layer, in fp32.
 
-    With the `weights` of a finished phase only the configuration of `source` is read; `dropout`
-    replaces its own. Raises StudyError where there is no such encoder, StoreError where the weights do not fit it.
+    With the `weights` of a finished phase it has those, and of `source` the configuration and what embeddings they lack
+    are read. `dropout` replaces its own; with `rows` it holds these embeddings alone where it can. Raises StudyError
+    where there is no such encoder, StoreError where the weights do not fit it.
     """
     config, where = load_configuration(source, revision), f"encoder {source!r}"
     _set_dropout(config, dropout, where)
     if weights is not None:
-        return _with_weights(config, where, weights)
+        return _with_weights(config, where, weights, rows, partial(published_rows, source, revision))
+    encoder = _published(source, revision, config, where)
+    if rows is not None and can_hold_rows(encoder):
+        hold(encoder, Rows(rows))
+    return encoder
+
+
+def _published(source: str, revision: str | None, config: PreTrainedConfig, where: str) -> PreTrainedModel:
+    """Encoder as it was published, all of it."""
     try:
         hub_logging.disable_progress_bar()
         # A hub checkpoint may lie in .bin only: torch then reads it with weights_only, which runs no code.
@@ -84,6 +109,27 @@ def load_encoder(
     if missing := sorted(report["missing_keys"]):
         raise _mistake(where, f"no weights for {len(missing)} tensors, among them {missing[0]}")
     return _checked(encoder)
+
+
+def published_rows(source: str, revision: str | None, name: str, ids: TokenIds) -> Tensor:
+    """Rows [N, D] fp32 of the parameter `name` of a published encoder; other parts of its files stay unread."""
+    for path in _weight_files(source, revision):
+        found = _stored_rows(path, name, torch.from_numpy(ids))
+        if found is not None:
+            return found.float()
+    whole = _published(source, revision, load_configuration(source, revision), f"encoder {source!r}")
+    return whole.get_parameter(name).detach()[torch.from_numpy(ids)]
+
+
+def _stored_rows(path: Path, name: str, ids: Tensor) -> Tensor | None:
+    """Rows of the tensor in a file that ends in a name; None where it has none, or several. Files are mapped."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as opened:
+            names = [stored for stored in opened.keys() if f".{stored}".endswith(f".{name}")]  # noqa: SIM118
+            return opened.get_tensor(names[0])[ids] if len(names) == 1 else None
+    stored = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    names = [key for key in stored if f".{key}".endswith(f".{name}")]
+    return stored[names[0]][ids] if len(names) == 1 else None
 
 
 def load_configuration(source: str, revision: str | None = None) -> PreTrainedConfig:
@@ -282,11 +328,35 @@ def _from_configuration(config: PreTrainedConfig, where: str) -> PreTrainedModel
         raise _mistake(where, _first_words(error)) from error
 
 
-def _with_weights(config: PreTrainedConfig, where: str, weights: Weights) -> PreTrainedModel:
-    """Encoder with the weights of a finished phase; none are drawn before, which for XLM-R base takes seconds."""
+def _with_weights(
+    config: PreTrainedConfig,
+    where: str,
+    weights: Weights,
+    rows: TokenIds | None = None,
+    published: Callable[[str, TokenIds], Tensor] | None = None,
+) -> PreTrainedModel:
+    """Encoder with the weights of a finished phase; none are drawn before, which for XLM-R base takes seconds.
+
+    It holds the embeddings `rows`, by default all. Those that the phase does not hold are the `published` ones,
+    decayed; a phase from random weights holds all.
+    """
     with no_init_weights():
         encoder = _from_configuration(config, where)
-    load_weights(encoder, weights)
+    stored, name, tensors = Rows.of(weights.tensors), embedding_name(encoder), without_rows(weights.tensors)
+    vocabulary = np.arange(encoder.get_parameter(name).shape[0], dtype=np.int32)
+    if rows is not None and can_hold_rows(encoder):
+        hold(encoder, Rows(rows, stored.decay if stored is not None else ()))
+    else:
+        rows = None
+    if name in tensors and (rows is not None or stored is not None):
+        kept = stored or Rows(vocabulary)
+
+        def rest(ids: TokenIds) -> Tensor:
+            assert published is not None
+            return decayed(published(name, ids), kept.decay)
+
+        tensors[name] = placed(tensors[name], kept.ids, vocabulary if rows is None else rows, rest)
+    load_weights(encoder, Weights(weights.path, tensors))
     return encoder
 
 

@@ -59,6 +59,8 @@ class EncoderTraits:
 class Head(nn.Module):
     """Base of all heads: hidden states [S, L, H] of a batch to its loss and outputs. A user's own is a subclass."""
 
+    whole_vocabulary = True  # whether it computes with the embeddings of all words, not of those in its texts alone
+
     @classmethod
     def from_spec(cls, spec: HeadSpec, traits: EncoderTraits) -> Head:
         """Head of a task; its linear layers are initialised later."""
@@ -83,6 +85,8 @@ class Head(nn.Module):
 
 class LinearHead(Head):
     """Base of heads with one linear layer, [..., H] to [..., outputs]; subclasses add loss and outputs."""
+
+    whole_vocabulary = False
 
     def __init__(self, hidden: int, outputs: int, pooling: Pooling, dropout: float) -> None:
         super().__init__()
@@ -215,6 +219,8 @@ class VectorHead(Head):
     those of the batch, by a softmax over cosines divided by TEMPERATURE. Seconds of equal text (equal targets) are no
     negatives.
     """
+
+    whole_vocabulary = False
 
     def __init__(self, pooling: Pooling) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from sweep.models.batches import Batch
 from sweep.models.cpu_kernels import Kernels, use_cpu_kernels
 from sweep.models.heads import Head, MaskedHead, Outputs, Pooling, VectorHead, make_head
 from sweep.models.registry import DEFAULT_EPSILON, HEAD_DROPOUT, NORM_EPSILON, model_type
+from sweep.models.vocabulary import HeldEmbedding, Rows, rows_of
 from sweep.tasks.task import HeadSpec
 
 Precision = Literal["fp32", "bf16"]
@@ -74,8 +75,19 @@ class MultiTaskModel(nn.Module):
         return self.embeddings.device
 
     @property
+    def rows(self) -> Rows | None:
+        """Rows of the embeddings that it holds, and what has become of the others; None: all."""
+        return rows_of(self.encoder)
+
+    def decay_rest(self, factors: Iterable[float]) -> None:
+        """Notes that the rows which it does not hold have been multiplied by these factors."""
+        embedding = self.encoder.get_input_embeddings()
+        if isinstance(embedding, HeldEmbedding):
+            embedding.rows = embedding.rows.after(factors)
+
+    @property
     def embeddings(self) -> Tensor:
-        """Input embeddings [V, D]."""
+        """Input embeddings [V, D]; of a model that holds some rows alone [R, D]."""
         weight = self.encoder.get_input_embeddings().weight
         assert isinstance(weight, Tensor)
         return weight

@@ -62,6 +62,17 @@ def check_mixing(study: Study, tasks: Mapping[str, Task], path: object) -> None:
         _check_ratios(settings.sampling.ratios, study.axes.intermediate, where)
 
 
+def check_vocabulary(study: Study, tasks: Mapping[str, Task], path: object) -> None:
+    """Checks that no phase guesses words where those in use alone are to be held. Raises StudyError."""
+    used = {name for names in study.axes.intermediate for name in names}
+    used |= {study.pretrain.task} if study.pretrain is not None else set()
+    guessing = sorted(name for name in used if tasks[name].family.raw_text)
+    if study.runtime.vocabulary == "in_use" and guessing:
+        problem = f"'in_use', while phases on {', '.join(guessing)} guess words of the whole vocabulary"
+        expected = "'auto' is expected, which holds all words in these and those after them, or 'full'"
+        raise StudyError(f"{path}: runtime.vocabulary", problem, expected)
+
+
 def _stated(study: Study, key: str) -> str:
     """Place where a study states a key of a phase: under its axis, or in the phase's section."""
     axes = (path for path in study.axes.settings if f"{path}.".startswith(f"{key}.") or key.startswith(f"{path}."))

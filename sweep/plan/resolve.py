@@ -28,6 +28,7 @@ from sweep.plan.checks import (
     check_splits,
     check_target_axes,
     check_tuned,
+    check_vocabulary,
     plan_flags,
     volume_flags,
 )
@@ -84,7 +85,15 @@ def look_up(study: Study, path: Path, mistakes: Mistakes) -> Named:
                 encoders[name] = _encoder(study, path, index, rows, tasks)
     named = Named(study, path, tasks, rows, encoders)
     if not mistakes:
-        checks = (check_groups, check_sources, check_mixing, check_target_axes, check_scored_layers, check_rungs)
+        checks = (
+            check_groups,
+            check_sources,
+            check_mixing,
+            check_vocabulary,
+            check_target_axes,
+            check_scored_layers,
+            check_rungs,
+        )
         for check_tasks in checks:
             with mistakes.collect():
                 check_tasks(study, tasks, path)

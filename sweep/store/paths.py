@@ -4,6 +4,7 @@
     ledger.sqlite               chains, attempts, facts
     store/                      finished phases and scores, by key
         phases/<key>/           record.json, encoder.safetensors, heads.safetensors; checkpoint.safetensors of a trunk
+                                (the encoder's may hold some embeddings alone: sweep/models/vocabulary.py)
         scores/<key>/           record.json, statistics.npz, units.npz, predictions.zip, probabilities.npz
         previews/<key>/         record.json
         labels/<key>/           what is right in a test set and its texts, shared by all scores on it

@@ -36,6 +36,8 @@ class PhaseRecord:
     precision: str = ""  # really used: fp32 or bf16, or both, where it was resumed elsewhere
     device: str = ""  # such as "cpu: AMD EPYC 9B45" or "cuda: NVIDIA H100", or several
     kernels: str = ""  # of a CPU: whose linear layers and dropout (sweep/models/cpu_kernels.py)
+    rows: int | None = None  # of the embeddings that its weights hold; None: all
+    decay: float = 1.0  # factor by which the others have become smaller since the encoder was published
 
     @property
     def dead_end(self) -> bool:

@@ -32,9 +32,11 @@ from sweep.models.encoders import (
     load_weights,
     random_encoder,
 )
+from sweep.models.heads import head_class
 from sweep.models.model import MultiTaskModel, Precision, has_bf16
 from sweep.models.registry import EncoderSource, Shape
 from sweep.models.tokenizers import Algorithm, load_tokenizer, train_tokenizer
+from sweep.models.vocabulary import Rows, TokenIds, tokens_in, union
 from sweep.plan.cost import TRAINING, forward_flops, masked_head_flops
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.plan import Plan
@@ -43,6 +45,7 @@ from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.tasks.task import Outputs, Task
 from sweep.train.data import Reader
+from sweep.train.loop import State
 from sweep.train.score import ScoreProgress
 
 LOADING = "loading the encoder"  # an activity in events
@@ -72,6 +75,7 @@ class Event:
     facts: Facts = NO_FACTS
 
 
+Texts: TypeAlias = Iterable[Encoded] | None  # all that a model is going to read; None: any text
 Listener: TypeAlias = Callable[[Event], None]  # is called with every event; an exception of it ends the attempt
 
 
@@ -220,13 +224,27 @@ def set_up(
     return ChainContext(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length, meter), device, meter)
 
 
-def model_to_train(context: ChainContext, tasks: Sequence[Task], phase: Phase, seed: int) -> MultiTaskModel:
+def model_to_train(
+    context: ChainContext,
+    tasks: Sequence[Task],
+    phase: Phase,
+    seed: int,
+    texts: Texts = None,
+    state: State | None = None,
+) -> MultiTaskModel:
     """Model at the start of a phase: the parent's encoder with a new head per task, drawn from the attempt's seed.
 
-    Masked heads alone are not new: they are the parent's, or those of the published encoder. Raises SweepError where
-    weights cannot be loaded.
+    Masked heads alone are not new: they are the parent's, or those of the published encoder. It can read `texts`, and
+    go on from a `state`. Raises SweepError where weights cannot be loaded.
     """
-    model = _model(context, tasks, phase.parent, seed, phase.recipe.settings.dropout)
+    parent = context.weights(phase.parent, paths.ENCODER_WEIGHTS) if phase.parent is not None else None
+    found = (parent.tensors if parent is not None else None, state["tensors"] if state is not None else None)
+    before = [Rows.of(tensors) for tensors in found if tensors is not None]
+    rows = _rows_read(context, tasks, texts)
+    if rows is not None:
+        partial = [held.ids for held in before if held is not None]
+        rows = union(rows, *partial) if len(partial) == len(before) else None
+    model = _model(context, tasks, parent, seed, rows, phase.recipe.settings.dropout)
     for head in model.masked_heads:
         if phase.parent is not None:
             load_parents_head(head, context.weights(phase.parent, paths.HEAD_WEIGHTS))
@@ -235,34 +253,52 @@ def model_to_train(context: ChainContext, tasks: Sequence[Task], phase: Phase, s
     return model.to(context.device)
 
 
-def model_to_score(context: ChainContext, task: Task, last: Phase | None) -> MultiTaskModel:
+def model_to_score(context: ChainContext, task: Task, last: Phase | None, texts: Texts = None) -> MultiTaskModel:
     """Model of a chain's last phase (None: the encoder alone), with its head where that is a target phase.
 
-    The name of the task may differ from that of the head's.
+    It can read `texts`. The name of the task may differ from that of the head's.
     """
-    model = _model(context, [task], last.key if last is not None else None, seed=0)
+    weights = context.weights(last.key, paths.ENCODER_WEIGHTS) if last is not None else None
+    model = _model(context, [task], weights, 0, _rows_read(context, [task], texts))
     if last is not None and last.recipe.kind == TARGET:
         load_weights(model.heads, context.weights(last.key, paths.HEAD_WEIGHTS))
     return model
 
 
-def model_with_heads(context: ChainContext, tasks: Sequence[Task], encoder: Phase, heads: Phase) -> MultiTaskModel:
+def model_with_heads(
+    context: ChainContext, tasks: Sequence[Task], encoder: Phase, heads: Phase, texts: Texts = None
+) -> MultiTaskModel:
     """Model of the encoder that one phase has trained and the heads that another one has, or the same.
 
-    `tasks` are all tasks of the phase that trained the heads, in its order.
+    `tasks` are all tasks of the phase that trained the heads, in its order. It can read `texts`.
     """
-    model = _model(context, tasks, encoder.key, seed=0)
+    weights = context.weights(encoder.key, paths.ENCODER_WEIGHTS)
+    model = _model(context, tasks, weights, 0, _rows_read(context, tasks, texts))
     load_weights(model.heads, context.weights(heads.key, paths.HEAD_WEIGHTS))
     return model
 
 
+def _rows_read(context: ChainContext, tasks: Sequence[Task], texts: Texts) -> TokenIds | None:
+    """Embeddings that reading these texts takes; None: all."""
+    heads = [head_class(task.family.head(task.labels)) for task in tasks]
+    full = context.runtime.vocabulary == "full" or context.encoder.random
+    if texts is None or full or any(head.whole_vocabulary for head in heads):
+        return None
+    return union(tokens_in(texts), np.array([context.reader.tokenizer.pad_token_id]))
+
+
 def _model(
-    context: ChainContext, tasks: Sequence[Task], parent: str | None, seed: int, dropout: float | None = None
+    context: ChainContext,
+    tasks: Sequence[Task],
+    weights: Weights | None,
+    seed: int,
+    rows: TokenIds | None,
+    dropout: float | None = None,
 ) -> MultiTaskModel:
+    """Model of the published encoder, or with the weights of a phase, that holds these rows of its embeddings."""
     source, tokenizer = context.encoder, context.reader.tokenizer
-    weights = context.weights(parent, paths.ENCODER_WEIGHTS) if parent is not None else None
     if source.location is not None:
-        encoder = load_encoder(source.location, source.revision, weights, dropout)
+        encoder = load_encoder(source.location, source.revision, weights, dropout, rows)
     else:
         config = json.loads(source.config or "{}")
         encoder = random_encoder(config, len(tokenizer), tokenizer.pad_token_id, seed, dropout, weights)

@@ -8,7 +8,7 @@ threads. Metrics, stores and files are the caller's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypedDict
@@ -22,6 +22,7 @@ from sweep.models.batches import Batch, DeviceData, micro_batches, retry_on_oom
 from sweep.models.encoders import cpu_copy
 from sweep.models.heads import VectorHead
 from sweep.models.model import MultiTaskModel, Precision
+from sweep.models.vocabulary import Rows, TokenIds, decay_factor, decayed, placed
 from sweep.train.data import Mixture
 
 
@@ -169,6 +170,7 @@ class _TrainingRun:
         self.dev: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] = {}
         self.micro_batch_tokens = settings.micro_batch_tokens
+        self.decay: list[float] = []  # factors of each step for rows without a gradient
 
     def batches(self, stop: int | None) -> Iterator[tuple[str, Batch]]:
         """Task and batch of every step to come, up to the step `stop`."""
@@ -191,8 +193,10 @@ class _TrainingRun:
         # Later steps begin with micro batches of the size that fitted.
         loss, self.micro_batch_tokens = retry_on_oom(batch, self.micro_batch_tokens, gradients)
         self.step += 1
+        learning_rate = rate(self.step, self.settings)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.step, self.settings)
+            group["lr"] = learning_rate
+        self.decay.append(decay_factor(learning_rate, self.settings.weight_decay))
         nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -258,6 +262,11 @@ class _TrainingRun:
             for name, parameter in zip(self.names, self.parameters, strict=True):
                 if name in self.best:
                     parameter.copy_(self.best[name])
+        self.model.decay_rest(self.decay[: self._best_step() if self.best else self.step])
+
+    def _best_step(self) -> int:
+        point = self.best_point()
+        return point[0] if point is not None else 0
 
     def progress(self, task: str, loss: Tensor, dev: float | None) -> Progress:
         step, score = self.best_point() or (None, None)
@@ -285,17 +294,21 @@ class _TrainingRun:
             for moment, value in self.optimizer.state[parameter].items():
                 tensors[f"adamw/{moment}/{name}"] = cpu_copy(value)
         tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        if (rows := self.model.rows) is not None:
+            tensors |= Rows(rows.ids, tuple(self.decay)).tensors
         values = {counter: getattr(self, counter) for counter in _COUNTERS} | {
             "dev": [list(point) for point in self.dev]
         }
         return State(tensors=tensors, values=values)
 
     def restore(self, state: State) -> None:
-        """Goes on from a state."""
-        tensors = state["tensors"]
+        """Goes on from a state; the model holds the embeddings that the state holds, and may hold others."""
         for counter in _COUNTERS:
             setattr(self, counter, state["values"][counter])
         self.dev = [(int(step), float(score)) for step, score in state["values"]["dev"]]
+        held = Rows.of(state["tensors"])
+        self.decay = list(held.decay) if held is not None else []
+        tensors = state["tensors"] if held is None else self._in_own_rows(state["tensors"], held.ids)
         self.best = {key.removeprefix("best/"): tensor for key, tensor in tensors.items() if key.startswith("best/")}
         with torch.no_grad():
             for name, parameter in zip(self.names, self.parameters, strict=True):
@@ -308,6 +321,30 @@ class _TrainingRun:
                     for moment, value in moments.items()
                     if value is not None
                 }
+
+    def _in_own_rows(self, tensors: Mapping[str, Tensor], held: TokenIds) -> dict[str, Tensor]:
+        """Tensors of a state that holds these rows of the embeddings, in the rows of the model.
+
+        What the state does not hold has had no gradient: it is as the phase began with it, decayed.
+        """
+        begun, rows = cpu_copy(self.model.embeddings), self.model.rows
+        wanted = np.arange(len(begun), dtype=np.int32) if rows is None else rows.ids
+        name = next(name for name, own in zip(self.names, self.parameters, strict=True) if own is self.model.embeddings)
+
+        def rest(factors: Sequence[float]) -> Callable[[TokenIds], Tensor]:
+            return lambda ids: decayed(begun[torch.from_numpy(np.searchsorted(wanted, ids))], factors)
+
+        def zeros(ids: TokenIds) -> Tensor:
+            return begun.new_zeros(len(ids), begun.shape[1])
+
+        others = {
+            f"weights/{name}": rest(self.decay),
+            f"best/{name}": rest(self.decay[: self._best_step()]),
+            f"adamw/exp_avg/{name}": zeros,
+            f"adamw/exp_avg_sq/{name}": zeros,
+        }
+        placed_ones = {key: placed(tensors[key], held, wanted, others[key]) for key in others if key in tensors}
+        return {**tensors, **placed_ones}
 
 
 def _adamw(parameters: tuple[nn.Parameter, ...], settings: FitSettings) -> torch.optim.AdamW:

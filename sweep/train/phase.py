@@ -96,6 +96,11 @@ class DevSets:
         scored = [task for task in tasks if not task.family.raw_text] or tasks
         return cls(context, phase, [_sample(context, task, phase) for task in scored])
 
+    @property
+    def texts(self) -> list[Encoded]:
+        """All that an evaluation reads."""
+        return [dev.encoded for dev in self._samples]
+
     def evaluate(self, model: MultiTaskModel, on_batch: Callable[[], None]) -> float:
         """Dev score: mean over the tasks of their metrics; calls `on_batch` after every batch, its cost charged."""
         tokens, precision = self._context.runtime.score_batch_tokens, self._context.precision
@@ -170,18 +175,19 @@ def _train_trunk(context: ChainContext, phase: Phase, scratch: Path) -> None:
     """Trains a trunk segment up to its end, and commits its checkpoint."""
     tasks = [context.plan.tasks[name] for name in phase.recipe.tasks]
     streams = _read_streams(context, tasks, phase)
-    context.meter.beat(LOADING)
-    mixture, model = _mixture(phase, streams, phase.seed), model_to_train(context, tasks, phase, phase.seed)
-    context.meter.beat()
+    mixture = _mixture(phase, streams, phase.seed)
     settings = _fit_settings(context, phase, mixture)
     end = trunk_end(phase, settings, mixture)
     state, log = _starting_point(context, phase, scratch, end)
+    context.meter.beat(LOADING)
+    model = model_to_train(context, tasks, phase, phase.seed, [stream.encoded for stream in streams], state)
+    context.meter.beat()
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
         write_checkpoint(scratch, state, log)
     attempt_log = AttemptLog(context, phase, log)
     _run_steps(attempt_log, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
-    context.store.commit_phase(_record(attempt_log), {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
+    context.store.commit_phase(_record(attempt_log, model), {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
     context.meter.report(end, end, committed=True)
 
 
@@ -190,13 +196,14 @@ def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | Non
     tasks = [context.plan.tasks[name] for name in phase.recipe.tasks]
     streams = _read_streams(context, tasks, phase)
     dev = DevSets.read(context, tasks, phase)
+    texts = [*(stream.encoded for stream in streams), *dev.texts]
     context.meter.beat()
     own = _mixture(phase, streams, phase.seed)
     state, log = _starting_point(context, phase, scratch, trunk_end(phase, _fit_settings(context, phase, own), own))
     while True:
         seed = attempt_seed(phase.seed, len(log["attempts"]))
         context.meter.beat(LOADING)
-        model = model_to_train(context, tasks, phase, seed)
+        model = model_to_train(context, tasks, phase, seed, texts, state)
         context.meter.beat()
         attempt_log = AttemptLog(context, phase, log)
         mixture = _mixture(phase, streams, seed)
@@ -306,7 +313,7 @@ def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratc
     """Commits the record of all attempts, with the weights and the curve of the last; a dead end leaves no weights."""
     attempts, chosen = attempt_log.log["attempts"], dev.selected(attempt_log.log["dev"])
     record = replace(
-        _record(attempt_log), dev_score=chosen["value"], majority=dev.chance_level(),
+        _record(attempt_log, model), dev_score=chosen["value"], majority=dev.chance_level(),
         collapsed=attempts[-1]["collapsed"], selected_step=chosen["step"],
         flops=sum(attempt["flops"] for attempt in attempts),
         device_seconds=sum(attempt["device_seconds"] for attempt in attempts), tasks=dev.by_task(chosen["tasks"]),
@@ -314,18 +321,20 @@ def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratc
     files = {}
     if not record.dead_end:
         files = {name: scratch / name for name in (paths.ENCODER_WEIGHTS, paths.HEAD_WEIGHTS)}
-        save_file(cpu_weights(model.encoder), files[paths.ENCODER_WEIGHTS])
+        rows = model.rows.tensors if model.rows is not None else {}
+        save_file(cpu_weights(model.encoder) | rows, files[paths.ENCODER_WEIGHTS])
         save_file(cpu_weights(model.heads), files[paths.HEAD_WEIGHTS])
     attempt_log.context.store.commit_phase(record, files)
 
 
-def _record(attempt_log: AttemptLog) -> PhaseRecord:
+def _record(attempt_log: AttemptLog, model: MultiTaskModel) -> PhaseRecord:
     """Record of a phase without dev scores."""
-    phase, log = attempt_log.phase, attempt_log.log
+    phase, log, rows = attempt_log.phase, attempt_log.log, model.rows
     return PhaseRecord(
         key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"], dev=log["dev"],
         dev_score=None, majority=None, collapsed=False, selected_step=log["steps"], steps=log["steps"],
         tokens=log["tokens"], examples=log["examples"], flops=float(log["flops"]), device_seconds=log["seconds"],
         started=log["began"], ended=time.time(), files={}, attempts=log["attempts"], resumes=log["resumes"],
+        rows=None if rows is None else len(rows.ids), decay=1.0 if rows is None else rows.factor,
         **attempt_log.provenance(),
     )  # fmt: skip
