@@ -24,10 +24,11 @@ from inline import in_turn
 from tiny import TINY
 
 from sweep.config.load import load
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import summary
 from sweep.plan.recipe import TARGET
 from sweep.plan.resolve import resolve
+from sweep.plan.speed import Speed
 from sweep.search.admission import Admission
 from sweep.store.artifacts import Store
 from sweep.store.index import StoreIndex

@@ -26,11 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sweep.config.load import load
 from sweep.config.study import Study
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import summary
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.resolve import resolve
+from sweep.plan.speed import Speed
 from sweep.run.chain import run
 from sweep.store.artifacts import Store
 

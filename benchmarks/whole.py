@@ -41,9 +41,10 @@ from sides import REPOSITORY, Cost, timed
 from sweep.config.load import load
 from sweep.models.encoders import Weights, load_weights, random_encoder
 from sweep.models.tokenizers import load_tokenizer
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import summary
 from sweep.plan.resolve import resolve
+from sweep.plan.speed import Speed
 from sweep.run.chain import run
 from sweep.store.artifacts import Store
 from sweep.store.ledger import Ledger

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sweep.config.study import Budget
-    from sweep.plan.cost import Costs, Speed
+    from sweep.plan.cost import Costs
+    from sweep.plan.hardware import Price
     from sweep.plan.plan import Plan
+    from sweep.plan.speed import DeviceTime, Speed
     from sweep.report.page import Report
     from sweep.run.progress import Listener
     from sweep.store.index import StudyStatus
@@ -164,27 +166,40 @@ class Study:
         notes = (*informed(plan, checked.facts).flags, *checked.notes)
         return Check((), notes, len(plan.cells), len(plan.tasks))
 
-    def plan(self, budget: str | Budget | None = None) -> StudyPlan:
+    def plan(
+        self,
+        budget: str | Budget | None = None,
+        *,
+        on: str | None = None,
+        price: str | None = None,
+        like: str | os.PathLike[str] | None = None,
+    ) -> StudyPlan:
         """Plan of the study: what would run and what it would cost. Needs no network and loads no encoder.
 
-        A `budget`, such as "40 device-hours", takes the place of the study's. Raises SweepError for mistakes.
+        A `budget`, such as "40 device-hours", takes the place of the study's. `on` names the device for which device
+        time is forecast, such as "h100", in place of this machine's; `price` is that of a device-hour, such as
+        "2.5/h"; `like` is the results folder of another study, whose measurements of the same encoders count too.
+        Raises SweepError for mistakes.
         """
         from sweep.config.load import load, read_budget
         from sweep.plan.cost import Costs
         from sweep.plan.data_facts import check_small_data
+        from sweep.plan.hardware import Price, device_of
         from sweep.plan.resolve import informed, resolve
-        from sweep.store.ledger import measured, results_of
+        from sweep.store.ledger import measured, measured_in, results_of
 
         study = load(self.path, self.text)
         if budget is not None:
             chosen = read_budget(budget, "budget") if isinstance(budget, str) else budget
             study = study.model_copy(update={"budget": chosen})
+        device = device_of(study.runtime.gpus, study.runtime.precision, on)
+        paid = Price.read(price) if price is not None else None
         known = measured(results_of(study))
+        speed = (known + measured_in(Path(like)) if like is not None else known).speed(device)
         plan = resolve(study, self.path, known.facts)
         if learned := check_small_data(plan, known.facts):
             plan = informed(plan, known.facts | learned)
-        costs, speed = Costs(plan, known.facts.sizes), known.speed(study.runtime.gpus > 0)
-        return StudyPlan(plan, costs, speed, asked=budget is not None)
+        return StudyPlan(plan, Costs(plan, known.facts.sizes), speed, asked=budget is not None, price=paid)
 
     def run(self, on_event: Listener | None = None) -> Results:
         """Runs what is missing of the study on Ray, and opens its results.
@@ -240,18 +255,30 @@ class StudyPlan:
     speed: Speed
     asked: bool = False
     """Whether a budget was asked about: then the text and the summary have the cells that it covers."""
+    price: Price | None = None
+    """Price of a device-hour that was asked about: then they have what device time costs."""
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Summary that `sweep plan --json` prints: counts, FLOPs, flags; `standing` of what is done."""
+        """Summary that `sweep plan --json` prints: counts, FLOPs, device time, flags; `standing` of what is done."""
         from sweep.plan.order import coverage, summary
 
-        outline = summary(self.plan, self.costs, self.speed)
+        outline: dict[str, Any] = summary(self.plan, self.costs, self.speed)
+        if self.price is not None:
+            ends = ("low", "expected", "high")
+            outline["price"] = {end: self.price.of(outline["device_time"][end]) for end in ends}
         if self.asked:
             outline["coverage"] = coverage(self.plan, self.costs, self.speed)
         if self.standing is not None:
             outline["standing"] = asdict(self.standing)
         return outline
+
+    @property
+    def device_time(self) -> DeviceTime:
+        """Device-seconds that all of the study takes, from nothing: low, expected, high, and the basis of that."""
+        from sweep.plan.speed import DeviceTime
+
+        return DeviceTime(**self.summary["device_time"])
 
     @cached_property
     def standing(self) -> StudyStatus | None:
@@ -348,7 +375,7 @@ class StudyPlan:
         from sweep.plan.order import plan_text
 
         study = self.plan.study
-        text = plan_text(self.plan, self.summary, self.speed)
+        text = plan_text(self.plan, self.summary, self.speed, self.price)
         return "\n".join([text, *(self.standing.lines(study.results_folder) if self.standing is not None else ())])
 
     __repr__ = __str__

@@ -135,7 +135,7 @@ def plan(options: argparse.Namespace) -> int:
         from sweep.config.load import read_budget
 
         budget = read_budget(options.budget, "--budget")
-    planned = Study(options.file).plan(budget)
+    planned = Study(options.file).plan(budget, on=options.on, price=options.price, like=options.like)
     print(json.dumps(planned.summary, indent=1) if options.json else planned)
     return 0
 
@@ -327,6 +327,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(_command(commands, export))
     text = "list the cells that this budget covers, in their order, such as '40 device-hours'"
     commands.choices["plan"].add_argument("--budget", help=text)
+    _add_forecast(commands.choices["plan"])
     for name in ("plan", "status", "tasks"):
         commands.choices[name].add_argument("--json", action="store_true", help="print machine-readable figures")
     scoring = _command(commands, score)
@@ -342,6 +343,15 @@ def _parser() -> argparse.ArgumentParser:
     text = "source <(sweep completion bash) in ~/.bashrc; zsh: as _sweep in $fpath"
     shells.add_argument("shell", choices=SHELLS, help=text)
     return parser
+
+
+def _add_forecast(parser: argparse.ArgumentParser) -> None:
+    text = "the device for which time is forecast: t4, l4, a10g, a100, h100, h200 or cpu; this machine's if left out"
+    parser.add_argument("--on", metavar="DEVICE", help=text)
+    text = "what a device-hour costs, such as 2.5/h, '$2.5/h' or '2.5 EUR/h': then the plan says what its time costs"
+    parser.add_argument("--price", metavar="AMOUNT/h", help=text)
+    text = "results folder of another study: what its chains took counts for the same encoders on the same device"
+    _add_path(parser, "--like", metavar="RESULTS", help=text)
 
 
 def _add_new(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
-"""Cost of work: FLOPs computed from shapes and lengths, device-seconds learned from measurements.
+"""Cost of work: FLOPs of phases and scores, computed from shapes and lengths.
 
-FLOPs are deterministic and are what a plan compares. Device-seconds are what a study's budget is spent in; the rate
-between the two is learned per encoder from finished phases, and assumed only until the first one is there.
+FLOPs are deterministic and are what a plan compares. Device-seconds are what a study's budget is spent in; how many a
+work takes is forecast from its FLOPs and its kind (sweep/plan/speed.py).
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from sweep.config.axes import Cell
-from sweep.config.study import Budget
 from sweep.data import Size
 from sweep.models.registry import Shape
 from sweep.plan.halving import TRAINED, planned_end
@@ -28,9 +26,33 @@ PADDING = 1.04  # padded over real tokens with length buckets; what was really f
 PROBE_EXAMPLES = 2000  # enough for a linear head; its features are kept in memory while it is fitted
 PROBE_VECTORS = 200_000
 
-# Assumed until something was measured. Small encoders on a core reach far less than its peak.
-ASSUMED_FLOPS_PER_SECOND = {"core": 1e10, "gpu": 5e13}
-CHAIN_OVERHEAD_SECONDS = 2.0  # loading, encoding and writing around the computation
+TRAINED_PARTS, SCORED_PARTS = "train", "score"  # the most general kinds of work
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data of one split in one language, as an encoder reads it: encoded once, whatever reads it again."""
+
+    encoder: str
+    task: str
+    split: str
+    language: str
+    length: int | None  # tokens of a sequence at most; None: what is usual for its family
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work on a part of a chain, a phase or its scores, as a forecast of its device-seconds takes it."""
+
+    encoder: str
+    kinds: tuple[str, ...]  # from the general to the particular: what is alike in all of them takes equal time per FLOP
+    flops: float
+    data: Mapping[Data, int] = field(default_factory=dict)  # that it reads -> examples
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Encoder and kinds."""
+        return self.encoder, *self.kinds
 
 
 def forward_flops(shape: Shape, tokens: float, attended: float, batches: float) -> float:
@@ -73,6 +95,7 @@ class Costs:
     plan: Plan
     measured: Mapping[tuple[str, str, str], Size] = field(default_factory=dict)
     _memo: dict[object, float] = field(default_factory=dict, repr=False, compare=False)
+    _works: dict[object, Work] = field(default_factory=dict, repr=False, compare=False)
 
     def phase(self, cell: Cell, recipe: Recipe) -> float:
         """FLOPs of training one phase alone, its dev evaluations included."""
@@ -133,15 +156,18 @@ class Costs:
         flops[chain.score] = self.score(chain.cell)
         return flops
 
-    def attempt(self, chain: Chain, missing: Sequence[Phase], pause_at: float | None, resume_at: float = 0.0) -> float:
-        """FLOPs of an attempt that trains the missing phases, the last from `resume_at` to `pause_at`, and of scoring.
+    def attempt(
+        self, chain: Chain, missing: Sequence[Phase], pause_at: float | None, resume_at: float = 0.0
+    ) -> dict[str, float]:
+        """key -> FLOPs of an attempt that trains the missing phases, the last from `resume_at` to `pause_at`.
 
         Scoring counts for every candidate: what is held for it is there when the winner is known.
         """
         parts = self.parts(chain)
-        total = sum(parts[phase.key] for phase in missing) + parts[chain.score]
-        rest = 1.0 - (TRAINED if pause_at is None else pause_at) + resume_at
-        return total - (rest * parts[missing[-1].key] if missing else 0.0)
+        needed = {key: parts[key] for key in (*(phase.key for phase in missing), chain.score)}
+        if missing:
+            needed[missing[-1].key] *= (TRAINED if pause_at is None else pause_at) - resume_at
+        return needed
 
     def planned(self, chain: Chain) -> dict[str, float]:
         """key -> FLOPs as far as a candidate is planned to come: a cell's first ones stand in for its better ones."""
@@ -151,6 +177,52 @@ class Costs:
             del flops[chain.score]
             flops[chain.phases[-1].key] *= end
         return flops
+
+    def works(self, chain: Chain, flops: Mapping[str, float]) -> dict[str, Work]:
+        """key -> work of those of a chain's phases and scores that `flops` has, of so many FLOPs each."""
+        phases = {phase.key: phase.recipe for phase in chain.phases}
+        return {key: self._work(chain.cell, phases.get(key), number) for key, number in flops.items()}
+
+    def _work(self, cell: Cell, recipe: Recipe | None, flops: float) -> Work:
+        """Work on a phase with this recipe, or on the scores of a cell."""
+        memo = cell.encoder, recipe.digest if recipe is not None else (cell.target, self.plan.retained(cell))
+        if memo not in self._works:
+            kinds = self._kinds_of_training(recipe) if recipe is not None else self._kinds_of_scoring(cell)
+            reads = self._train_data(cell, recipe) if recipe is not None else self._test_data(cell)
+            self._works[memo] = Work(cell.encoder, kinds, 0.0, reads)
+        return replace(self._works[memo], flops=flops)
+
+    def _kinds_of_training(self, recipe: Recipe) -> tuple[str, ...]:
+        families = "+".join(sorted({self.plan.tasks[name].family.name for name in recipe.tasks}))
+        batches = f"{families}, {max(recipe.settings.possible('batch_tokens'))} tokens"
+        return TRAINED_PARTS, families, batches, recipe.digest
+
+    def _kinds_of_scoring(self, cell: Cell) -> tuple[str, ...]:
+        """Kinds that hold in other studies too: how many examples are scored, and of vectors at which layers."""
+        scoring, again = self.plan.study.scoring, self.plan.retained(cell)
+        families = "+".join(sorted({self.plan.tasks[name].family.name for name in again}))
+        family = f"{self.plan.tasks[cell.target].family.name}, again {families}"
+        return SCORED_PARTS, family, f"{cell.target}, again {'+'.join(again)}, {scoring.examples}, {scoring.layer}"
+
+    def _train_data(self, cell: Cell, recipe: Recipe) -> dict[Data, int]:
+        length, found = recipe.settings.max_length, dict[Data, int]()
+        for name, languages in zip(recipe.tasks, recipe.languages, strict=True):
+            task = self.plan.tasks[name]
+            read = [("train", language) for language in languages] + [("dev", each) for each in task.trained_in[:1]]
+            for split, language in read:
+                size = self.size(task, split, language)
+                found[Data(cell.encoder, name, split, language, length)] = int(size.examples)
+        return found
+
+    def _test_data(self, cell: Cell) -> dict[Data, int]:
+        task, last = self.plan.tasks[cell.target], self.plan.recipes(cell)[-1:]
+        length = last[0].settings.max_length if last and task.trained_in else None
+        read = [("test", language) for language in (*task.languages, *task.pool)]
+        read += [("dev", language) for language in task.calibrated_in]
+        return {
+            Data(cell.encoder, task.name, split, language, length): int(self.size(task, split, language).examples)
+            for split, language in read
+        }
 
     def size(self, task: Task, split: str, language: str) -> Size:
         return self.measured.get((task.name, split, language)) or task.source.size(split, language)
@@ -219,37 +291,3 @@ class Costs:
 
 def _length(task: Task, size: Size) -> float:
     return size.tokens / (size.sequences or task.family.sequences)
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Device-seconds per FLOP by encoder, learned from (encoder, FLOPs, device-seconds) of finished work."""
-
-    finished: Sequence[tuple[str, float, float]] = ()
-    gpu: bool = False
-
-    @cached_property
-    def _seconds_per_flop(self) -> dict[str, float]:
-        flops: dict[str, float] = {}
-        seconds: dict[str, float] = {}
-        for encoder, work, time in self.finished:
-            if work <= 0:
-                continue  # it has loaded so far
-            flops[encoder] = flops.get(encoder, 0.0) + work
-            seconds[encoder] = seconds.get(encoder, 0.0) + time
-        return {encoder: seconds[encoder] / flops[encoder] for encoder in flops}
-
-    @property
-    def measured(self) -> bool:
-        return bool(self._seconds_per_flop)
-
-    def device_seconds(self, encoder: str, flops: float) -> float:
-        """Forecast in device-seconds for `flops` of an encoder; measured rates hold what chains do beside computing."""
-        if known := self._seconds_per_flop:
-            return flops * (known.get(encoder) or sum(known.values()) / len(known))
-        assumed = flops / ASSUMED_FLOPS_PER_SECOND["gpu" if self.gpu else "core"]
-        return assumed + (CHAIN_OVERHEAD_SECONDS if flops > 0 else 0.0)
-
-    def amount(self, budget: Budget, encoder: str, flops: float) -> float:
-        """Forecast for `flops` of work with an encoder, in the budget's unit."""
-        return flops if budget.unit == "flops" else self.device_seconds(encoder, flops)

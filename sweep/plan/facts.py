@@ -1,20 +1,22 @@
 """Facts that runs of a study have learned and its ledger keeps: one writer and one reader of their names and texts.
 
 Commits of hub data sets and encoders, shapes of hub encoders, row counts, rows in common, sizes of what was loaded, dev
-scores at rungs, memory and pace on shared devices, and what a report needs of the study. The ledger's table holds
-(name, text) pairs; nobody else builds a name or parses a text. Names never change: ledgers outlive versions.
+scores at rungs, memory and pace on shared devices, time that parts of chains took, and what a report needs of the
+study. The ledger's table holds (name, text) pairs; nobody else builds a name or parses a text. Names never change:
+ledgers outlive versions.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 from sweep.data import Size
 from sweep.keys import fingerprint
 from sweep.models.registry import Shape
+from sweep.plan.speed import Place, Taken
 from sweep.tasks.data_check import SharedRows
 
 STUDY, FILE, PLAN, PREVIEWS, CORES = "study", "study:file", "plan", "previews", "device:cores"
@@ -216,6 +218,15 @@ class Facts:
 
     def with_pace(self, work: str, chains: int, device_seconds_per_flop: float) -> Facts:
         return self._with(f"pace:{work}:{chains}", repr(device_seconds_per_flop))
+
+    @property
+    def taken(self) -> dict[Place, Taken]:
+        """Encoder and kinds of work -> time that parts of chains of these kinds have taken."""
+        known = ((tuple(json.loads(name)), json.loads(text)) for name, text in self._kind("taken:"))
+        return {place: Taken(*numbers) for place, numbers in known}
+
+    def with_taken(self, place: Place, taken: Taken) -> Facts:
+        return self._with(f"taken:{json.dumps(place)}", json.dumps(astuple(taken)))
 
     @property
     def cores_per_device(self) -> float | None:

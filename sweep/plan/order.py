@@ -21,17 +21,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 from sweep.config.axes import CROSSED, PAIRED, Cell, cell_columns, settings_axes
 from sweep.config.spaces import Value, value_text
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs, Work
 from sweep.plan.halving import cell_by_cell, stages
+from sweep.plan.hardware import Price
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import TARGET, Chain
+from sweep.plan.speed import DeviceTime, Speed
 from sweep.terminal import table
 
 Parts = Mapping[str, float]  # key -> FLOPs of all that a chain needs
@@ -60,9 +62,13 @@ class Coverage:
 
     def _needs(self, cell: Cell) -> Parts:
         needed: dict[str, float] = {}
-        for number in range(self.plan.candidates(cell) if cell_by_cell(self.plan.study) else 1):
-            needed |= self.costs.planned(self._chain(cell, number))
+        for chain in self._first_chains(cell):
+            needed |= self.costs.planned(chain)
         return needed
+
+    def _first_chains(self, cell: Cell) -> Iterator[Chain]:
+        count = self.plan.candidates(cell) if cell_by_cell(self.plan.study) else 1
+        return (self._chain(cell, number) for number in range(count))
 
     def _chain(self, cell: Cell, number: int) -> Chain:
         return self.plan.chain(cell, self.plan.planned(cell, number), self.plan.study.axes.seed[0], number)
@@ -92,8 +98,8 @@ class Coverage:
         spent = 0.0
         for index in self.order:
             cell, parts = self.plan.cells[index], self.firsts[index]
-            flops = _missing(parts, done)
-            amount = speed.amount(budget, cell.encoder, flops) if budget else flops
+            in_flops = budget is None or budget.unit == "flops"
+            amount = _missing(parts, done) if in_flops else self._device_seconds(cell, parts, done, speed)
             if budget is None or spent + amount <= budget.amount:
                 spent += amount
                 done.update(parts)
@@ -104,9 +110,17 @@ class Coverage:
         budget, amounts = self.plan.study.budget, []
         for cell in self.plan.cells:
             chain = self._chain(cell, 0)
-            work = cell.encoder, self.costs.attempt(chain, chain.phases, stages(self.plan, cell)[0].pause_at)
-            amounts.append(speed.amount(budget, *work) if budget else speed.device_seconds(*work))
+            flops = self.costs.attempt(chain, chain.phases, stages(self.plan, cell)[0].pause_at)
+            amounts.append(sum(speed.amount(budget, work) for work in self.costs.works(chain, flops).values()))
         return min(amounts, default=0.0)
+
+    def _device_seconds(self, cell: Cell, parts: Parts, done: Set[str], speed: Speed) -> float:
+        """Forecast for those of a cell's parts that are not done."""
+        works: dict[str, Work] = {}
+        for chain in self._first_chains(cell):
+            needed = self.costs.planned(chain).keys() - done
+            works |= self.costs.works(chain, {key: parts[key] for key in needed})
+        return sum(map(speed.device_seconds, works.values()))
 
 
 def coverage_order(plan: Plan) -> list[int]:
@@ -277,7 +291,7 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
     chains = phases = 0
     unshared = 0.0
     distinct: dict[str, float] = {}
-    needed: dict[str, float] = {}
+    needed: dict[str, Work] = {}
     kinds: set[str] = set()
     last: set[str] = set()
     first = Coverage(plan, costs)
@@ -287,7 +301,8 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         phases += len(chain.phases)
         unshared += sum(parts.values())
         distinct.update(parts)
-        needed.update(costs.planned(chain))
+        planned = costs.planned(chain)
+        needed |= costs.works(chain, {key: flops for key, flops in planned.items() if key not in needed})
         kinds.update(phase.key for phase in chain.phases)
         last.update(phase.key for phase in chain.phases if phase.recipe.kind == TARGET)
         last.add(chain.score)
@@ -303,7 +318,8 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         "flops_unshared": unshared,
         "flops_shared": sum(distinct.values()),
         "flops_last": sum(flops for key, flops in distinct.items() if key in last),
-        "flops_planned": sum(needed.values()),  # what eliminated candidates are spared left out
+        "flops_planned": sum(work.flops for work in needed.values()),  # what eliminated candidates are spared left out
+        "device_time": asdict(speed.device_time(list(needed.values()))),
         "covered_by_budget": sum(1 for _ in first.covered(speed)),
         "least_budget": first.least(speed),
         # Their candidates are planned as if no dev score were known: what they share of earlier phases may differ.
@@ -325,7 +341,7 @@ def coverage(plan: Plan, costs: Costs, speed: Speed) -> list[dict[str, object]]:
     return [{"cell": covered.cell.name, "amount": covered.amount, "spent": covered.spent} for covered in cells]
 
 
-def plan_text(planned: Plan, numbers: Mapping[str, Any], speed: Speed) -> str:
+def plan_text(planned: Plan, numbers: Mapping[str, Any], speed: Speed, price: Price | None = None) -> str:
     """Summary of a plan as text. `numbers` is `summary`, with "coverage" where that is to be shown."""
     axes = planned.study.axes.texts()
     lines = [f"study {numbers['study']}", table([(name, ", ".join(values)) for name, values in axes.items()], indent=2)]
@@ -341,6 +357,7 @@ def plan_text(planned: Plan, numbers: Mapping[str, Any], speed: Speed) -> str:
         lines.append(
             f"{numbers['flops_planned']:.3g} FLOPs ({ratio:.1f} times) without what eliminated candidates are spared"
         )
+    lines.append(_time_line(DeviceTime(**numbers["device_time"]), price))
     if by_scores := numbers["cells_tuned_by_scores"]:
         guessed = "planned as if none were known: they may share other phases than that"
         lines.append(f"{by_scores:,} cells choose hyperparameters by dev scores, {guessed}")
@@ -361,6 +378,12 @@ def plan_text(planned: Plan, numbers: Mapping[str, Any], speed: Speed) -> str:
         lines.append(f"  (forecast at {'the speed that this study has measured' if speed.measured else assumed})")
     lines += [f"note: {flag}" for flag in numbers["flags"]]
     return "\n".join([*lines, *_coverage_lines(numbers.get("coverage", []), budget)])
+
+
+def _time_line(time: DeviceTime, price: Price | None) -> str:
+    """Line on what the whole study takes of devices, and on what that costs."""
+    costs = f", {price.written(price.of(time.low), price.of(time.high))} at {price}" if price is not None else ""
+    return f"device time of all of it: {time}{costs}\n  (on {time.basis})"
 
 
 def _coverage_lines(cells: Sequence[dict[str, Any]], budget: Any) -> Iterator[str]:

@@ -28,12 +28,13 @@ from sweep.data.local import LocalSource
 from sweep.data.retrieval_formats import FIXED_COLUMNS, NUMBERED_COLUMNS
 from sweep.data.sample import HIDDEN, Sample, merged, sample
 from sweep.errors import DataError, Mistakes
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.data_facts import check_data
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.order import summary
 from sweep.plan.plan import Plan
 from sweep.plan.resolve import look_up, make_plan
+from sweep.plan.speed import Speed
 from sweep.tasks import FAMILIES
 from sweep.tasks.catalog import NAMES, THREE_LETTERS
 from sweep.tasks.describe import own_task
@@ -596,7 +597,7 @@ def new_study(
     mistakes.raise_first()
     study = _Text(drafts, names[True], names[False], encoders or [DEFAULT_ENCODER], out.absolute(), root)
     plan = _planned(study.text(None), out, [draft.name for draft in drafts])
-    flops = summary(plan, Costs(plan), Speed(gpu=study.gpu))["flops_planned"]
+    flops = summary(plan, Costs(plan), Speed())["flops_planned"]
     text = study.text(float(str(flops)))
     parse(text, str(out))
     lines = [f"{draft.name}: {draft.family}, {draft.reasons['family']}" for draft in drafts]

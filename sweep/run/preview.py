@@ -105,8 +105,9 @@ def _pay(chain: Chain, short: Plan, store: Store, spending: Spending) -> None:
 def _price(chain: Chain, spending: Spending) -> float:
     """Cost of what a preview still needs, in the budget's unit."""
     parts = preview_parts(spending.costs, chain)
-    flops = parts[chain.score] + sum(parts[phase.key] for phase in spending.stored.to_train(chain))
-    return flops if spending.unit == "flops" else spending.speed.device_seconds(chain.cell.encoder, flops)
+    keys = [*(phase.key for phase in spending.stored.to_train(chain)), chain.score]
+    works = spending.costs.works(chain, {key: parts[key] for key in keys}).values()
+    return sum(spending.speed.amount(spending.budget, work) for work in works)
 
 
 def text(outcome: Outcome, path: Path) -> str:

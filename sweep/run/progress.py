@@ -13,7 +13,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
@@ -22,6 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sweep.config.study import Budget
+from sweep.plan.cost import Work
 from sweep.plan.recipe import Chain
 from sweep.search.admission import Admission
 from sweep.search.budget import Running
@@ -57,20 +58,19 @@ def device_seconds_left(admission: Admission) -> float:
     Of candidates that have not started, as many go on from each stage as halving keeps. Of a running phase, the steps
     that it has not made are left.
     """
-    left: dict[str, tuple[str, float]] = {}
+    left: dict[str, Work] = {}
     costs, stored = admission.costs, admission.stored
     for chain, entry in admission.left():
         parts = costs.planned(chain) if entry.stage == 0 else costs.parts(chain)
         keys = [phase.key for phase in stored.to_train(chain)]
         keys += [chain.score] if chain.score in parts and not stored.is_over(chain) else []
-        left.update({key: (chain.cell.encoder, parts[key]) for key in keys})
+        left.update(costs.works(chain, {key: parts[key] for key in keys}))
     for running in admission.running.values():
         latest = running.latest
         if latest.get("steps") and (key := latest["key"]) in left:
-            encoder, flops = left[key]
-            left[key] = encoder, flops * (1 - latest["step"] / latest["steps"])
+            left[key] = replace(left[key], flops=left[key].flops * (1 - latest["step"] / latest["steps"]))
     speed = admission.spending.speed_so_far(admission.running.values())
-    return sum(speed.device_seconds(encoder, flops) for encoder, flops in left.values())
+    return sum(map(speed.device_seconds, left.values()))
 
 
 def least_budget(admission: Admission) -> Budget | None:

@@ -27,13 +27,15 @@ from filelock import FileLock, Timeout
 from sweep.config.load import load, read
 from sweep.config.study import Budget, Runtime, Study
 from sweep.errors import Mistakes, StudyError, SweepError
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.data_facts import check_data
 from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.hardware import device_of
 from sweep.plan.order import summary
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.resolve import informed, look_up, make_plan, resolve_revisions, shaped, unchecked_encoders
+from sweep.plan.speed import Speed
 from sweep.run.progress import Display, Feed, Listener, duration, least_budget
 from sweep.run.tracking import Tracked, Tracker
 from sweep.search.admission import Admission
@@ -168,14 +170,14 @@ def plan_facts(plan: Plan, costs: Costs) -> dict[str, Any]:
     """Facts of the plan that the report needs, as plain data; kept with the results, which may outlive the data."""
     targets = (plan.tasks[name] for name in plan.study.axes.target)
     languages = dict.fromkeys(language for task in targets for language in task.languages)
-    gpu = plan.study.runtime.gpus > 0
+    runtime = plan.study.runtime
     text = sorted(name for name, task in plan.tasks.items() if task.family.raw_text)
     return {
-        **summary(plan, costs, Speed(gpu=gpu)),
+        **summary(plan, costs, Speed(device=device_of(runtime.gpus, runtime.precision))),
         "languages": list(languages),
         "overlaps": sorted(plan.overlaps),
         "text": text,
-        "gpu": gpu,
+        "gpu": runtime.gpus > 0,
         **({"code": code} if (code := _code(plan.study)) else {}),
     }
 

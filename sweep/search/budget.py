@@ -21,10 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep.config.study import Study
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
+from sweep.plan.facts import NO_FACTS
+from sweep.plan.hardware import device_of
 from sweep.plan.recipe import Chain
+from sweep.plan.speed import NOTHING, Place, Speed, Taken
 from sweep.store.index import StoreIndex
-from sweep.store.ledger import Ledger
+from sweep.store.ledger import Ledger, taken_of
 
 UNITS = ("flops", "device_seconds")
 REPORT_SECONDS = 1.0  # a report costs the driver two milliseconds; milestones are reported at once
@@ -50,6 +53,7 @@ class Running:
     waited: float = 0.0  # seconds in which it waited for a lock of another, as last reported
     silence: float = 0.0  # seconds since its last report while the driver was looking
     heard: bool = False  # whether the worker that has it now has reported
+    recorded: tuple[float, float] = (0.0, 0.0)  # FLOPs and device-seconds of its start and of parts that are measured
 
 
 class Spending:
@@ -69,10 +73,10 @@ class Spending:
         self._patience = study.runtime.silence
         self._looked = clock()  # when workers were last asked for
         self._unheard: dict[str, float] = {}  # chain -> device-seconds by the clock that nothing is held for
-        self._finished: dict[str, tuple[float, float]] = {}  # encoder -> FLOPs, device-seconds
+        self._device = device_of(study.runtime.gpus, study.runtime.precision)
         # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
-        for row in ledger.chains():
-            self._learn(row.cell.encoder, row.flops, row.device_seconds)
+        self._taken = taken_of(ledger)
+        self._speed: Speed | None = None  # by all of that
 
     @property
     def overdue(self) -> bool:
@@ -94,19 +98,24 @@ class Spending:
 
     @property
     def speed(self) -> Speed:
-        """Speed that finished attempts have measured."""
-        return self.speed_so_far(())
+        """Speed that finished parts of chains have measured."""
+        if self._speed is None:
+            self._speed = Speed(dict(self._taken), self._device)
+        return self._speed
 
     def speed_so_far(self, chains: Iterable[Running]) -> Speed:
-        """Speed that finished attempts have measured, and running chains have reported."""
-        work = [(encoder, *spent) for encoder, spent in self._finished.items()]
-        work += [(running.chain.cell.encoder, *(running.latest.get(unit, 0.0) for unit in UNITS)) for running in chains]
-        return Speed(tuple(work), self.clocked)
+        """Speed that finished parts have measured, and running chains have reported of theirs."""
+        taken = dict(self._taken)
+        for running in chains:
+            if (place := self._place(running)) is not None:
+                taken[place] = taken.get(place, NOTHING) + self._since(running)
+        return Speed(taken, self._device)
 
     def price(self, chain: Chain, pause_at: float | None = None, resume_at: float = 0.0) -> float:
         """Amount that an attempt at a chain costs between these shares of its target phase; None: to its scores."""
         flops = self.costs.attempt(chain, self.stored.to_train(chain), pause_at, resume_at)
-        return flops if self.unit == "flops" else self.speed.device_seconds(chain.cell.encoder, flops)
+        works = self.costs.works(chain, flops).values()
+        return sum(flops.values()) if self.unit == "flops" else sum(map(self.speed.device_seconds, works))
 
     def may_go_on(self, running: Running) -> bool:
         """Whether a chain may work until its next report. Holds more for it where its reservation is spent."""
@@ -176,7 +185,11 @@ class Spending:
         preparing = not running.latest or report.get("preparing") or running.latest.get("preparing")
         steps = {unit: 0.0 if preparing else now[unit] - running.latest[unit] for unit in UNITS}
         running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
+        if not running.latest and not now["flops"]:
+            running.recorded = 0.0, now["device_seconds"]  # of a worker's start, which is no part of the chain
         running.latest, running.silence, running.heard = {**report, **now}, 0.0, True
+        if report.get("committed"):
+            self._learn(running)
         self.ledger.charge(running.chain.key, running.attempt, now["flops"], now["device_seconds"])
         shown = {name: report[name] for name in SHOWN if report.get(name)}
         self.ledger.note(running.chain.key, self.clock(), {"started": running.started, **shown})
@@ -187,6 +200,7 @@ class Spending:
         self.settle(running, began)
         running.attempt = self.ledger.reserve(running.chain.key, price, began)
         running.started, running.latest, running.step, running.waited = began, {}, {}, 0.0
+        running.recorded = 0.0, 0.0
 
     def settle(self, running: Running, ended: float) -> None:
         """Closes a chain's attempt: what it has not spent is free, and what it took is a measurement of speed."""
@@ -196,7 +210,7 @@ class Spending:
             device_seconds = max(device_seconds, self._used(running, ended))
         self.ledger.charge(running.chain.key, running.attempt, flops, device_seconds)
         self.ledger.settle(running.chain.key, running.attempt, ended)
-        self._learn(running.chain.cell.encoder, flops, device_seconds)
+        self._learn(running)
 
     def _used(self, running: Running, now: float) -> float:
         """Device-seconds of a chain: by the clock without waiting, or processor seconds as last reported."""
@@ -208,7 +222,25 @@ class Spending:
         """When the attempt of a report began, by the driver's clock."""
         return self.clock() - float(report["seconds"])
 
-    def _learn(self, encoder: str, flops: float, device_seconds: float) -> None:
-        if flops > 0:
-            before = self._finished.get(encoder, (0.0, 0.0))
-            self._finished[encoder] = (before[0] + flops, before[1] + device_seconds)
+    def _learn(self, running: Running) -> None:
+        """Keeps what the part of a chain that it worked on last has taken, as a measurement of speed."""
+        place, taken = self._place(running), self._since(running)
+        running.recorded = running.latest.get("flops", 0.0), running.latest.get("device_seconds", 0.0)
+        if place is None or taken.flops <= 0:
+            return  # it has loaded so far
+        self._taken[place] = self._taken.get(place, NOTHING) + taken
+        self._speed = None
+        self.ledger.remember(NO_FACTS.with_taken(place, self._taken[place]))
+
+    def _since(self, running: Running) -> Taken:
+        """What a chain has taken since its last part was measured."""
+        flops, device_seconds = (running.latest.get(unit, 0.0) for unit in UNITS)
+        return Taken.of(flops - running.recorded[0], device_seconds - running.recorded[1])
+
+    def _place(self, running: Running) -> Place | None:
+        """Encoder and kinds of the part that a chain works on; None before its first one, and for a preview."""
+        chain, key = running.chain, running.latest.get("key", "")
+        scores = running.latest.get("phase") == "score" and key == chain.score
+        if not scores and all(phase.key != key for phase in chain.phases):
+            return None
+        return self.costs.works(chain, {key: 0.0})[key].place

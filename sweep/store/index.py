@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config.axes import Cell
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.halving import rung_step
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import (
@@ -29,6 +29,7 @@ from sweep.plan.recipe import (
     Phase,
     scoring_settings,
 )
+from sweep.plan.speed import Speed
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.ledger import ELIMINATED, ChainRow
@@ -213,7 +214,7 @@ def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store, costs: Cost
             status.done += 1
             continue
         status.left += 1
-        missing, parts = stored.to_train(chain), costs.parts(chain)
+        missing, works = stored.to_train(chain), costs.works(chain, costs.parts(chain))
         status.scored_alone += not missing
         for phase in missing:
             record = None if phase.key in seen else store.phase(phase.key)
@@ -222,7 +223,7 @@ def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store, costs: Cost
             if phase.key in seen:
                 continue
             seen.add(phase.key)
-            seconds = speed.device_seconds(chain.cell.encoder, parts[phase.key])
+            seconds = speed.device_seconds(works[phase.key])
             status.device_seconds += seconds
             why = earlier.why_trained(chain, phase) if record is None else ""
             if why:
@@ -232,7 +233,7 @@ def study_status(plan: Plan, rows: Sequence[ChainRow], store: Store, costs: Cost
             else:
                 counted = status.first if record is None else status.again
                 counted[phase.recipe.kind] = counted.get(phase.recipe.kind, 0) + 1
-        seconds = speed.device_seconds(chain.cell.encoder, parts[chain.score])
+        seconds = speed.device_seconds(works[chain.score])
         status.device_seconds += seconds
         if not missing and (why := earlier.why_scored(chain)):
             change = status.changed.setdefault(why, Change())

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from sweep.config.load import parse
 from sweep.config.spaces import Value
 from sweep.config.study import Study
 from sweep.errors import StoreError, StudyError
-from sweep.plan.cost import Speed
 from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.hardware import Device
 from sweep.plan.recipe import REPLICA, Chain
+from sweep.plan.speed import NOTHING, Place, Speed, Taken
 from sweep.store import paths
 
 COPIES = 20  # attempts to copy it while a run writes
@@ -82,7 +83,7 @@ class ChainRow:
 _NOW = "(select coalesce(max(changed), 0) + 1 from chains)"  # a clock that ticks with every change of a chain
 _SPENT = ("flops", "device_seconds")  # kept per attempt
 # Columns that have a field's name; `rates` has the hyperparameters.
-_OWN = tuple(field.name for field in fields(ChainRow) if field.name not in ("cell", "hyperparameters"))
+_OWN = tuple(each.name for each in fields(ChainRow) if each.name not in ("cell", "hyperparameters"))
 _KEPT = (name for name in _OWN if name not in (*_SPENT, "ended", "message"))
 _WRITTEN = ("cell", *cell_columns(), "settings", "rates", *_KEPT)
 
@@ -336,10 +337,16 @@ class Measured:
     """Measurements of a study's runs; nothing before it has begun."""
 
     facts: Facts = NO_FACTS  # of the ledger
-    work: tuple[tuple[str, float, float], ...] = ()  # (encoder, FLOPs, device-seconds) of each chain
+    taken: Mapping[Place, Taken] = field(default_factory=dict)
 
-    def speed(self, gpu: bool) -> Speed:
-        return Speed(self.work, gpu)
+    def __add__(self, other: Measured) -> Measured:
+        """These measurements, with the times that others have taken; facts are of one study alone."""
+        places = self.taken.keys() | other.taken.keys()
+        taken = {at: self.taken.get(at, NOTHING) + other.taken.get(at, NOTHING) for at in places}
+        return Measured(self.facts, taken)
+
+    def speed(self, device: Device) -> Speed:
+        return Speed(self.taken, device)
 
 
 def measured(results: Path) -> Measured:
@@ -347,9 +354,23 @@ def measured(results: Path) -> Measured:
     if not (results / paths.LEDGER).is_file():
         return Measured()
     with opened_to_read(results / paths.LEDGER) as ledger:
-        work = tuple((row.cell.encoder, row.flops, row.device_seconds) for row in ledger.chains())
-        facts = ledger.facts()
-        return Measured(facts, work)
+        return Measured(ledger.facts(), taken_of(ledger))
+
+
+def measured_in(results: Path) -> Measured:
+    """Measurements of another study. Raises StudyError where no study has begun in that folder."""
+    if not (results / paths.LEDGER).is_file():
+        raise no_study(results)
+    return measured(results)
+
+
+def taken_of(ledger: Ledger) -> dict[Place, Taken]:
+    """Time that parts of chains have taken, by their kinds; of a version that did not note that, whole chains'."""
+    taken = dict(ledger.facts().taken)
+    for row in () if taken else ledger.chains():
+        place = (row.cell.encoder,)
+        taken[place] = taken.get(place, NOTHING) + Taken.of(row.flops, row.device_seconds)
+    return taken
 
 
 def results_of(study: Study) -> Path:

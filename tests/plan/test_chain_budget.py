@@ -10,8 +10,9 @@ from tiny_models import toy
 
 from sweep.errors import StudyError
 from sweep.models.batches import DeviceData
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import coverage_order, summary
+from sweep.plan.speed import Speed
 from sweep.store.paths import ENCODER_WEIGHTS
 from sweep.train.data import Mixture, Stream
 

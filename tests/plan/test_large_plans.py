@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from small_studies import plan_of, study_file
 
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import coverage_order, summary
+from sweep.plan.speed import Speed
 
 AXES = {
     "intermediate": ["none", "world/nli", "world/pos", ["world/nli", "world/pos"]],

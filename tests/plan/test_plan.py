@@ -13,9 +13,10 @@ import pytest
 from small_studies import TINY, plan_of, study_file
 
 from sweep.data import Size
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import Coverage, coverage_order, summary
 from sweep.plan.recipe import spread
+from sweep.plan.speed import Speed
 
 QUICKSTART = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 WIDE = {

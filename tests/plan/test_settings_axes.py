@@ -11,10 +11,11 @@ from instant_workers import Lab
 from small_studies import plan_of, study_file
 
 from sweep.errors import StudyError
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.halving import stages
 from sweep.plan.order import coverage_order, plan_text, summary
 from sweep.plan.preview import previews, short_plan
+from sweep.plan.speed import Speed
 from sweep.store.ledger import Ledger, row_of
 
 TASKS = {"intermediate": ["none", "world/nli", "world/qa"], "target": ["world/topic", "world/retrieval"]}

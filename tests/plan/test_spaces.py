@@ -11,10 +11,11 @@ import pytest
 from small_studies import plan_of, study_file
 
 from sweep.errors import StudyError
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import plan_text, summary
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain, Phase, Point, nearest, quasi_random
+from sweep.plan.speed import Speed
 
 RATES = {"log": [1e-4, 1e-2], "points": 3}
 DECAYS = {"choices": [0, 0.01, 0.1]}

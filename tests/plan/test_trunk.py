@@ -23,8 +23,9 @@ from small_studies import (
 )
 
 from sweep.errors import StoreError
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import summary
+from sweep.plan.speed import Speed
 from sweep.run.chain import run
 from sweep.store.artifacts import Store
 from sweep.store.paths import CHECKPOINT, ENCODER_WEIGHTS, HEAD_WEIGHTS

@@ -20,8 +20,9 @@ from conftest import REPOSITORY
 from real_runs import WORKER, ended, finished, running
 from small_studies import plan_of, study_file, unmeasured
 
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import summary
+from sweep.plan.speed import Speed
 from sweep.store.artifacts import Store
 from sweep.store.ledger import Ledger
 from sweep.xtreme.score import score

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from instant_workers import GPU, Lab, study
 
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs, Work
 from sweep.plan.order import summary
+from sweep.plan.speed import Speed
 
 
 def test_what_cannot_be_paid_is_not_started_and_more_money_continues(tmp_path):
@@ -274,13 +275,6 @@ def test_a_chain_that_waits_for_a_machine_uses_nothing_until_it_has_one(tmp_path
     assert lab.admission.stranded() == {lab.busy[0].key}
 
 
-def test_a_measured_speed_contains_what_chains_do_beside_computing():
-    """Work of the same size is priced at what it has cost."""
-    speed = Speed((("tiny", 1e12, 50.0), ("tiny", 1e12, 70.0)))
-    assert speed.device_seconds("tiny", 1e12) == pytest.approx(60.0)
-    assert speed.device_seconds("another", 1e12) == pytest.approx(60.0)
-
-
 def test_a_chain_goes_on_only_where_the_most_it_spent_between_two_reports_is_there_again(tmp_path):
     """Loading, before the first report, is no measure of that; a dev evaluation is."""
     cost = float(summary(study(tmp_path), Costs(study(tmp_path)), Speed())["flops_shared"])
@@ -337,9 +331,24 @@ def test_a_restart_forecasts_with_the_speed_that_was_measured_before(tmp_path):
     first = Lab(study(tmp_path), tmp_path).run(chains=3)
     again = Lab(study(tmp_path), tmp_path)
     assert first.admission.spending.speed.measured
-    assert again.admission.spending.speed.device_seconds("tiny", 1e12) == first.admission.spending.speed.device_seconds(
-        "tiny", 1e12
-    )
+    assert again.admission.spending.speed == first.admission.spending.speed
+
+
+def test_what_a_worker_takes_to_start_is_no_measure_of_what_it_computes(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path)
+    lab.fill()
+    (chain,) = lab.busy
+    lab.hear(chain, 0.0, device_seconds=30.0)
+    lab.hear(chain, 1e9, device_seconds=31.0, phase=chain.phases[0].kind, key=chain.phases[0].key, committed=True)
+    speed = lab.admission.spending.speed
+    assert speed.device_seconds(Work("tiny", ("train",), 1e9)) == pytest.approx(1.0)
+
+
+def test_results_of_a_version_that_measured_whole_chains_alone_still_give_a_speed(tmp_path):
+    lab = Lab(study(tmp_path), tmp_path).run(chains=3)
+    lab.ledger._rows("delete from facts where name like 'taken:%'")
+    speed = Lab(study(tmp_path), tmp_path).admission.spending.speed
+    assert speed.device_seconds(Work("tiny", ("train",), 1e12)) == pytest.approx(1000.0)
 
 
 def test_a_worker_that_begins_a_chain_anew_leaves_its_first_attempt_charged(tmp_path):

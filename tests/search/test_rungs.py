@@ -13,10 +13,11 @@ from small_studies import chains_of, plan_of, reported, study_file, unmeasured, 
 
 from sweep.config.study import Scoring, Tuning
 from sweep.errors import StudyError
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.facts import Facts
 from sweep.plan.halving import Stage, planned_end, rung_step, stages
 from sweep.plan.order import summary
+from sweep.plan.speed import Speed
 from sweep.report.results import savings_frame, tuning_frame
 from sweep.run.chain import run
 from sweep.run.progress import device_seconds_left

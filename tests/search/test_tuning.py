@@ -12,10 +12,11 @@ from small_studies import plan_of, reported, study_file, with_data_of
 
 from sweep.config.axes import Cell
 from sweep.errors import StudyError
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.halving import stages
 from sweep.plan.order import coverage_order, summary, warm_starts
 from sweep.plan.plan import Plan
+from sweep.plan.speed import Speed
 from sweep.report.results import tuning_frame, write_scores
 from sweep.report.tables import tuning_table
 from sweep.run.cleanup import collect

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from small_studies import cut, plan_of, reported
 
-from sweep.plan.cost import Costs, Speed
+from sweep.plan.cost import Costs
 from sweep.plan.order import summary
+from sweep.plan.speed import Speed
 from sweep.report import page
 from sweep.report.figures import arm_styles, tradeoff
 
