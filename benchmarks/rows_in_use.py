@@ -1,6 +1,6 @@
 """Rows in use against the whole vocabulary: one chain in both ways, and what chains of larger encoders take.
 
-    python benchmarks/rows_in_use.py --encoder FOLDER --data FOLDER [--epochs 1] [--examples 100]
+    python benchmarks/rows_in_use.py --encoder FOLDER --data FOLDER [--steps 40] [--examples 50]
     python benchmarks/rows_in_use.py --shapes [--rows 20000]
 
 The chain: SIB-200's topics, 701 English sentences, from a multilingual encoder without an intermediate phase, scored in
@@ -64,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="rows in use against the whole vocabulary")
     parser.add_argument("--encoder", type=Path)
     parser.add_argument("--data", type=Path, help="a folder that has sib200/")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--examples", type=int, default=100, help="of each language's test set")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--examples", type=int, default=50, help="of each language's test set")
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--shapes", action="store_true")
     parser.add_argument("--rows", type=int, default=20_000)
@@ -82,14 +82,15 @@ def main() -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
+        _write(Path(name), arguments)
         folder, took, found = Path(name), dict[str, list[Measured]](), dict[str, Any]()
-        _run(folder, "full", arguments, Store(folder / "encoded"))  # encodes; what it takes is not counted
+        _run(folder, "in_use", 1, 1, Store(folder / "encoded"))  # one step and one text each: it encodes the data
         for turn in range(arguments.turns):
             for way in ("full", "in_use"):
                 store = Store(folder / f"{way}-{turn}")
                 store.root.mkdir()
                 (store.root / paths.DATA).symlink_to(folder / "encoded" / paths.DATA)
-                took.setdefault(way, []).append(_run(folder, way, arguments, store))
+                took.setdefault(way, []).append(_run(folder, way, arguments.steps, arguments.examples, store))
                 found[way] = _facts(store)
     full, used = found["full"], found["in_use"]
     print(f"equal curves, dev scores, scores and predictions: {full['equal'] == used['equal']}")
@@ -111,23 +112,27 @@ def _line(what: str, full: float, used: float) -> None:
     print(f"{what:34} {full:>16,.3f} {used:>16,.3f} {full / used:8.2f}")
 
 
-def _run(folder: Path, way: str, arguments: argparse.Namespace, store: Store) -> Measured:
-    path = folder / "study.yaml"
+def _write(folder: Path, arguments: argparse.Namespace) -> None:
     columns = {"text": "text", "label": "category"}
     sib200 = {
         "family": "sequence", "format": "tsv", "columns": columns, "labels": TOPICS, "languages": LANGUAGES,
         **{split: f"sib200/{{code}}/{split}.tsv" for split in ("train", "dev", "test")},
     }  # fmt: skip
-    path.write_text(
+    (folder / "study.json").write_text(
         json.dumps({
             "study": "rows", "data_root": str(arguments.data.resolve()),
             "axes": {"encoder": ["mine"], "intermediate": ["none"], "target": ["sib200"], "seed": [1]},
             "encoders": {"mine": {"path": str(arguments.encoder.resolve())}}, "tasks": {"sib200": sib200},
-            "target": {"learning_rate": 1e-4, "batch_tokens": 1024, "epochs": arguments.epochs, "evaluations": 1},
-            "scoring": {"examples": arguments.examples},
-            "runtime": {"vocabulary": way, "keep_target_weights": True, "checkpoint_seconds": 10},
+            "target": {"learning_rate": 1e-4, "batch_tokens": 1024, "evaluations": 1},
         })
     )  # fmt: skip
+
+
+def _run(folder: Path, way: str, steps: int, examples: int, store: Store) -> Measured:
+    path, content = folder / "study.yaml", json.loads((folder / "study.json").read_text())
+    content["target"]["steps"], content["scoring"] = steps, {"examples": examples}
+    content["runtime"] = {"vocabulary": way, "keep_target_weights": True, "checkpoint_seconds": 10}
+    path.write_text(json.dumps(content))
     plan = resolve(load(path), path)
     (chain,) = plan.planned_chains()
     took = Measured()

@@ -37,6 +37,7 @@ SLOW = (
     *("run/test_study.py", "run/test_study_ends.py", "evaluate/test_retention.py", "run/test_trial.py"),
     *("models/test_published.py", "run/test_from_python.py", "run/test_table_chains.py"),
     *("store/test_superseded.py", "plan/test_trunk.py", "run/test_export.py", "train/test_collapse.py"),
+    "train/test_rows_in_use.py",
     *("tasks/test_own_family.py", "search/test_tuning.py", "store/test_garbage.py", "plan/test_chain_budget.py"),
     *("data/test_real_data.py", "report/test_new_axis.py", "train/test_train.py", "run/test_new.py"),
     *("plan/test_shared_targets.py", "run/test_tracking.py", "train/test_memory.py", "data/test_real_rows.py"),

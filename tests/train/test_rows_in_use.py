@@ -8,15 +8,15 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
-from published_encoders import save_published
+from published_encoders import PUBLISHED, save_masked_model, save_published
 from safetensors.torch import load_file, save_file
 from small_studies import chains_of, finish, stopped_when, study_file, unmeasured, with_data_of
 from tiny_models import HEADS, PAD, SHAPES, toy
 from torch import nn
 
-from sweep.models.encoders import Weights, cpu_weights, load_encoder, random_encoder
+from sweep.models.encoders import Weights, cpu_weights, load_encoder, published_rows, random_encoder
 from sweep.models.model import MultiTaskModel
-from sweep.models.vocabulary import Rows, tokens_in
+from sweep.models.vocabulary import Rows, embedding_name, tokens_in
 from sweep.store.artifacts import Store
 from sweep.store.paths import ENCODER_WEIGHTS, HEAD_WEIGHTS
 from sweep.tasks.synthetic import TASKS as EMBEDDED
@@ -121,6 +121,7 @@ def plain_loop(encoder_folder):
     return model
 
 
+@pytest.mark.parametrize("published", ["xlm-roberta", "electra"], indirect=True)
 def test_a_plain_loop_over_the_whole_model_ends_with_the_same_weights(published, tmp_path):
     some, last = model_of(published, READ), replace(SETTINGS, select="last")
     trained(some, last)
@@ -272,6 +273,33 @@ def test_phases_that_guess_words_hold_all_and_so_do_those_after_them(encoders, t
 def test_embeddings_that_are_no_whole_vectors_of_a_processor_are_held_whole(tmp_path):
     random_encoder({**SHAPES["bert"], "hidden_size": 24}, VOCABULARY, PAD, 0).save_pretrained(tmp_path)
     assert load_encoder(str(tmp_path), rows=READ).get_input_embeddings().weight.shape == (VOCABULARY, 24)
+
+
+def half_precision(folder):
+    save_masked_model(PUBLISHED["xlm-r"], folder, VOCABULARY).half().save_pretrained(folder)
+
+
+def pickled(folder):
+    model = save_masked_model(PUBLISHED["xlm-r"], folder, VOCABULARY)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+def in_shards(folder):
+    model = save_masked_model(PUBLISHED["xlm-r"], folder, VOCABULARY)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+
+
+@pytest.mark.parametrize("publish", [half_precision, pickled, in_shards])
+def test_new_words_are_read_from_published_files_of_every_kind(publish, tmp_path):
+    publish(tmp_path)
+    whole = load_encoder(str(tmp_path))
+    name = embedding_name(whole)
+    rows = published_rows(str(tmp_path), None, name, READ)
+    assert rows.dtype == torch.float32
+    assert torch.equal(rows, whole.get_parameter(name)[torch.from_numpy(READ)])
 
 
 def test_a_word_that_is_not_held_is_refused(tmp_path):
