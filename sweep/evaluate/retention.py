@@ -19,6 +19,7 @@ from sweep.data import Size
 from sweep.data.encoded import Encoded
 from sweep.data.units import Ids
 from sweep.evaluate.linear_probe import fit_head
+from sweep.heartbeat import JUDGE, SCORE
 from sweep.models.model import MultiTaskModel
 from sweep.plan.cost import probe_examples
 from sweep.plan.recipe import INTERMEDIATE, Chain, Phase
@@ -91,9 +92,10 @@ def _score(
         tokens, precision = context.runtime.score_batch_tokens, context.precision
         scoring = score(model, {"": held_out.encoded}, name, batch_tokens=tokens, precision=precision)
         outputs = context.meter.scored(flops, scoring, lambda _: context.meter.report(0, 0))
-        statistics = held_out.statistics(held_out.predictions(outputs[0][""]))
-        retention.statistics[statistics_name(name, head)] = statistics
-        retention.tasks.setdefault(name, _facts(held_out))[head] = held_out.value(statistics)
+        with context.meter.during(JUDGE):
+            statistics = held_out.statistics(held_out.predictions(outputs[0][""]))
+            retention.statistics[statistics_name(name, head)] = statistics
+            retention.tasks.setdefault(name, _facts(held_out))[head] = held_out.value(statistics)
         retention.flops += flops
 
 
@@ -126,7 +128,9 @@ def _probe_data(context: ChainContext, task: Task, phase: Phase) -> Encoded:
 def _fit(context: ChainContext, retention: Retention, model: MultiTaskModel, task: Task, train: Encoded) -> None:
     """Fits a fresh head, and adds the FLOPs of it."""
     context.meter.beat(f"fitting a head for {task.name}")
-    fit_head(model, task.name, train, batch_tokens=context.runtime.score_batch_tokens, precision=context.precision)
+    tokens, precision = context.runtime.score_batch_tokens, context.precision
+    with context.meter.during(SCORE):
+        fit_head(model, task.name, train, batch_tokens=tokens, precision=precision)
     context.meter.flops += _flops(context, train)
     retention.flops += _flops(context, train)
 

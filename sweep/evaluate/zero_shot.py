@@ -21,7 +21,7 @@ from sweep.data import Row
 from sweep.data.encoded import Encoded, concatenate
 from sweep.data.units import Ids
 from sweep.evaluate.retention import measure_retention
-from sweep.heartbeat import Heartbeat
+from sweep.heartbeat import JUDGE, SCORE, STORE, Heartbeat
 from sweep.keys import fingerprint
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.plan import SCORE_VERSION, Rows
@@ -93,14 +93,16 @@ class ScoringSets:
 
     def judgements(self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat) -> Judgements:
         """Predictions and statistics of the outputs for `encoded`; beats for every language: a search takes long."""
-        predictions, thresholds = self._predictions(outputs, heartbeat)
-        statistics = {}
-        for language in self.task.languages:
-            heartbeat.beat(f"judging {language}")
-            statistics[language] = self._statistics(language, predictions[language])
-        heartbeat.beat()
-        shown = {language: predictions[language] for language in self.task.languages}
-        return Judgements(shown, statistics, thresholds, dict(self._probabilities(outputs)))
+        with heartbeat.during(SCORE if self.task.family.vectors else JUDGE):  # the device searches among vectors
+            predictions, thresholds = self._predictions(outputs, heartbeat)
+        with heartbeat.during(JUDGE):
+            statistics = {}
+            for language in self.task.languages:
+                heartbeat.beat(f"judging {language}")
+                statistics[language] = self._statistics(language, predictions[language])
+            heartbeat.beat()
+            shown = {language: predictions[language] for language in self.task.languages}
+            return Judgements(shown, statistics, thresholds, dict(self._probabilities(outputs)))
 
     def places(self) -> dict[str, list[str]]:
         """Places of `rows`, by which a person finds them; reads the data once more. Raises DataError."""
@@ -160,7 +162,7 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
     The weights of the target phase are such, unless `keep` or the study's runtime keeps them. Raises SweepError where
     data, encoder or store are at fault.
     """
-    started, spent, meter = time.time(), context.meter.device_seconds, context.meter
+    started, meter = time.time(), context.meter
     task = context.plan.tasks[chain.cell.target]
     last = chain.phases[-1] if chain.phases else None
     meter.enter("score", chain.score)
@@ -182,18 +184,21 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
     scored = by_layer[0]
     del model
     retention = measure_retention(context, chain)
+    with meter.during(JUDGE):
+        languages, layers = _entries(sets, scored), _by_layer(sets, settings, by_layer)
+        units = {**sets.units(), **retention.units}
     record = ScoreRecord(
         key=chain.score, phase=last.key if last is not None else None, task=task.name, family=task.family.name,
         metric=task.metric_name, train_language=task.train_language, settings=settings,
-        languages=_entries(sets, scored), layers=_by_layer(sets, settings, by_layer),
-        flops=float(flops + retention.flops), device_seconds=context.meter.device_seconds - spent, started=started,
+        languages=languages, layers=layers,
+        flops=float(flops + retention.flops), device_seconds=0.0, started=started,
         ended=time.time(), files={}, retention=retention.tasks, **context.provenance,
         labels=_labels(context, sets, settings["examples"]),
     )  # fmt: skip
     statistics = {**scored.statistics, **retention.statistics}
-    units = {**sets.units(), **retention.units}
-    predictions = packed(task, sets.rows, scored.predictions)
-    context.store.commit_score(record, statistics, predictions, units, scored.probabilities)
+    with meter.during(STORE):
+        predictions = packed(task, sets.rows, scored.predictions)
+        context.store.commit_score(record, statistics, predictions, units, scored.probabilities, meter.recorded)
     # Before the last report: a stop may come with it, and a scored chain is never run again.
     keep = keep or context.runtime.keep_target_weights
     if last is not None and last.recipe.kind == TARGET and not keep:
@@ -214,7 +219,8 @@ def _labels(context: ChainContext, sets: ScoringSets, examples: int | None) -> s
     key = fingerprint([SCORE_VERSION, description(task), context.plan.tests[task.name], examples, EXAMPLES])
     with context.store.made_once(paths.LABELS, key, context.meter) as folder:
         if not folder.exists():
-            write_labels(folder, task, sets.rows, sets.places())
+            with context.meter.during(STORE):
+                write_labels(folder, task, sets.rows, sets.places())
     return key
 
 

@@ -15,7 +15,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -231,10 +231,12 @@ class Store:
         predictions: bytes | None = None,
         units: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
         probabilities: Mapping[str, NDArray[np.float16]] = MappingProxyType({}),
+        last: Callable[[], Mapping[str, Any]] = dict,
     ) -> ScoreRecord:
         """Writes per-example statistics and units, by language and what else was scored, predictions, probabilities of
         labels by language, and the record.
 
+        `last` gives fields of the record that are known when all else is written, such as the time that it took.
         Raises ValueError where a language has units of other examples than its statistics.
         """
         if any(name in statistics and len(statistics[name]) != len(values) for name, values in units.items()):
@@ -251,6 +253,7 @@ class Store:
             for path in written:
                 _sync(path)
             complete = replace(record, files={path.name: file_digest(path) for path in written})
+            complete = replace(complete, **last())
             _write_record(folder, complete)
         return complete
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+# Activity (sweep/heartbeat.py) -> "device_seconds", which add up to those of the record, and "seconds" by the clock; {}
+# in records of earlier versions. What a chain does between two of its records stands in the second one: also that it
+# hashed and committed the first.
+Activities: TypeAlias = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class PhaseRecord:
     tokens: int  # real tokens, padding excluded
     examples: int
     flops: float  # computed from the encoder's shape and what was really fed, padding included; all attempts
-    device_seconds: float  # of all attempts
+    device_seconds: float  # of all attempts; of records of earlier versions, those of steps and evaluations alone
     started: float
     ended: float
     versions: dict[str, str]  # of this program and of the libraries that compute
@@ -38,6 +43,7 @@ class PhaseRecord:
     kernels: str = ""  # of a CPU: whose linear layers and dropout (sweep/models/cpu_kernels.py)
     rows: int | None = None  # of the embeddings that its weights hold; None: all
     decay: float = 1.0  # factor by which the others have become smaller since the encoder was published
+    activities: Activities = field(default_factory=dict)
 
     @property
     def dead_end(self) -> bool:
@@ -67,6 +73,7 @@ class ScoreRecord:
     retention: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: str = ""  # key of the folder that says what is right; empty: no predictions were kept
     layers: dict[str, dict[str, float]] = field(default_factory=dict)  # layer -> language -> value; vectors only
+    activities: Activities = field(default_factory=dict)
     precision: str = ""
     device: str = ""
     kernels: str = ""

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sweep.errors import StoreError
+from sweep.heartbeat import NO_LISTENER, STORE, Heartbeat
 from sweep.plan.recipe import Phase
 from sweep.store import paths
 from sweep.store.artifacts import put
@@ -56,9 +57,11 @@ def read_checkpoint(folder: Path) -> tuple[State | None, dict[str, Any]]:
     return state, header["log"]
 
 
-def write_checkpoint(folder: Path, state: State | None, log: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    folder: Path, state: State | None, log: Mapping[str, Any], heartbeat: Heartbeat = NO_LISTENER
+) -> None:
     """Replaces a folder's checkpoint in one move: a kill leaves the previous one or this one."""
-    with CheckpointWriter(folder) as writer:
+    with CheckpointWriter(folder, heartbeat) as writer:
         writer.write(state, log)
 
 
@@ -69,8 +72,8 @@ class CheckpointWriter:
     or there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._thread = folder, ThreadPoolExecutor(max_workers=1)
+    def __init__(self, folder: Path, heartbeat: Heartbeat = NO_LISTENER) -> None:
+        self._folder, self._heartbeat, self._thread = folder, heartbeat, ThreadPoolExecutor(max_workers=1)
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -87,18 +90,19 @@ class CheckpointWriter:
         self._wait()
         tensors, values = (state["tensors"], state["values"]) if state is not None else ({}, None)
         header = json.dumps({"state": values, "log": log})  # not in the thread: the log changes with the next step
-        self._writing = self._thread.submit(_replace, self._folder, tensors, header)
+        self._writing = self._thread.submit(self._replace, tensors, header)
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            with self._heartbeat.during(STORE):
+                writing.result()
 
-
-def _replace(folder: Path, tensors: dict[str, Tensor], header: str) -> None:
-    unfinished = folder / f".{paths.CHECKPOINT}"
-    save_file(tensors, unfinished, metadata={"values": header, "checksum": _checksum(tensors, header)})
-    put(unfinished, folder / paths.CHECKPOINT)
+    def _replace(self, tensors: dict[str, Tensor], header: str) -> None:
+        with self._heartbeat.beside(STORE):
+            unfinished = self._folder / f".{paths.CHECKPOINT}"
+            save_file(tensors, unfinished, metadata={"values": header, "checksum": _checksum(tensors, header)})
+            put(unfinished, self._folder / paths.CHECKPOINT)
 
 
 def _checksum(tensors: Mapping[str, Tensor], header: str) -> str:
@@ -117,7 +121,8 @@ def new_log(state: State | None = None, resumes: str | None = None) -> dict[str,
 
 def next_log(collapsed: Mapping[str, Any]) -> dict[str, Any]:
     """Log of the attempt after one that has collapsed."""
-    return {name: collapsed[name] for name in ("began", "attempts", "resumes", "made")} | _first_counters({})
+    kept = ("began", "attempts", "resumes", "made", "activities")
+    return {name: collapsed[name] for name in kept} | _first_counters({})
 
 
 def _first_counters(trunk: Mapping[str, int]) -> dict[str, Any]:
@@ -145,6 +150,7 @@ class AttemptLog:
         log.update(
             {name: getattr(progress, counter) for name, counter in COUNTERS.items()},
             flops=self._flops_before + meter.flops, seconds=self._seconds_before + meter.device_seconds,
+            activities=meter.activities,
         )  # fmt: skip
         now = time.time()
         if progress.step % max(1, progress.steps // CURVE_POINTS) == 0 or progress.step == progress.steps:

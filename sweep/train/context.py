@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 
 from sweep.config.study import Runtime
 from sweep.data.encoded import Encoded
-from sweep.heartbeat import Heartbeat
+from sweep.heartbeat import ACTIVITIES, ENCODE, LOAD, SCORE, WAIT, Heartbeat
 from sweep.models.batches import limit_gpu_memory
 from sweep.models.cpu_kernels import kernels_in_use
 from sweep.models.encoders import (
@@ -90,6 +90,9 @@ class Meter(Heartbeat):
     A GPU is charged by the clock, because nobody else can have it meanwhile. Cores are charged by processor time: a
     core that other programs keep busy would make the same work cost several times as much. Waiting for another
     worker's lock costs nothing.
+
+    All of an attempt's time is of one activity: that of the innermost `during` block, LOAD outside of any. A GPU is not
+    waited for to tell its work apart: what is queued when an activity ends, a step at most, is the next one's.
     """
 
     devices: float  # that the chain occupies: GPUs, or cores where it uses no GPU
@@ -101,6 +104,10 @@ class Meter(Heartbeat):
     phase: str = ""  # kind of the phase that is trained now, or "score"
     key: str = ""  # of that phase, or of the scores
     waiting_for: str = ""  # a lock, where it waits for one
+    _activity: str = field(default=LOAD, init=False)
+    _noted: tuple[float, float] = field(default=(0.0, 0.0), init=False)  # device-seconds and seconds that have a part
+    _parts: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)  # activity -> the same, unrecorded
+    _moved: list[tuple[str, str, float]] = field(default_factory=list, init=False)  # activity to activity, by threads
 
     @property
     def seconds(self) -> float:
@@ -126,22 +133,80 @@ class Meter(Heartbeat):
         """Reports the lock that the attempt waits for, the first time also as a line for the user."""
         message, self.waiting_for = "" if self.waiting_for else reason, reason
         self.waited += seconds
+        self._add(WAIT, 0.0, seconds)
+        self._noted = self._noted[0], self._noted[1] + seconds
         self.report(0, 0, preparing=True, message=message, waiting_for=reason)
 
     def report(self, step: int, steps: int, **rest: Any) -> None:
         """Reports a step, with the costs so far; `rest` are further fields of the event."""
         costs = float(self.flops), self.device_seconds, self.seconds
-        self.listener(Event(self.phase, self.key, step, steps, *costs, waited=self.waited, **rest))
+        with self.during(WAIT):
+            self.listener(Event(self.phase, self.key, step, steps, *costs, waited=self.waited, **rest))
+
+    @contextmanager
+    def during(self, activity: str) -> Iterator[None]:
+        before = self._activity
+        self._turn_to(activity)
+        try:
+            yield
+        finally:
+            self._turn_to(before)
+
+    @contextmanager
+    def beside(self, activity: str) -> Iterator[None]:
+        """Processor time of the thread, where that is charged, is this activity's and not that of the work beside."""
+        beside, began = self._activity, time.thread_time()
+        try:
+            yield
+        finally:
+            if not self.clocked:
+                self._moved.append((beside, activity, time.thread_time() - began))
+
+    @property
+    def activities(self) -> dict[str, dict[str, float]]:
+        """Activity -> device_seconds and seconds by the clock, of all that is in no record yet."""
+        self._turn_to(self._activity)
+        while self._moved:
+            giver, taker, seconds = self._moved.pop()
+            self._add(giver, -seconds, 0.0)
+            self._add(taker, seconds, 0.0)
+        parts = ((name, self._parts[name]) for name in ACTIVITIES if name in self._parts)
+        return {name: {"device_seconds": device, "seconds": clock} for name, (device, clock) in parts}
+
+    def resume(self, activities: Mapping[str, Mapping[str, float]]) -> None:
+        """Adds what earlier attempts at a phase have taken until its checkpoint."""
+        for name, part in activities.items():
+            self._add(name, part["device_seconds"], part["seconds"])
+
+    def recorded(self) -> dict[str, Any]:
+        """Fields of a record on its time: all since the last record, so that an attempt's records share its time."""
+        activities = self.activities
+        self._parts.clear()
+        return {"activities": activities, "device_seconds": sum(part["device_seconds"] for part in activities.values())}
+
+    def _turn_to(self, activity: str) -> None:
+        now = self.device_seconds, self.seconds
+        self._add(self._activity, now[0] - self._noted[0], now[1] - self._noted[1])
+        self._noted, self._activity = now, activity
+
+    def _add(self, activity: str, device_seconds: float, seconds: float) -> None:
+        device, clock = self._parts.get(activity, (0.0, 0.0))
+        self._parts[activity] = device + device_seconds, clock + seconds
 
     def scored(
-        self, flops: float, scoring: Iterable[ScoreProgress], on_batch: Callable[[ScoreProgress], None]
+        self,
+        flops: float,
+        scoring: Iterable[ScoreProgress],
+        on_batch: Callable[[ScoreProgress], None],
+        activity: str = SCORE,
     ) -> list[dict[str, Outputs]]:
         """Outputs of scoring by layer and language; its `flops` are charged batch by batch, before `on_batch`."""
         before, outputs = self.flops, list[dict[str, Outputs]]()
-        for progress in scoring:
-            self.flops = before + flops * progress.tokens / max(progress.total_tokens, 1)
-            on_batch(progress)
-            outputs = progress.outputs or outputs
+        with self.during(activity):
+            for progress in scoring:
+                self.flops = before + flops * progress.tokens / max(progress.total_tokens, 1)
+                on_batch(progress)
+                outputs = progress.outputs or outputs
         self.flops = before + flops  # to the last digit, however many batches there were
         return outputs
 
@@ -338,7 +403,8 @@ def _tokenizer(plan: Plan, store: Store, encoder: EncoderSource, meter: Meter) -
             task = plan.tasks[encoder.text or ""]
             texts = (row["text"] for language in task.trained_in for row in task.source.rows("train", language))
             meter.beat("training a tokenizer")
-            tokenizer = train_tokenizer(texts, encoder.vocab_size, cast(Algorithm, encoder.algorithm))
+            with meter.during(ENCODE):
+                tokenizer = train_tokenizer(texts, encoder.vocab_size, cast(Algorithm, encoder.algorithm))
             unfinished = folder.with_name(f".{folder.name}.new")
             tokenizer.save_pretrained(unfinished)
             unfinished.replace(folder)

@@ -19,7 +19,7 @@ from sweep.config.phases import Sampling
 from sweep.data import Row, Size
 from sweep.data.encoded import ENCODING_VERSION, Encoded, concatenate, encode, open_encoded
 from sweep.data.units import Ids, Marks, marks_of, units
-from sweep.heartbeat import NO_LISTENER, Heartbeat
+from sweep.heartbeat import ENCODE, NO_LISTENER, Heartbeat
 from sweep.keys import fingerprint
 from sweep.models.batches import epoch_batches, nested_pools, shapes
 from sweep.plan.facts import NO_FACTS, Facts
@@ -50,7 +50,9 @@ class Reader:
         with self.store.made_once(paths.DATA, f"{key}.arrow", self.heartbeat) as path:
             if not path.exists():
                 self.heartbeat.beat(f"encoding {task.name} ({split}, {language})")
-                encode(family, task.source.rows(split, language), self.tokenizer, length, path, self.heartbeat)
+                rows = task.source.rows(split, language)
+                with self.heartbeat.during(ENCODE):
+                    encode(family, rows, self.tokenizer, length, path, self.heartbeat)
         self.heartbeat.beat(f"reading {task.name} ({split}, {language})")
         return open_encoded(path)
 

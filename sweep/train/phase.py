@@ -31,6 +31,7 @@ from safetensors.torch import save_file
 
 from sweep.data.encoded import Encoded
 from sweep.errors import StoreError, StudyError
+from sweep.heartbeat import DEV, JUDGE, STORE, TRAIN
 from sweep.models.encoders import cpu_weights
 from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import NO_FACTS, Reached
@@ -107,8 +108,9 @@ class DevSets:
         for dev, flops in zip(self._samples, self._flops, strict=True):
             name = dev.task.name
             scoring = score(model, {"dev": dev.encoded}, name, batch_tokens=tokens, precision=precision)
-            outputs = self._context.meter.scored(flops, scoring, lambda _: on_batch())
-            self.latest[name] = dev.value(dev.statistics(dev.predictions(outputs[0]["dev"])))
+            outputs = self._context.meter.scored(flops, scoring, lambda _: on_batch(), DEV)
+            with self._context.meter.during(JUDGE):
+                self.latest[name] = dev.value(dev.statistics(dev.predictions(outputs[0]["dev"])))
         return sum(self.latest.values()) / len(self.latest)
 
     def selected(self, points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -184,10 +186,12 @@ def _train_trunk(context: ChainContext, phase: Phase, scratch: Path) -> None:
     context.meter.beat()
     state = state or start(model, mixture, settings)
     if state["values"]["step"] == end:
-        write_checkpoint(scratch, state, log)
+        write_checkpoint(scratch, state, log, context.meter)
     attempt_log = AttemptLog(context, phase, log)
     _run_steps(attempt_log, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
-    context.store.commit_phase(_record(attempt_log, model), {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
+    with context.meter.during(STORE):
+        record = replace(_record(attempt_log, model), **context.meter.recorded())
+        context.store.commit_phase(record, {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
     context.meter.report(end, end, committed=True)
 
 
@@ -222,8 +226,9 @@ def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | Non
         if not collapsed or len(log["attempts"]) > phase.recipe.settings.retries:
             break
         state, log = None, next_log(log)
-        write_checkpoint(scratch, state, log)
-    _commit(attempt_log, model, dev, scratch)
+        write_checkpoint(scratch, state, log, context.meter)
+    with context.meter.during(STORE):
+        _commit(attempt_log, model, dev, scratch)
     steps, attempt = log["steps"], len(log["attempts"]) - 1
     context.meter.report(steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
 
@@ -248,6 +253,7 @@ def _starting_point(
         message = f"begins its {phase.kind} phase anew: {damage.where}, {damage.found}"
         context.meter.report(0, 0, preparing=True, message=message)
     else:
+        context.meter.resume(log.get("activities", {}))  # checkpoints of earlier versions have none
         context.meter.beat()
     if not log and phase.resumes is not None and context.store.has_weights(phase.resumes):
         trunk, _ = read_checkpoint(context.store.weights(phase.resumes))
@@ -265,12 +271,13 @@ def _run_steps(
     end: int | None = None,
 ) -> None:
     """Runs the steps of a fit, with a checkpoint now and then and one of the step `end`."""
-    saved = time.time()
-    with CheckpointWriter(scratch) as writer:
+    saved, meter = time.time(), attempt_log.context.meter
+    with meter.during(TRAIN), CheckpointWriter(scratch, meter) as writer:
         for progress in run:
             attempt_log.add_step(progress, by_task)
             if progress.step == end or time.time() - saved > attempt_log.context.runtime.checkpoint_seconds:
-                writer.write(progress.snapshot(), attempt_log.log)
+                with meter.during(STORE):
+                    writer.write(progress.snapshot(), attempt_log.log)
                 saved = time.time()
             attempt_log.report(progress)
 
@@ -315,8 +322,7 @@ def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratc
     record = replace(
         _record(attempt_log, model), dev_score=chosen["value"], majority=dev.chance_level(),
         collapsed=attempts[-1]["collapsed"], selected_step=chosen["step"],
-        flops=sum(attempt["flops"] for attempt in attempts),
-        device_seconds=sum(attempt["device_seconds"] for attempt in attempts), tasks=dev.by_task(chosen["tasks"]),
+        flops=sum(attempt["flops"] for attempt in attempts), tasks=dev.by_task(chosen["tasks"]),
     )  # fmt: skip
     files = {}
     if not record.dead_end:
@@ -324,16 +330,17 @@ def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratc
         rows = model.rows.tensors if model.rows is not None else {}
         save_file(cpu_weights(model.encoder) | rows, files[paths.ENCODER_WEIGHTS])
         save_file(cpu_weights(model.heads), files[paths.HEAD_WEIGHTS])
-    attempt_log.context.store.commit_phase(record, files)
+    context = attempt_log.context
+    context.store.commit_phase(replace(record, **context.meter.recorded()), files)
 
 
 def _record(attempt_log: AttemptLog, model: MultiTaskModel) -> PhaseRecord:
-    """Record of a phase without dev scores."""
+    """Record of a phase without dev scores, and without the time that it took."""
     phase, log, rows = attempt_log.phase, attempt_log.log, model.rows
     return PhaseRecord(
         key=phase.key, kind=phase.kind, parent=phase.parent, recipe=phase.record(), curve=log["curve"], dev=log["dev"],
         dev_score=None, majority=None, collapsed=False, selected_step=log["steps"], steps=log["steps"],
-        tokens=log["tokens"], examples=log["examples"], flops=float(log["flops"]), device_seconds=log["seconds"],
+        tokens=log["tokens"], examples=log["examples"], flops=float(log["flops"]), device_seconds=0.0,
         started=log["began"], ended=time.time(), files={}, attempts=log["attempts"], resumes=log["resumes"],
         rows=None if rows is None else len(rows.ids), decay=1.0 if rows is None else rows.factor,
         **attempt_log.provenance(),

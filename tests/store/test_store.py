@@ -157,6 +157,8 @@ def test_a_chain_that_waits_for_the_lock_of_another_says_so_once_and_is_not_char
     assert [event.waiting_for for event in events] == [events[0].message] * 4 + [""] * 2
     assert events[-1].waited > 4 * TURN_SECONDS
     assert events[-1].device_seconds < TURN_SECONDS
+    assert meter.activities["wait"]["seconds"] >= events[-1].waited
+    assert sum(part["device_seconds"] for part in meter.activities.values()) < 2 * TURN_SECONDS
 
 
 def test_what_is_made_leaves_no_lock_behind(tmp_path):

@@ -89,7 +89,7 @@ def test_all_attempts_are_charged(store, tmp_path):
     record = intermediate(chain, store)
     assert record.flops == sum(attempt["flops"] for attempt in record.attempts)
     assert record.flops > 2.5 * record.attempts[0]["flops"] > 0
-    assert record.device_seconds == sum(attempt["device_seconds"] for attempt in record.attempts)
+    assert record.device_seconds > sum(attempt["device_seconds"] for attempt in record.attempts)  # and loading
     assert last.flops == store.phase(chain.phases[0].key).flops + record.flops
 
 
