@@ -4,15 +4,17 @@
     python benchmarks/fit.py --pad-to 128                    (Trainer pads as XTREME's scripts do; else dynamically)
     python benchmarks/fit.py --shape base --examples 20000   (XLM-R's shape; on a GPU in bf16, both sides)
     python benchmarks/fit.py --data train.tsv dev.tsv        (real text: columns sentence1, sentence2, gold_label)
+    python benchmarks/fit.py --encoder FOLDER --data train.tsv dev.tsv   (a pretrained encoder, with its own words)
 
 Both train the same model class from the same weights on the same examples, with as many examples per step on average,
 the same optimizer, rate, schedule and clipping; they run in turns (ours, theirs, ours, ...) in one process, so that a
 busy machine disturbs both, and processor seconds are printed beside the clock's (with --threads 1 they hardly depend on
 what else runs). Trainer gets torch's own linear layers and dropout, as its users have them; with --same-kernels it
-gets ours, which shows what batching and the loop alone do. Without --data text is synthetic, lengths
-as in sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word frequencies.
-At the end stands the share of the device's rate at multiplying large matrices, measured here, that fit() reaches, by
-the FLOPs that plans count. Needs accelerate, as Trainer does.
+gets ours, which shows what batching and the loop alone do. A pretrained encoder is trained by fit() twice, with the
+embeddings that the text reads, as chains do it, and with its whole vocabulary. Without --data text is synthetic,
+lengths as in sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word
+frequencies. At the end stands the share of the device's rate at multiplying large matrices, measured here, that fit()
+reaches, by the FLOPs that plans count. Needs accelerate, as Trainer does.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import itertools
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,14 +44,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import Batch
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
-from sweep.models.encoders import random_encoder
+from sweep.models.encoders import load_configuration, load_encoder, random_encoder
 from sweep.models.model import MultiTaskModel
 from sweep.models.registry import shape_of
-from sweep.models.tokenizers import train_tokenizer
+from sweep.models.tokenizers import load_tokenizer, train_tokenizer
+from sweep.models.vocabulary import Rows, hold, tokens_in, union
 from sweep.plan.cost import TRAINING, forward_flops
 from sweep.tasks import FAMILIES
 from sweep.tasks.task import HeadSpec
-from sweep.train.data import Mixture, Stream
+from sweep.train.data import Mixture, Stream, subset
 from sweep.train.loop import FitSettings, fit
 from sweep.train.score import score_all
 
@@ -68,14 +72,20 @@ class Run:
     flops: float = 0.0  # padding included; ours alone
 
 
+Side = Callable[[MultiTaskModel, Encoded, Encoded, argparse.Namespace], Run]
+
+
 def main() -> None:
-    """Run both sides in turns and print the ratio."""
+    """Run the sides in turns and print the ratios."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     quiet: Any = transformers.utils.logging
     quiet.set_verbosity_error()
     train, dev = _read(arguments) if arguments.data else (_draw(n, arguments) for n in (arguments.examples, 1000))
     model = _model(arguments)
+    sides: dict[str, Side] = {"fit()": _ours, "Trainer": _theirs}
+    if arguments.encoder:
+        sides = {"fit()": _in_use, "fit(), whole vocabulary": _ours, "Trainer": _theirs}
     tokens = len(train.tokens) * arguments.epochs
     where = torch.cuda.get_device_name() if GPU else platform.processor() or platform.machine()
     print(
@@ -85,21 +95,24 @@ def main() -> None:
     print(f"Trainer pads to {arguments.pad_to or 'the longest of a batch'}")
     print(f"{arguments.layers} layers x {arguments.hidden}, {train.examples} examples x {arguments.epochs}, "
           f"{len(train.tokens) / train.examples:.1f} tokens each, {arguments.batch} examples per step")  # fmt: skip
-    for short in (_ours, _theirs):
-        short(copy.deepcopy(model), _draw(8 * arguments.batch, arguments), dev, arguments)  # the first steps allocate
+    for side in sides.values():
+        side(
+            copy.deepcopy(model), subset(train, np.arange(8 * arguments.batch)), dev, arguments
+        )  # first steps allocate
     turns = []
     for turn in range(arguments.pairs):
-        pair = [side(copy.deepcopy(model), train, dev, arguments) for side in (_ours, _theirs)]
-        turns.append(pair)
-        for name, run in zip(("fit()", "Trainer"), pair, strict=True):
-            print(f"  {turn + 1} {name:8} {tokens / run.seconds:7.0f} real tokens/s, "
+        runs = {name: side(copy.deepcopy(model), train, dev, arguments) for name, side in sides.items()}
+        turns.append(runs)
+        for name, run in runs.items():
+            print(f"  {turn + 1} {name:24} {tokens / run.seconds:7.0f} real tokens/s, "
                   f"{tokens / run.processor_seconds:7.0f} per processor second, "
                   f"dev loss {run.loss:.3f}, accuracy {run.accuracy:.3f}", flush=True)  # fmt: skip
-    for clock in ("seconds", "processor_seconds"):
-        ratios = sorted(getattr(theirs, clock) / getattr(ours, clock) for ours, theirs in turns)
-        span = f"median of {len(ratios)} pairs, {ratios[0]:.2f} to {ratios[-1]:.2f}"
-        print(f"Trainer takes {np.median(ratios):.2f} times the {clock.replace('_', ' ')} of fit() ({span})")
-    reached, possible = max(ours.flops / ours.seconds for ours, _ in turns), _matrix_rate(arguments.precision)
+    for name, clock in itertools.product([*sides][1:], ("seconds", "processor_seconds")):
+        ratios = sorted(getattr(runs[name], clock) / getattr(runs["fit()"], clock) for runs in turns)
+        span = f"median of {len(ratios)} turns, {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        print(f"{name} takes {np.median(ratios):.2f} times the {clock.replace('_', ' ')} of fit() ({span})")
+    rates = [runs["fit()"].flops / runs["fit()"].seconds for runs in turns]
+    reached, possible = max(rates), _matrix_rate(arguments.precision)
     print(f"fit() reaches {reached / 1e9:,.0f} GFLOP/s, {100 * reached / possible:.0f}% of {possible / 1e9:,.0f} that"
           f" large matrices are multiplied at")  # fmt: skip
 
@@ -111,6 +124,7 @@ def _arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--same-kernels", action="store_true", help="give Trainer our linear layers too")
     parser.add_argument("--data", nargs=2, type=Path, metavar=("TRAIN", "DEV"), help="TSV files with a header")
+    parser.add_argument("--encoder", type=Path, help="folder of a pretrained encoder, in place of a random one")
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--pad-to", type=int, help="tokens of Trainer's sequences; the longest of a batch where absent")
     parser.add_argument("--shape", choices=SIZES, help="XLM-R's kind, instead of --layers, --hidden and --vocabulary")
@@ -119,16 +133,24 @@ def _arguments() -> argparse.Namespace:
     if arguments.shape:
         arguments.layers, arguments.hidden, _ = SIZES[arguments.shape]
         arguments.vocabulary = VOCABULARY
+    if arguments.encoder:
+        if not arguments.data:
+            parser.error("--encoder needs --data: it is pretrained on text")
+        shape = shape_of(load_configuration(str(arguments.encoder)).to_dict(), "the encoder")
+        arguments.layers, arguments.hidden, arguments.vocabulary = shape.layers, shape.hidden, shape.vocabulary
     return arguments
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Encoded, Encoded]:
-    """Sentence pairs of two files, with a tokenizer of their own."""
+    """Sentence pairs of two files, with the encoder's tokenizer or one of their own."""
     files = []
     for path in arguments.data:
         with path.open(encoding="utf-8") as lines:
             files.append(list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))[: arguments.examples])
-    tokenizer = train_tokenizer((row["sentence1"] for row in files[0]), arguments.vocabulary, "wordpiece")
+    if arguments.encoder:
+        tokenizer = load_tokenizer(str(arguments.encoder))
+    else:
+        tokenizer = train_tokenizer((row["sentence1"] for row in files[0]), arguments.vocabulary, "wordpiece")
     names = sorted({row["gold_label"] for row in files[0]})
     assert len(names) <= CLASSES, f"at most {CLASSES} labels"
     rows = [
@@ -156,6 +178,12 @@ def _draw(count: int, arguments: argparse.Namespace) -> Encoded:
 
 
 def _model(arguments: argparse.Namespace) -> MultiTaskModel:
+    if arguments.encoder:
+        pad = load_tokenizer(str(arguments.encoder)).pad_token_id
+        model = MultiTaskModel(
+            load_encoder(str(arguments.encoder)), {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=pad
+        )
+        return model.to("cuda" if GPU else "cpu")
     bert = {
         "model_type": "bert", "hidden_size": arguments.hidden, "num_hidden_layers": arguments.layers,
         "num_attention_heads": max(arguments.hidden // 32, 1), "intermediate_size": 4 * arguments.hidden,
@@ -183,6 +211,12 @@ def _matrix_rate(precision: str) -> float:
 def _wait() -> None:
     if GPU:
         torch.cuda.synchronize()
+
+
+def _in_use(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
+    """fit() of a model that holds the embeddings of its texts alone, as chains do it."""
+    hold(model.encoder, Rows(union(tokens_in([train, dev]), np.array([model.pad_id]))))
+    return _ours(model, train, dev, arguments)
 
 
 def _ours(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
@@ -215,8 +249,11 @@ class _Trainable(nn.Module):
 
 
 def _theirs(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
-    words = [f"w{number}" for number in range(arguments.vocabulary)]
-    tokenizer = train_tokenizer([" ".join(words)], arguments.vocabulary, "wordlevel")  # for its padding
+    if arguments.encoder:
+        tokenizer: Any = load_tokenizer(str(arguments.encoder))
+    else:
+        words = [f"w{number}" for number in range(arguments.vocabulary)]
+        tokenizer = train_tokenizer([" ".join(words)], arguments.vocabulary, "wordlevel")  # for its padding
     padding = {"padding": "max_length", "max_length": arguments.pad_to} if arguments.pad_to else {}
     collator = transformers.DataCollatorWithPadding(tokenizer, **padding)
     rows: Any = [

@@ -13,9 +13,11 @@ one, its shape is printed. Four measurements:
                 it, torch's own layers. Batches of --batch and of 8, which is Trainer's default
     judging     predict and judge, which turn outputs into chunk counts
 
---pad-to pads Trainer's batches to a fixed length, as XTREME's scripts do (128). Turns go round --pairs times. Medians
-of the ratios are by the clock and in processor seconds, which depend less on what else runs. The share of the forward
-pass is the time inside the model's outputs; the rest is batches, copies and Python. Needs accelerate, as Trainer does.
+With --encoder FOLDER that encoder is scored, on the same ids: merged with the embeddings that the sentences read, as
+chains do it, and with its whole vocabulary. --pad-to pads Trainer's batches to a fixed length, as XTREME's scripts do
+(128). Turns go round --pairs times. Medians of the ratios are by the clock and in processor seconds, which depend less
+on what else runs. The share of the forward pass is the time inside the model's outputs; the rest is batches, copies and
+Python. Needs accelerate, as Trainer does.
 """
 
 from __future__ import annotations
@@ -43,9 +45,10 @@ from sweep.data import IGNORED, Row
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import Batch, DeviceData
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear
-from sweep.models.encoders import random_encoder
+from sweep.models.encoders import load_encoder, random_encoder
 from sweep.models.heads import LinearHead
 from sweep.models.model import MultiTaskModel, Precision
+from sweep.models.vocabulary import Rows, hold, tokens_in, union
 from sweep.tasks import FAMILIES
 from sweep.tasks.catalog.hub import UPOS
 from sweep.tasks.synthetic import EmbeddedSource
@@ -72,16 +75,17 @@ def main() -> None:
     """Run and print."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
-    model = _model(arguments)
     data = dict(_languages(arguments))
     encoded = {language: one for language, (one, _) in data.items()}
+    whole = _model(arguments)
+    model = _in_use(whole, encoded) if arguments.encoder else whole
     sentences, tokens = (
         sum(found) for found in zip(*((e.examples, len(e.tokens)) for e in encoded.values()), strict=True)
     )
     where = torch.cuda.get_device_name() if model.device.type == "cuda" else platform.processor() or platform.machine()
     print(
         f"{where}, {arguments.threads} threads, torch {torch.__version__}; "
-        f"{arguments.layers} layers x {arguments.hidden}, {arguments.precision}"
+        f"{whole.encoder.config.num_hidden_layers} layers x {whole.encoder.config.hidden_size}, {arguments.precision}"
     )
     print(f"{len(data)} languages, {sentences} sentences, {tokens / sentences:.1f} tokens each")
     _score(model, {"warm": next(iter(encoded.values()))}, arguments)
@@ -90,7 +94,7 @@ def main() -> None:
     outputs = _score(model, encoded, arguments)
     merged, forward = time.perf_counter() - begin, model.forward_seconds
     print(f"merged:     {sentences / merged:7.1f} sentences/s, {100 * forward / merged:.1f}% of the time in the model")
-    _compare(model, encoded, sentences, arguments)
+    _compare(model, whole, encoded, sentences, arguments)
     begin = time.perf_counter()
     task = Task(TASK, FAMILIES["token"], EmbeddedSource("pos"), tuple(data), labels=tuple(UPOS))
     for language, (one, rows) in data.items():
@@ -100,11 +104,14 @@ def main() -> None:
     print(f"judging:    {sentences / judging:7.0f} sentences/s, {100 * judging / (merged + judging):.2f}% of all")
 
 
-def _compare(model: Timed, encoded: dict[str, Encoded], sentences: int, arguments: argparse.Namespace) -> None:
+def _compare(
+    model: Timed, whole: Timed, encoded: dict[str, Encoded], sentences: int, arguments: argparse.Namespace
+) -> None:
     """Sides in turns, so that a busy machine disturbs all of them."""
-    trainer = _with_torchs_layers(model, arguments.precision)
+    trainer = _with_torchs_layers(whole, arguments.precision)
     sides: dict[str, Callable[[], object]] = {
         "merged": lambda: _score(model, encoded, arguments),
+        **({"all words": lambda: _score(whole, encoded, arguments)} if whole is not model else {}),
         "one by one": partial(_plainly, model, encoded, arguments.batch, arguments.precision),
         f"Trainer {arguments.batch}": partial(_evaluate, trainer, encoded, arguments.batch, arguments.pad_to),
         "Trainer 8": partial(_evaluate, trainer, encoded, 8, arguments.pad_to),
@@ -131,15 +138,26 @@ def _arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default)
     usual = "bf16" if torch.cuda.is_available() else "fp32"  # as chains run
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=usual)
+    parser.add_argument("--encoder", type=Path, help="folder of a pretrained encoder, in place of a random one")
     parser.add_argument("--pad-to", type=int, default=0, help="tokens; 0: the longest of a batch")
     return parser.parse_args()
 
 
 def _model(arguments: argparse.Namespace) -> Timed:
-    shape = xlm_r(arguments.layers, arguments.hidden, arguments.hidden // 64)
-    encoder = random_encoder(shape, VOCABULARY, PAD, seed=0)
+    if arguments.encoder:
+        encoder = load_encoder(str(arguments.encoder))
+    else:
+        shape = xlm_r(arguments.layers, arguments.hidden, arguments.hidden // 64)
+        encoder = random_encoder(shape, VOCABULARY, PAD, seed=0)
     model = Timed(encoder, {TASK: HeadSpec("token", len(UPOS))}, seed=0, pad_id=PAD)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _in_use(whole: Timed, encoded: dict[str, Encoded]) -> Timed:
+    """A copy that holds the embeddings of its texts alone."""
+    model = copy.deepcopy(whole)
+    hold(model.encoder, Rows(union(tokens_in(encoded.values()), np.array([PAD]))))
+    return model
 
 
 def _languages(arguments: argparse.Namespace) -> Iterator[tuple[str, tuple[Encoded, list[Row]]]]:

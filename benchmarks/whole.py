@@ -93,6 +93,7 @@ class Grid:
     axes: dict[str, list[Any]]  # intermediate, volume, target
     sections: dict[str, Any]  # of the study file
     gpu: bool
+    vocabulary: str = "auto"
 
     def file(self, seed: int) -> Path:
         """Writes the study file of a seed, with a results folder of its own."""
@@ -100,7 +101,8 @@ class Grid:
         return _written(side / "study.yaml", {
             "study": f"{self.name}-seed{seed}", "results": str(side / "results"), **self.sections,
             "axes": {**self.axes, "encoder": list(self.encoders), "seed": [seed]},
-            "runtime": {"gpu": "auto" if self.gpu else 0, "keep_winners": "0 GB"},  # the peers keep no weights either
+            # The peers keep no weights of target phases either.
+            "runtime": {"gpu": "auto" if self.gpu else 0, "keep_winners": "0 GB", "vocabulary": self.vocabulary},
         })  # fmt: skip
 
     def chains(self, study: Path) -> list[dict[str, Any]]:
@@ -199,6 +201,7 @@ def _arguments() -> argparse.Namespace:
     real.add_argument("--volumes", type=int, nargs="+", default=[200, 400], help="intermediate examples")
     real.add_argument("--examples", type=int, default=160, help="target examples")
     real.add_argument("--sentences", type=int, default=15, help="test rows per language")
+    real.add_argument("--vocabulary", choices=("auto", "full", "in_use"), default="auto", help="of ours: which rows")
     real.add_argument("--intermediate", nargs="+", default=REAL_INTERMEDIATE, metavar="TASK")
     real.add_argument("--targets", nargs="+", default=REAL_TARGETS, metavar="TASK")
     arguments = parser.parse_args()
@@ -237,7 +240,8 @@ def _real(arguments: argparse.Namespace, folder: Path) -> Grid:
         "tasks": {name: described[name] for name in (*arguments.intermediate, *arguments.targets) if name != "none"},
     }  # fmt: skip
     axes = {"intermediate": arguments.intermediate, "volume": arguments.volumes, "target": arguments.targets}
-    return Grid("real", folder, {MULTILINGUAL: arguments.encoder.resolve()}, axes, sections, arguments.gpu)
+    encoders = {MULTILINGUAL: arguments.encoder.resolve()}
+    return Grid("real", folder, encoders, axes, sections, arguments.gpu, arguments.vocabulary)
 
 
 def _pretrain(folder: Path, encoders: list[str], cores: int) -> None:
