@@ -111,6 +111,8 @@ class Columns:
 
     def _integer(self, value: object) -> int | None:
         """Integer of a spelling, or None. Without `labels`, options are numbered from 0."""
+        if isinstance(value, str) and value in self.spellings:  # most often, once a word
+            return self.spellings[value]
         for form in _spellings(value):
             if form in self.spellings:
                 return self.spellings[form]

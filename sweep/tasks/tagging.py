@@ -301,17 +301,18 @@ class TokenFamily(Family):
         words = columns.texts(raw, "words", where)
         if len(words) != len(tags):
             raise DataError(where, f"{len(words)} words but {len(tags)} tags", "a tag for every word is expected")
-        kept, numbers = list[int](), list[int]()
+        kept, places, numbers = list[int](), list[str](), list[int]()
         for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
-            if spelling(tag) in columns.omit or (columns.omit_empty and not word.strip()):
+            if (columns.omit and spelling(tag) in columns.omit) or (columns.omit_empty and not word.strip()):
                 continue
             at = _of_word(raw, where, number)
             if not word:
                 expected = "give it a word, or leave such words out with `omit_empty: true` beside `columns`"
                 raise DataError(at, f"an empty word, number {number + 1} of its sentence", expected)
             kept.append(number)
+            places.append(at)
             numbers.append(columns.tag(tag, at))
-        _refuse_misfit(columns.labels, numbers, [_of_word(raw, where, number) for number in kept])
+        _refuse_misfit(columns.labels, numbers, places)
         if (columns.omit or columns.omit_empty) and not kept:
             return None
         return {"words": [words[number] for number in kept], "tags": numbers}
