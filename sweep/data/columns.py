@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -59,19 +59,29 @@ class Columns:
 
     def rows(self, numbered: Iterable[tuple[str, Raw]], names: Mapping[str, str]) -> Located:
         """(place, row) of the raw rows that are kept; `names` fills {code} and {language}. Raises DataError."""
+        read = self.reader(names)
+        return ((where, row) for where, raw in numbered if (row := read(where, raw)) is not None)
+
+    def reader(self, names: Mapping[str, str]) -> Callable[[str, Raw], Row | None]:
+        """Function of (place, raw row) to the row, None where it is not kept. It raises DataError."""
         keep = {column: [fill(value, names) for value in values] for column, values in self.keep.items()}
         skip = {column: [fill(value, names) for value in values] for column, values in self.skip.items()}
-        for where, raw in numbered:
-            if all(_among(_column(raw, column, where), values) for column, values in keep.items()) and not any(
-                _among(_column(raw, column, where), values) for column, values in skip.items()
-            ):
-                row = self.family.row(self, raw, where)
-                if row is None:
-                    continue
+
+        def read(where: str, raw: Raw) -> Row | None:
+            for column, values in keep.items():
+                if not _among(_column(raw, column, where), values):
+                    return None
+            for column, values in skip.items():
+                if _among(_column(raw, column, where), values):
+                    return None
+            row = self.family.row(self, raw, where)
+            if row is not None:
                 unit = raw.get(UNIT) if self.unit is None else _value(raw, self.unit, where)
                 if unit not in (None, ""):
                     row["unit"] = str(unit)
-                yield where, row
+            return row
+
+        return read
 
     def reading(self) -> dict[str, object]:
         """Fields that rows depend on, as plain data for a digest; the unit of a row is none of them."""
@@ -253,8 +263,15 @@ class PartedSource(ABC, Generic[AnyPart]):
     where: str  # place in the study file
 
     @abstractmethod
-    def part_rows(self, part: AnyPart, language: str) -> Located:
-        """(place, row) of a part. Raises DataError."""
+    def part_raw(self, part: AnyPart, language: str) -> Iterator[tuple[str, Raw]]:
+        """(place, raw row) of a part, kept or not. Raises DataError."""
+
+    @abstractmethod
+    def part_origin(self, part: AnyPart, language: str) -> object:
+        """Place of the data that a part's raw rows are read from, as plain data: at equal ones are the same raw rows.
+
+        It is not looked at: the data may be gone.
+        """
 
     @abstractmethod
     def part_digest(self, part: AnyPart, language: str) -> str:
@@ -263,6 +280,42 @@ class PartedSource(ABC, Generic[AnyPart]):
     @abstractmethod
     def part_place(self, part: AnyPart, language: str) -> str:
         """Name of the part's data in messages."""
+
+    def part_rows(self, part: AnyPart, language: str) -> Located:
+        """(place, row) of a part. Raises DataError."""
+        return part.columns.rows(self.part_raw(part, language), part.names(language))
+
+    def together(self, split: str, language: str) -> tuple[str, ...]:
+        """Languages whose rows of a split one pass over the data gives, this one among them. Raises DataError."""
+        parts = self.parts(split, language)
+        if self.share(split) is not None:
+            return (language,)
+        origins = [self.part_origin(part, language) for part in parts]
+        return tuple(
+            name
+            for name in parts[0].languages
+            if self.parts(split, name) == parts and [self.part_origin(part, name) for part in parts] == origins
+        )
+
+    def located_together(self, split: str, languages: Sequence[str]) -> Iterator[tuple[str, str, Row]]:
+        """(language, place, row) in languages that stand `together`, in one pass; each as `located` has it.
+
+        Raises DataError, also where a language has no rows.
+        """
+        if len(languages) == 1:
+            yield from ((languages[0], place, row) for place, row in self.located(split, languages[0]))
+            return
+        found = set[str]()
+        for part in self.parts(split, languages[0]):
+            readers = {language: part.columns.reader(part.names(language)) for language in languages}
+            for place, raw in self.part_raw(part, languages[0]):
+                for language, read in readers.items():
+                    if (row := read(place, raw)) is not None:
+                        found.add(language)
+                        yield language, place, row
+        for language in languages:
+            if language not in found:
+                raise self.without_rows(split, language)
 
     def rows(self, split: str, language: str) -> list[Row]:
         """All rows of a split in one language. Raises DataError, also where there are none."""
@@ -314,6 +367,10 @@ class PartedSource(ABC, Generic[AnyPart]):
             raise DataError(f"{self.where}.{split}", f"language {language!r}", expected, nearest(language, languages))
         return serving
 
+    def units(self, split: str, language: str) -> list[Any]:
+        """Column of each part of a split by which its rows have units. Raises DataError."""
+        return [part.columns.unit for part in self.parts(split, language)]
+
     def share(self, split: str) -> Fraction | None:
         """Share of train that is drawn as dev, for train and dev; else None."""
         return self.dev_share if split in ("train", "dev") else None
@@ -341,7 +398,7 @@ class PartedSource(ABC, Generic[AnyPart]):
         parts = [self.part_digest(part, language) for part in self.parts(split, language)]
         drawn_by = None if share is None else [split, str(share), DRAW_VERSION]
         facts: dict[str, object] = {"parts": parts, "share": drawn_by}
-        units = [part.columns.unit for part in self.parts(split, language)]
+        units = self.units(split, language)
         if any(unit is not None for unit in units) and (split == "test" or share is not None):
             facts["units"] = units  # scores are kept with them, and a share is of whole units
         return facts

@@ -224,7 +224,7 @@ def encode(
 
 
 def write(encoded: Encoded, path: Path) -> None:
-    """Writes the Arrow file under another name, then renames it."""
+    """Writes the Arrow file, complete or not at all."""
     import pyarrow as pa
 
     columns = {
@@ -238,11 +238,19 @@ def write(encoded: Encoded, path: Path) -> None:
         pairs = pa.FixedSizeListArray.from_arrays(pa.array(encoded.offsets.reshape(-1)), 2)
         columns["offsets"] = pa.LargeListArray.from_arrays(pa.array(encoded.bounds), pairs)
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    write_batches(batch.schema, [batch], path)
+
+
+def write_batches(schema: Any, batches: Iterable[Any], path: Path) -> None:
+    """Writes record batches as an Arrow file under another name, then renames it."""
+    import pyarrow as pa
+
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with pa.OSFile(str(scratch), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-            writer.write_batch(batch)
+        with pa.OSFile(str(scratch), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

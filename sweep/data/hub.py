@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.data import Size
-from sweep.data.columns import Located, Part, PartedSource, fill
+from sweep.data.columns import Part, PartedSource, fill
 from sweep.data.files import named, parquet_rows
 from sweep.data.formats import Raw
 from sweep.errors import DataError
@@ -77,10 +77,13 @@ class HubSource(PartedSource[HubPart]):
         sequences = float(len(options)) if isinstance(options, list) else None
         return Size(self.portion(split, self.stated(split, language) or 0), self.tokens or 0.0, sequences)
 
-    def part_rows(self, part: HubPart, language: str) -> Located:
-        """(id config split:row, row) of a part. Raises DataError."""
-        raw = _raw(part, language, self.versions.get(part.data_set), self.part_place(part, language))
-        return part.columns.rows(raw, part.names(language))
+    def part_raw(self, part: HubPart, language: str) -> Iterator[tuple[str, Raw]]:
+        """(id config split:row, raw row) of a part. Raises DataError."""
+        return _raw(part, language, self.versions.get(part.data_set), self.part_place(part, language))
+
+    def part_origin(self, part: HubPart, language: str) -> object:
+        """Data set, configuration and split."""
+        return self.part_place(part, language)
 
     def part_digest(self, part: HubPart, language: str) -> str:
         """Digest of the data set's commit (None: not resolved yet) and of how it is read."""

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from sweep.data import Size
-from sweep.data.columns import Located, Part, PartedSource, fill
+from sweep.data.columns import Part, PartedSource, fill
 from sweep.data.files import DAMAGED, count, open_bytes
 from sweep.data.formats import Layout, Raw, read
 from sweep.data.retrieval_formats import ALL_READERS
@@ -24,6 +24,7 @@ from sweep.keys import file_digest, fingerprint
 SAMPLE = 64  # rows that are looked at to guess the mean length
 CHUNK = 1 << 20
 PATTERNS = {"gaps": (b"\n\n", b"\n\r\n"), "questions": (b'"question"',)}
+READ_BY_LANGUAGE = ("conllu-written",)  # whose raw rows depend on `Layout.language`
 READ_TO_COUNT = ("sentence_pool", "mentions")  # a record is several rows
 OVERLAP = 16  # longer than the longest pattern
 
@@ -86,15 +87,20 @@ class LocalSource(PartedSource[Files]):
         }
         return sum(file.stat().st_size for file in files)
 
-    def part_rows(self, part: Files, language: str) -> Located:
-        """(file:line, row) of a part. Raises DataError."""
+    def part_raw(self, part: Files, language: str) -> Iterator[tuple[str, Raw]]:
+        """(file:line, raw row) of a part. Raises DataError."""
         beside = self._beside(part, language)
         second, gold = beside.get("pair"), beside.get("gold")
         layout = Layout(part.header, part.quoting, part.lines, part.numbers, second, gold, language)
         files = self._files(part, language)
         raw = ((f"{file}:{number}", row) for file in files for number, row in ALL_READERS[part.format](file, layout))
-        joined = _joined(raw, part.join, beside["join"]) if part.join else raw
-        return part.columns.rows(joined, part.names(language))
+        return _joined(raw, part.join, beside["join"]) if part.join else raw
+
+    def part_origin(self, part: Files, language: str) -> object:
+        """Paths of its files; of a format that reads every language in its own way also the language."""
+        names, joined = part.names(language), part.join.path if part.join else None
+        own = language if part.format in READ_BY_LANGUAGE else None
+        return own, [path and fill(path, names) for path in (part.path, part.pair, part.gold, joined)]
 
     def part_digest(self, part: Files, language: str) -> str:
         """Digest of the files' contents and of how they are read. Raises DataError where a file is absent."""
@@ -155,20 +161,20 @@ def _joined(rows: Iterator[tuple[str, Raw]], join: Join, path: Path) -> Iterator
         yield where, {**by_id[identifier], **raw}
 
 
-def _state(path: Path) -> tuple[Path, int, int]:
+def _state(path: Path) -> tuple[Path, int, int, int]:
     status = path.stat()
-    return path, status.st_size, status.st_mtime_ns
+    return path, status.st_size, status.st_mtime_ns, status.st_ino
 
 
 @cache
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    """Digest of a file, cached per size and time of change."""
+def _digest(path: Path, *_version: int) -> str:
+    """Digest of a file, cached per size, time of change and inode."""
     return file_digest(path)
 
 
 @cache
-def _scan(path: Path, _size: int, _changed: int) -> Counter[str]:
-    """Counts of line ends ("lines") and of PATTERNS in a file, cached per size and time of change."""
+def _scan(path: Path, *_version: int) -> Counter[str]:
+    """Counts of line ends ("lines") and of PATTERNS in a file, cached per size, time of change and inode."""
     counts, tail = Counter[str](), b"\n"
     with open_bytes(path) as stream:
         try:

@@ -25,7 +25,7 @@ from sweep.plan.cost import probe_examples
 from sweep.plan.recipe import INTERMEDIATE, Chain, Phase
 from sweep.tasks.task import Task
 from sweep.train.context import LOADING, ChainContext, encoded_flops, model_with_heads
-from sweep.train.data import SAMPLE_SEED, Sample, sample, sampled_units, training_data
+from sweep.train.data import SAMPLE_SEED, Sample, sampled_units, training_data
 from sweep.train.score import score
 
 BEFORE, SAVED_HEAD, FRESH_HEAD = "before", "saved_head", "fresh_head"
@@ -109,18 +109,14 @@ def _facts(held_out: Sample) -> dict[str, Any]:
 
 
 def _held_out(context: ChainContext, task: Task, phase: Phase) -> Sample:
-    split, language = task.held_out
-    plan, length = context.plan, phase.recipe.settings.max_length
-    digest = plan.rows[task.name, split, language]
-    encoded = context.reader.encoded(task, digest, split, language, length)
-    return sample(encoded, task, split, language, plan.study.scoring.examples)
+    limit, length = context.plan.study.scoring.examples, phase.recipe.settings.max_length
+    return context.reader.sample(task, *task.held_out, limit, length)
 
 
 def _probe_data(context: ChainContext, task: Task, phase: Phase) -> Encoded:
     """Train examples of a fresh head, which depend on no chain: a volume of the phase does not cut them."""
     _, language = task.held_out
-    digest = context.plan.rows[task.name, "train", language]
-    whole = context.reader.encoded(task, digest, "train", language, phase.recipe.settings.max_length)
+    whole = context.reader.encoded(task, "train", language, phase.recipe.settings.max_length)
     examples = probe_examples(task, Size(whole.examples, len(whole.tokens) / max(whole.examples, 1)))
     return training_data({language: whole}, examples, SAMPLE_SEED)
 

@@ -89,8 +89,7 @@ def _score(context: ChainContext, chain: Chain) -> None:
 def _examples(context: ChainContext, task: Task, chain: Chain) -> Encoded:
     """Training examples of the target, the same for every setting."""
     language, length = task.trained_in[0], target_settings(context.plan, chain).max_length
-    digest = context.plan.rows[task.name, "train", language]
-    whole = context.reader.encoded(task, digest, "train", language, length)
+    whole = context.reader.encoded(task, "train", language, length)
     return training_data({language: whole}, EXAMPLES, SAMPLE_SEED)
 
 

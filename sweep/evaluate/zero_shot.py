@@ -24,13 +24,13 @@ from sweep.evaluate.retention import measure_retention
 from sweep.heartbeat import JUDGE, SCORE, STORE, Heartbeat
 from sweep.keys import fingerprint
 from sweep.plan.facts import NO_FACTS
-from sweep.plan.plan import SCORE_VERSION, Rows
+from sweep.plan.plan import SCORE_VERSION
 from sweep.plan.recipe import TARGET, Chain, read_layers, scoring_settings
 from sweep.store import paths
 from sweep.store.records import ScoreRecord
 from sweep.tasks.task import Outputs, Prediction, Task
 from sweep.train.context import LOADING, ChainContext, encoded_flops, model_to_score
-from sweep.train.data import Reader, Sample, sample, sampled_units, size_facts
+from sweep.train.data import Reader, Sample, sampled_units, size_facts
 from sweep.train.score import score
 from sweep.xtreme import EXAMPLES, description, packed, write_labels
 
@@ -56,18 +56,14 @@ class ScoringSets:
     devs: Mapping[str, Sample]
 
     @classmethod
-    def read(cls, reader: Reader, task: Task, rows: Rows, length: int | None, examples: int | None) -> ScoringSets:
+    def read(cls, reader: Reader, task: Task, length: int | None, examples: int | None) -> ScoringSets:
         """Samples of at most `examples` per language, of sequences of at most `length` tokens; encoded if need be.
 
         Raises DataError.
         """
-
-        def read(split: str, language: str, limit: int | None) -> Sample:
-            encoded = reader.encoded(task, rows[task.name, split, language], split, language, length)
-            return sample(encoded, task, split, language, limit)
-
-        tests = {language: read("test", language, examples) for language in (*task.languages, *task.pool)}
-        devs = {language: read("dev", language, None) for language in task.calibrated_in}
+        languages = *task.languages, *task.pool
+        tests = {language: reader.sample(task, "test", language, examples, length) for language in languages}
+        devs = {language: reader.sample(task, "dev", language, None, length) for language in task.calibrated_in}
         return cls(task, _linked(task, tests) if task.family.pools else tests, devs)
 
     @cached_property
@@ -78,7 +74,7 @@ class ScoringSets:
         return self.by_language | {f"dev {language}": dev.encoded for language, dev in self.devs.items()}
 
     @property
-    def rows(self) -> dict[str, list[Row]]:
+    def rows(self) -> dict[str, Sequence[Row]]:
         """Rows of each language that is scored."""
         return {language: self.tests[language].rows for language in self.task.languages}
 
@@ -104,24 +100,22 @@ class ScoringSets:
             shown = {language: predictions[language] for language in self.task.languages}
             return Judgements(shown, statistics, thresholds, dict(self._probabilities(outputs)))
 
-    def places(self) -> dict[str, list[str]]:
-        """Places of `rows`, by which a person finds them; reads the data once more. Raises DataError."""
-        return {
-            language: self.tests[language].drawn(self.task.source.places("test", language))
-            for language in self.task.languages
-        }
+    @property
+    def places(self) -> dict[str, Sequence[str]]:
+        """Places of `rows`, by which a person finds them."""
+        return {language: self.tests[language].places for language in self.task.languages}
 
     def _probabilities(self, outputs: Mapping[str, Outputs]) -> Iterator[tuple[str, NDArray[np.float16]]]:
         for language in self.task.languages if not self.task.family.vectors else ():
             test = self.tests[language]
             found = self.task.family.probabilities(outputs[language], test.encoded, test.rows, self.task.labels)
             if found is not None:
-                yield language, found[test.scored(test.rows)].astype(np.float16)
+                yield language, found[test.scored].astype(np.float16)
 
     def _statistics(self, language: str, predictions: list[Prediction]) -> NDArray[np.float64]:
         """Statistics [N, K] of the rows that are scored: candidates of a search are no examples."""
         test = self.tests[language]
-        return test.statistics(predictions)[test.scored(test.rows)]
+        return test.statistics(predictions)[test.scored]
 
     def _predictions(
         self, outputs: Mapping[str, Outputs], heartbeat: Heartbeat
@@ -168,7 +162,7 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
     meter.enter("score", chain.score)
     length = last.recipe.settings.max_length if last is not None and last.recipe.kind == TARGET else None
     settings = scoring_settings(context.plan.study, task, context.encoder)
-    sets = ScoringSets.read(context.reader, task, context.plan.rows, length, settings["examples"])
+    sets = ScoringSets.read(context.reader, task, length, settings["examples"])
     meter.beat(LOADING)
     model = model_to_score(context, task, last, sets.encoded.values())
     meter.beat()
@@ -220,7 +214,7 @@ def _labels(context: ChainContext, sets: ScoringSets, examples: int | None) -> s
     with context.store.made_once(paths.LABELS, key, context.meter) as folder:
         if not folder.exists():
             with context.meter.during(STORE):
-                write_labels(folder, task, sets.rows, sets.places())
+                write_labels(folder, task, sets.rows, sets.places)
     return key
 
 

@@ -157,14 +157,14 @@ def _tokenizer_text(study: Study, encoder: str) -> str | None:
 
 def _row_digests(task: Task) -> dict[tuple[str, str, str], str]:
     """(task, split, language) -> digest of its rows and of what they mean: all that a study can read of a task."""
-    digests = {}
     trained = tuple(dict.fromkeys((*task.trained_in, *task.sources)))
     dev = task.calibrated_in or trained
-    for split, languages in (("train", trained), ("dev", dev), ("test", (*task.languages, *task.pool))):
-        for language in languages:
-            read = task.source.identity(split, language)
-            digests[task.name, split, language] = fingerprint({"rows": read, **task.identity()})
-    return digests
+    languages_of = {"train": trained, "dev": dev, "test": (*task.languages, *task.pool)}
+    return {
+        (task.name, split, language): task.digest(split, language)
+        for split, languages in languages_of.items()
+        for language in languages
+    }
 
 
 def _pinned(task: Task, facts: Facts) -> Task:

@@ -278,10 +278,13 @@ class Store:
 
     @contextmanager
     def made_once(self, kind: str, name: str, heartbeat: Heartbeat = NO_LISTENER) -> Iterator[Path]:
-        """Path below <root>/<kind>; the caller makes it if it is not there, while others wait."""
+        """Path below <root>/<kind>; the caller makes it, whole or not at all, if it is not there, while others wait."""
         folder = self.root / kind
-        folder.mkdir(parents=True, exist_ok=True)
         path, lock = folder / name, folder / f".{name}{paths.LOCK}"
+        if path.exists():
+            yield path
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         with _locked(lock, f"{kind}/{name}", heartbeat):
             yield path
             if path.exists():  # nobody will make it again; filelock never takes the lock of a file that is gone

@@ -9,7 +9,7 @@
         previews/<key>/         record.json
         labels/<key>/           what is right in a test set and its texts, shared by all scores on it
         scratch/<key>/          a phase that is half done, with its last checkpoint
-        data/<key>.arrow        encoded rows
+        data/<key>.arrow        encoded rows; rows-<key>.arrow: the rows themselves, of dev and test data
         encoders/<digest>/      tokenizers of encoders with random weights
         study.json              whose store it is
     logs/<chain>.log            what a chain's worker printed, warned of and failed with

@@ -25,6 +25,7 @@ from sweep.data.encoded import Encoded, EncodedSequence
 from sweep.data.files import file_lines, same_length
 from sweep.data.sample import Sample
 from sweep.errors import StudyError, nearest
+from sweep.keys import fingerprint
 from sweep.tasks.plugins import digest_of, imported, is_reference, module_digest, module_folder, restored
 
 Prediction = Any  # prediction for one row, in plain values that a file can hold
@@ -80,6 +81,10 @@ class Task:
         """Meaning of its rows as plain data for a key: family, labels, and a metric other than the family's own."""
         own = {"metric": self.metric.identity} if self.metric else {}
         return {"family": self.family.identity, "labels": self.labels, **own}
+
+    def digest(self, split: str, language: str) -> str:
+        """Digest of its rows as they are now, and of what they mean. Raises DataError."""
+        return fingerprint({"rows": self.source.identity(split, language), **self.identity()})
 
 
 SHAPE, NAMES, ALONE = 1, 2, 3  # of a guess: from values; from names of columns; of a form that no other family has

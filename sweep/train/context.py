@@ -286,7 +286,8 @@ def set_up(
         limit_gpu_memory(meter.devices)
     tokenizer = _tokenizer(plan, store, encoder, meter)
     meter.beat()
-    return ChainContext(plan, store, encoder, Reader(store, tokenizer, encoder.shape.max_length, meter), device, meter)
+    reader = Reader(store, plan.rows, tokenizer, encoder.shape.max_length, meter)
+    return ChainContext(plan, store, encoder, reader, device, meter)
 
 
 def model_to_train(

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from sweep.config.phases import Sampling
 from sweep.data import Row, Size
+from sweep.data.columns import PartedSource
 from sweep.data.encoded import ENCODING_VERSION, Encoded, concatenate, encode, open_encoded
+from sweep.data.rows import Split, located, open_rows, together, write_rows
 from sweep.data.units import Ids, Marks, marks_of, units
+from sweep.errors import DataError
 from sweep.heartbeat import ENCODE, NO_LISTENER, Heartbeat
 from sweep.keys import fingerprint
 from sweep.models.batches import epoch_batches, nested_pools, shapes
 from sweep.plan.facts import NO_FACTS, Facts
+from sweep.plan.plan import Rows
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.tasks.task import Outputs, Prediction, Task
@@ -32,29 +36,65 @@ SAMPLE_SEED = 0  # which dev or test examples are taken depends on no chain: all
 
 @dataclass(frozen=True)
 class Reader:
-    """Encoded data of tasks for one tokenizer, kept in the store."""
+    """Data of tasks in a study's store: rows, and their encoding for one tokenizer.
+
+    What is missing is made by the first worker that needs it; whoever comes later opens no file of the data.
+    """
 
     store: Store
+    digests: Rows  # of a plan
     tokenizer: Any  # a fast Hugging Face tokenizer
     longest: int  # tokens that the encoder can take
     heartbeat: Heartbeat = NO_LISTENER
 
-    def encoded(self, task: Task, digest: str, split: str, language: str, max_length: int | None = None) -> Encoded:
-        """Encoding of one split in one language, memory-mapped; made by the first worker that needs it.
+    def encoded(self, task: Task, split: str, language: str, max_length: int | None = None) -> Encoded:
+        """Encoding of one split in one language, memory-mapped; sequences have at most `max_length` tokens.
 
-        `digest` is that of its rows; sequences have at most `max_length` tokens. Raises DataError.
+        Raises DataError.
         """
-        family = task.family
+        family, digest = task.family, self.digests[task.name, split, language]
         length = min(max_length or family.default_max_length, self.longest)
         key = fingerprint([ENCODING_VERSION, digest, family.name, split, language, length, self._tokenizer_digest])
         with self.store.made_once(paths.DATA, f"{key}.arrow", self.heartbeat) as path:
             if not path.exists():
+                rows = self._rows_to_encode(task, split, language)
                 self.heartbeat.beat(f"encoding {task.name} ({split}, {language})")
-                rows = task.source.rows(split, language)
                 with self.heartbeat.during(ENCODE):
                     encode(family, rows, self.tokenizer, length, path, self.heartbeat)
         self.heartbeat.beat(f"reading {task.name} ({split}, {language})")
         return open_encoded(path)
+
+    def rows(self, task: Task, split: str, language: str) -> Split:
+        """Rows of one split in one language, memory-mapped. Raises DataError."""
+        beside = together(task.source, split, language)
+        digests = {name: self.digests[at] for name in beside if (at := (task.name, split, name)) in self.digests}
+        units = task.source.units(split, language) if isinstance(task.source, PartedSource) else None
+        key = fingerprint([ENCODING_VERSION, split, *digests.items(), units])
+        with self.store.made_once(paths.DATA, f"rows-{key}.arrow", self.heartbeat) as path:
+            if not path.exists():
+                self.heartbeat.beat(f"parsing {task.name} ({split}, {', '.join(digests)})")
+                write_rows(self._unchanged(task, split, [*digests]), [*digests], path, self.heartbeat)
+        return open_rows(path, language)
+
+    def sample(self, task: Task, split: str, language: str, limit: int | None, max_length: int | None = None) -> Sample:
+        """Sample of at most `limit` examples of a split, the same ones for every chain. Raises DataError."""
+        return sample(
+            self.encoded(task, split, language, max_length), self.rows(task, split, language), task, language, limit
+        )
+
+    def _rows_to_encode(self, task: Task, split: str, language: str) -> Sequence[Row]:
+        """Rows of a split; those of train, which nothing but an encoding needs, are not kept."""
+        if split != "train":
+            return self.rows(task, split, language).rows
+        return [row for _, _, row in self._unchanged(task, split, [language])]
+
+    def _unchanged(self, task: Task, split: str, languages: Sequence[str]) -> Iterator[tuple[str, str, Row]]:
+        """Rows as `located` has them. Raises DataError where they are none that the study was planned with."""
+        yield from located(task.source, split, languages)
+        for language in languages:
+            if task.digest(split, language) != self.digests[task.name, split, language]:
+                found, expected = "data that has changed since the study started", "restore it or run the study anew"
+                raise DataError(f"{task.name} ({split}, {language})", found, expected)
 
     @cached_property
     def _tokenizer_digest(self) -> str:
@@ -221,39 +261,41 @@ class Sample:
 
     task: Task
     language: str
-    rows: list[Row]
+    rows: Sequence[Row]
     encoded: Encoded
-    whole: list[Row]  # of the split; `rows` are some of them, or all
+    whole: Split  # `rows` are some of its rows, or all
     chosen: Ids | None = None  # [N] numbers of `rows` in `whole`; None: all
 
     @cached_property
     def marks(self) -> Marks:
         """Marks of the examples of the whole split that belong together: drawing some of them changes no unit."""
-        return marks_of(self.task.family, [row for row in self.whole if self.task.family.is_scored(row)])
+        return marks_of(self.task.family, [row for row in self.whole.rows if self.task.family.is_scored(row)])
 
-    def scored(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
+    @cached_property
+    def scored(self) -> NDArray[np.bool_]:
         """Mask [N] of the rows that are scored."""
-        return np.array([self.task.family.is_scored(row) for row in rows], dtype=np.bool_)
+        return _scored(self.task, self.rows)
 
     def among(self, numbers: Ids) -> Ids:
         """Numbers of the sample's examples, in their order, out of one number per example of the whole split."""
-        scored = self.scored(self.whole)
-        taken = np.ones_like(scored)
-        if self.chosen is not None:
-            taken = np.isin(np.arange(len(scored)), self.chosen)
-        return numbers[taken[scored]]
+        if self.chosen is None:
+            return numbers
+        scored = _scored(self.task, self.whole.rows)
+        return numbers[np.isin(np.arange(len(scored)), self.chosen)[scored]]
 
-    def drawn(self, values: Sequence[str]) -> list[str]:
-        """Values of the sample's rows, out of one per row of the whole split."""
-        return list(values) if self.chosen is None else [values[number] for number in self.chosen.tolist()]
+    @property
+    def places(self) -> Sequence[str]:
+        """Places of the rows, by which a person finds them."""
+        places = self.whole.places
+        return places if self.chosen is None else [places[number] for number in self.chosen.tolist()]
 
     def predictions(self, outputs: Outputs) -> list[Prediction]:
         """Prediction of each row, from a model's outputs for `encoded`."""
-        return self.task.family.predict(outputs, self.encoded, self.rows, self.task.labels)
+        return self.task.family.predict(outputs, self.encoded, list(self.rows), self.task.labels)
 
     def statistics(self, predictions: Sequence[Prediction]) -> NDArray[np.float64]:
         """Per-example statistics [N, K] of the task's metric."""
-        return self.task.measure.judge(predictions, self.rows, self.task, self.language)
+        return self.task.measure.judge(predictions, list(self.rows), self.task, self.language)
 
     def value(self, statistics: NDArray[np.float64]) -> float:
         """Task's metric, 0..1 (correlations: -1..1), of per-example statistics [N, K]."""
@@ -261,22 +303,26 @@ class Sample:
 
     def chance_level(self) -> float:
         """Chance level: the metric of the best constant answer, 0..1."""
-        return self.task.family.chance_level(self.rows, self.encoded, self.task, self.language)
+        return self.task.family.chance_level(list(self.rows), self.encoded, self.task, self.language)
 
 
-def sample(encoded: Encoded, task: Task, split: str, language: str, limit: int | None) -> Sample:
-    """Sample of at most `limit` examples of an encoded split, the same ones for every chain. Raises DataError."""
-    rows = whole = task.source.rows(split, language)
-    chosen = _chosen(task, rows, limit)
+def sample(encoded: Encoded, whole: Split, task: Task, language: str, limit: int | None) -> Sample:
+    """Sample of at most `limit` examples of an encoded split, the same ones for every chain."""
+    rows, chosen = whole.rows, _chosen(task, whole.rows, limit)
     if chosen is not None:
-        rows, encoded = [rows[index] for index in chosen], subset(encoded, chosen)
-    return Sample(task, language, list(task.family.pool(rows)), encoded, whole, chosen)
+        rows, encoded = [rows[number] for number in chosen.tolist()], subset(encoded, chosen)
+    return Sample(task, language, task.family.pool(rows), encoded, whole, chosen)
 
 
 def sampled_units(samples: Mapping[str, Sample]) -> dict[str, Ids]:
     """Units [N] of the examples that are scored, by language: equal numbers belong together, across languages too."""
     numbers = units({language: part.marks for language, part in samples.items()})
     return {language: part.among(numbers[language]) for language, part in samples.items()}
+
+
+def _scored(task: Task, rows: Sequence[Row]) -> NDArray[np.bool_]:
+    """Mask [N] of the rows that are scored."""
+    return np.array([task.family.is_scored(row) for row in rows], dtype=np.bool_)
 
 
 def _chosen(task: Task, rows: Sequence[Row], limit: int | None) -> Ids | None:

@@ -43,7 +43,7 @@ from sweep.store.records import PhaseRecord
 from sweep.tasks.task import Task
 from sweep.train.checkpoint import AttemptLog, CheckpointWriter, new_log, next_log, read_checkpoint, write_checkpoint
 from sweep.train.context import LOADING, ChainContext, encoded_flops, model_to_train, step_flops
-from sweep.train.data import Mixture, Sample, Stream, language_groups, sample, size_facts, training_data
+from sweep.train.data import Mixture, Sample, Stream, language_groups, size_facts, training_data
 from sweep.train.loop import FitSettings, Progress, State, fit, start
 from sweep.train.score import score
 
@@ -133,10 +133,9 @@ class DevSets:
 
 def _sample(context: ChainContext, task: Task, phase: Phase) -> Sample:
     trained = dict(zip(phase.recipe.tasks, phase.recipe.languages, strict=True))[task.name]
-    language, settings = judged_in(task, trained), phase.recipe.settings
-    digest = context.plan.rows[task.name, "dev", language]
-    encoded = context.reader.encoded(task, digest, "dev", language, settings.max_length)
-    return sample(encoded, replace(task, normaliser=SQUAD), "dev", language, settings.dev_examples)
+    language, settings, as_squad = judged_in(task, trained), phase.recipe.settings, replace(task, normaliser=SQUAD)
+    dev = context.reader.sample(as_squad, "dev", language, settings.dev_examples, settings.max_length)
+    return replace(dev, rows=list(dev.rows))  # which every evaluation needs again
 
 
 def is_collapsed(dev: float, chance_level: float, margin: float) -> bool:
@@ -289,8 +288,7 @@ def _read_streams(context: ChainContext, tasks: Sequence[Task], phase: Phase) ->
     for task, languages in zip(tasks, phase.recipe.languages, strict=True):
         by_language = dict[str, Encoded]()
         for language in languages:
-            digest = context.plan.rows[task.name, "train", language]
-            by_language[language] = context.reader.encoded(task, digest, "train", language, settings.max_length)
+            by_language[language] = context.reader.encoded(task, "train", language, settings.max_length)
         facts |= size_facts(task, "train", by_language)
         for parts, examples in language_groups(by_language, phase.recipe.examples, smoothed and task.family.raw_text):
             streams.append(Stream(task.name, training_data(parts, examples, phase.seed, nested)))

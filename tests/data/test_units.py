@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sweep.data.encoded import EncodedSequence, from_sequences
+from sweep.data.rows import Split
 from sweep.data.units import marks_of, units
 from sweep.tasks.classification import SEQUENCE
 from sweep.tasks.describe import own_task
@@ -154,7 +155,8 @@ def test_a_unit_is_one_whichever_of_its_questions_were_drawn(tmp_path):
     described = {"family": "span", "format": "squad", "languages": ["en", "de"], "test": "{language}.json"}
     task = own_task("case", described, tmp_path, "tasks.case")
     encoded = from_sequences(EncodedSequence([1], number, [0, 0], offsets=[(0, 1)]) for number in range(80))
-    drawn = {language: sample(encoded, task, "test", language, 30) for language in ("en", "de")}
+    rows = {language: Split(task.source.rows("test", language), ()) for language in ("en", "de")}
+    drawn = {language: sample(encoded, rows[language], task, language, 30) for language in rows}
     found = sampled_units(drawn)
     for language, one in drawn.items():
         assert len(found[language]) == len(one.rows) == 30

@@ -160,7 +160,7 @@ def test_before_is_the_intermediate_phase_as_it_was_left(store, tmp_path):
     run(chain, plan, store)
     context, task = set_up(chain, plan, store), plan.tasks["world/pos"]
     model = model_with_heads(context, [task], chain.phases[1], chain.phases[1])
-    encoded = context.reader.encoded(task, plan.rows[task.name, "test", "pivot"], "test", "pivot")
+    encoded = context.reader.encoded(task, "test", "pivot")
     outputs = score_all(model, {"": encoded}, task.name, batch_tokens=4000)[""]
     rows = task.source.rows("test", "pivot")
     family = FAMILIES["token"]

@@ -124,7 +124,7 @@ def rows_of(trained: TrainedChain) -> tuple[ScoringSets, dict[str, list[Row]]]:
     """What a chain was scored on: sets, and the rows that are encoded under each name."""
     _, context = trained.load()
     (task,), plan = trained.tasks, trained.plan
-    sets = ScoringSets.read(context.reader, task, plan.rows, None, plan.study.scoring.examples)
+    sets = ScoringSets.read(context.reader, task, None, plan.study.scoring.examples)
     if task.family.pools:
         return sets, {POOL: [row for test in sets.tests.values() for row in test.rows]}
     parts = sets.tests | {f"dev {language}": dev for language, dev in sets.devs.items()}

@@ -125,7 +125,7 @@ def test_a_value_is_the_evidence_of_the_pooled_vectors_of_the_targets_first_exam
     chain = chains["world/pos", "world/topic"]
     context, task = set_up(chain, short, store), short.tasks["world/topic"]
     model = model_to_score(context, task, chain.phases[-1]).eval()
-    whole = context.reader.encoded(task, short.rows[task.name, "train", "pivot"], "train", "pivot")
+    whole = context.reader.encoded(task, "train", "pivot")
     chosen = training_data({"pivot": whole}, EXAMPLES, SAMPLE_SEED)
     vectors = []
     with torch.inference_mode():

@@ -178,7 +178,7 @@ def test_volumes_of_one_seed_are_nested(store, tmp_path):
     ((chain, plan),) = chains_of(study_file(tmp_path))
     task = plan.tasks["world/topic"]
     reader = set_up(chain, plan, store).reader
-    encoded = {"pivot": reader.encoded(task, plan.rows[task.name, "train", "pivot"], "train", "pivot")}
+    encoded = {"pivot": reader.encoded(task, "train", "pivot")}
 
     def examples(volume, seed):
         cut = training_data(encoded, volume, seed)

@@ -16,6 +16,7 @@ import pytest
 
 from sweep.config.axes import Cell
 from sweep.data.encoded import EncodedSequence, from_sequences
+from sweep.data.rows import Split
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled
 from sweep.store.artifacts import TURN_SECONDS, Store
@@ -268,9 +269,11 @@ def test_a_sample_of_a_split_is_the_same_for_everybody_and_keeps_rows_and_encodi
     task = TASKS["world/topic"]
     rows = task.source.rows("test", task.languages[0])
     encoded = from_sequences(EncodedSequence([number], number, [row["label"]]) for number, row in enumerate(rows))
-    one, other = (sample(encoded, task, "test", task.languages[0], 20) for _ in range(2))
+    whole = Split(rows, task.source.places("test", task.languages[0]))
+    one, other = (sample(encoded, whole, task, task.languages[0], 20) for _ in range(2))
     assert one.rows == other.rows
     assert one.encoded.targets.tolist() == [row["label"] for row in one.rows]
+    assert [rows[int(place.partition(":")[2])] for place in one.places] == one.rows
     assert task.family.name == "sequence"
 
 
