@@ -28,7 +28,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Grid:
     axes: dict[str, list[Any]]  # intermediate, volume, target
     sections: dict[str, Any]  # of the study file
     gpu: bool
-    vocabulary: str = "auto"
+    runtime: Mapping[str, Any] = field(default_factory=dict)  # further keys of the section
 
     def file(self, seed: int) -> Path:
         """Writes the study file of a seed, with a results folder of its own."""
@@ -102,7 +102,7 @@ class Grid:
             "study": f"{self.name}-seed{seed}", "results": str(side / "results"), **self.sections,
             "axes": {**self.axes, "encoder": list(self.encoders), "seed": [seed]},
             # The peers keep no weights of target phases either.
-            "runtime": {"gpu": "auto" if self.gpu else 0, "keep_winners": "0 GB", "vocabulary": self.vocabulary},
+            "runtime": {"gpu": "auto" if self.gpu else 0, "keep_winners": "0 GB", **self.runtime},
         })  # fmt: skip
 
     def chains(self, study: Path) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def main() -> None:
     """Prepare, run the sides in turns, print the tables."""
     arguments = _arguments()
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="sweep-benchmark-"))
-    grid = _real(arguments, folder) if arguments.study == "real" else _world(arguments, folder)
+    grid = real_grid(arguments, folder) if arguments.study == "real" else _world(arguments, folder)
     study = grid.file(1)
     plan = resolve(load(study), study)
     planned = summary(plan, Costs(plan), Speed())
@@ -195,6 +195,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--same-kernels", action="store_true", help="give the expert our linear layers and dropout")
     parser.add_argument("--folder", help="where to work; encoders that are there already are taken")
     parser.add_argument("--json", type=Path, help="file for all figures")
+    add_real(parser)
+    arguments = parser.parse_args()
+    if arguments.study == "real" and not (arguments.data and arguments.encoder):
+        parser.error("--study real needs --data and --encoder")
+    return arguments
+
+
+def add_real(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the real study."""
     real = parser.add_argument_group("the real study")
     real.add_argument("--data", type=Path, help="folder of the public files that search_spaces/real_small.yaml names")
     real.add_argument("--encoder", type=Path, help="folder of a multilingual encoder, such as make real's")
@@ -204,10 +213,6 @@ def _arguments() -> argparse.Namespace:
     real.add_argument("--vocabulary", choices=("auto", "full", "in_use"), default="auto", help="of ours: which rows")
     real.add_argument("--intermediate", nargs="+", default=REAL_INTERMEDIATE, metavar="TASK")
     real.add_argument("--targets", nargs="+", default=REAL_TARGETS, metavar="TASK")
-    arguments = parser.parse_args()
-    if arguments.study == "real" and not (arguments.data and arguments.encoder):
-        parser.error("--study real needs --data and --encoder")
-    return arguments
 
 
 # ---- the studies -----------------------------------------------------------------------------------------------------
@@ -226,7 +231,7 @@ def _world(arguments: argparse.Namespace, folder: Path) -> Grid:
     return Grid("world", folder, paths, axes, sections, arguments.gpu)
 
 
-def _real(arguments: argparse.Namespace, folder: Path) -> Grid:
+def real_grid(arguments: argparse.Namespace, folder: Path) -> Grid:
     """A multilingual encoder x (none, and 4 tasks x 2 volumes) x 4 targets on real files."""
     described = load(REPOSITORY / "search_spaces/real_small.yaml").tasks | {"msrp": MSRP}
     long = {"max_length": 192}
@@ -241,7 +246,7 @@ def _real(arguments: argparse.Namespace, folder: Path) -> Grid:
     }  # fmt: skip
     axes = {"intermediate": arguments.intermediate, "volume": arguments.volumes, "target": arguments.targets}
     encoders = {MULTILINGUAL: arguments.encoder.resolve()}
-    return Grid("real", folder, encoders, axes, sections, arguments.gpu, arguments.vocabulary)
+    return Grid("real", folder, encoders, axes, sections, arguments.gpu, {"vocabulary": arguments.vocabulary})
 
 
 def _pretrain(folder: Path, encoders: list[str], cores: int) -> None:
