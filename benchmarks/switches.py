@@ -50,10 +50,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.run:
         _run(arguments.run)
-    elif not (arguments.data and arguments.encoder):
-        parser.error("needs --data and --encoder")
-    else:
-        _compare(arguments)
+        return
+    for name in ("data", "encoder"):
+        if getattr(arguments, name) is None:
+            parser.error(f"--{name} is missing")
+    _compare(arguments)
 
 
 def _run(study: Path) -> None:
