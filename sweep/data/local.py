@@ -23,7 +23,9 @@ from sweep.keys import file_digest, fingerprint
 
 SAMPLE = 64  # rows that are looked at to guess the mean length
 CHUNK = 1 << 20
-PATTERNS = {"gaps": (b"\n\n", b"\n\r\n"), "questions": (b'"question"',)}
+# A line between sentences may hold a tab or a blank (WNUT 17).
+GAPS = (b"\n\n", b"\n\r\n", b"\n\t\n", b"\n\t\r\n", b"\n \n", b"\n \r\n")
+PATTERNS = {"gaps": GAPS, "questions": (b'"question"',)}
 READ_BY_LANGUAGE = ("conllu-written",)  # whose raw rows depend on `Layout.language`
 READ_TO_COUNT = ("sentence_pool", "mentions")  # a record is several rows
 OVERLAP = 16  # longer than the longest pattern

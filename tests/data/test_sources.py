@@ -549,6 +549,14 @@ def test_a_sentence_of_conllu_ends_with_a_blank_line(tmp_path):
     assert made.source.size("test", "en") == Size(2, 3.0)
 
 
+@pytest.mark.parametrize("blank", ["", "\t", " "])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_between_sentences_may_hold_a_blank_or_a_tab(tmp_path, blank, end):
+    (tmp_path / "a.conll").write_bytes(end.join(["a X", blank, "b X", "c X", blank, "d X", blank, ""]).encode())
+    made = only(tmp_path, family="token", format="conll", labels=["X"], test="a.conll")
+    assert made.source.size("test", "en").examples == len(made.source.rows("test", "en")) == 3
+
+
 def test_a_header_is_no_row_and_the_last_line_needs_no_end(tmp_path):
     write(tmp_path / "a.csv", "text\na\nb\nc")
     assert only(tmp_path, family="masked", format="csv", test="a.csv").source.size("test", "en").examples == 3

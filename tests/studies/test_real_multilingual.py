@@ -93,6 +93,13 @@ def test_questions_without_an_answer_in_the_passage_are_left_out(task):
             assert row["context"][answer["start"] :].startswith(answer["text"])
 
 
+@pytest.mark.parametrize("name", ["comve", "msrp", "sick_similarity", "wnut_ner"])
+def test_a_plan_counts_the_english_rows_as_they_are(task, name):
+    source = task(name).source
+    for split in ("train", "dev"):
+        assert source.size(split, "en").examples == len(source.rows(split, "en"))
+
+
 def test_names_are_persons_places_and_organisations_in_every_language(task):
     made = task("ner")
     assert set(made.labels) == {"O", *(f"{prefix}-{kind}" for prefix in "BI" for kind in ("PER", "ORG", "LOC"))}
