@@ -17,7 +17,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -77,17 +76,20 @@ def load_encoder(
     weights: Weights | None = None,
     dropout: float | None = None,
     rows: TokenIds | None = None,
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
     """Encoder of a hub id or a local folder, without a pooling layer, in fp32.
 
     With the `weights` of a finished phase it has those, and of `source` the configuration and what embeddings they lack
-    are read. `dropout` replaces its own; with `rows` it holds these embeddings alone where it can. Raises StudyError
-    where there is no such encoder, StoreError where the weights do not fit it.
+    are read; these are computed on a `device`. `dropout` replaces its own; with `rows` it holds these embeddings alone
+    where it can. Raises StudyError where there is no such encoder, StoreError where the weights do not fit it.
     """
     config, where = load_configuration(source, revision), f"encoder {source!r}"
     _set_dropout(config, dropout, where)
     if weights is not None:
-        return _with_weights(config, where, weights, rows, partial(published_rows, source, revision))
+        return _with_weights(
+            config, where, weights, rows, lambda name, ids: published_rows(source, revision, name, ids).to(device)
+        )
     encoder = _published(source, revision, config, where)
     if rows is not None and can_hold_rows(encoder):
         hold(encoder, Rows(rows))

@@ -364,7 +364,7 @@ def _model(
     """Model of the published encoder, or with the weights of a phase, that holds these rows of its embeddings."""
     source, tokenizer = context.encoder, context.reader.tokenizer
     if source.location is not None:
-        encoder = load_encoder(source.location, source.revision, weights, dropout, rows)
+        encoder = load_encoder(source.location, source.revision, weights, dropout, rows, context.device)
     else:
         config = json.loads(source.config or "{}")
         encoder = random_encoder(config, len(tokenizer), tokenizer.pad_token_id, seed, dropout, weights)

@@ -327,7 +327,7 @@ class _TrainingRun:
 
         What the state does not hold has had no gradient: it is as the phase began with it, decayed.
         """
-        begun, rows = cpu_copy(self.model.embeddings), self.model.rows
+        begun, rows = self.model.embeddings.detach().clone(), self.model.rows
         wanted = np.arange(len(begun), dtype=np.int32) if rows is None else rows.ids
         name = next(name for name, own in zip(self.names, self.parameters, strict=True) if own is self.model.embeddings)
 
