@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -135,7 +135,8 @@ class AttemptLog:
     """Log of one attempt at a phase, kept in its checkpoints; `log["attempts"]` are the collapsed ones before it."""
 
     def __init__(self, context: ChainContext, phase: Phase, log: dict[str, Any]) -> None:
-        self.log = log
+        self._log = log
+        self._loss: Callable[[], float] | None = None  # of the last point of the curve, while it is not read
         if context.provenance not in log["made"]:
             log["made"].append(context.provenance)
         self.context, self.phase = context, phase
@@ -143,9 +144,20 @@ class AttemptLog:
         self._seconds_before = log["seconds"] - context.meter.device_seconds
         self._masked = {name for name in phase.recipe.tasks if context.plan.tasks[name].family.raw_text}
 
+    @property
+    def log(self) -> dict[str, Any]:
+        """The log with every loss of its curve; waits for the last of them."""
+        self._read_loss()
+        return self._log
+
+    def _read_loss(self) -> None:
+        """Reads the loss of the curve's last point: by now the device has other steps to do meanwhile."""
+        if self._loss is not None:
+            self._log["curve"][-1]["loss"], self._loss = self._loss(), None
+
     def add_step(self, progress: Progress, by_task: Mapping[str, float]) -> None:
         """Adds a step: costs and counters, now and then its loss, and its dev scores `by_task` where it has some."""
-        log, meter = self.log, self.context.meter
+        log, meter = self._log, self.context.meter
         meter.flops += self._step_flops(progress)
         log.update(
             {name: getattr(progress, counter) for name, counter in COUNTERS.items()},
@@ -154,19 +166,21 @@ class AttemptLog:
         )  # fmt: skip
         now = time.time()
         if progress.step % max(1, progress.steps // CURVE_POINTS) == 0 or progress.step == progress.steps:
-            point = {"step": progress.step, "loss": progress.loss_value(), "tokens": progress.tokens, "time": now}
-            log["curve"].append(point)
+            self._read_loss()
+            log["curve"].append({"step": progress.step, "loss": None, "tokens": progress.tokens, "time": now})
+            self._loss = progress.loss_later()
         if progress.dev is not None:
             log["dev"].append({"step": progress.step, "value": progress.dev, "time": now, "tasks": dict(by_task)})
 
     def report(self, progress: Progress) -> None:
         """Reports a step, or a batch of its dev evaluation."""
-        loss, attempt = self.log["curve"][-1]["loss"] if self.log["curve"] else None, len(self.log["attempts"])
+        known = [point["loss"] for point in self._log["curve"][-2:] if point["loss"] is not None]
+        loss, attempt = known[-1] if known else None, len(self._log["attempts"])
         self.context.meter.report(progress.step, progress.steps, loss=loss, dev=progress.dev, attempt=attempt)
 
     def provenance(self) -> dict[str, Any]:
         """Fields of a record: precision, device, kernels and versions of all attempts, which may differ in them."""
-        made = self.log["made"]
+        made = self._log["made"]
         versions = {name: _distinct(entry["versions"][name] for entry in made) for name in made[-1]["versions"]}
         # A checkpoint of an earlier version does not name its kernels.
         hardware = {
@@ -176,14 +190,17 @@ class AttemptLog:
 
     def close(self, seed: int, dev: float, collapsed: bool) -> None:
         """Ends the attempt: adds its seed, dev score and costs to `log["attempts"]`."""
-        log = self.log
+        log = self._log
         log["attempts"].append({
             "seed": seed, "dev": dev, "steps": log["steps"], "flops": float(log["flops"]),
             "device_seconds": log["seconds"], "collapsed": collapsed,
         })  # fmt: skip
 
     def _step_flops(self, progress: Progress) -> float:
-        padded, attended = progress.padded_tokens - self.log["padded"], progress.attended_tokens - self.log["attended"]
+        padded, attended = (
+            progress.padded_tokens - self._log["padded"],
+            progress.attended_tokens - self._log["attended"],
+        )
         return step_flops(self.context.encoder.shape, padded, attended, progress.task in self._masked)
 
 

@@ -115,6 +115,20 @@ class Progress:
         """The loss as a number; waits for the device."""
         return float(self.loss)
 
+    def loss_later(self) -> Callable[[], float]:
+        """Function that gives the loss; called after later steps, it does not wait for what they gave the device."""
+        copy = self.loss.to("cpu", non_blocking=True)
+        if not self.loss.is_cuda:
+            return copy.item
+        copied = torch.cuda.Event()
+        copied.record()
+        return partial(_read, copy, copied)
+
+
+def _read(copy: Tensor, copied: torch.cuda.Event) -> float:
+    copied.synchronize()
+    return float(copy)
+
 
 def fit(
     model: MultiTaskModel,
