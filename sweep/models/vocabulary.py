@@ -10,7 +10,8 @@ encoder that held it all the time.
 On a CPU all else is the same to the last bit, too. Both AdamW's kernel and the norm by which gradients are clipped go
 through a matrix in vectors of at most VECTOR numbers; where the width of the embeddings is a multiple of that, leaving
 out rows of zeros moves no number into another lane, and adds no term to a sum. Matrices of other widths are held whole.
-On a GPU the norm's last digits depend on where its kernel cuts the matrix, as they do between two kinds of GPU.
+On a GPU the norm's last digits depend on where its kernel cuts the matrix, as they do between two kinds of GPU; and its
+AdamW takes rate x decay x row from the row in float64, so rows brought back differ from held ones in last digits.
 
 Token ids stay those of the tokenizer: the embedding alone looks up where a row lies, so positions that a model derives
 from padding, and every special token that it compares ids with, are what they were.
