@@ -10,11 +10,13 @@ Both train the same model class from the same weights on the same examples, with
 the same optimizer, rate, schedule and clipping; they run in turns (ours, theirs, ours, ...) in one process, so that a
 busy machine disturbs both, and processor seconds are printed beside the clock's (with --threads 1 they hardly depend on
 what else runs). Trainer gets torch's own linear layers and dropout, as its users have them; with --same-kernels it
-gets ours, which shows what batching and the loop alone do. A pretrained encoder is trained by fit() twice, with the
-embeddings that the text reads, as chains do it, and with its whole vocabulary. Without --data text is synthetic,
-lengths as in sentence classification (lognormal, mean near 30 tokens, at most 128), and classes differ in word
-frequencies. At the end stands the share of the device's rate at multiplying large matrices, measured here, that fit()
-reaches, by the FLOPs that plans count. Needs accelerate, as Trainer does.
+gets ours, which shows what batching and the loop alone do. A pretrained encoder, or one of XLM-R's shape, is trained by
+fit() twice, with the embeddings that the text reads, as chains do it, and with its whole vocabulary. Without --data
+text is synthetic, lengths as in sentence classification (lognormal, mean near 30 tokens, at most 128), and classes
+differ in word frequencies. --flatten adds Trainer as its experts set it up on a GPU: DataCollatorWithFlattening and
+flash attention, so no padding at all; it needs the package flash_attn. At the end stands the share of the device's rate
+at multiplying large matrices, measured here, that fit() reaches, by the FLOPs that plans count. Needs accelerate, as
+Trainer does.
 """
 
 from __future__ import annotations
@@ -27,15 +29,17 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from shapes import SIZES, VOCABULARY, xlm_r
+from shapes import SIZES, VOCABULARY, random_model, xlm_r
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import Batch
 from sweep.models.cpu_kernels import BitDropout, OneDnnLinear, one_dnn_linear, one_dnn_works
-from sweep.models.encoders import load_configuration, load_encoder, random_encoder
+from sweep.models.encoders import load_configuration, load_encoder
 from sweep.models.model import MultiTaskModel
 from sweep.models.registry import shape_of
 from sweep.models.tokenizers import load_tokenizer, train_tokenizer
@@ -65,28 +69,48 @@ GPU = torch.cuda.is_available()
 class Run:
     """One side's training of one turn."""
 
+    tokens: int  # real ones, padding left out
     seconds: float
     processor_seconds: float
     loss: float  # on dev, cross-entropy
     accuracy: float
     flops: float = 0.0  # padding included; ours alone
+    peak_bytes: int = 0  # of the GPU, allocated at once
+    steps: int = 0
 
 
-Side = Callable[[MultiTaskModel, Encoded, Encoded, argparse.Namespace], Run]
+OURS, WHOLE, TRAINER, FLAT = "fit()", "fit(), whole vocabulary", "Trainer", "flat"
+Turn = dict[str, Run]  # by side
 
 
 def main() -> None:
     """Run the sides in turns and print the ratios."""
-    arguments = _arguments()
+    arguments = parsed()
+    turns = []
+    for turn in measured(arguments):
+        turns.append(turn)
+        for name, run in turn.items():
+            print(f"  {len(turns)} {name:24} {run.tokens / run.seconds:7.0f} real tokens/s, "
+                  f"{run.tokens / run.processor_seconds:7.0f} per processor second, "
+                  f"dev loss {run.loss:.3f}, accuracy {run.accuracy:.3f}", flush=True)  # fmt: skip
+    for name, clock in itertools.product([*turns[0]][1:], ("seconds", "processor_seconds")):
+        ratios = sorted(getattr(turn[name], clock) / getattr(turn[OURS], clock) for turn in turns)
+        span = f"median of {len(ratios)} turns, {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        print(f"{name} takes {np.median(ratios):.2f} times the {clock.replace('_', ' ')} of fit() ({span})")
+    reached, possible = max(turn[OURS].flops / turn[OURS].seconds for turn in turns), matrix_rate(arguments.precision)
+    print(f"fit() reaches {reached / 1e9:,.0f} GFLOP/s, {100 * reached / possible:.0f}% of {possible / 1e9:,.0f} that"
+          f" large matrices are multiplied at")  # fmt: skip
+
+
+def measured(arguments: argparse.Namespace) -> Iterator[Turn]:
+    """Every turn, as soon as it is over. Raises RuntimeError where a side cannot run here."""
+    if arguments.flatten and (reason := no_flash_attention()):
+        raise RuntimeError(reason)
     torch.set_num_threads(arguments.threads)
     quiet: Any = transformers.utils.logging
     quiet.set_verbosity_error()
     train, dev = _read(arguments) if arguments.data else (_draw(n, arguments) for n in (arguments.examples, 1000))
     model = _model(arguments)
-    sides: dict[str, Side] = {"fit()": _ours, "Trainer": _theirs}
-    if arguments.encoder:
-        sides = {"fit()": _in_use, "fit(), whole vocabulary": _ours, "Trainer": _theirs}
-    tokens = len(train.tokens) * arguments.epochs
     where = torch.cuda.get_device_name() if GPU else platform.processor() or platform.machine()
     print(
         f"{where}, {arguments.threads} threads, {arguments.precision}, torch {torch.__version__}, "
@@ -95,29 +119,27 @@ def main() -> None:
     print(f"Trainer pads to {arguments.pad_to or 'the longest of a batch'}")
     print(f"{arguments.layers} layers x {arguments.hidden}, {train.examples} examples x {arguments.epochs}, "
           f"{len(train.tokens) / train.examples:.1f} tokens each, {arguments.batch} examples per step")  # fmt: skip
+    sides: dict[str, Callable[..., Run]] = {OURS: _ours, TRAINER: _theirs}
+    if arguments.encoder or arguments.shape:
+        sides = {OURS: _in_use, WHOLE: _ours, TRAINER: _theirs}
+    if arguments.flatten:
+        sides[FLAT] = partial(_theirs, flat=True)
+    some = subset(train, np.arange(min(8 * arguments.batch, train.examples)))
     for side in sides.values():
-        side(
-            copy.deepcopy(model), subset(train, np.arange(8 * arguments.batch)), dev, arguments
-        )  # first steps allocate
-    turns = []
-    for turn in range(arguments.pairs):
-        runs = {name: side(copy.deepcopy(model), train, dev, arguments) for name, side in sides.items()}
-        turns.append(runs)
-        for name, run in runs.items():
-            print(f"  {turn + 1} {name:24} {tokens / run.seconds:7.0f} real tokens/s, "
-                  f"{tokens / run.processor_seconds:7.0f} per processor second, "
-                  f"dev loss {run.loss:.3f}, accuracy {run.accuracy:.3f}", flush=True)  # fmt: skip
-    for name, clock in itertools.product([*sides][1:], ("seconds", "processor_seconds")):
-        ratios = sorted(getattr(runs[name], clock) / getattr(runs["fit()"], clock) for runs in turns)
-        span = f"median of {len(ratios)} turns, {ratios[0]:.2f} to {ratios[-1]:.2f}"
-        print(f"{name} takes {np.median(ratios):.2f} times the {clock.replace('_', ' ')} of fit() ({span})")
-    rates = [runs["fit()"].flops / runs["fit()"].seconds for runs in turns]
-    reached, possible = max(rates), _matrix_rate(arguments.precision)
-    print(f"fit() reaches {reached / 1e9:,.0f} GFLOP/s, {100 * reached / possible:.0f}% of {possible / 1e9:,.0f} that"
-          f" large matrices are multiplied at")  # fmt: skip
+        side(copy.deepcopy(model), some, dev, arguments)  # the first steps allocate
+    for _ in range(arguments.pairs):
+        yield {name: side(copy.deepcopy(model), train, dev, arguments) for name, side in sides.items()}
 
 
-def _arguments() -> argparse.Namespace:
+def no_flash_attention() -> str:
+    """Reason why attention over flattened batches cannot run here; empty where it can."""
+    if not GPU:
+        return "no GPU"
+    return "" if find_spec("flash_attn") else "the package flash_attn is not installed"
+
+
+def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of a command line, by default that of this process."""
     parser = argparse.ArgumentParser(description="fit() against transformers.Trainer")
     sizes = {"threads": 2, "pairs": 3, "layers": 6, "hidden": 384, "vocabulary": 8000}
     for name, default in (sizes | {"examples": 3200, "epochs": 1, "batch": 32}).items():
@@ -129,7 +151,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pad-to", type=int, help="tokens of Trainer's sequences; the longest of a batch where absent")
     parser.add_argument("--shape", choices=SIZES, help="XLM-R's kind, instead of --layers, --hidden and --vocabulary")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16" if GPU else "fp32")
-    arguments = parser.parse_args()
+    parser.add_argument("--flatten", action="store_true", help="a third side: Trainer without padding, by flash_attn")
+    arguments = parser.parse_args(words)
     if arguments.shape:
         arguments.layers, arguments.hidden, _ = SIZES[arguments.shape]
         arguments.vocabulary = VOCABULARY
@@ -190,12 +213,10 @@ def _model(arguments: argparse.Namespace) -> MultiTaskModel:
         "max_position_embeddings": 128,
     }  # fmt: skip
     config = xlm_r(*SIZES[arguments.shape]) if arguments.shape else bert
-    encoder = random_encoder(config, arguments.vocabulary, PAD, seed=0)
-    model = MultiTaskModel(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD)
-    return model.to("cuda" if GPU else "cpu")
+    return random_model(config, arguments.vocabulary, "cuda" if GPU else "cpu", PAD)
 
 
-def _matrix_rate(precision: str) -> float:
+def matrix_rate(precision: str) -> float:
     """FLOP/s of the best of ten products of two square matrices, by the kernel that fit() uses."""
     size, kind = (8192, "cuda") if GPU else (2048, "cpu")
     one, other = torch.randn(2, size, size, device=kind, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
@@ -213,6 +234,15 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+def _forget_peak() -> None:
+    if GPU:
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak() -> int:
+    return torch.cuda.max_memory_allocated() if GPU else 0
+
+
 def _in_use(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
     """fit() of a model that holds the embeddings of its texts alone, as chains do it."""
     hold(model.encoder, Rows(union(tokens_in([train, dev]), np.array([model.pad_id]))))
@@ -224,6 +254,7 @@ def _ours(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argpar
     mixture = Mixture((Stream(TASK, train),), batch_tokens, seed=1)
     steps = mixture.steps_for(arguments.epochs)
     settings = FitSettings(arguments.rate, steps, seed=1, precision=arguments.precision)
+    _forget_peak()
     begin = time.perf_counter(), time.process_time()
     for progress in fit(model, mixture, settings):
         last = progress
@@ -232,7 +263,8 @@ def _ours(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argpar
     assert abs(last.examples / (train.examples * arguments.epochs) - 1) < 0.05, "the same number of examples"
     shape = shape_of(model.encoder.config.to_dict(), "the encoder")
     flops = TRAINING * forward_flops(shape, last.padded_tokens, last.attended_tokens, steps)
-    return Run(*seconds, *_judge(model, dev), flops=flops)
+    peak = _peak()
+    return Run(last.tokens, *seconds, *_judge(model, dev), flops=flops, peak_bytes=peak, steps=steps)
 
 
 class _Trainable(nn.Module):
@@ -248,14 +280,41 @@ class _Trainable(nn.Module):
         return {"loss": self.model.loss(batch, TASK) / len(labels)}
 
 
-def _theirs(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace) -> Run:
+class _Flat(nn.Module):
+    """The same model over one row that holds all sequences of a batch, which flash attention keeps apart."""
+
+    def __init__(self, model: MultiTaskModel) -> None:
+        super().__init__()
+        self.model = model
+        model.encoder.set_attn_implementation("flash_attention_2" if GPU else "sdpa")
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor, labels: Tensor, **bounds: Any) -> dict[str, Tensor]:
+        states = self.model.encoder(input_ids=input_ids, position_ids=position_ids, **bounds)
+        hidden, ends = states.last_hidden_state[0].float(), bounds["cu_seq_lens_q"]
+        lengths = ends.diff()
+        owner = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths, output_size=len(hidden))
+        pooled = hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, owner, hidden) / lengths[:, None]
+        head: Any = self.model.head(TASK)
+        return {"loss": head.criterion(head(pooled), labels) / len(labels)}
+
+
+def _flattened(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of all sequences, and their labels, which the collator would take for those of tokens."""
+    collator: Any = transformers.DataCollatorWithFlattening
+    flatten = collator(return_flash_attn_kwargs=True, position_ids_start=PAD + 1)
+    batch: dict[str, Any] = flatten([{"input_ids": row["input_ids"]} for row in rows])
+    return batch | {"labels": torch.tensor([row["labels"] for row in rows])}
+
+
+def _theirs(
+    model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argparse.Namespace, *, flat: bool = False
+) -> Run:
     if arguments.encoder:
         tokenizer: Any = load_tokenizer(str(arguments.encoder))
     else:
-        words = [f"w{number}" for number in range(arguments.vocabulary)]
-        tokenizer = train_tokenizer([" ".join(words)], arguments.vocabulary, "wordlevel")  # for its padding
+        tokenizer = train_tokenizer(["a word"], 100, "wordlevel")  # for its padding
     padding = {"padding": "max_length", "max_length": arguments.pad_to} if arguments.pad_to else {}
-    collator = transformers.DataCollatorWithPadding(tokenizer, **padding)
+    collator: Any = _flattened if flat else transformers.DataCollatorWithPadding(tokenizer, **padding)
     rows: Any = [
         {"input_ids": train.tokens[a:b].tolist(), "labels": int(label)}
         for a, b, label in zip(train.bounds[:-1], train.bounds[1:], train.targets, strict=True)
@@ -272,13 +331,19 @@ def _theirs(model: MultiTaskModel, train: Encoded, dev: Encoded, arguments: argp
             dataloader_pin_memory=GPU, learning_rate=arguments.rate, warmup_steps=round(0.1 * steps),
             weight_decay=0.01, max_grad_norm=1.0, remove_unused_columns=False,
         )  # fmt: skip
-        trainer = transformers.Trainer(_Trainable(model), settings, data_collator=collator, train_dataset=rows)
+        whole = _Flat(model) if flat else _Trainable(model)
+        trainer = transformers.Trainer(whole, settings, data_collator=collator, train_dataset=rows)
         trainer.remove_callback(transformers.PrinterCallback)
+        _forget_peak()
         begin = time.perf_counter(), time.process_time()
         trainer.train()
         _wait()
         seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    return Run(*seconds, *_judge(model, dev))
+    peak = _peak()
+    if flat:
+        model.encoder.set_attn_implementation("sdpa")  # dev is padded, as all sides'
+    tokens = len(train.tokens) * arguments.epochs
+    return Run(tokens, *seconds, *_judge(model, dev), peak_bytes=peak, steps=steps)
 
 
 def _judge(model: MultiTaskModel, dev: Encoded) -> tuple[float, float]:

@@ -28,7 +28,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ class Timed(MultiTaskModel):
 
 def main() -> None:
     """Run and print."""
-    arguments = _arguments()
+    measure(parsed())
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """Runs and prints; returns sentences per second by side, and the shares of the model and of judging in merged."""
     torch.set_num_threads(arguments.threads)
     data = dict(_languages(arguments))
     encoded = {language: one for language, (one, _) in data.items()}
@@ -94,7 +98,7 @@ def main() -> None:
     outputs = _score(model, encoded, arguments)
     merged, forward = time.perf_counter() - begin, model.forward_seconds
     print(f"merged:     {sentences / merged:7.1f} sentences/s, {100 * forward / merged:.1f}% of the time in the model")
-    _compare(model, whole, encoded, sentences, arguments)
+    rates = _compare(model, whole, encoded, sentences, arguments)
     begin = time.perf_counter()
     task = Task(TASK, FAMILIES["token"], EmbeddedSource("pos"), tuple(data), labels=tuple(UPOS))
     for language, (one, rows) in data.items():
@@ -102,12 +106,13 @@ def main() -> None:
         FAMILIES["token"].judge(predictions, rows, task, language)
     judging = time.perf_counter() - begin
     print(f"judging:    {sentences / judging:7.0f} sentences/s, {100 * judging / (merged + judging):.2f}% of all")
+    return rates | {"share in the model": forward / merged, "share of judging": judging / (merged + judging)}
 
 
 def _compare(
     model: Timed, whole: Timed, encoded: dict[str, Encoded], sentences: int, arguments: argparse.Namespace
-) -> None:
-    """Sides in turns, so that a busy machine disturbs all of them."""
+) -> dict[str, float]:
+    """Sentences per second of all sides, in turns, so that a busy machine disturbs all of them."""
     trainer = _with_torchs_layers(whole, arguments.precision)
     sides: dict[str, Callable[[], object]] = {
         "merged": lambda: _score(model, encoded, arguments),
@@ -129,9 +134,11 @@ def _compare(
             ratios = sorted(theirs / ours for ours, theirs in zip(own[clock], spent, strict=True))
             print(f"{name:11} {sentences / np.median(spent):7.1f} sentences per {clock}; "
                   f"merged is {np.median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})")  # fmt: skip
+    return {name: sentences / float(np.median([wall for wall, _ in found])) for name, found in taken.items()}
 
 
-def _arguments() -> argparse.Namespace:
+def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of a command line, by default that of this process."""
     parser = argparse.ArgumentParser(description="where the time of scoring many languages goes")
     sizes = {"languages": 30, "examples": 1000, "layers": 12, "hidden": 768, "threads": 2, "batch": 32, "pairs": 3}
     for name, default in (sizes | {"batch-tokens": 16384}).items():
@@ -140,7 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default=usual)
     parser.add_argument("--encoder", type=Path, help="folder of a pretrained encoder, in place of a random one")
     parser.add_argument("--pad-to", type=int, default=0, help="tokens; 0: the longest of a batch")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def _model(arguments: argparse.Namespace) -> Timed:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from sweep.models.model import MultiTaskModel
 
 VOCABULARY = 250_002
 SIZES = {  # layers, hidden, heads
@@ -19,3 +25,16 @@ def xlm_r(layers: int, hidden: int, heads: int) -> dict[str, Any]:
         "model_type": "xlm-roberta", "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
         "intermediate_size": 4 * hidden, "max_position_embeddings": 514, "type_vocab_size": 1,
     }  # fmt: skip
+
+
+def random_model(config: Mapping[str, Any], vocabulary: int, device: torch.device | str, pad: int) -> MultiTaskModel:
+    """A classifier of three classes whose task is `topic`; a GPU draws its own weights, which takes a CPU seconds."""
+    import torch
+
+    from sweep.models.encoders import random_encoder
+    from sweep.models.model import MultiTaskModel
+    from sweep.tasks.task import HeadSpec
+
+    with torch.device(device):
+        encoder = random_encoder(config, vocabulary, pad, seed=0)
+    return MultiTaskModel(encoder, {"topic": HeadSpec("text", 3)}, seed=0, pad_id=pad).to(device)

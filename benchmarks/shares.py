@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -23,15 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from shapes import SIZES, VOCABULARY, xlm_r
+from shapes import SIZES, VOCABULARY, random_model, xlm_r
 
 from sweep.data.encoded import Encoded, EncodedSequence, from_sequences
 from sweep.models.batches import limit_gpu_memory, peak_memory, reset_peak_memory
-from sweep.models.encoders import random_encoder
-from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import NO_FACTS, Facts
 from sweep.search.devices import chains_per_device
-from sweep.tasks.task import HeadSpec
 from sweep.train.data import Mixture, Stream
 from sweep.train.loop import FitSettings, Progress, fit
 
@@ -51,6 +48,11 @@ class Chain:
 
 def main() -> None:
     """Measures every number of chains and prints one line for each."""
+    measure(parsed())
+
+
+def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Arguments of a command line, by default that of this process."""
     parser = argparse.ArgumentParser(description="chains that share one GPU")
     parser.add_argument("--chains", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--shape", choices=SIZES, default="base")
@@ -58,21 +60,26 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--device", default="cuda")
-    arguments = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def measure(arguments: argparse.Namespace) -> dict[int, float]:
+    """Measures and prints; returns the real tokens per second of so many chains together."""
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("benchmarks/shares.py: found no GPU; a machine with one is expected, chains share nothing else")
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu, which says nothing about GPUs"
     print(f"{where}, torch {torch.__version__}, {arguments.shape}, batches of {arguments.batch_tokens} tokens")
-    facts, alone = NO_FACTS.with_cores_per_device(64), 0.0
+    facts, alone, speeds = NO_FACTS.with_cores_per_device(64), 0.0, dict[int, float]()
     for count in arguments.chains:
         chains = _together(count, arguments)
         speed = sum(chain.tokens / chain.seconds for chain in chains)
-        alone = alone or speed / count
+        alone, speeds[count] = alone or speed / count, speed
         facts |= _facts(count, chains, speed)
         parts = [chain.part_tokens for chain in chains if chain.part_tokens is not None]
         print(f"{count} chains: {speed:,.0f} real tokens/s together, {speed / alone:.2f} times those of the first row's"
               f" chain{f', batches in parts of {min(parts)} tokens' if parts else ''}", flush=True)  # fmt: skip
     print(f"gpu: auto would put {chains_per_device([TASK], facts, cores=1)} chains on this device")
+    return speeds
 
 
 def _facts(count: int, chains: list[Chain], speed: float) -> Facts:
@@ -117,8 +124,7 @@ def _chain(count: int, arguments: argparse.Namespace, barrier: Barrier, results:
 
 
 def _training(arguments: argparse.Namespace) -> Iterator[Progress]:
-    encoder = random_encoder(xlm_r(*SIZES[arguments.shape]), arguments.vocabulary, PAD, seed=0)
-    model = MultiTaskModel(encoder, {TASK: HeadSpec("text", CLASSES)}, seed=0, pad_id=PAD).to(arguments.device)
+    model = random_model(xlm_r(*SIZES[arguments.shape]), arguments.vocabulary, arguments.device, PAD)
     mixture = Mixture((Stream(TASK, _texts(arguments)),), arguments.batch_tokens, seed=1)
     # Where a GPU has no bf16 this slows all alike.
     return fit(model, mixture, FitSettings(1e-5, steps=200_000, seed=1, precision="bf16"))
