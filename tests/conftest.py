@@ -57,6 +57,7 @@ SLOW = (
     *("tasks/test_regression.py", "models/test_export.py", "docs/test_pages.py", "test_cli.py"),
     *("store/test_paths.py", "models/test_model.py", "plan/test_flops.py", "store/test_status.py"),
     *("store/test_winners.py", "report/test_gains.py", "tasks/test_retrieval.py", "train/test_gpu.py"),
+    "test_gpu_script.py",
     *("report/test_terminal.py", "test_fingerprint.py", "docs/test_shown_studies.py"),
 )
 

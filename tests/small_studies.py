@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
@@ -22,7 +22,6 @@ from sweep.plan.languages import groups_of
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import Chain
 from sweep.plan.resolve import resolve
-from sweep.report.page import Report, read
 from sweep.run.chain import run
 from sweep.run.study import plan_facts
 from sweep.search.admission import Admission
@@ -32,6 +31,9 @@ from sweep.store.ledger import Ledger
 from sweep.store.paths import LEDGER
 from sweep.store.records import PhaseRecord, ScoreRecord
 from sweep.train.context import Event
+
+if TYPE_CHECKING:
+    from sweep.report.page import Report
 
 TINY = {
     "random_init": {
@@ -154,6 +156,8 @@ def cut(study: Path, folder: Path, axes: dict[str, Any]) -> Path:
 
 def reported(path: Path, results: Path) -> tuple[Report, int]:
     """The report of a study whose chains ran in this process as a run would admit them, and how many were done."""
+    from sweep.report.page import read  # brings matplotlib, which machines with a GPU may lack
+
     plan, store = plan_of(path), Store(results / "store")
     ledger, costs = Ledger(results / LEDGER), Costs(plan)
     admission = Admission(plan, StoreIndex(store), ledger, costs)

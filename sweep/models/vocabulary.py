@@ -127,7 +127,7 @@ class HeldEmbedding(nn.Module):
         self.padding_idx = padding_idx
         positions = torch.full((vocabulary,), -1)
         positions[torch.from_numpy(rows.ids).long()] = torch.arange(len(rows.ids))
-        self.register_buffer("positions", positions, persistent=False)
+        self.register_buffer("positions", positions.to(weight.device), persistent=False)
         # Padding has no gradient; where its row is not held, nothing is padded.
         self._padding = None if padding_idx is None or positions[padding_idx] < 0 else int(positions[padding_idx])
 

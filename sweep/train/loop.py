@@ -120,8 +120,7 @@ class Progress:
         copy = self.loss.to("cpu", non_blocking=True)
         if not self.loss.is_cuda:
             return copy.item
-        copied = torch.cuda.Event()
-        copied.record()
+        copied = torch.cuda.current_stream().record_event()
         return partial(_read, copy, copied)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from instant_workers import Lab
-from small_studies import events_of, plan_of, study_file, with_data_of
+from small_studies import plan_of, study_file, with_data_of
 from torch import nn
 
 from sweep.errors import DeviceError
@@ -18,7 +18,6 @@ from sweep.plan.facts import NO_FACTS, Facts
 from sweep.plan.plan import Plan
 from sweep.run.chain import pace, run
 from sweep.search.devices import chains_per_device, with_larger_share, work_names
-from sweep.store.artifacts import Store
 from sweep.train.context import Event
 
 AXES = {"intermediate": ["none", "world/nli"], "target": ["world/topic", "world/ner"], "seed": [1, 2, 3]}
@@ -219,21 +218,3 @@ def test_the_benchmark_of_shares_refuses_a_machine_without_a_gpu_in_one_line():
     assert done.returncode == 1
     assert "found no GPU; a machine with one is expected" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_on_a_gpu_a_chain_measures_everything_that_it_does(tmp_path):
-    plan = study(tmp_path)
-    facts = MACHINE
-    for chain in plan.planned_chains():
-        for event in events_of(chain, plan, Store(tmp_path / "store")):
-            facts |= event.facts
-    total = torch.cuda.get_device_properties(0).total_memory
-    for one in plan.planned_chains():
-        for work in work_names(plan, one, one.phases, scored=True):
-            memory = facts.memory(work)
-            assert memory is not None
-            needed, device = memory
-            assert 0 < needed < device <= total
-    chain = next(iter(plan.planned_chains()))
-    assert chains_per_device(work_names(plan, chain, chain.phases, scored=True), facts, cores=1) > 1

@@ -159,19 +159,3 @@ def test_features_are_read_in_parts_too(family, room):
     assert len(halved) > len(whole)
     vectors = [torch.cat([part.vectors for part in read]) for read in (whole, halved)]
     torch.testing.assert_close(*vectors, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_on_a_gpu_a_step_beyond_the_allowed_memory_is_made_in_parts():
-    torch.cuda.init()
-    model = tiny_model(hidden_size=256, intermediate_size=1024).to("cuda")
-    data = Mixture((Stream("token", toy("token", 4000)),), batch_tokens=80_000, seed=2)
-    allowed = 2**28 / torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(allowed)
-    try:
-        (step,) = fit(model, data, STEP)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    assert 0 < step.snapshot()["values"]["micro_batch_tokens"] < 80_000
-    assert np.isfinite(step.loss_value())
