@@ -266,7 +266,7 @@ def _execute(admission: Admission, results: Path, feed: Feed | None) -> bool:
 def _tune(admission: Admission, first: Chain, results: Path, capacity: Capacity, display: Display | Feed) -> bool:
     from ray import tune
 
-    from sweep.run.tune import METRIC, WORKER_DEATHS, BudgetScheduler, ChainSearcher, chain_trial
+    from sweep.run.tune import METRIC, WORKER_DEATHS, BudgetScheduler, ChainSearcher, SentOnce, chain_trial
 
     runtime = admission.plan.study.runtime
     store = Store(results / paths.STORE)
@@ -274,7 +274,8 @@ def _tune(admission: Admission, first: Chain, results: Path, capacity: Capacity,
     mark = store.claim(admission.plan.study.study)
     admission.spending.queued = capacity.chains is None or runtime.shares
     admission.shares.devices = capacity.devices
-    trainable = tune.with_parameters(chain_trial, plan=admission.plan, store_root=str(results / paths.STORE), mark=mark)
+    plan = SentOnce(admission.plan)
+    trainable = tune.with_parameters(chain_trial, plan=plan, store_root=str(results / paths.STORE), mark=mark)
     # Tune's own files are of no use after the run: the store, the ledger and MLflow have everything.
     with _interruptible(admission, display):
         tuner = tune.Tuner(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import pickle
 import re
 import socket
 import sys
@@ -23,12 +24,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -61,6 +63,24 @@ def report_of(result: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     report: dict[str, Any] = json.loads(result[REPORT])
     return {**report, "facts": Facts(report["facts"])}
+
+
+class SentOnce:
+    """A value on its way to workers, where it arrives as itself: a process unpickles it at its first chain alone.
+
+    Tune's own parameters are unpickled at every trial, which for a plan of 10,000 cells takes as long as a short phase.
+    """
+
+    def __init__(self, value: object) -> None:
+        self._content: bytes = cloudpickle.dumps(value)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
+        return _unpickled, (self._content,)
+
+
+@lru_cache(maxsize=1)
+def _unpickled(content: bytes) -> Any:
+    return pickle.loads(content)  # noqa: S301  our own driver wrote it
 
 
 # ---- in the driver ---------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ FULL, REFUSED = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.
 FULL_WORDS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.(\d+)@(.+)$")
 DAY = 86400.0  # seconds
+SETTLED_SECONDS = 2.0  # after which a change of a file has another time: file systems count in steps of up to that
 
 
 Record = TypeVar("Record", PhaseRecord, ScoreRecord, PreviewRecord)
@@ -449,12 +450,26 @@ def _read(folder: Path, kind: type[Record]) -> Record | None:
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    """Checks that files are there and match their checksums. Raises StoreError.
+
+    A process reads a version of a file for that once: until another size, time or inode says that it has changed.
+    """
     for name, digest in files.items():
         path = folder / name
-        if not path.exists():
-            raise StoreError(path, "no file", _repair(folder))
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            raise StoreError(path, "no file", _repair(folder)) from None
+        version = (path, state.st_size, state.st_mtime_ns, state.st_ino)
+        if _verified.get(version) == digest:
+            continue
         if file_digest(path) != digest:
             raise StoreError(path, "content that does not match its checksum", _repair(folder))
+        if time.time() - state.st_mtime > SETTLED_SECONDS:
+            _verified[version] = digest
+
+
+_verified: dict[tuple[Path, int, int, int], str] = {}  # version of a file that this process has read -> its digest
 
 
 def _repair(folder: Path) -> str:

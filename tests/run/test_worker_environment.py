@@ -1,15 +1,18 @@
-"""Facts about the variables that workers are started with."""
+"""Facts about what workers are started with: variables, and the plan."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import platform
 import subprocess
 import sys
 
 import pytest
+from small_studies import plan_of, study_file
 
 from sweep.run.cluster import ALLOCATOR, worker_environment
+from sweep.run.tune import SentOnce
 
 TAKEN_AND_FREED = """
 import resource, threading
@@ -39,3 +42,11 @@ def test_what_the_user_has_set_counts(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = worker_environment()
     assert (found["MALLOC_TRIM_THRESHOLD_"], found["HF_HUB_OFFLINE"]) == ("1000", "1")
+
+
+def test_a_process_unpickles_the_plan_once_for_all_its_chains(tmp_path):
+    plan = plan_of(study_file(tmp_path))
+    sent = pickle.dumps(SentOnce(plan))
+    first, second = (pickle.loads(sent) for _ in range(2))  # noqa: S301  our own
+    assert first.cells == plan.cells
+    assert first is second

@@ -19,6 +19,7 @@ from sweep.data.encoded import EncodedSequence, from_sequences
 from sweep.data.rows import Split
 from sweep.errors import StoreError
 from sweep.heartbeat import Cancelled
+from sweep.keys import file_digest
 from sweep.store.artifacts import TURN_SECONDS, Store
 from sweep.store.ledger import DONE, RUNNING, STOPPED, ChainRow, Ledger
 from sweep.store.records import PhaseRecord, ScoreRecord
@@ -66,6 +67,32 @@ def test_a_damaged_file_is_named_with_the_way_to_repair_it(damage, tmp_path):
     committed(store)
     damage(tmp_path / "phases" / KEY / "model")
     with pytest.raises(StoreError, match=rf"{KEY}/model: found .* to repair, delete the folder .*{KEY}"):
+        store.weights(KEY)
+
+
+def test_a_file_is_hashed_once_per_process_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    store, hashed = Store(tmp_path), list[str]()
+    committed(store)
+    path = tmp_path / "phases" / KEY / "model"
+    os.utime(path, (0, 0))  # as of a phase that was finished long ago
+    monkeypatch.setattr("sweep.store.artifacts.file_digest", lambda path: hashed.append(path.name) or file_digest(path))
+    for _ in range(3):
+        store.weights(KEY)
+    assert hashed == ["model"]
+    path.write_bytes(b"weightz")
+    with pytest.raises(StoreError, match="does not match its checksum"):
+        store.weights(KEY)
+
+
+def test_a_change_within_the_step_of_a_file_systems_clock_is_found(tmp_path):
+    store = Store(tmp_path)
+    committed(store)
+    path = tmp_path / "phases" / KEY / "model"
+    store.weights(KEY)
+    before = path.stat()
+    path.write_bytes(b"weightz")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(StoreError, match="does not match its checksum"):
         store.weights(KEY)
 
 
