@@ -230,6 +230,10 @@ class Runtime(Model):
     """Size kept for weights of winners' target phases, such as '20 GB', on which further languages of a target can
     be scored later."""
 
+    weights_in_memory: Annotated[float | None, BeforeValidator(as_bytes, Size | None)] = None
+    """Size of a worker's memory that weights of encoders and phases may take, such as '8 GB', so that its next chains
+    need not read them; 0 keeps none. Left out, a quarter of what a chain may use of the machine's memory."""
+
     @property
     def shares(self) -> bool:
         """Whether a chain's share of a device is measured."""

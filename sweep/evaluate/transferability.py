@@ -61,12 +61,13 @@ def measure_transferability(chain: Chain, short: Plan, store: Store, listener: L
     if store.preview(chain.score) is not None or stored.dead_end(chain) is not None:
         return
     context = set_up(chain, short, store, listener)
-    for phase in stored.to_train(chain):
-        train_phase(context, phase)
-        stored.learn(phase.key)
-        if stored.dead_end(chain) is not None:
-            return
-    _score(context, chain)
+    with context.commits:
+        for phase in stored.to_train(chain):
+            train_phase(context, phase)
+            stored.learn(phase.key)
+            if stored.dead_end(chain) is not None:
+                return
+        _score(context, chain)
 
 
 def _score(context: ChainContext, chain: Chain) -> None:
@@ -82,6 +83,7 @@ def _score(context: ChainContext, chain: Chain) -> None:
         examples=encoded.examples, vectors=total.count, flops=float(flops),
         device_seconds=context.meter.device_seconds - spent, started=begun, ended=time.time(), **context.provenance,
     )  # fmt: skip
+    context.commits.wait(context.meter)
     context.store.commit_preview(record)
     context.meter.report(1, 1, committed=True)
 

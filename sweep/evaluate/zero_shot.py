@@ -191,6 +191,7 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
     )  # fmt: skip
     statistics = {**scored.statistics, **retention.statistics}
     with meter.during(STORE):
+        context.commits.wait(meter)
         predictions = packed(task, sets.rows, scored.predictions)
         context.store.commit_score(record, statistics, predictions, units, scored.probabilities, meter.recorded)
     # Before the last report: a stop may come with it, and a scored chain is never run again.
@@ -204,7 +205,7 @@ def score_chain(context: ChainContext, chain: Chain, keep: bool) -> None:
 def _release(context: ChainContext, chain: Chain, key: str) -> None:
     """Deletes the weights of a target phase, once every target that shares them is scored."""
     if all(context.store.score(score) is not None for score in context.plan.readers(chain)):
-        context.store.release(key)
+        context.release(key)
 
 
 def _labels(context: ChainContext, sets: ScoringSets, examples: int | None) -> str:

@@ -15,7 +15,7 @@ import errno
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -287,24 +287,31 @@ def cpu_copy(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of a finished phase, of its encoder or of its heads: tensors by name, and the file that they are from."""
+    """Weights of an encoder or of heads: tensors by name, and the file that they are from.
+
+    A module gets copies of them; of `shared` ones it gets the tensors themselves, which it must not change.
+    """
 
     path: Path
     tensors: Mapping[str, Tensor]
+    shared: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Weights:
-        """Weights of a safetensors file. Raises StoreError where it is damaged."""
+        """Weights of a safetensors file. Raises StoreError where it is damaged.
+
+        Copies, which stay when the file is changed: safetensors maps it.
+        """
         try:
-            return cls(path, load_file(path))
+            return cls(path, {name: tensor.clone() for name, tensor in load_file(path).items()})
         except (OSError, SafetensorError) as damage:
             raise StoreError(path, str(damage), TRAIN_AGAIN) from damage
 
 
 def load_weights(module: nn.Module, weights: Weights) -> None:
-    """Copies weights into a module. Raises StoreError where they do not fit."""
+    """Puts weights into a module. Raises StoreError where they do not fit."""
     try:
-        module.load_state_dict(weights.tensors)
+        module.load_state_dict(weights.tensors, assign=weights.shared)
     except RuntimeError as misfit:
         raise StoreError(weights.path, str(misfit), TRAIN_AGAIN) from misfit
 
@@ -358,7 +365,7 @@ def _with_weights(
             return decayed(published(name, ids), kept.decay)
 
         tensors[name] = placed(tensors[name], kept.ids, vocabulary if rows is None else rows, rest)
-    load_weights(encoder, Weights(weights.path, tensors))
+    load_weights(encoder, replace(weights, tensors=tensors))
     return encoder
 
 

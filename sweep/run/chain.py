@@ -110,12 +110,15 @@ def run(
         return
     with _same_threads():
         context = set_up(chain, plan, store, listener, began, devices)
-        for phase in stored.to_train(chain):
-            with measured(context, phase_work(plan, chain.cell.encoder, phase)):
-                train_phase(context, phase, pause_at)
-            stored.learn(phase.key)
-            if stored.dead_end(chain) is not None:
-                return
-        if pause_at is None:
-            with measured(context, score_work(plan, chain)):
-                score_chain(context, chain, keep)
+        with context.commits:
+            for phase in stored.to_train(chain):
+                with measured(context, phase_work(plan, chain.cell.encoder, phase)):
+                    train_phase(context, phase, pause_at)
+                stored.learn(phase.key)
+                if stored.dead_end(chain) is not None:
+                    return
+            if pause_at is None:
+                with measured(context, score_work(plan, chain)):
+                    score_chain(context, chain, keep)
+            else:
+                context.commits.wait(context.meter)

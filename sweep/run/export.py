@@ -130,8 +130,9 @@ class TrainedChain:
 
             try:
                 context = set_up(self.chain, self.plan, store, listen, (began, time.process_time()))
-                for phase in phases[first:]:
-                    train_phase(context, phase)
+                with context.commits:
+                    for phase in phases[first:]:
+                        train_phase(context, phase)
             finally:
                 ledger.settle(self.row.key, attempt, time.time())
 

@@ -119,11 +119,16 @@ class Store:
     def weights(self, key: str) -> Path:
         """Folder of a finished phase, every file verified against its checksum. Raises StoreError."""
         folder = self.root / paths.PHASES / key
+        _verify(folder, self.weight_digests(key))
+        return folder
+
+    def weight_digests(self, key: str) -> Mapping[str, str]:
+        """Digests by name of the files of a finished phase, as its record has them. Raises StoreError without any."""
         record = self.phase(key)
         if record is None or record.released or record.dead_end:
+            folder = self.root / paths.PHASES / key
             raise StoreError(folder, "no weights", f"run the study again: it trains what is missing ({key})")
-        _verify(folder, record.files)
-        return folder
+        return record.files
 
     def spent(self) -> tuple[float, float]:
         """(FLOPs, device-seconds) of all that has a record; what was begun and not finished is in none."""
@@ -312,7 +317,8 @@ class Store:
 @contextmanager
 def _locked(path: Path, what: str, heartbeat: Heartbeat) -> Iterator[None]:
     """Holds a lock that one process at a time may hold, and says while it has to wait for whom."""
-    lock, since, waits = FileLock(path), time.time(), ""
+    # Whoever goes on with the work lets go of it: a phase is committed in a thread of its own.
+    lock, since, waits = FileLock(path, thread_local=False), time.time(), ""
     while not lock.is_locked:
         try:
             lock.acquire(timeout=TURN_SECONDS)

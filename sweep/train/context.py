@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sweep.config.study import Runtime
 from sweep.data.encoded import Encoded
@@ -26,13 +27,14 @@ from sweep.models.batches import limit_gpu_memory
 from sweep.models.cpu_kernels import kernels_in_use
 from sweep.models.encoders import (
     Weights,
+    cpu_weights,
     load_encoder,
     load_parents_head,
     load_published_head,
     load_weights,
     random_encoder,
 )
-from sweep.models.heads import head_class
+from sweep.models.heads import MaskedHead, head_class
 from sweep.models.model import MultiTaskModel, Precision, has_bf16
 from sweep.models.registry import EncoderSource, Shape
 from sweep.models.tokenizers import Algorithm, load_tokenizer, train_tokenizer
@@ -47,6 +49,7 @@ from sweep.tasks.task import Outputs, Task
 from sweep.train.data import Reader
 from sweep.train.loop import State
 from sweep.train.score import ScoreProgress
+from sweep.train.weights import KEPT, CommitsBehind, memory_for_weights
 
 LOADING = "loading the encoder"  # an activity in events
 
@@ -237,14 +240,37 @@ class ChainContext:
     reader: Reader
     device: torch.device
     meter: Meter
+    commits: CommitsBehind
 
     @property
     def runtime(self) -> Runtime:
         return self.plan.study.runtime
 
     def weights(self, key: str, file: str) -> Weights:
-        """Weights of a finished phase, verified: paths.ENCODER_WEIGHTS or HEAD_WEIGHTS. Raises StoreError."""
-        return Weights.read(self.store.weights(key) / file)
+        """Weights of a finished phase: paths.ENCODER_WEIGHTS or HEAD_WEIGHTS. Raises StoreError.
+
+        Those that are read are verified. Where this process has them in memory, nothing is read.
+        """
+        path = self.store.root / paths.PHASES / key / file
+        tensors = self.commits.tensors(key, file)
+        if tensors is None:
+            digest = self.store.weight_digests(key)[file]
+            tensors = KEPT.get(digest, lambda: Weights.read(self.store.weights(key) / file).tensors)
+        return Weights(path, tensors)
+
+    def published(self) -> Weights | None:
+        """Weights of the published encoder; None of random ones. Raises StudyError."""
+        location, revision = self.encoder.location, self.encoder.revision
+        if location is None:
+            return None
+        tensors = KEPT.get(f"encoder {self.encoder.digest}", lambda: cpu_weights(load_encoder(location, revision)))
+        return Weights(Path(location), tensors)
+
+    def release(self, key: str) -> None:
+        """Deletes the weights of a phase that nothing begins from and nobody will score."""
+        for digest in self.store.weight_digests(key).values():
+            KEPT.drop(digest)
+        self.store.release(key)
 
     @property
     def precision(self) -> Precision:
@@ -278,7 +304,9 @@ def set_up(
     """
     runtime = plan.study.runtime
     began = began or (time.time(), time.process_time())
-    meter = Meter(devices or runtime.devices, began, clocked=runtime.gpus > 0, listener=listener)
+    KEPT.resize(memory_for_weights(runtime))
+    commits = CommitsBehind(store, listener, KEPT)
+    meter = Meter(devices or runtime.devices, began, clocked=runtime.gpus > 0, listener=commits.listen)
     torch.set_num_threads(runtime.cores)
     encoder = plan.encoders[chain.cell.encoder].of(chain.seed)
     device = torch.device("cuda" if runtime.gpus and torch.cuda.is_available() else "cpu")
@@ -287,7 +315,7 @@ def set_up(
     tokenizer = _tokenizer(plan, store, encoder, meter)
     meter.beat()
     reader = Reader(store, plan.rows, tokenizer, encoder.shape.max_length, meter)
-    return ChainContext(plan, store, encoder, reader, device, meter)
+    return ChainContext(plan, store, encoder, reader, device, meter, commits)
 
 
 def model_to_train(
@@ -315,7 +343,7 @@ def model_to_train(
         if phase.parent is not None:
             load_parents_head(head, context.weights(phase.parent, paths.HEAD_WEIGHTS))
         elif context.encoder.location is not None:
-            load_published_head(head.cpu(), context.encoder.location, context.encoder.revision)
+            _load_published_head(head.cpu(), context.encoder)
     return model.to(context.device)
 
 
@@ -325,7 +353,7 @@ def model_to_score(context: ChainContext, task: Task, last: Phase | None, texts:
     It can read `texts`. The name of the task may differ from that of the head's.
     """
     weights = context.weights(last.key, paths.ENCODER_WEIGHTS) if last is not None else None
-    model = _model(context, [task], weights, 0, _rows_read(context, [task], texts))
+    model = _model(context, [task], weights, 0, _rows_read(context, [task], texts), shared=True)
     if last is not None and last.recipe.kind == TARGET:
         load_weights(model.heads, context.weights(last.key, paths.HEAD_WEIGHTS))
     return model
@@ -339,7 +367,7 @@ def model_with_heads(
     `tasks` are all tasks of the phase that trained the heads, in its order. It can read `texts`.
     """
     weights = context.weights(encoder.key, paths.ENCODER_WEIGHTS)
-    model = _model(context, tasks, weights, 0, _rows_read(context, tasks, texts))
+    model = _model(context, tasks, weights, 0, _rows_read(context, tasks, texts), shared=True)
     load_weights(model.heads, context.weights(heads.key, paths.HEAD_WEIGHTS))
     return model
 
@@ -353,6 +381,17 @@ def _rows_read(context: ChainContext, tasks: Sequence[Task], texts: Texts) -> To
     return union(tokens_in(texts), np.array([context.reader.tokenizer.pad_token_id]))
 
 
+def _load_published_head(head: MaskedHead, source: EncoderSource) -> None:
+    """Loads the masked-token head of a published encoder into `head`, if it has one alike; read once per process."""
+
+    def read() -> dict[str, Tensor]:
+        alike = load_published_head(head, source.location or "", source.revision)
+        return {name: tensor.clone() for name, tensor in head.state_dict().items()} if alike else {}
+
+    if tensors := KEPT.get(f"head of {source.digest}", read):
+        head.load_state_dict(tensors)
+
+
 def _model(
     context: ChainContext,
     tasks: Sequence[Task],
@@ -360,9 +399,17 @@ def _model(
     seed: int,
     rows: TokenIds | None,
     dropout: float | None = None,
+    *,
+    shared: bool = False,
 ) -> MultiTaskModel:
-    """Model of the published encoder, or with the weights of a phase, that holds these rows of its embeddings."""
+    """Model of the published encoder, or with the weights of a phase, that holds these rows of its embeddings.
+
+    One that only reads its weights has those in memory themselves, `shared`.
+    """
     source, tokenizer = context.encoder, context.reader.tokenizer
+    weights = weights or context.published()
+    if weights is not None:
+        weights = replace(weights, shared=shared)
     if source.location is not None:
         encoder = load_encoder(source.location, source.revision, weights, dropout, rows, context.device)
     else:

@@ -22,17 +22,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from sweep.data.encoded import Encoded
 from sweep.errors import StoreError, StudyError
 from sweep.heartbeat import DEV, JUDGE, STORE, TRAIN
-from sweep.models.encoders import cpu_weights
 from sweep.models.model import MultiTaskModel
 from sweep.plan.facts import NO_FACTS, Reached
 from sweep.plan.halving import TRAINED, rung_step
@@ -46,6 +44,7 @@ from sweep.train.context import LOADING, ChainContext, encoded_flops, model_to_t
 from sweep.train.data import Mixture, Sample, Stream, language_groups, size_facts, training_data
 from sweep.train.loop import FitSettings, Progress, State, fit, start
 from sweep.train.score import score
+from sweep.train.weights import handed_over
 
 
 def optimizer_steps(context: ChainContext, phase: Phase, mixture: Mixture) -> int:
@@ -162,14 +161,15 @@ def train_phase(context: ChainContext, phase: Phase, pause_at: float | None = No
     """
     rung = pause_at if pause_at is not None and pause_at < TRAINED and phase.kind == TARGET else None
     context.meter.enter(phase.kind, phase.key)
-    with context.store.training(phase.key, context.meter) as scratch:
+    with ExitStack() as lock:
+        scratch = lock.enter_context(context.store.training(phase.key, context.meter))
         context.meter.beat()
         if context.store.is_trained(phase.key):
             return
         if phase.trunk:
             _train_trunk(context, phase, scratch)
         else:
-            _train(context, phase, scratch, rung)
+            _train(context, phase, scratch, rung, lock)
 
 
 def _train_trunk(context: ChainContext, phase: Phase, scratch: Path) -> None:
@@ -189,13 +189,17 @@ def _train_trunk(context: ChainContext, phase: Phase, scratch: Path) -> None:
     attempt_log = AttemptLog(context, phase, log)
     _run_steps(attempt_log, fit(model, mixture, settings, resume=state, stop=end), {}, scratch, end)
     with context.meter.during(STORE):
+        context.commits.wait(context.meter)
         record = replace(_record(attempt_log, model), **context.meter.recorded())
         context.store.commit_phase(record, {paths.CHECKPOINT: scratch / paths.CHECKPOINT})
     context.meter.report(end, end, committed=True)
 
 
-def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | None) -> None:
-    """Trains a phase in as many attempts as it takes, and commits it; or up to a rung, a share of its steps."""
+def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | None, lock: ExitStack) -> None:
+    """Trains a phase in as many attempts as it takes, and commits it; or up to a rung, a share of its steps.
+
+    Its `lock` is held until it is committed.
+    """
     tasks = [context.plan.tasks[name] for name in phase.recipe.tasks]
     streams = _read_streams(context, tasks, phase)
     dev = DevSets.read(context, tasks, phase)
@@ -226,8 +230,7 @@ def _train(context: ChainContext, phase: Phase, scratch: Path, rung: float | Non
             break
         state, log = None, next_log(log)
         write_checkpoint(scratch, state, log, context.meter)
-    with context.meter.during(STORE):
-        _commit(attempt_log, model, dev, scratch)
+    _commit(attempt_log, model, dev, scratch, lock)
     steps, attempt = log["steps"], len(log["attempts"]) - 1
     context.meter.report(steps, steps, committed=True, attempt=attempt, collapsed=collapsed)
 
@@ -314,22 +317,27 @@ def _fit_settings(context: ChainContext, phase: Phase, mixture: Mixture) -> FitS
     )  # fmt: skip
 
 
-def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratch: Path) -> None:
-    """Commits the record of all attempts, with the weights and the curve of the last; a dead end leaves no weights."""
+def _commit(attempt_log: AttemptLog, model: MultiTaskModel, dev: DevSets, scratch: Path, lock: ExitStack) -> None:
+    """Commits the record of all attempts, with the weights and the curve of the last; a dead end leaves no weights.
+
+    Weights are written while the chain goes on.
+    """
     attempts, chosen = attempt_log.log["attempts"], dev.selected(attempt_log.log["dev"])
     record = replace(
         _record(attempt_log, model), dev_score=chosen["value"], majority=dev.chance_level(),
         collapsed=attempts[-1]["collapsed"], selected_step=chosen["step"],
         flops=sum(attempt["flops"] for attempt in attempts), tasks=dev.by_task(chosen["tasks"]),
     )  # fmt: skip
-    files = {}
-    if not record.dead_end:
-        files = {name: scratch / name for name in (paths.ENCODER_WEIGHTS, paths.HEAD_WEIGHTS)}
-        rows = model.rows.tensors if model.rows is not None else {}
-        save_file(cpu_weights(model.encoder) | rows, files[paths.ENCODER_WEIGHTS])
-        save_file(cpu_weights(model.heads), files[paths.HEAD_WEIGHTS])
     context = attempt_log.context
-    context.store.commit_phase(replace(record, **context.meter.recorded()), files)
+    with context.meter.during(STORE):
+        context.commits.wait(context.meter)
+        record = replace(record, **context.meter.recorded())
+        if record.dead_end:
+            context.store.commit_phase(record, {})
+            return
+        encoder = {**handed_over(model.encoder), **(model.rows.tensors if model.rows is not None else {})}
+        files = {paths.ENCODER_WEIGHTS: encoder, paths.HEAD_WEIGHTS: handed_over(model.heads)}
+    context.commits.begin(record, files, scratch, lock.pop_all(), context.meter)
 
 
 def _record(attempt_log: AttemptLog, model: MultiTaskModel) -> PhaseRecord:

@@ -280,7 +280,7 @@ def test_what_an_attempt_spends_is_what_it_does_itself(fresh, tmp_path):
 
 def test_damaged_weights_name_their_file_and_the_repair_and_the_repair_works(fresh, tmp_path):
     axes = {"target": ["world/topic", "world/ner"]}
-    (first, plan), (second, _) = chains_of(study_file(tmp_path, axes))
+    (first, plan), (second, _) = chains_of(study_file(tmp_path, axes, runtime={"weights_in_memory": 0}))
     run(first, plan, fresh)
     folder = fresh.root / "phases" / first.phases[0].key
     weights = folder / ENCODER_WEIGHTS
