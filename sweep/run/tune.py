@@ -72,7 +72,7 @@ class SentOnce:
     """
 
     def __init__(self, value: object) -> None:
-        self._content: bytes = cloudpickle.dumps(value)
+        self._content: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
 
     def __reduce__(self) -> tuple[Callable[[bytes], Any], tuple[bytes]]:
         return _unpickled, (self._content,)
