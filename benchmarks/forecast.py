@@ -47,10 +47,10 @@ from sweep.train.context import Event
 
 PHASE = {"batch_tokens": 1024, "dropout": 0.0, "collapse_margin": -1, "evaluations": 2, "dev_examples": 150}
 SECTIONS: dict[str, dict[str, Any]] = {
-    "pretrain": {**PHASE, "task": "world/raw", "learning_rate": 3e-3, "steps": 80, "evaluations": 1},
-    "intermediate": {**PHASE, "learning_rate": 1e-3, "steps": 60},
+    "pretrain": {**PHASE, "task": "world/raw", "learning_rate": 3e-3, "steps": 40, "evaluations": 1},
+    "intermediate": {**PHASE, "learning_rate": 1e-3, "steps": 40},
     "target": {**PHASE, "batch_tokens": 512, "learning_rate": 1e-3, "epochs": 3},
-    "scoring": {"layer": 1},
+    "scoring": {"layer": 1, "examples": 100},
     "runtime": {"gpu": 0, "cores": 1},
 }
 
@@ -63,7 +63,7 @@ def _random(layers: int, hidden: int) -> dict[str, Any]:
 
 
 TINY, NARROW, DEEP = "world/tiny", "narrow", "deep"  # the first comes with the package, the others are pretrained
-ENCODERS = {NARROW: _random(2, 64), DEEP: _random(4, 128)}
+ENCODERS = {NARROW: _random(2, 64), DEEP: _random(4, 96)}
 NLI, POS, QA = "world/nli", "world/pos", "world/qa"
 RTE, NER, QA_SMALL, RETRIEVAL = "world/rte", "world/ner", "world/qa_small", "world/retrieval"
 TWO, FOUR = [RTE, QA_SMALL], [RTE, NER, QA_SMALL, RETRIEVAL]
@@ -72,7 +72,7 @@ TUNING = {"candidates": 3, "startup": 3}
 HALVING = {**TUNING, "halving": {"rungs": [0.5], "keep": 0.34}}
 WSD = {"schedule": "wsd", "warmup": {"steps": 10}, "evaluations": 1}
 VOLUMES = {"intermediate": {**WSD, "steps": None, "epochs": 1.0}}
-BUDGETS = {"flops": [2e10, 1e11], "shares": {"intermediate": 0.75, "target": 0.25}}
+BUDGETS = {"flops": [2e10, 6e10], "shares": {"intermediate": 0.75, "target": 0.25}}
 BUDGETED = {"intermediate": {**WSD, "steps": None}, "target": {**WSD, "epochs": None}}
 SEEDS = {"seed": [0, 1, 2]}
 
@@ -103,12 +103,12 @@ def studies() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "other families", _study([TINY], ["none", "world/copa", "world/paraphrase"], ["world/topic", "world/copa"])
     yield "seeds", _study([TINY], ["none", NLI], TWO, SEEDS)
     yield "seeds, narrow", _study([NARROW], ["none", NLI], [RTE], SEEDS)
-    yield "volumes", _study([TINY], ["none", NLI], TWO, {"volume": [500, 2000, 6000]}, **VOLUMES)
+    yield "volumes", _study([TINY], ["none", NLI], TWO, {"volume": [500, 1500, 3000]}, **VOLUMES)
     yield "volumes, deep", _study([DEEP], ["none", POS], [NER], {"volume": [500, 2000]}, **VOLUMES)
     yield "chain budgets", _study([TINY], ["none", NLI], TWO, {"chain_budget": BUDGETS}, **BUDGETED)
     yield "chain budgets, mixed", _study([NARROW], ["none", [NLI, POS]], TWO, {"chain_budget": BUDGETS}, **BUDGETED)
     yield "tuned", _study([TINY], ["none", NLI], TWO, target=TUNED, tuning=TUNING)
-    tuned = {"target": {**TUNED, "epochs": 8}, "tuning": HALVING}
+    tuned = {"target": {**TUNED, "epochs": 4}, "tuning": HALVING}
     yield "halving", _study([TINY], ["none", NLI], TWO, **tuned, scoring={"chains": "winners"})
     yield "halving, deep", _study([DEEP], ["none", NLI], [QA_SMALL], **tuned)
     yield "retention", _study([TINY], ["none", NLI, POS], TWO, scoring={"retention": True})
@@ -117,7 +117,7 @@ def studies() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "retrieval, layers", _study([DEEP], ["none", NLI], [RETRIEVAL], scoring={"layer": [1, 2, 4]})
     yield "sizes", _study([TINY, NARROW, DEEP], ["none", NLI], [RTE])
     yield "mixtures", _study([TINY], ["none", [NLI, POS], [QA, NLI, POS]], TWO)
-    yield "few examples", _study([TINY], ["none", NLI], FOUR, scoring={"examples": 100})
+    yield "all examples", _study([TINY], ["none", NLI], FOUR, scoring={"examples": None})
 
 
 def main() -> None:

@@ -176,9 +176,10 @@ class Study:
     ) -> StudyPlan:
         """Plan of the study: what would run and what it would cost. Needs no network and loads no encoder.
 
-        A `budget`, such as "40 device-hours", takes the place of the study's. `on` names the device for which device
-        time is forecast, such as "h100", in place of this machine's; `price` is that of a device-hour, such as
-        "2.5/h"; `like` is the results folder of another study, whose measurements of the same encoders count too.
+        A `budget`, such as "40 device-hours", takes the place of the study's. Device time is forecast for the device
+        `on`, such as "h100"; by default for this machine, by what the study has measured. `price` is that of a
+        device-hour, such as "2.5/h"; `like` is the results folder of another study, whose measurements of the same
+        encoders count.
         Raises SweepError for mistakes.
         """
         from sweep.config.load import load, read_budget
@@ -186,7 +187,7 @@ class Study:
         from sweep.plan.data_facts import check_small_data
         from sweep.plan.hardware import Price, device_of
         from sweep.plan.resolve import informed, resolve
-        from sweep.store.ledger import measured, measured_in, results_of
+        from sweep.store.ledger import Measured, measured, measured_in, results_of
 
         study = load(self.path, self.text)
         if budget is not None:
@@ -195,7 +196,8 @@ class Study:
         device = device_of(study.runtime.gpus, study.runtime.precision, on)
         paid = Price.read(price) if price is not None else None
         known = measured(results_of(study))
-        speed = (known + measured_in(Path(like)) if like is not None else known).speed(device)
+        here = Measured() if on is not None else known  # what was measured on one device says nothing about another
+        speed = (here + measured_in(Path(like)) if like is not None else here).speed(device)
         plan = resolve(study, self.path, known.facts)
         if learned := check_small_data(plan, known.facts):
             plan = informed(plan, known.facts | learned)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from sweep.config.axes import Cell
 from sweep.data import Size
@@ -42,14 +43,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Work:
-    """Work on a part of a chain, a phase or its scores, as a forecast of its device-seconds takes it."""
+    """Work on a part of a chain, a phase or its scores, or on several alike, as forecasts of time take it."""
 
     encoder: str
     kinds: tuple[str, ...]  # from the general to the particular: what is alike in all of them takes equal time per FLOP
     flops: float
     data: Mapping[Data, int] = field(default_factory=dict)  # that it reads -> examples
+    parts: int = 1
 
-    @property
+    @cached_property
     def place(self) -> tuple[str, ...]:
         """Encoder and kinds."""
         return self.encoder, *self.kinds
@@ -180,17 +182,17 @@ class Costs:
 
     def works(self, chain: Chain, flops: Mapping[str, float]) -> dict[str, Work]:
         """key -> work of those of a chain's phases and scores that `flops` has, of so many FLOPs each."""
-        phases = {phase.key: phase.recipe for phase in chain.phases}
-        return {key: self._work(chain.cell, phases.get(key), number) for key, number in flops.items()}
+        return {key: replace(self.kind(chain, key), flops=number) for key, number in flops.items()}
 
-    def _work(self, cell: Cell, recipe: Recipe | None, flops: float) -> Work:
-        """Work on a phase with this recipe, or on the scores of a cell."""
+    def kind(self, chain: Chain, key: str) -> Work:
+        """Work of no FLOPs on the phase of a chain that has this key, or on its scores."""
+        cell, recipe = chain.cell, next((phase.recipe for phase in chain.phases if phase.key == key), None)
         memo = cell.encoder, recipe.digest if recipe is not None else (cell.target, self.plan.retained(cell))
         if memo not in self._works:
             kinds = self._kinds_of_training(recipe) if recipe is not None else self._kinds_of_scoring(cell)
             reads = self._train_data(cell, recipe) if recipe is not None else self._test_data(cell)
             self._works[memo] = Work(cell.encoder, kinds, 0.0, reads)
-        return replace(self._works[memo], flops=flops)
+        return self._works[memo]
 
     def _kinds_of_training(self, recipe: Recipe) -> tuple[str, ...]:
         families = "+".join(sorted({self.plan.tasks[name].family.name for name in recipe.tasks}))

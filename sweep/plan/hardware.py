@@ -40,13 +40,12 @@ CPUINFO, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 @dataclass(frozen=True)
 class Device:
-    """A device of a plan: what it is called, its peak, and which part of that is expected to be reached."""
+    """A device of a plan: what it is, its peak, and which part of that is expected to be reached."""
 
     name: str
     peak: float  # FLOPs per second
-    how: str  # where the peak is from, in words
+    of: str  # the precision that the peak is of, and where it is from where no data sheet says it
     used: tuple[float, float]  # low and high
-    asked: bool = False  # named by the user
 
     def seconds(self, flops: float) -> tuple[float, float]:
         """Least and most device-seconds that so many FLOPs take."""
@@ -55,7 +54,7 @@ class Device:
 
     def __str__(self) -> str:
         low, high = self.used
-        return f"{self.name} ({self.how} of {_rate(self.peak)}, of which {low:.0%} to {high:.0%} are used)"
+        return f"{self.name}: {low:.0%} to {high:.0%} of its peak, {_rate(self.peak)} in {self.of}"
 
 
 @dataclass(frozen=True)
@@ -93,25 +92,24 @@ def device_of(gpus: float, precision: str, on: str | None = None) -> Device:
 
     `gpus` and `precision` are those of the study's runtime. Raises StudyError for an unknown name.
     """
-    if on is not None:
-        name = on.lower()
-        if name != CPU and name not in GPUS:
-            known = [*GPUS, CPU]
-            raise StudyError("--on", repr(on), f"one of {', '.join(known)} is expected", nearest(name, known))
-        return _core(asked=True) if name == CPU else _gpu(name, precision, "peak", asked=True)
-    if not gpus:
+    name = on.lower() if on is not None else "" if gpus else CPU
+    if name == CPU:
         return _core()
-    here = _gpu_here()
-    if here is not None:
-        return _gpu(here, precision, "this machine's, with a peak")
-    return _gpu(ASSUMED_GPU, precision, "assumed, --on names another: a peak")
+    if name in GPUS:
+        return _gpu(name, name, precision)
+    if on is not None:
+        known = [*GPUS, CPU]
+        raise StudyError("--on", repr(on), f"one of {', '.join(known)} is expected", nearest(name, known))
+    if (here := _gpu_here()) is not None:
+        return _gpu(here, f"{here}, this machine's", precision)
+    return _gpu(ASSUMED_GPU, f"{ASSUMED_GPU}, assumed (--on names another)", precision)
 
 
-def _gpu(name: str, precision: str, how: str, *, asked: bool = False) -> Device:
+def _gpu(name: str, shown: str, precision: str) -> Device:
     bf16, fp32 = GPUS[name]
-    half = bf16 is not None and precision != "fp32"
-    peak = bf16 if half and bf16 is not None else fp32
-    return Device(name, peak * 1e12, f"{how} in {'bf16' if half else 'fp32'}", USED["gpu"], asked)
+    if bf16 is None or precision == "fp32":
+        return Device(shown, fp32 * 1e12, "fp32", USED["gpu"])
+    return Device(shown, bf16 * 1e12, "bf16", USED["gpu"])
 
 
 def _gpu_here() -> str | None:
@@ -123,7 +121,7 @@ def _gpu_here() -> str | None:
     return None
 
 
-def _core(*, asked: bool = False) -> Device:
+def _core() -> Device:
     """A core of this machine, by what its kernel says of it."""
     text = ""
     with suppress(OSError):
@@ -131,8 +129,7 @@ def _core(*, asked: bool = False) -> Device:
     said = dict(re.findall(r"(?m)^([^\t:]+)\t*: ?(.*)$", text))
     clock = float(said.get("cpu MHz", CLOCK / 1e6)) * 1e6
     width, units = _vectors(said.get("flags", ""), said.get("vendor_id", ""))
-    how = f"core of this machine, {units} at {clock / 1e9:.1f} GHz, a peak in fp32"
-    return Device(CPU, clock * width, how, USED["core"], asked)
+    return Device("a core of this machine", clock * width, f"fp32 ({units} at {clock / 1e9:.1f} GHz)", USED["core"])
 
 
 def _vectors(flags: str, vendor: str) -> tuple[int, str]:

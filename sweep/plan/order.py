@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -33,7 +33,7 @@ from sweep.plan.halving import cell_by_cell, stages
 from sweep.plan.hardware import Price
 from sweep.plan.plan import Plan
 from sweep.plan.recipe import TARGET, Chain
-from sweep.plan.speed import DeviceTime, Speed
+from sweep.plan.speed import DeviceTime, Place, Speed
 from sweep.terminal import table
 
 Parts = Mapping[str, float]  # key -> FLOPs of all that a chain needs
@@ -291,7 +291,9 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
     chains = phases = 0
     unshared = 0.0
     distinct: dict[str, float] = {}
-    needed: dict[str, Work] = {}
+    needed: dict[str, float] = {}
+    works: dict[Place, Work] = {}
+    amounts: dict[Place, tuple[float, int]] = {}  # FLOPs and parts
     kinds: set[str] = set()
     last: set[str] = set()
     first = Coverage(plan, costs)
@@ -302,10 +304,16 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         unshared += sum(parts.values())
         distinct.update(parts)
         planned = costs.planned(chain)
-        needed |= costs.works(chain, {key: flops for key, flops in planned.items() if key not in needed})
+        new = {key: flops for key, flops in planned.items() if key not in needed}
+        needed |= new
+        for key, flops in new.items():
+            work = costs.kind(chain, key)
+            before, count = amounts.get(work.place, (0.0, 0))
+            works[work.place], amounts[work.place] = work, (before + flops, count + 1)
         kinds.update(phase.key for phase in chain.phases)
         last.update(phase.key for phase in chain.phases if phase.recipe.kind == TARGET)
         last.add(chain.score)
+    alike = [replace(works[place], flops=flops, parts=count) for place, (flops, count) in amounts.items()]
     return {
         "study": plan.study.study,
         "encoders": {
@@ -318,8 +326,8 @@ def summary(plan: Plan, costs: Costs, speed: Speed) -> dict[str, object]:
         "flops_unshared": unshared,
         "flops_shared": sum(distinct.values()),
         "flops_last": sum(flops for key, flops in distinct.items() if key in last),
-        "flops_planned": sum(work.flops for work in needed.values()),  # what eliminated candidates are spared left out
-        "device_time": asdict(speed.device_time(list(needed.values()))),
+        "flops_planned": sum(needed.values()),  # what eliminated candidates are spared left out
+        "device_time": asdict(speed.device_time(alike)),
         "covered_by_budget": sum(1 for _ in first.covered(speed)),
         "least_budget": first.least(speed),
         # Their candidates are planned as if no dev score were known: what they share of earlier phases may differ.
@@ -383,7 +391,7 @@ def plan_text(planned: Plan, numbers: Mapping[str, Any], speed: Speed, price: Pr
 def _time_line(time: DeviceTime, price: Price | None) -> str:
     """Line on what the whole study takes of devices, and on what that costs."""
     costs = f", {price.written(price.of(time.low), price.of(time.high))} at {price}" if price is not None else ""
-    return f"device time of all of it: {time}{costs}\n  (on {time.basis})"
+    return f"device time of all of it: {time}{costs}\n  ({time.basis})"
 
 
 def _coverage_lines(cells: Sequence[dict[str, Any]], budget: Any) -> Iterator[str]:

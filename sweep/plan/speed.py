@@ -119,25 +119,25 @@ class Speed:
         return work.flops if budget is not None and budget.unit == "flops" else self.device_seconds(work)
 
     def encoding(self, works: Iterable[Work], read: Set[Data] = frozenset()) -> float:
-        """Device-seconds of encoding what the works read and nothing has `read` before; 0 until that was measured."""
+        """Device-seconds of encoding data that nothing has `read` before; 0 until that was measured."""
         known = sum(self.taken.values(), NOTHING)
         unread = {data: count for work in works for data, count in work.data.items() if data not in read}
         return sum(unread.values()) * known.encoding / known.examples if known.examples else 0.0
 
     def device_time(self, works: Sequence[Work]) -> DeviceTime:
         """Forecast for works of which nothing is done, as a range: the wider, the less is known of them."""
-        if not self.measured or self.device.asked:
+        if not self.measured:
             flops = sum(work.flops for work in works)
             low, high = self.device.seconds(flops)
-            return DeviceTime(low, math.sqrt(low * high), high, str(self.device))
+            return DeviceTime(low, math.sqrt(low * high), high, f"on {self.device}")
         encoding, parts = self.encoding(works), [self._forecast(work) for work in works]
         low, expected, high = (
             encoding + sum(seconds * (1 + error) ** sign for seconds, error in parts) for sign in (-1, 0, 1)
         )
-        return DeviceTime(low, expected, high, "by what was measured of its encoders")
+        return DeviceTime(low, expected, high, "as its encoders were measured")
 
     def _forecast(self, work: Work) -> tuple[float, float]:
-        """(seconds, relative error) of a part."""
+        """(seconds, relative error) of a part, or of several alike."""
         if not work.flops:
             return 0.0, 0.0
         if not self.measured:
@@ -150,7 +150,7 @@ class Speed:
         for sums in map(self._sums.__getitem__, known[1:]):
             line = fixed * sums.parts + per_flop * sums.flops
             ratio = (sums.seconds + DRAWN * ratio) / (line + DRAWN)
-        return (fixed + per_flop * work.flops) * ratio, ERRORS[min(len(known), len(ERRORS) - 1)]
+        return (fixed * work.parts + per_flop * work.flops) * ratio, ERRORS[min(len(known), len(ERRORS) - 1)]
 
     @cached_property
     def _sums(self) -> dict[Place, Taken]:

@@ -70,7 +70,8 @@ def device_seconds_left(admission: Admission) -> float:
         if latest.get("steps") and (key := latest["key"]) in left:
             left[key] = replace(left[key], flops=left[key].flops * (1 - latest["step"] / latest["steps"]))
     speed = admission.spending.speed_so_far(admission.running.values())
-    return sum(map(speed.device_seconds, left.values()))
+    encoding = speed.encoding(left.values(), admission.spending.read)
+    return encoding + sum(map(speed.device_seconds, left.values()))
 
 
 def least_budget(admission: Admission) -> Budget | None:

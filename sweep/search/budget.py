@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep.config.study import Study
-from sweep.plan.cost import Costs
+from sweep.heartbeat import ENCODE
+from sweep.plan.cost import Costs, Data, Work
 from sweep.plan.facts import NO_FACTS
 from sweep.plan.hardware import device_of
 from sweep.plan.recipe import Chain
-from sweep.plan.speed import NOTHING, Place, Speed, Taken
+from sweep.plan.speed import NOTHING, Speed, Taken
 from sweep.store.index import StoreIndex
 from sweep.store.ledger import Ledger, taken_of
 
@@ -53,7 +54,8 @@ class Running:
     waited: float = 0.0  # seconds in which it waited for a lock of another, as last reported
     silence: float = 0.0  # seconds since its last report while the driver was looking
     heard: bool = False  # whether the worker that has it now has reported
-    recorded: tuple[float, float] = (0.0, 0.0)  # FLOPs and device-seconds of its start and of parts that are measured
+    measured: tuple[float, float] = (0.0, 0.0)  # FLOPs and device-seconds of its start and of parts that are measured
+    prepared: tuple[float, float] = (0.0, 0.0)  # the same when it began to compute, as far as is known
 
 
 class Spending:
@@ -77,6 +79,7 @@ class Spending:
         # What earlier runs measured counts too: a restart must not fall back on an assumed speed.
         self._taken = taken_of(ledger)
         self._speed: Speed | None = None  # by all of that
+        self.read = set[Data]()  # data that parts of chains have read in this run
 
     @property
     def overdue(self) -> bool:
@@ -107,8 +110,9 @@ class Spending:
         """Speed that finished parts have measured, and running chains have reported of theirs."""
         taken = dict(self._taken)
         for running in chains:
-            if (place := self._place(running)) is not None:
-                taken[place] = taken.get(place, NOTHING) + self._since(running)
+            if (work := self._work(running)) is not None:
+                begun = max(running.measured, running.prepared)
+                taken[work.place] = taken.get(work.place, NOTHING) + _since(begun, running)
         return Speed(taken, self._device)
 
     def price(self, chain: Chain, pause_at: float | None = None, resume_at: float = 0.0) -> float:
@@ -186,7 +190,9 @@ class Spending:
         steps = {unit: 0.0 if preparing else now[unit] - running.latest[unit] for unit in UNITS}
         running.step = {unit: max(step, running.step.get(unit, 0.0)) for unit, step in steps.items()}
         if not running.latest and not now["flops"]:
-            running.recorded = 0.0, now["device_seconds"]  # of a worker's start, which is no part of the chain
+            running.measured = 0.0, now["device_seconds"]  # of a worker's start, which is no part of the chain
+        if report.get("preparing"):
+            running.prepared = now["flops"], now["device_seconds"]
         running.latest, running.silence, running.heard = {**report, **now}, 0.0, True
         if report.get("committed"):
             self._learn(running)
@@ -200,7 +206,7 @@ class Spending:
         self.settle(running, began)
         running.attempt = self.ledger.reserve(running.chain.key, price, began)
         running.started, running.latest, running.step, running.waited = began, {}, {}, 0.0
-        running.recorded = 0.0, 0.0
+        running.measured = running.prepared = 0.0, 0.0
 
     def settle(self, running: Running, ended: float) -> None:
         """Closes a chain's attempt: what it has not spent is free, and what it took is a measurement of speed."""
@@ -224,23 +230,34 @@ class Spending:
 
     def _learn(self, running: Running) -> None:
         """Keeps what the part of a chain that it worked on last has taken, as a measurement of speed."""
-        place, taken = self._place(running), self._since(running)
-        running.recorded = running.latest.get("flops", 0.0), running.latest.get("device_seconds", 0.0)
-        if place is None or taken.flops <= 0:
+        work, begun = self._work(running), running.measured
+        running.measured = running.latest.get("flops", 0.0), running.latest.get("device_seconds", 0.0)
+        if work is None or running.measured[0] <= begun[0]:
             return  # it has loaded so far
-        self._taken[place] = self._taken.get(place, NOTHING) + taken
+        unread = {data: count for data, count in work.data.items() if data not in self.read}
+        encoding = self._encoding(running.latest["key"]) if unread else 0.0
+        self.read |= unread.keys()
+        taken = _since(begun, running, sum(unread.values()) if encoding else 0, encoding)
+        self._taken[work.place] = self._taken.get(work.place, NOTHING) + taken
         self._speed = None
-        self.ledger.remember(NO_FACTS.with_taken(place, self._taken[place]))
+        self.ledger.remember(NO_FACTS.with_taken(work.place, self._taken[work.place]))
 
-    def _since(self, running: Running) -> Taken:
-        """What a chain has taken since its last part was measured."""
-        flops, device_seconds = (running.latest.get(unit, 0.0) for unit in UNITS)
-        return Taken.of(flops - running.recorded[0], device_seconds - running.recorded[1])
+    def _encoding(self, key: str) -> float:
+        """Device-seconds in which the data of a finished part was encoded; 0 where it was there already."""
+        record = self.stored.store.phase(key) or self.stored.store.score(key)
+        return record.activities.get(ENCODE, {}).get("device_seconds", 0.0) if record is not None else 0.0
 
-    def _place(self, running: Running) -> Place | None:
-        """Encoder and kinds of the part that a chain works on; None before its first one, and for a preview."""
+    def _work(self, running: Running) -> Work | None:
+        """Part that a chain works on, of no FLOPs; None before its first one, and for a preview."""
         chain, key = running.chain, running.latest.get("key", "")
         scores = running.latest.get("phase") == "score" and key == chain.score
         if not scores and all(phase.key != key for phase in chain.phases):
             return None
-        return self.costs.works(chain, {key: 0.0})[key].place
+        return self.costs.kind(chain, key)
+
+
+def _since(begun: tuple[float, float], running: Running, examples: int = 0, encoding: float = 0.0) -> Taken:
+    """What a chain has taken since it had spent so much; so many examples were encoded in so many device-seconds."""
+    flops, device_seconds = (running.latest.get(unit, 0.0) - before for unit, before in zip(UNITS, begun, strict=True))
+    encoding = min(encoding, device_seconds)  # a record has the time of earlier attempts too
+    return Taken.of(flops, device_seconds - encoding, examples, encoding)

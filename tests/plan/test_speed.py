@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from instant_workers import Lab, study
 from small_studies import plan_of, study_file
 
 from sweep.api import Study
@@ -93,9 +94,12 @@ def test_every_named_device_has_a_range(name):
     assert 0 < low < high
 
 
-def test_a_device_that_is_asked_for_is_forecast_though_another_was_measured():
-    speed = Speed(taken(NLI, (1e12, 50.0)), device_of(0, "auto", "h100"))
-    assert speed.device_time([Work("tiny", NLI, 989e12)]).high == pytest.approx(1 / 0.15)
+def test_what_was_measured_says_nothing_about_another_device_that_is_asked_for(tmp_path):
+    lab = Lab(study(tmp_path, results="."), tmp_path).run(chains=2)
+    planned = Study(lab.admission.plan.study.path)
+    assert planned.plan().device_time.basis == "as its encoders were measured"
+    assert planned.plan(on="h100").device_time == planned.plan(on="H100").device_time
+    assert planned.plan(on="h100").device_time.basis.startswith("on h100: 15% to 50% of its peak")
 
 
 def test_an_unknown_device_is_named_with_its_nearest(tmp_path, capsys):
