@@ -281,7 +281,7 @@ def test_plan_as_json_has_the_promised_keys_and_needs_nothing_heavy(tmp_path):
         *("study", "encoders", "cells", "chains", "phases_unshared", "phases_distinct", "flops_unshared"),
         "flops_shared",
         *("covered_by_budget", "flops_last", "flops_planned", "least_budget", "cells_tuned_by_scores", "flags"),
-        "tuned",
+        *("tuned", "device_time"),
     }  # fmt: skip
 
 
