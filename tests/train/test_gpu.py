@@ -22,7 +22,7 @@ from sweep.data import IGNORED
 from sweep.models.batches import peak_memory, reset_peak_memory
 from sweep.models.encoders import random_encoder
 from sweep.models.model import MultiTaskModel, has_bf16
-from sweep.models.vocabulary import Rows, hold
+from sweep.models.vocabulary import Rows, decayed, hold
 from sweep.plan.facts import NO_FACTS
 from sweep.run.chain import run
 from sweep.search.devices import chains_per_device, work_names
@@ -240,3 +240,21 @@ def test_with_rows_in_use_alone_steps_lose_the_same_take_less_memory_and_wait_fo
     assert found[False][0] == pytest.approx(found[True][0], rel=1e-3)
     spared = (vocabulary - VOCABULARY) * 128 * 4
     assert found[True][1] - found[False][1] > 3.5 * spared  # weights, gradients, two moments
+
+
+@pytest.mark.parametrize(("device", "digits"), [("cpu", 0.0), pytest.param("cuda", 1e-5, marks=GPU)])
+def test_rows_that_are_brought_back_are_those_that_were_never_left_out(device, digits):
+    """To the last bit on a CPU; a GPU's AdamW rounds its decay elsewhere."""
+    settings, trained = FitSettings(learning_rate=1e-3, steps=20, seed=0), list[MultiTaskModel]()
+    for rows in (None, Rows(np.arange(VOCABULARY, dtype=np.int32))):
+        encoder = random_encoder({**SHAPES["bert"], **LONG}, 3 * VOCABULARY, PAD, seed=0)
+        published = encoder.get_input_embeddings().weight.detach().clone()
+        if rows is not None:
+            hold(encoder, rows)
+        trained.append(MultiTaskModel(encoder, {"token": HEADS["token"]}, seed=0, pad_id=PAD).to(device))
+        list(fit(trained[-1], mixture(40, 400, ("token",)), settings))
+    whole, held = trained
+    assert held.rows is not None
+    brought_back = decayed(published[VOCABULARY:].to(device), held.rows.decay)
+    torch.testing.assert_close(brought_back, whole.embeddings.detach()[VOCABULARY:], rtol=digits, atol=0.0)
+    assert not torch.equal(brought_back.cpu(), published[VOCABULARY:])
