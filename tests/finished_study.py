@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sweep.report.results import read_collapsed, read_results, scores_frame
 from sweep.store.artifacts import Store
 from sweep.store.ledger import COLLAPSED, DONE, ChainRow, Ledger
 from sweep.store.paths import LEDGER
-from sweep.store.records import PhaseRecord, ScoreRecord
+from sweep.store.records import Activities, PhaseRecord, ScoreRecord
 
 EPOCH = 1_790_000_000.0
 SOURCE = "en"
@@ -59,6 +59,7 @@ class FinishedStudy:
     published: bool = False  # whether predictions and labels were kept
     clock: float = field(default=EPOCH)
     of_passage: int = 1  # examples that are right or wrong together, and known to belong together
+    activities: Mapping[str, float] = field(default_factory=dict)  # shares of the time of every phase and score
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,7 @@ class FinishedStudy:
             key, kind, parent, {"tasks": [task[0]], "seed": seed}, curve, dev, final, 0.5,
             collapsed, steps, steps, 512 * steps, 16 * steps, 1e12 * seconds, seconds, self.clock, self.clock + seconds,
             {"torch": "2.13.0", "python": "3.12"}, {}, attempts=[{"dev": final, "seed": n} for n in range(tries)],
+            activities=self._activities(seconds),
         )  # fmt: skip
         weights = self.store.scratch(key) / "model.safetensors"
         weights.write_bytes(key.encode())
@@ -192,9 +194,15 @@ class FinishedStudy:
             entries, 5e11, 1.0, started, started + 1.0, {}, again if self.retention else {},
             self._labels(target, languages) if self.published else "",
             {str(layer): {name: entry["value"] for name, entry in entries.items()} for layer in read},
+            activities=self._activities(1.0),
         )  # fmt: skip
         units = dict.fromkeys(languages, passage) if self.of_passage > 1 else {}
         self.store.commit_score(record, statistics, _archive(key, languages) if self.published else None, units)
+
+    def _activities(self, seconds: float) -> Activities:
+        """As many seconds by the clock as device-seconds."""
+        shares = self.activities.items()
+        return {name: dict.fromkeys(("device_seconds", "seconds"), share * seconds) for name, share in shares}
 
     def _labels(self, target: str, languages: Sequence[str]) -> str:
         folder = self.store.root / "labels" / fingerprint(target)

@@ -32,6 +32,7 @@ from sweep.report.results import (
     retention_frame,
     savings_frame,
     scores_frame,
+    time_frame,
     tuning_frame,
     weights_held,
     write_groups,
@@ -51,6 +52,7 @@ from sweep.report.tables import (
     preview_table,
     regret_table,
     retention_table,
+    time_table,
     tuning_table,
 )
 from sweep.report.text import (
@@ -60,6 +62,7 @@ from sweep.report.text import (
     distrust,
     first_sentence,
     made_sentences,
+    time_sentence,
     vector_sentences,
 )
 from sweep.store import paths
@@ -103,6 +106,11 @@ class Report:
         return savings_frame(self.results, (*self.collapsed, *self.eliminated))
 
     @property
+    def times(self) -> pd.DataFrame:
+        """Where the device time of all chains that have ended went."""
+        return time_frame(self.results, (*self.collapsed, *self.eliminated))
+
+    @property
     def doubts(self) -> list[str]:
         """Sentences on what weakens the study's answers."""
         return distrust(
@@ -119,7 +127,7 @@ def publish(folder: Path) -> str:
     page = save(report, folder)
     notes = publish_submissions(folder, report.results, Store(folder / paths.STORE))
     answer = leading_table(report.estimates), first_sentence(report.estimates, report.progress)
-    return "\n".join([*answer, *notes, f"report: {page}"])
+    return "\n".join(filter(None, [*answer, time_sentence(report.times), *notes, f"report: {page}"]))
 
 
 def read_folder(folder: Path) -> Report:
@@ -232,6 +240,7 @@ def _tables(report: Report, tuned: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "regrets": regret_table(estimate_regrets(report.previews, estimates.models), encoders),
         "previews": preview_table(report.previews, encoders),
         "collapsed": phase_table(report.results, report.collapsed),
+        "times": time_table(report.times, encoders),
         "tuning": tuning_table(tuned, labels(chain.cell.encoder for chain in report.chains)),
     }
 
@@ -241,7 +250,7 @@ def _sentences(report: Report) -> dict[str, list[str]]:
     encoders = labels([*report.scores["encoder"], *report.previews["encoder"]])
     return {
         "contrasts": list(contrast_sentences(report.estimates)),
-        "cost": list(cost_sentences(report.savings, report.held)),
+        "cost": [*cost_sentences(report.savings, report.held), *filter(None, [time_sentence(report.times)])],
         "doubts": report.doubts,
         "made": [
             *made_sentences(report.results, report.plan.get("encoders", {})),

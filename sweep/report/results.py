@@ -1,9 +1,9 @@
 """Results of a study: chains with what the store has of them, and the frames that are made of them.
 
 A frame is a pandas table, one row per what its name says: scores per chain and language, retention per chain and task,
-tuning per candidate, savings per kind of phase, previews per setting. The cost in a row of scores is that of a chain
-*alone*, so it is the same however many chains shared its phases; what was really spent is in `savings_frame`. Averages,
-intervals and comparisons are not here but in gains.
+tuning per candidate, savings and time per kind of phase, previews per setting. The cost in a row of scores is that of a
+chain *alone*, so it is the same however many chains shared its phases; what was really spent is in `savings_frame`.
+Averages, intervals and comparisons are not here but in gains.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import AMOUNTS, NONE, NOTHING, Arm, arm_columns, cell_columns
+from sweep.heartbeat import ACTIVITIES, WAIT
 from sweep.plan.facts import Reached
 from sweep.plan.recipe import in_columns
 from sweep.store import paths
 from sweep.store.artifacts import Store
 from sweep.store.ledger import COLLAPSED, DONE, ELIMINATED, SUPERSEDED, ChainRow
-from sweep.store.records import PhaseRecord, ScoreRecord
+from sweep.store.records import PhaseRecord, ScoreRecord, time_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -418,6 +419,32 @@ def savings_frame(results: Sequence[Result], unscored: Sequence[Unscored] = ()) 
     shared = frame.drop_duplicates("count").groupby("kind").agg(how)
     joined = unshared.add_suffix("_unshared").join(shared.add_suffix("_shared"))
     return joined.reindex([kind for kind in KINDS if kind in joined.index]).reset_index()
+
+
+def time_frame(results: Sequence[Result], unscored: Sequence[Unscored] = ()) -> pd.DataFrame:
+    """Frame with one row per encoder and kind of phase, in the order of KINDS: where device time went, each phase once.
+
+    Columns: encoder; kind; count; one of device-seconds per activity; `seconds` by the clock, and `waited` of them.
+    Phases and scores of earlier versions, of which it is unknown, are left out.
+    """
+    import pandas as pd
+
+    runs: list[Result | Unscored] = [*results, *unscored]
+    known: dict[tuple[str, str], dict[str, PhaseRecord | ScoreRecord]] = {}
+    records: list[tuple[str, str, PhaseRecord | ScoreRecord]] = []
+    records += [(run.chain.cell.encoder, phase.kind, phase) for run in runs for phase in run.phases]
+    records += [(result.chain.cell.encoder, SCORING, result.score) for result in results]
+    for encoder, kind, record in records:
+        if record.activities:
+            known.setdefault((encoder, kind), {})[record.key] = record
+    rows = []
+    for encoder, kind in sorted(known, key=lambda place: (place[0], KINDS.index(place[1]))):
+        parts = time_of(known[encoder, kind].values())
+        device = {name: parts[name]["device_seconds"] if name in parts else 0.0 for name in ACTIVITIES}
+        clock = {"seconds": sum(part["seconds"] for part in parts.values())}
+        clock["waited"] = parts[WAIT]["seconds"] if WAIT in parts else 0.0
+        rows.append({"encoder": encoder, "kind": kind, "count": len(known[encoder, kind]), **device, **clock})
+    return pd.DataFrame(rows, columns=["encoder", "kind", "count", *ACTIVITIES, "seconds", "waited"])
 
 
 def weights_held(runs: Iterable[Result | Unscored], store: Store) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import AMOUNTS, NONE, Arm, Cell, arm_columns, cell_columns
 from sweep.config.spaces import value_text
+from sweep.heartbeat import ACTIVITIES, COMPUTING
 from sweep.report.gains import Estimates
 from sweep.report.results import Result, Unscored, arms_in, cells_text, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, LEVEL
@@ -263,6 +264,32 @@ def phase_table(results: Sequence[Result], collapsed: Sequence[Unscored]) -> pd.
         for key, phase in phases.items()
     ]
     return _frame(rows)
+
+
+def time_table(times: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame:
+    """Table of where device time went: a row per activity, its share in all and in each kind of phase of an encoder."""
+    if times.empty:
+        return times
+    columns = {
+        f"{row['kind']} ({encoders[row['encoder']]})" if len(encoders) > 1 else str(row["kind"]): row
+        for row in times.to_dict("records")
+    }
+    if len(columns) > 1:
+        columns = {"all": times.drop(columns=["encoder", "kind"]).sum().to_dict(), **columns}
+    totals = {name: sum(row[activity] for activity in ACTIVITIES) for name, row in columns.items()}
+
+    def shares(*activities: str) -> dict[str, str]:
+        amounts = {name: sum(row[activity] for activity in activities) for name, row in columns.items()}
+        return {name: _number(100 * amount / totals[name], ".1f") for name, amount in amounts.items() if totals[name]}
+
+    rows = [
+        {"": "phases or scores", **{name: f"{row['count']}" for name, row in columns.items()}},
+        {"": "device-seconds", **{name: f"{total:,.1f}" for name, total in totals.items()}},
+        {"": "computing, %", **shares(*COMPUTING)},
+        *({"": f"{name}, %", **shares(name)} for name in ACTIVITIES if times[name].any()),
+        {"": "waited, seconds by the clock", **{name: f"{row['waited']:,.1f}" for name, row in columns.items()}},
+    ]
+    return _frame(rows).fillna("–")
 
 
 def _described(phase: PhaseRecord) -> dict[str, object]:

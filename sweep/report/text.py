@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.axes import Arm
+from sweep.heartbeat import ACTIVITIES, COMPUTING
 from sweep.report.gains import TEXT, Estimates
 from sweep.report.results import SCORING, STOPPED, Result, Unscored, cell_text, cells_text, chain_order, labels
 from sweep.report.statistics import CONFIDENCE, HELPS, HURTS, ONE_SEED
@@ -322,6 +323,18 @@ def cost_sentences(savings: pd.DataFrame, held: Mapping[str, int]) -> Iterator[s
     if held:
         parts = ", ".join(f"{kind} {size / 1e9:.2g}" for kind, size in held.items())
         yield f"Weights kept for warm starts: {sum(held.values()) / 1e9:.2g} GB ({parts}); see sweep gc."
+
+
+def time_sentence(times: pd.DataFrame) -> str:
+    """Sentence on where device time went (time_frame); "" where nothing is known of it."""
+    spent = times[list(ACTIVITIES)].sum()
+    total = float(spent.sum())
+    if not total:
+        return ""
+    computed = float(spent[list(COMPUTING)].sum())
+    rest = [f"{name} {value / total:.1%}" for name, value in spent.items() if name not in COMPUTING and value]
+    device_time = f"{amount(total, 'device_seconds')} of device time"
+    return f"The device computed in {computed / total:.1%} of {device_time}; {', '.join(rest)}."
 
 
 def made_sentences(results: Sequence[Result], published: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

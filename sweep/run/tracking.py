@@ -53,7 +53,7 @@ from sweep.store.ledger import (
     opened_to_read,
     study_in,
 )
-from sweep.store.records import PhaseRecord, ScoreRecord
+from sweep.store.records import PhaseRecord, ScoreRecord, time_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,10 +102,13 @@ def metrics(
     chain: ChainRow, score: ScoreRecord | None, phases: Sequence[PhaseRecord], groups: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Point]:
     """Metrics of a chain's run: scores and means of language groups in the metric's unit, FLOPs and device-seconds,
-    then learning curves per phase, with their steps and true times.
+    device-seconds of its phases and scores by activity, then learning curves per phase, with their steps and true
+    times.
     """
     ended = milliseconds(chain.ended or chain.started)
     values = {"dev": chain.dev, "flops": chain.flops, "device_seconds": chain.device_seconds}
+    records: list[PhaseRecord | ScoreRecord] = [*phases, *([score] if score is not None else [])]
+    values |= {f"time/{activity}": part["device_seconds"] for activity, part in time_of(records).items()}
     if score is not None:
         scores = {language: entry["value"] for language, entry in sorted(score.languages.items())}
         values |= {f"score/{language}": value for language, value in scores.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -98,3 +99,13 @@ class PreviewRecord:
     device: str = ""
     kernels: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+
+
+def time_of(records: Iterable[PhaseRecord | ScoreRecord]) -> Activities:
+    """Sum of the activities of records; those of earlier versions add nothing."""
+    added: Activities = {}
+    for activity, part in (pair for record in records for pair in record.activities.items()):
+        sums = added.setdefault(activity, dict.fromkeys(part, 0.0))
+        for unit, amount in part.items():
+            sums[unit] += amount
+    return added

@@ -14,8 +14,8 @@ from finished_study import FinishedStudy, estimated, scores, the_row, usual
 from sweep.config.axes import Arm
 from sweep.report import page
 from sweep.report.results import COLUMN_MEANINGS, read_results, savings_frame
-from sweep.report.tables import leading_table
-from sweep.report.text import distrust, first_sentence, points
+from sweep.report.tables import leading_table, time_table
+from sweep.report.text import distrust, first_sentence, points, time_sentence
 from sweep.store import paths
 
 COLUMNS = (
@@ -151,6 +151,34 @@ def test_the_leading_table_fits_its_width_and_marks_what_is_claimed(study: Finis
 
 def test_points_have_a_sign_unless_they_are_nothing() -> None:
     assert [points(value) for value in (0.0512, -0.0512, 0.0, -0.0001)] == ["+5.1", "−5.1", "0.0", "0.0"]
+
+
+# ---- where time went -------------------------------------------------------------------------------------------------
+
+
+SPLIT = {"load": 0.05, "train": 0.8, "dev": 0.1, "store": 0.05}
+
+
+def test_the_report_says_in_which_share_of_its_time_the_device_computed(tmp_path: Path) -> None:
+    study = FinishedStudy(tmp_path, activities=SPLIT)
+    for target in ("topic", "pos"):
+        study.chain("nli", target)
+    times = read(study).times
+    assert list(times["kind"]) == ["intermediate", "target", "scoring"]
+    assert list(times["count"]) == [1, 2, 2]  # the intermediate phase is shared
+    assert list(times["train"]) == pytest.approx([0.8 * 30, 0.8 * 20, 0.8 * 2])
+    assert time_sentence(times) == "The device computed in 90.0% of 52 seconds of device time; load 5.0%, store 5.0%."
+    shown = time_table(times, {"tiny": "tiny"}).set_index("")
+    assert list(shown.columns) == ["all", "intermediate", "target", "scoring"]
+    assert list(shown.loc["device-seconds"]) == ["52.0", "30.0", "20.0", "2.0"]
+    assert set(shown.loc["computing, %"]) == {"90.0"}
+    assert [name for name in shown.index if name.endswith("%")] == [f"{name}, %" for name in ("computing", *SPLIT)]
+    assert "The device computed in 90.0% of 52 seconds" in page.save(read(study), tmp_path).read_text()
+
+
+def test_of_records_of_earlier_versions_nothing_is_said_about_time(study: FinishedStudy) -> None:
+    assert read(study).times.empty
+    assert time_sentence(read(study).times) == ""
 
 
 # ---- spending and doubts ---------------------------------------------------------------------------------------------

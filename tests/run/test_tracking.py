@@ -34,7 +34,7 @@ def default_uri(results: Path) -> str:
 
 @pytest.fixture
 def study(empty_mlflow: Path, tmp_path: Path) -> FinishedStudy:
-    made = FinishedStudy(tmp_path / "results", accuracy)
+    made = FinishedStudy(tmp_path / "results", accuracy, activities={"load": 0.25, "train": 0.75})
     shutil.copy(empty_mlflow, made.folder)
     for intermediate in ("none", "nli"):
         for seed in (0, 1):
@@ -108,6 +108,7 @@ def test_a_chain_has_its_parameters_scores_groups_and_costs(study: FinishedStudy
     assert values["group/zero_shot"] == pytest.approx((0.85 + 0.65) / 2)
     assert values["group/far"] == pytest.approx(0.65)
     assert values["flops"] == pytest.approx(1e12 * values["device_seconds"])
+    assert values["time/train"] == pytest.approx(0.75 * values["device_seconds"])
     assert values["dev"] == pytest.approx(0.95)
 
 
