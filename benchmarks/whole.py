@@ -153,11 +153,11 @@ def main() -> None:
     sides = {"ours": _ours(study, arguments.cores)}
     for name in arguments.peers:
         sides[name] = _peer(name, grid, plan.tasks, (chosen, chains), arguments)
-    other = grid.file(2)
+    other, noise = grid.file(2), dict[Cell, float]()
     if arguments.study == "world":
         sides["other seed"] = _ours(other, arguments.cores)
         noise = sides["other seed"].scores
-    else:
+    elif arguments.noise:
         noise = _scores_of(other, {_cell(chain) for chain in chosen}, arguments.cores)
     part = f"{len(chosen)} of them at random, the rest is EXTRAPOLATED" if len(chosen) < len(chains) else "all of them"
     print(f"{_machine()}, {arguments.cores} cores, {len(chains)} chains; the peers ran {part}")
@@ -169,7 +169,8 @@ def main() -> None:
     if len(arguments.peers) == 2:
         one, two = arguments.peers
         pairs[f"{one} - {two}"] = sides[one].scores, sides[two].scores
-    pairs["ours - ours, other seed"] = sides["ours"].scores, noise
+    if noise:
+        pairs["ours - ours, other seed"] = sides["ours"].scores, noise
     gaps = {name: list(_gaps(*pair)) for name, pair in pairs.items()}
     for name, rows in gaps.items():
         for row in rows:
@@ -194,6 +195,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=("stock", "expert"), default=["stock", "expert"])
     parser.add_argument("--same-kernels", action="store_true", help="give the expert our linear layers and dropout")
     parser.add_argument("--folder", help="where to work; encoders that are there already are taken")
+    parser.add_argument("--no-noise", dest="noise", action="store_false", help="no other seed in the real study")
     parser.add_argument("--json", type=Path, help="file for all figures")
     add_real(parser)
     arguments = parser.parse_args()
@@ -208,8 +210,8 @@ def add_real(parser: argparse.ArgumentParser) -> None:
     real.add_argument("--data", type=Path, help="folder of the public files that search_spaces/real_small.yaml names")
     real.add_argument("--encoder", type=Path, help="folder of a multilingual encoder, such as make real's")
     real.add_argument("--volumes", type=int, nargs="+", default=[200, 400], help="intermediate examples")
-    real.add_argument("--examples", type=int, default=160, help="target examples")
-    real.add_argument("--sentences", type=int, default=15, help="test rows per language")
+    real.add_argument("--examples", type=int, default=100, help="target examples")
+    real.add_argument("--sentences", type=int, default=10, help="test rows per language")
     real.add_argument("--vocabulary", choices=("auto", "full", "in_use"), default="auto", help="of ours: which rows")
     real.add_argument("--intermediate", nargs="+", default=REAL_INTERMEDIATE, metavar="TASK")
     real.add_argument("--targets", nargs="+", default=REAL_TARGETS, metavar="TASK")
@@ -234,13 +236,14 @@ def _world(arguments: argparse.Namespace, folder: Path) -> Grid:
 def real_grid(arguments: argparse.Namespace, folder: Path) -> Grid:
     """A multilingual encoder x (none, and 4 tasks x 2 volumes) x 4 targets on real files."""
     described = load(REPOSITORY / "search_spaces/real_small.yaml").tasks | {"msrp": MSRP}
-    long = {"max_length": 192}
+    # A question with its context is as much text as five sentences.
+    long, fewer = {"max_length": 192, "dev_examples": 25}, {"examples": max(arguments.examples // 4, 1), "epochs": 2}
     sections = {
         "data_root": str(arguments.data.resolve()),
         "encoders": {MULTILINGUAL: {"path": str(arguments.encoder.resolve()), "pooling": "mean"}},
         "intermediate": {**REAL_PHASE, "learning_rate": 1e-4, "epochs": 1, "overrides": {"squad": long}},
-        "target": {**REAL_PHASE, "learning_rate": 2e-4, "epochs": 2, "examples": arguments.examples,
-                   "overrides": {"xquad": {**long, "epochs": 1}}},
+        "target": {**REAL_PHASE, "learning_rate": 3e-4, "epochs": 3, "examples": arguments.examples,
+                   "overrides": {"xquad": {**long, **fewer}}},
         "scoring": {"examples": arguments.sentences},
         "tasks": {name: described[name] for name in (*arguments.intermediate, *arguments.targets) if name != "none"},
     }  # fmt: skip
