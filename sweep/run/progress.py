@@ -53,7 +53,13 @@ STARVED = 0.5  # of a core: below this a computing chain without a GPU waits for
 
 
 def device_seconds_left(admission: Admission) -> float:
-    """Forecast of the device-seconds that are left: shared phases once, without replicas of cells that are not tuned.
+    """Forecast of the device-seconds that are left, by what the study has measured so far."""
+    speed, works = admission.spending.speed_so_far(admission.running.values()), works_left(admission)
+    return speed.encoding(works, admission.spending.read) + sum(map(speed.device_seconds, works))
+
+
+def works_left(admission: Admission) -> list[Work]:
+    """Work that is left: shared phases once, without replicas of cells that are not tuned.
 
     Of candidates that have not started, as many go on from each stage as halving keeps. Of a running phase, the steps
     that it has not made are left.
@@ -69,9 +75,7 @@ def device_seconds_left(admission: Admission) -> float:
         latest = running.latest
         if latest.get("steps") and (key := latest["key"]) in left:
             left[key] = replace(left[key], flops=left[key].flops * (1 - latest["step"] / latest["steps"]))
-    speed = admission.spending.speed_so_far(admission.running.values())
-    encoding = speed.encoding(left.values(), admission.spending.read)
-    return encoding + sum(map(speed.device_seconds, left.values()))
+    return list(left.values())
 
 
 def least_budget(admission: Admission) -> Budget | None:
