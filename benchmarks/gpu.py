@@ -8,13 +8,13 @@ crashes or is late loses nothing of the others, and its traceback stands in the 
     machine   versions, rates of large matrix products and copies, which attention kernels take a mask
     tests     tests/train/test_gpu.py, outcome by outcome
     base      fit() against Trainer in bf16, XLM-R base with random weights, batches of 32 and 256 texts
-    large     the same, XLM-R large
     step      what a step of fit() is made of: the GPU's busy share, launches, the kernels that take longest
-    shapes    the cost of many batch shapes, by attention kernel and by what lengths are rounded up to
-    memory    bytes of a chain and chains per card with all rows and with 20,000; copies to the host
-    score     score() against Trainer.evaluate(), sentences per second
-    shares    2 and 4 chains side by side on the card against one after another
     chain     whole chains without Ray in bf16 and fp32: seconds and scores
+    shapes    the cost of many batch shapes, by attention kernel and by what lengths are rounded up to
+    large     as base, XLM-R large
+    memory    bytes of a chain and chains per card with all rows and with 20,000; copies to the host
+    shares    2 and 4 chains side by side on the card against one after another
+    score     score() against Trainer.evaluate(), sentences per second
     flat      Trainer with flattened batches and flash attention, where flash_attn is installed
 """
 
@@ -235,24 +235,8 @@ def _tests(_size: Size, note: Note) -> None:
     """Outcome of every test. Options of the project's own runs, which need more plugins, are left out."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tests.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-o",
-            "addopts=",
-            "-o",
-            "filterwarnings=",
-            "--import-mode=importlib",
-        ]
-        command += [
-            "-p",
-            "no:cacheprovider",
-            f"--junitxml={report}",
-            "tests/train/test_gpu.py",
-            "tests/train/test_memory.py",
-        ]
+        options = ["-q", "-o", "addopts=", "-o", "filterwarnings=", "--import-mode=importlib", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *options, f"--junitxml={report}", "tests/train/test_gpu.py"]
         code = subprocess.run(command, cwd=REPOSITORY, check=False).returncode
         cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
     outcomes: dict[str, list[str]] = {"passed": [], "failure": [], "error": [], "skipped": []}
@@ -580,12 +564,12 @@ PARTS: dict[str, tuple[Callable[[Size, Note], None], float]] = {  # with the sec
     "tests": (_tests, 110),
     "base": (lambda size, note: _fit("base", size, note), 90),
     "step": (_step, 60),
+    "chain": (_chain, 60),
     "shapes": (_shapes, 75),
     "large": (lambda size, note: _fit("large", size, note), 90),
     "memory": (_memory, 60),
     "shares": (_shares, 100),
     "score": (_score, 60),
-    "chain": (_chain, 60),
     "flat": (_flat, 60),
 }
 
