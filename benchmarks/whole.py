@@ -48,7 +48,8 @@ from sweep.plan.speed import Speed
 from sweep.run.chain import run
 from sweep.store.artifacts import Store
 from sweep.store.ledger import Ledger
-from sweep.store.paths import ENCODER_WEIGHTS, STORE
+from sweep.store.paths import ENCODER_WEIGHTS, PHASES, SCORES, STORE
+from sweep.store.records import time_of
 from sweep.tasks.task import Task
 
 Cell = tuple[str, str, str, str]  # encoder, intermediate, volume, target
@@ -294,7 +295,18 @@ def _ours(study: Path, cores: int) -> Side:
     means = table[~table.is_source].groupby(keys, as_index=False).value.mean()
     rows = means[[*keys, "value"]].itertuples(index=False, name=None)
     scores = {(str(e), str(i), str(v), str(t)): float(s) for e, i, v, t, s in rows}
-    return Side(cost, device_seconds, flops, scores, {}, len(scores))
+    return Side(cost, device_seconds, flops, scores, _parts(Store(results / STORE)), len(scores))
+
+
+def _parts(store: Store) -> dict[str, float]:
+    """Seconds by the clock of all records, by activity."""
+    records = (
+        record
+        for kind, read in ((PHASES, store.phase), (SCORES, store.score))
+        for key in store.keys(kind)
+        if (record := read(key)) is not None
+    )
+    return {activity: part["seconds"] for activity, part in time_of(records).items()}
 
 
 def _peer(
@@ -391,9 +403,8 @@ def _print_costs(sides: dict[str, Side]) -> None:
         ratios = "".join(f"{value / own:16.2f}" if own else f"{'-':>16}" for value in theirs)
         print(f"{name:18}" + "".join(f"{value:12.2f}" for value in (own, *theirs)) + ratios)
     for name, side in sides.items():
-        if side.parts:
-            shares = {part: seconds / side.device_seconds for part, seconds in side.parts.items()}
-            print(f"{name}, share of a chain's time: " + ", ".join(f"{p} {100 * s:.0f}%" for p, s in shares.items()))
+        parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in side.parts.items())
+        print(f"{name}, seconds of its chains by the clock: {parts or '-'}")
 
 
 def _print_plan(planned: dict[str, Any], first: Side) -> None:
