@@ -170,9 +170,11 @@ class Meter(Heartbeat):
         """Activity -> device_seconds and seconds by the clock, of all that is in no record yet."""
         self._turn_to(self._activity)
         while self._moved:
-            giver, taker, seconds = self._moved.pop()
-            self._add(giver, -seconds, 0.0)
-            self._add(taker, seconds, 0.0)
+            beside, activity, seconds = self._moved.pop()
+            if self._parts.get(beside, (0.0, 0.0))[0] < seconds:  # the work turned to something else meanwhile
+                beside = max(self._parts, key=lambda name: self._parts[name][0])
+            self._add(beside, -seconds, 0.0)
+            self._add(activity, seconds, 0.0)
         parts = ((name, self._parts[name]) for name in ACTIVITIES if name in self._parts)
         return {name: {"device_seconds": device, "seconds": clock} for name, (device, clock) in parts}
 

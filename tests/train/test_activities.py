@@ -106,6 +106,23 @@ def test_processor_time_of_a_thread_is_of_its_activity_and_takes_no_time_by_the_
     assert total(activities, "device_seconds") <= found.device_seconds
 
 
+def test_a_thread_takes_its_time_from_what_was_done_beside_it():
+    """Also where it began beside an activity that was over at once."""
+    found = meter(clocked=False)
+
+    def store() -> None:
+        with found.beside(STORE):
+            work()
+
+    with ThreadPoolExecutor(1) as thread:
+        with found.during(DEV):
+            writing = thread.submit(store)
+        with found.during(TRAIN):
+            work()
+            writing.result()
+    assert min(part["device_seconds"] for part in found.activities.values()) >= 0
+
+
 # The records
 
 
