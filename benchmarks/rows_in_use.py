@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,11 @@ from shapes import SIZES, VOCABULARY, xlm_r
 from torch import nn
 
 from sweep.config.load import load
+from sweep.heartbeat import Cancelled
 from sweep.models.encoders import random_encoder
 from sweep.models.vocabulary import embedding_name
+from sweep.plan.plan import Plan
+from sweep.plan.recipe import Chain
 from sweep.plan.resolve import resolve
 from sweep.run.chain import run
 from sweep.store import paths
@@ -54,7 +58,6 @@ class Measured:
 
     steps: list[float] = field(default_factory=list)  # processor seconds of each optimizer step
     scoring: float = 0.0  # processor seconds
-    checkpoint: int = 0  # bytes of its largest
     seconds: float = 0.0  # of the chain, of processors
     clock: float = 0.0
 
@@ -92,12 +95,13 @@ def _compare(arguments: argparse.Namespace) -> None:
                 (store.root / paths.DATA).symlink_to(folder / "encoded" / paths.DATA)
                 took.setdefault(way, []).append(_run(folder, way, arguments.steps, arguments.examples, store))
                 found[way] = _facts(store)
+        checkpoints = [_checkpoint(folder, way, Store(folder / f"{way}-0")) for way in ("full", "in_use")]
     full, used = found["full"], found["in_use"]
     print(f"equal curves, dev scores, scores and predictions: {full['equal'] == used['equal']}")
     print("mean over languages", round(float(np.mean(list(full["equal"]["scores"].values()))), 4))
     _line("rows of the embeddings held", full["rows"], used["rows"])
     _line("bytes of the phase", full["bytes"], used["bytes"])
-    _line("bytes of a checkpoint", *(max(one.checkpoint for one in took[way]) for way in ("full", "in_use")))
+    _line("bytes of a checkpoint", *checkpoints)
     taken: dict[str, Callable[[Measured], float]] = {
         "step, median, s": lambda one: statistics.median(one.steps),
         "scoring, s": lambda one: one.scoring,
@@ -128,16 +132,33 @@ def _write(folder: Path, arguments: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-def _run(folder: Path, way: str, steps: int, examples: int, store: Store) -> Measured:
+def _chain(folder: Path, way: str, steps: int, examples: int, seconds: float = 3600) -> tuple[Chain, Plan]:
     path, content = folder / "study.yaml", json.loads((folder / "study.json").read_text())
     content["target"]["steps"], content["scoring"] = steps, {"examples": examples}
-    content["runtime"] = {"vocabulary": way, "keep_target_weights": True, "checkpoint_seconds": 10}
+    content["runtime"] = {"vocabulary": way, "keep_target_weights": True, "checkpoint_seconds": seconds}
     path.write_text(json.dumps(content))
     plan = resolve(load(path), path)
     (chain,) = plan.planned_chains()
+    return chain, plan
+
+
+def _checkpoint(folder: Path, way: str, store: Store) -> int:
+    """Bytes of a checkpoint, of a chain that is ended in its second step."""
+    chain, plan = _chain(folder, way, 2, 1, 1e-6)
+
+    def listen(event: Event) -> None:
+        if event.step == 2:
+            raise Cancelled
+
+    with suppress(Cancelled):
+        run(chain, plan, store, listen)
+    return (store.root / paths.SCRATCH / chain.phases[0].key / paths.CHECKPOINT).stat().st_size
+
+
+def _run(folder: Path, way: str, steps: int, examples: int, store: Store) -> Measured:
+    chain, plan = _chain(folder, way, steps, examples)
     took = Measured()
     step, at, phase = 0, 0.0, ""
-    checkpoint = store.root / paths.SCRATCH / chain.phases[0].key / paths.CHECKPOINT
 
     def listen(event: Event) -> None:
         nonlocal step, at, phase
@@ -146,8 +167,6 @@ def _run(folder: Path, way: str, steps: int, examples: int, store: Store) -> Mea
             took.steps.append(now - at)
         if event.phase == "score" and phase != "score":
             took.scoring = -now
-        if checkpoint.exists():
-            took.checkpoint = max(took.checkpoint, checkpoint.stat().st_size)
         step, at, phase = event.step, now, event.phase
 
     began = time.process_time(), time.time()
