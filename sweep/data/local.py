@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from sweep.data import Size
+from sweep.data import Row, Size
 from sweep.data.columns import Part, PartedSource, fill
 from sweep.data.files import DAMAGED, count, open_bytes
 from sweep.data.formats import Layout, Raw, read
@@ -28,6 +28,7 @@ GAPS = (b"\n\n", b"\n\r\n", b"\n\t\n", b"\n\t\r\n", b"\n \n", b"\n \r\n")
 PATTERNS = {"gaps": GAPS, "questions": (b'"question"',)}
 READ_BY_LANGUAGE = ("conllu-written",)  # whose raw rows depend on `Layout.language`
 READ_TO_COUNT = ("sentence_pool", "mentions")  # a record is several rows
+_LOOKED: dict[str, tuple[int, list[Row]]] = {}  # digest of a part in a language -> its rows, and the first of them
 OVERLAP = 16  # longer than the longest pattern
 
 
@@ -68,9 +69,10 @@ class LocalSource(PartedSource[Files]):
 
     def size(self, split: str, language: str) -> Size:
         """Size counted in bytes where the description does not state it; rows that are filtered are read."""
-        parts = self.parts(split, language)
-        examples = self.stated(split, language) or sum(self._count(part, language) for part in parts)
-        sample = [row for part in parts for _, row in islice(self.part_rows(part, language), SAMPLE)]
+        parts, stated = self.parts(split, language), self.stated(split, language)
+        looked = [self._look(part, language, counted=not stated) for part in parts]
+        examples = stated or sum(count for count, _ in looked)
+        sample = [row for _, first in looked for row in first]
         if not sample:
             raise self.without_rows(split, language)
         tokens = self.tokens or sum(map(parts[0].columns.family.guess_tokens, sample)) / len(sample)
@@ -115,13 +117,39 @@ class LocalSource(PartedSource[Files]):
         """Path of the part's first file."""
         return str(self._files(part, language)[0])
 
-    def _count(self, part: Files, language: str) -> int:
-        if part.columns.keep or part.columns.skip or part.format in READ_TO_COUNT:
-            return sum(1 for _ in self.part_rows(part, language))
-        files = self._files(part, language)
-        if part.format == "comparable":
+    def _look(self, part: Files, language: str, counted: bool) -> tuple[int, list[Row]]:
+        """Number of rows of a part, 0 unless it is `counted`, and its first SAMPLE rows. Raises DataError."""
+        if counted and (part.columns.keep or part.columns.skip or part.format in READ_TO_COUNT):
+            return self._read_to_count(part, language)
+        files = self._files(part, language) if counted else []
+        if counted and part.format == "comparable":
             files.append(self._beside(part, language)["pair"])
-        return sum(_count(file, part) for file in files)
+        first = [row for _, row in islice(self.part_rows(part, language), SAMPLE)]
+        return sum(_count(file, part) for file in files), first
+
+    def _read_to_count(self, part: Files, language: str) -> tuple[int, list[Row]]:
+        """Number of a part's rows, and the first of them, from one pass over its files for all their languages."""
+        digest = self.part_digest(part, language)
+        if digest not in _LOOKED:
+            origin = self.part_origin(part, language)
+            beside = [name for name in part.languages if self.part_origin(part, name) == origin]
+            digests = {name: self.part_digest(part, name) for name in beside}
+            readers = {name: part.columns.reader(part.names(name)) for name in beside}
+            counts, first = Counter[str](), {name: list[Row]() for name in beside}
+            for where, raw in self.part_raw(part, language):
+                for name, read in [*readers.items()]:
+                    try:
+                        row = read(where, raw)
+                    except DataError:
+                        if name == language:
+                            raise
+                        del readers[name]  # nobody has asked for it yet
+                        continue
+                    if row is not None:
+                        counts[name] += 1
+                        first[name] += [row][: SAMPLE - len(first[name])]
+            _LOOKED.update({digests[name]: (counts[name], first[name]) for name in readers})
+        return _LOOKED[digest]
 
     def _files(self, part: Files, language: str) -> list[Path]:
         """Files of a part for a language: one, or all that a `*` matches. Raises DataError."""

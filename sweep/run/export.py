@@ -503,7 +503,11 @@ class _Card:
             if self.trained.asked == TARGET
             else [("dev", task.trained_in[0])]
         )
-        return any(not row["answers"] for split, language in read for row in task.source.rows(split, language))
+        return any(
+            not row["answers"]
+            for split, language in read
+            for row in self.context.reader.rows(task, split, language).rows
+        )
 
     def _metadata(self, score: ScoreRecord | None) -> str:
         """YAML of the card's head."""

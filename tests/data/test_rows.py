@@ -14,6 +14,8 @@ import pytest
 from family_cases import CASES
 from small_studies import chains_of, events_of, study_file, with_encoder_of
 
+from sweep.data import Size
+from sweep.data.local import SAMPLE
 from sweep.data.rows import AT_ONCE, TUPLE, located, open_rows, together, write_rows
 from sweep.errors import DataError, StoreError
 from sweep.heartbeat import Heartbeat
@@ -163,6 +165,25 @@ def test_a_language_without_rows_in_a_shared_file_is_named(tmp_path):
     (tmp_path / "test.tsv").write_text("language\ttext\tlabel\titem\nen\tbo\tyes\t1\nde\tbo\tno\t1\n")
     with pytest.raises(DataError, match="no test rows"):
         list(located(source, "test", LANGUAGES))
+
+
+def test_sizes_of_languages_that_share_a_file_are_those_of_their_rows(tmp_path):
+    source = own_task("shared", described(tmp_path, count=70), tmp_path, "tasks.shared").source
+    with (tmp_path / "test.tsv").open("a") as file:
+        file.write("de\tbo\tno\titem\n")
+    for language, count in (("en", 70), ("de", 71), ("sw", 70)):
+        family, first = source.parts("test", language)[0].columns.family, source.rows("test", language)[:SAMPLE]
+        tokens = sum(map(family.guess_tokens, first)) / len(first)
+        assert source.size("test", language) == Size(count, tokens)
+
+
+def test_a_bad_row_of_a_language_that_nobody_asks_for_spoils_no_size(tmp_path):
+    source = own_task("shared", described(tmp_path), tmp_path, "tasks.shared").source
+    with (tmp_path / "test.tsv").open("a") as file:
+        file.write("de\tbo\tperhaps\titem\n")
+    assert source.size("test", "en").examples == 12
+    with pytest.raises(DataError, match="the label 'perhaps'"):
+        source.size("test", "de")
 
 
 # Chains
