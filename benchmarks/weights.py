@@ -61,7 +61,8 @@ def _encoder(folder: Path, shape: str) -> None:
     tokenizer = train_tokenizer(texts[:3000], 1500, "wordpiece")
     tokenizer.save_pretrained(folder)
     config = {**xlm_r(*SIZES[shape]), "vocab_size": VOCABULARY, "pad_token_id": tokenizer.pad_token_id}
-    AutoModelForMaskedLM.from_config(AutoConfig.for_model(**config)).save_pretrained(folder)
+    masked_model: Any = AutoModelForMaskedLM  # has no type annotations
+    masked_model.from_config(AutoConfig.for_model(**config)).save_pretrained(folder)
 
 
 def _side(folder: Path, turn: int, on: bool) -> list[Any]:

@@ -348,7 +348,7 @@ def _work(config: Mapping[str, Any], store: Store, reports: Reports, note: Calla
     def listen(event: Event) -> None:
         nonlocal phase
         alive()
-        if event.key != phase:
+        if event.key != phase and not event.committed:  # what is in the store by now may be the phase before
             phase = event.key
             note(f"{event.phase} {event.key}")
         if event.message or event.committed:
