@@ -283,7 +283,7 @@ def time_table(times: pd.DataFrame, encoders: Mapping[str, str]) -> pd.DataFrame
         return {name: _number(100 * amount / totals[name], ".1f") for name, amount in amounts.items() if totals[name]}
 
     rows = [
-        {"": "phases or scores", **{name: f"{row['count']}" for name, row in columns.items()}},
+        {"": "phases or scores", **{name: f"{row['count']:.0f}" for name, row in columns.items()}},
         {"": "device-seconds", **{name: f"{total:,.1f}" for name, total in totals.items()}},
         {"": "computing, %", **shares(*COMPUTING)},
         *({"": f"{name}, %", **shares(name)} for name in ACTIVITIES if times[name].any()),

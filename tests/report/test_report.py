@@ -170,6 +170,7 @@ def test_the_report_says_in_which_share_of_its_time_the_device_computed(tmp_path
     assert time_sentence(times) == "The device computed in 90.0% of 52 seconds of device time; load 5.0%, store 5.0%."
     shown = time_table(times, {"tiny": "tiny"}).set_index("")
     assert list(shown.columns) == ["all", "intermediate", "target", "scoring"]
+    assert list(shown.loc["phases or scores"]) == ["5", "1", "2", "2"]
     assert list(shown.loc["device-seconds"]) == ["52.0", "30.0", "20.0", "2.0"]
     assert set(shown.loc["computing, %"]) == {"90.0"}
     assert [name for name in shown.index if name.endswith("%")] == [f"{name}, %" for name in ("computing", *SPLIT)]
