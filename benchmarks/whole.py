@@ -393,7 +393,6 @@ def _print_costs(sides: dict[str, Side]) -> None:
     rows = {
         "wall, s": [side.cost.wall for side in sides.values()],
         "processor s": [side.cost.processor_seconds for side in sides.values()],
-        "device-seconds": [side.device_seconds for side in sides.values()],
         "TFLOPs": [side.flops / 1e12 for side in sides.values()],
         "written, GB": [side.cost.written / 1e9 for side in sides.values()],
         "most on disk, GB": [side.cost.most / 1e9 for side in sides.values()],
