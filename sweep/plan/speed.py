@@ -35,7 +35,7 @@ SHORTEST = 0.05  # seconds: the clock says little about shorter parts
 HOURS = 360.0  # device-seconds from which on they are written as hours
 
 # Relative errors of parts, for the range, by what was measured: other encoders alone, the encoder, its training or its
-# scoring, the family, and what is closer still: the studies of benchmarks/forecast.py were up to 21% off.
+# scoring, the family, and what is closer still: the studies of benchmarks/forecast.py took up to 21% less.
 ERRORS = (1.0, 0.5, 0.3, 0.25, 0.2, 0.2)
 
 
