@@ -1,4 +1,4 @@
-"""What it costs each further chain to know the rows that it is judged on: kept beside the tokens, or parsed again.
+"""Cost to each further chain of knowing the rows that it is judged on: kept beside the tokens, or parsed again.
 
     python benchmarks/gold_rows.py [--data FOLDER] [--rows 5010]
 

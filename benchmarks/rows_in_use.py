@@ -54,7 +54,7 @@ TOPICS = ["science/technology", "travel", "politics", "sports", "health", "enter
 
 @dataclass
 class Measured:
-    """What a chain took in one of the ways."""
+    """Cost of a chain in one of the ways."""
 
     steps: list[float] = field(default_factory=list)  # processor seconds of each optimizer step
     scoring: float = 0.0  # processor seconds

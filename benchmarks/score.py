@@ -244,7 +244,7 @@ def _evaluate(model: _Evaluable, encoded: dict[str, Encoded], batch: int, pad_to
 
 
 def _rows(encoded: Encoded) -> Any:
-    """What Trainer takes: a mapping per sequence."""
+    """Examples as Trainer takes them: a mapping per sequence."""
     tokens = np.split(encoded.tokens, encoded.bounds[1:-1])
     targets = np.split(encoded.targets, encoded.target_bounds[1:-1])
     return [{"input_ids": a, "labels": b} for a, b in zip(tokens, targets, strict=True)]

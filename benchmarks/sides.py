@@ -1,4 +1,4 @@
-"""What a command takes, with all processes that come of it: seconds, processor seconds, bytes written and left."""
+"""Cost of a command and all processes that come of it: seconds, processor seconds, bytes written and left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER_SAMPLED = 2.0  # and at its folder
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took."""
+    """Cost of one run of a command."""
 
     wall: float  # seconds
     processor_seconds: float

@@ -1,4 +1,4 @@
-"""What single parts of the program save in a study: a few chains of whole.py's real study, with one part switched off.
+"""Savings of single parts of the program in a study: a few chains of whole.py's real study, with one part switched off.
 
     python benchmarks/switches.py --data FOLDER --encoder FOLDER [--turns 3]
 

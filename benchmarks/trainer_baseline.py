@@ -54,7 +54,7 @@ class Data:
     encoded: Encoded
 
     def examples(self) -> list[dict[str, Any]]:
-        """What a Trainer takes: a mapping per sequence."""
+        """Examples as Trainer takes them: a mapping per sequence."""
         tokens = np.split(self.encoded.tokens, self.encoded.bounds[1:-1])
         targets = np.split(self.encoded.targets, self.encoded.target_bounds[1:-1])
         return [

@@ -1,4 +1,4 @@
-"""What is spent on weights beside computing: chains of a large encoder whose phases are a step long, on and off.
+"""Time spent on weights beside computing: chains of a large encoder whose phases are a step long, on and off.
 
     python benchmarks/weights.py [--shape base] [--turns 2]      (XLM-R's shapes: shapes.py)
 

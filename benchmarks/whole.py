@@ -131,7 +131,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side took, as far as it is known, and what it scored."""
+    """Cost of one side, as far as it is known, and its scores."""
 
     cost: Cost
     device_seconds: float

@@ -25,7 +25,7 @@ def gpu_script(wheels: str | Path, out: Path, *options: str) -> subprocess.Compl
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
-    """What the script found in a part that needs no GPU and in one that trains, and what it printed."""
+    """Findings of the script in a part that needs no GPU and in one that trains, and its output."""
     out, wheels = tmp_path_factory.mktemp("gpu") / "out", tmp_path_factory.mktemp("wheels")
     (wheels / "numpy-0.1-py3-none-any.whl").write_text("not to be unpacked where numpy is there", encoding="utf-8")
     done = gpu_script(wheels, out, "--parts", "machine", "memory", *PATIENT)

@@ -64,7 +64,7 @@ class Rows:
 
     @property
     def factor(self) -> float:
-        """What is left of the rows that are not held: the product of all factors."""
+        """Share that is left of the rows that are not held: the product of all factors."""
         return math.prod(self.decay)
 
     def after(self, steps: Iterable[float]) -> Rows:

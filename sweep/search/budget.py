@@ -257,7 +257,7 @@ class Spending:
 
 
 def _since(begun: tuple[float, float], running: Running, examples: int = 0, encoding: float = 0.0) -> Taken:
-    """What a chain has taken since it had spent so much; so many examples were encoded in so many device-seconds."""
+    """Time and FLOPs of a chain since it had spent so much; so many examples were encoded in so many device-seconds."""
     flops, device_seconds = (running.latest.get(unit, 0.0) - before for unit, before in zip(UNITS, begun, strict=True))
     encoding = min(encoding, device_seconds)  # a record has the time of earlier attempts too
     return Taken.of(flops, device_seconds - encoding, examples, encoding)
