@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import shutil
+import sys
 from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from sweep.store.artifacts import Store
 
@@ -60,6 +63,17 @@ SLOW = (
     "test_gpu_script.py",
     *("report/test_terminal.py", "test_fingerprint.py", "docs/test_shown_studies.py"),
 )
+
+
+def script(name: str) -> ModuleType:
+    """Module of a script in tools/, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / f"tools/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look for theirs
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import script
 from documentation import REPOSITORY
 
 from sweep.config.study import Study
@@ -16,12 +16,7 @@ from sweep.tasks import description
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference_pages", REPOSITORY / "tools/reference_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("reference_pages")
 
 
 def test_pages_are_made_of_the_code_as_it_is(reference: ModuleType) -> None:

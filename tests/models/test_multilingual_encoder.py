@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
 import sys
@@ -12,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import script
 from transformers import AutoModel, AutoTokenizer
 
 HIDDEN, LAYERS, HEADS, INTERMEDIATE, ROWS, POSITIONS = 32, 2, 2, 64, 17, 12
@@ -75,13 +74,7 @@ def small_file():
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("multilingual_encoder", REPOSITORY / "tools/multilingual_encoder.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for theirs
-    spec.loader.exec_module(module)
-    return module
+    return script("multilingual_encoder")
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, script
 from real_runs import ended, finished
 from ruamel.yaml import YAML
 
@@ -59,18 +58,13 @@ def test_each_public_file_that_the_study_reads_has_a_source():
 
 
 def test_without_data_each_missing_file_is_named_with_its_source(tmp_path, capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location("real_data", REPOSITORY / "tools/real_data.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     (tmp_path / SOURCES.name).write_bytes(SOURCES.read_bytes())
     study = tmp_path / STUDY.name
     study.write_text(json.dumps({**content(STUDY), "data_root": "data"}), encoding="utf-8")
     (tmp_path / "data/xquad").mkdir(parents=True)
     monkeypatch.setattr(sys, "argv", ["real_data.py", str(study)])
     with pytest.raises(SystemExit) as left:
-        tool.main()
+        script("real_data").main()
     said = capsys.readouterr().err
     assert left.value.code == 2
     for row in sources():
